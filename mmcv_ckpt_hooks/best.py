@@ -1,0 +1,146 @@
+"""EvalHook's ``save_best`` through the save core.
+
+Stock deletes the best checkpoint before it writes the new one, drops a score
+of exactly 0.0, and forgets the score on a resume (mmcv v1.7.2,
+runner/hooks/evaluation.py:280, 338-353).
+"""
+import math
+import numbers
+import os
+from collections import OrderedDict
+from typing import Any, Callable, Dict, Optional
+
+from .catalog import BestScore
+from .compat import best_saver_name
+from .errors import ConfigError
+from .saver import Saver
+from .types import SaveRequest
+
+#: Keys of the log buffer that are no scores.
+_NO_SCORES = ('eval_iter_num', )
+
+
+class BestKeeper:
+    """Joins the scores of one EvalHook to checkpoints and keeps the best.
+
+    Args:
+        eval_hook (EvalHook): Of mmcv or a subclass; two of its methods are
+            replaced on the instance.
+        saver (Saver): Where the best goes.
+        capture (callable): ``capture(runner, epoch, iter)`` builds the
+            checkpoint dict when no checkpoint of the step exists.
+    """
+
+    def __init__(self, eval_hook: Any, saver: Saver,
+                 capture: Callable[[Any, int, int], Dict[str, Any]]) -> None:
+        self._hook = eval_hook
+        self._saver = saver
+        self._capture = capture
+        self._evaluate = eval_hook.evaluate
+        self._metrics: Dict[str, float] = {}
+        self._considered: Optional[int] = None
+        eval_hook.evaluate = self.evaluate
+        name = best_saver_name(eval_hook)
+        if name is not None:
+            setattr(eval_hook, name, self.consider)
+
+    def recall(self, runner: Any) -> None:
+        """Tell the runner the best score that the catalog knows.
+
+        A checkpoint is saved before the evaluation of its step, so that its
+        own ``hook_msgs`` are one evaluation behind.
+        """
+        known = self._saver.catalog.best(
+            getattr(self._hook, 'key_indicator', ''))
+        if known is not None:
+            self._tell(runner, known.score, known.name)
+
+    def evaluate(self, runner: Any, results: Any) -> Any:
+        """Evaluate as the hook does, and join the scores at once."""
+        buffer = runner.log_buffer
+        outer, buffer.output = buffer.output, OrderedDict()
+        key = getattr(self._hook, 'key_indicator', None)
+        try:
+            score = self._evaluate(runner, results)
+        except KeyError as error:
+            if key is None or error.args != (key, ) or key in buffer.output:
+                raise
+            raise ConfigError(
+                f'evaluation: save_best={key!r} is not among the metrics of '
+                f'the data set, which are: {", ".join(buffer.output)}'
+            ) from error
+        finally:
+            outer.update(buffer.output)
+            self._metrics = _scores(buffer.output)
+            buffer.output = outer
+        _, finished = self._finished(runner)
+        self._saver.join(finished, self._metrics)
+        if self._hook.save_best:
+            self.consider(runner, score)
+        return score
+
+    def consider(self, runner: Any, score: Any) -> None:
+        """Commit a new best checkpoint if the score is better.
+
+        Takes the place of the hook's own method, which mmcv calls for some
+        scores and mmseg for None, too.
+        """
+        epoch, finished = self._finished(runner)
+        if score is None or self._considered == finished:
+            return
+        self._considered = finished
+        score = float(score)
+        key, rule = self._hook.key_indicator, self._hook.rule
+        if math.isnan(score) or not self._is_better(runner, score):
+            return
+        unit = f'epoch_{epoch}' if self._hook.by_epoch else f'iter_{finished}'
+        name = f'best_{key}_{unit}.pth'
+        best = BestScore(key, score, rule, name, finished)
+        request = SaveRequest(
+            name,
+            epoch,
+            finished,
+            'best',
+            regular=False,
+            metrics=self._metrics,
+            make_latest=False)
+        if not self._saver.commit_best(
+                best, request, lambda: self._capture(runner, epoch, finished)):
+            return  # the score stays open; the hook reports the error
+        self._tell(runner, score, name)
+        runner.logger.info(f'Best {key} is {score:0.4f} at {finished} '
+                           f'iterations ({name})')
+
+    def _tell(self, runner: Any, score: float, name: str) -> None:
+        path = os.path.join(self._saver.backend.url, name)
+        self._hook.best_ckpt_path = path
+        if runner.meta is None:
+            runner.meta = {}
+        runner.meta.setdefault('hook_msgs', {}).update(
+            best_score=score, best_ckpt=path)
+
+    def _is_better(self, runner: Any, score: float) -> bool:
+        known = self._saver.catalog.best(self._hook.key_indicator)
+        if known is not None:
+            before = known.score
+        else:
+            messages = (runner.meta or {}).get('hook_msgs', {})
+            before = messages.get('best_score')
+        if before is None:
+            return True
+        return bool(self._hook.compare_func(score, before))
+
+    def _finished(self, runner: Any) -> Any:
+        """Finished epochs and iterations while the hook evaluates."""
+        if self._hook.by_epoch:
+            return runner.epoch + 1, runner.iter
+        return runner.epoch, runner.iter + 1
+
+
+def _scores(output: Dict[str, Any]) -> Dict[str, float]:
+    return {
+        name: float(value)
+        for name, value in output.items()
+        if isinstance(value, numbers.Number)
+        and not isinstance(value, (bool, complex)) and name not in _NO_SCORES
+    }

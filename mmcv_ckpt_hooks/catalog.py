@@ -1,0 +1,359 @@
+"""What is committed: ``checkpoints.json``, and ``checkpoints.log.jsonl``.
+
+The catalog is a cache of what the files say of themselves. Lost or broken, it
+is rebuilt from them; where it and the directory disagree, the directory is
+right. Standard library only.
+"""
+import json
+import os
+import re
+import threading
+import uuid
+import zipfile
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Callable, Dict, List, Mapping, Optional
+
+from .errors import IntegrityError, MissingCheckpointError
+from .types import CheckpointInfo, Metrics, StorageBackend, StoredFile
+from .verification import open_archive, read_info, zip_digest
+
+CATALOG_NAME = 'checkpoints.json'
+HISTORY_NAME = 'checkpoints.log.jsonl'
+LATEST_NAME = 'latest.pth'
+CATALOG_VERSION = 1
+
+#: ``epoch_3_iter_1200.pth``, ``iter_1200.pth``, ``best_mIoU_epoch_3.pth``.
+_EPOCH = re.compile(r'(?:^|_)epoch_(\d+)(?=[_.\-]|$)')
+_ITER = re.compile(r'(?:^|_)iter_(\d+)(?=[_.\-]|$)')
+
+
+@dataclass(frozen=True)
+class BestScore:
+    """The best score of one metric so far.
+
+    Args:
+        key (str): The metric.
+        score (float): Its best value.
+        rule (str): ``'greater'`` or ``'less'``.
+        name (str): The checkpoint that has it.
+        iter (int): Finished iterations then.
+    """
+    key: str
+    score: float
+    rule: str
+    name: str
+    iter: int
+
+
+def steps_in_name(name: str) -> Dict[str, int]:
+    """Return the finished ``epoch`` and ``iter`` that a file name tells."""
+    found = {}
+    for key, pattern in (('epoch', _EPOCH), ('iter', _ITER)):
+        match = pattern.search(name)
+        if match:
+            found[key] = int(match.group(1))
+    return found
+
+
+class Catalog:
+    """The committed checkpoints of one directory.
+
+    Args:
+        files (StorageBackend): Where the checkpoints are.
+        home (StorageBackend): Where the catalog itself is kept: the same, if
+            that can list and replace files.
+        warn (callable): Told what was found wrong and how it was mended.
+
+    Thread: any; every method takes the catalog's lock.
+    """
+
+    def __init__(self, files: StorageBackend, home: StorageBackend,
+                 warn: Callable[[str], None]) -> None:
+        self._files = files
+        self._home = home
+        self._warn = warn
+        self._lock = threading.RLock()
+        self._entries: Dict[str, CheckpointInfo] = {}
+        self._best: Dict[str, BestScore] = {}
+        self.lineage = ''
+        self.generation = 0
+        self.started_iter = 0
+
+    # -- reading -----------------------------------------------------------
+
+    def open(self) -> None:
+        """Read ``checkpoints.json`` and reconcile it with the directory."""
+        with self._lock:
+            self._read()
+            if self._files.capabilities.listing:
+                self._reconcile(self._files.list())
+
+    def checkpoints(self) -> List[CheckpointInfo]:
+        """Return everything that is there, by finished iterations."""
+        with self._lock:
+            return sorted(self._entries.values(), key=_order)
+
+    def owned(self) -> List[CheckpointInfo]:
+        """Return what this run may delete, by finished iterations."""
+        return [
+            info for info in self.checkpoints()
+            if info.lineage == self.lineage and not self._superseded(info)
+        ]
+
+    def resumable(self) -> List[CheckpointInfo]:
+        """Return what a run may continue from, newest first.
+
+        The last run's checkpoints, then those of other programs (stock mmcv),
+        from which it may have started. What an older generation wrote beyond
+        the point from which a newer one went on is left out.
+        """
+        there = [
+            info for info in self.checkpoints() if not self._superseded(info)
+        ]
+        # of one step, the regular name before best_*
+        there.sort(key=lambda info: (-info.iter, -info.epoch, not info.regular,
+                                     info.name))
+        last = self.lineage
+        if not any(info.lineage == last for info in there):
+            # the catalog is lost: the lineage that committed last
+            last = max(there, key=lambda info: info.created_at,
+                       default=CheckpointInfo('', 0, 0, 0)).lineage
+        own = [info for info in there if info.lineage == last]
+        return own + [info for info in there if not info.lineage and last]
+
+    def find(self, name: str) -> Optional[CheckpointInfo]:
+        """Return the entry of that name, or None."""
+        with self._lock:
+            return self._entries.get(name)
+
+    def at_iter(self, finished: int) -> Optional[CheckpointInfo]:
+        """Return this run's checkpoint of that many iterations, or None."""
+        for info in self.owned():
+            if info.iter == finished:
+                return info
+        return None
+
+    def best(self, key: str) -> Optional[BestScore]:
+        """Return the best score of a metric so far, or None."""
+        with self._lock:
+            return self._best.get(key)
+
+    def best_names(self) -> 'frozenset[str]':
+        """Return the names of the files with the best scores."""
+        with self._lock:
+            return frozenset(one.name for one in self._best.values())
+
+    # -- writing -----------------------------------------------------------
+
+    def begin(self, lineage: Optional[str], started_iter: int) -> None:
+        """Start a run: a new lineage, or the next generation of an old one.
+
+        Args:
+            lineage (str, optional): Of the checkpoint resumed from; None for
+                a fresh start.
+            started_iter (int): Finished iterations at the start.
+        """
+        with self._lock:
+            generations = [
+                info.generation for info in self._entries.values()
+                if info.lineage == lineage
+            ]
+            if lineage != self.lineage:
+                self._best = {}
+            self._best = {
+                key: best
+                for key, best in self._best.items()
+                if best.iter <= started_iter
+            }
+            self.lineage = lineage or uuid.uuid4().hex
+            self.generation = max(generations, default=-1) + 1
+            self.started_iter = started_iter
+
+    def adopt(self) -> int:
+        """Own the checkpoints of other lineages that are here.
+
+        Returns:
+            int: How many were adopted.
+        """
+        with self._lock:
+            foreign = [
+                info for info in self._entries.values()
+                if info.lineage != self.lineage
+            ]
+            for info in foreign:
+                self._entries[info.name] = replace(
+                    info, lineage=self.lineage, generation=self.generation)
+            if foreign:
+                self._write()
+            return len(foreign)
+
+    def commit(self, info: CheckpointInfo) -> None:
+        """Add a checkpoint whose file is committed already."""
+        with self._lock:
+            self._entries[info.name] = info
+            self._write()
+
+    def forget(self, name: str) -> None:
+        """Remove an entry whose file is deleted already."""
+        with self._lock:
+            if self._entries.pop(name, None) is not None:
+                self._write()
+
+    def join_metrics(self, finished: int, metrics: Metrics) -> None:
+        """Add the scores of an evaluation to the checkpoints of that step."""
+        with self._lock:
+            for info in self.owned():
+                if info.iter == finished:
+                    self._entries[info.name] = replace(
+                        info, metrics={
+                            **info.metrics,
+                            **metrics
+                        })
+            self._write()
+
+    def set_best(self, best: BestScore) -> None:
+        """Record a new best score; its file is committed already."""
+        with self._lock:
+            self._best[best.key] = best
+            self._write()
+
+    # -- inside ------------------------------------------------------------
+
+    def _superseded(self, info: CheckpointInfo) -> bool:
+        """Whether a later start of the run went on from before this one."""
+        if not info.lineage:
+            return False
+        starts = [
+            other for other in self._entries.values()
+            if other.lineage == info.lineage
+        ]
+        if info.lineage == self.lineage and self.generation > info.generation \
+                and self.started_iter < info.iter:
+            return True
+        return any(other.generation > info.generation
+                   and other.started_iter < info.iter for other in starts)
+
+    def _read(self) -> None:
+        try:
+            with self._home.open(CATALOG_NAME) as file:
+                data = file.read()
+        except MissingCheckpointError:
+            return
+        try:
+            self._load(json.loads(data))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self._entries, self._best = {}, {}
+            self._warn(f'{self._home.url}/{CATALOG_NAME} is damaged '
+                       f'({error}); it is rebuilt from the checkpoints')
+
+    def _load(self, content: Mapping[str, Any]) -> None:
+        version = content['version']
+        if version > CATALOG_VERSION:
+            raise ValueError(f'version {version}, expected {CATALOG_VERSION}')
+        known = {one.name for one in fields(CheckpointInfo)}
+        for item in content['checkpoints']:
+            info = CheckpointInfo(
+                **{key: item[key]
+                   for key in item if key in known})
+            self._entries[info.name] = info
+        for key, item in content.get('best', {}).items():
+            self._best[key] = BestScore(**item)
+        self.lineage = str(content['lineage'])
+
+    def _reconcile(self, files: List[StoredFile]) -> None:
+        sizes = {
+            file.name: file.bytes
+            for file in files
+            if file.name.endswith('.pth') and file.name != LATEST_NAME
+        }
+        for name in list(self._entries):
+            if name not in sizes:
+                del self._entries[name]
+        for name, size in sizes.items():
+            known = self._entries.get(name)
+            if known is None or known.bytes != size:
+                self._entries[name] = self._describe(name, size)
+        self._best = {
+            key: best
+            for key, best in self._best.items() if best.name in self._entries
+        }
+
+    def _describe(self, name: str, size: int) -> CheckpointInfo:
+        """Build an entry from the file itself; nothing is unpickled."""
+        steps = steps_in_name(name)
+        entry = CheckpointInfo(
+            name,
+            epoch=steps.get('epoch', 0),
+            iter=steps.get('iter', 0),
+            bytes=size,
+            trigger='best' if name.startswith('best_') else 'interval',
+            regular=not name.startswith('best_'))
+        try:
+            with self._files.open(name) as file, \
+                    open_archive(file, name) as archive:
+                digest = zip_digest(archive.infolist())
+                card = read_info(archive, name)
+        except (IntegrityError, zipfile.BadZipFile):
+            return entry
+        known = {one.name for one in fields(CheckpointInfo)}
+        told = {key: card[key] for key in card if key in known}
+        for fixed in ('name', 'bytes', 'digest', 'trigger', 'regular'):
+            if fixed in ('trigger', 'regular') and entry.regular:
+                continue
+            told.pop(fixed, None)
+        return replace(entry, digest=digest, **told)
+
+    def _write(self) -> None:
+        content = {
+            'version': CATALOG_VERSION,
+            'lineage': self.lineage,
+            'checkpoints': [asdict(info) for info in self.checkpoints()],
+            'best': {key: asdict(best)
+                     for key, best in self._best.items()},
+        }
+        data = json.dumps(content, indent=1, sort_keys=True).encode()
+        self._home.put(CATALOG_NAME, lambda stream: stream.write(data))
+
+
+class History:
+    """``checkpoints.log.jsonl``: one JSON object a line, only appended to.
+
+    Args:
+        directory (str): A local directory.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._path = os.path.join(directory, HISTORY_NAME)
+
+    def append(self, event: str, **values: Any) -> None:
+        """Add one event; the line of a killed run may be torn."""
+        line = json.dumps({'event': event, **values}, sort_keys=True)
+        with open(self._path, 'ab') as file:
+            if file.tell() and not self._ends_with_newline():
+                file.write(b'\n')
+            file.write(line.encode() + b'\n')
+
+    def read(self) -> List[Dict[str, Any]]:
+        """Return all events; torn lines are left out."""
+        events = []
+        if not os.path.exists(self._path):
+            return []
+        with open(self._path, 'rb') as file:
+            for line in file:
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(event, dict):
+                    events.append(event)
+        return events
+
+    def _ends_with_newline(self) -> bool:
+        with open(self._path, 'rb') as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b'\n'
+
+
+def _order(info: CheckpointInfo) -> Any:
+    # the regular checkpoint of a step before its other names
+    return info.iter, info.epoch, not info.regular, info.name

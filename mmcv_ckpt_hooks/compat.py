@@ -1,0 +1,155 @@
+"""Every difference between versions of mmcv, torch and Python.
+
+One function or table per difference, each with the version that made it.
+"""
+import warnings
+from typing import Any, Dict, Optional, Tuple
+
+import torch
+
+#: Versions that work, for the errors at import.
+SUPPORTED = 'mmcv or mmcv-full >=1.3.0,<2.0.0 and torch >=1.8'
+
+
+def require_mmcv() -> Any:
+    """Import mmcv and check its version.
+
+    Returns:
+        module: mmcv.
+
+    Raises:
+        ImportError: If mmcv is missing, is 2.x (runners and hooks moved to
+            mmengine there) or is older than 1.3.
+    """
+    try:
+        import mmcv
+    except ImportError as error:
+        raise ImportError(
+            'mmcv_ckpt_hooks needs mmcv 1.x, which is not installed here: it '
+            f'works with {SUPPORTED}. Install mmcv-full as its manual says '
+            'for your torch and CUDA, or "pip install mmcv==1.7.2" if you '
+            'need no compiled operators') from error
+    version = version_tuple(mmcv.__version__)
+    if not (1, 3) <= version < (2, ):
+        raise ImportError(
+            f'mmcv_ckpt_hooks works with {SUPPORTED}, but mmcv '
+            f'{mmcv.__version__} is installed. In mmcv 2.x runners and hooks '
+            'moved to mmengine, which has a CheckpointHook of its own; '
+            '"pip install mmcv-full==1.7.2" gives the newest 1.x')
+    return mmcv
+
+
+def version_tuple(version: str) -> Tuple[int, ...]:
+    """``'1.7.2rc1+cu118'`` to ``(1, 7, 2)``."""
+    numbers = []
+    for part in version.split('+')[0].split('.'):
+        digits = ''
+        for character in part:
+            if not character.isdigit():
+                break
+            digits += character
+        if not digits:
+            break
+        numbers.append(int(digits))
+        if digits != part:
+            break
+    return tuple(numbers)
+
+
+#: torch's storage class by dtype, as it stands in the pickle of a .pth file.
+#: Types that came later (float8, uint16, torch 2.1+) have none and are
+#: written as an untyped storage.
+STORAGE_NAMES: Dict[torch.dtype, str] = {
+    torch.float64: 'DoubleStorage',
+    torch.float32: 'FloatStorage',
+    torch.float16: 'HalfStorage',
+    torch.bfloat16: 'BFloat16Storage',
+    torch.int64: 'LongStorage',
+    torch.int32: 'IntStorage',
+    torch.int16: 'ShortStorage',
+    torch.int8: 'CharStorage',
+    torch.uint8: 'ByteStorage',
+    torch.bool: 'BoolStorage',
+    torch.complex64: 'ComplexFloatStorage',
+    torch.complex128: 'ComplexDoubleStorage',
+}
+
+
+def storage_pointer(tensor: torch.Tensor) -> int:
+    """Return the address of a tensor's storage, the same for all views."""
+    if hasattr(tensor, 'untyped_storage'):  # torch >= 2.0
+        return int(tensor.untyped_storage().data_ptr())
+    return int(tensor.storage().data_ptr())
+
+
+def resolved(tensor: torch.Tensor) -> torch.Tensor:
+    """Materialise lazy conjugation and negation (torch >= 1.10)."""
+    for name in ('resolve_conj', 'resolve_neg'):
+        if hasattr(tensor, name):
+            tensor = getattr(tensor, name)()
+    return tensor
+
+
+def trusting_load(path: str) -> Any:
+    """``torch.load`` with full unpickling, for files the user trusts."""
+    if version_tuple(torch.__version__) >= (1, 13):
+        return torch.load(path, map_location='cpu', weights_only=False)
+    # torch < 1.13 has no such argument and always unpickles everything
+    return torch.load(path, map_location='cpu')
+
+
+def grad_scaler_types() -> Tuple[type, ...]:
+    """Classes of torch's loss scalers: ``torch.amp`` came with torch 2.3."""
+    found = []
+    for package in (getattr(torch, 'amp', None), torch.cuda.amp):
+        scaler = getattr(package, 'GradScaler', None)
+        if isinstance(scaler, type):
+            found.append(scaler)
+    return tuple(found)
+
+
+def make_grad_scaler(enabled: bool) -> Any:
+    """Build a loss scaler for CUDA without torch 2.4's deprecation warning."""
+    amp = getattr(torch, 'amp', None)
+    if hasattr(amp, 'GradScaler'):  # torch >= 2.3
+        return amp.GradScaler('cuda', enabled=enabled)
+    return torch.cuda.amp.GradScaler(enabled=enabled)
+
+
+def autocast(device_type: str, enabled: bool = True) -> Any:
+    """Return an autocast context: ``torch.autocast`` came with torch 1.10."""
+    if hasattr(torch, 'autocast'):
+        return torch.autocast(device_type, enabled=enabled)
+    return torch.cuda.amp.autocast(enabled=enabled and device_type == 'cuda')
+
+
+def best_saver_name(eval_hook: Any) -> Optional[str]:
+    """Name of the method by which an EvalHook saves its best checkpoint.
+
+    mmcv 1.3.0 to 1.3.7 call it ``save_best_checkpoint``, later ones
+    ``_save_ckpt``.
+    """
+    for name in ('_save_ckpt', 'save_best_checkpoint'):
+        if callable(getattr(eval_hook, name, None)):
+            return name
+    return None
+
+
+def register(registry: Any, cls: type) -> Optional[type]:
+    """Register a class, in place of one that a repo registered before.
+
+    Returns:
+        type | None: The class that was replaced.
+    """
+    name = cls.__name__
+    before = registry.module_dict.get(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        registry.register_module(name=name, force=True, module=cls)
+    return before if before is not cls else None
+
+
+def runner_builders() -> Optional[Any]:
+    """Registry of runner constructors; None before mmcv 1.3.6."""
+    from mmcv import runner
+    return getattr(runner, 'RUNNER_BUILDERS', None)

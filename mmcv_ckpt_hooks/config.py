@@ -1,0 +1,273 @@
+"""Config dict to frozen options: the only place where input is validated."""
+import difflib
+from dataclasses import dataclass, fields
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
+
+from .errors import ConfigError
+
+#: Options of the design that this version does not have yet. A config that
+#: names one fails at start: a promise that is not kept loses checkpoints.
+_LATER = {
+    'storage_options': 'object stores are not supported yet',
+    'mirror': 'mirrors are not supported yet',
+}
+
+
+@dataclass(frozen=True)
+class TriggerOptions:
+    """When to save besides ``interval``.
+
+    Args:
+        begin (int): No interval saves before this many epochs or iterations.
+        secs (float, optional): Save when this many seconds have passed since
+            the last save.
+        at (tuple[int]): Epochs or iterations to save at.
+        file (str, optional): Save when a file of this name appears in the
+            work dir; it is removed.
+    """
+    begin: int = 0
+    secs: Optional[float] = None
+    at: Tuple[int, ...] = ()
+    file: Optional[str] = 'SAVE'
+
+
+@dataclass(frozen=True)
+class KeepOptions:
+    """What to keep, united.
+
+    Args:
+        last (int, optional): The last so many; None or -1 keeps all.
+        every (int, optional): Multiples of so many epochs or iterations.
+    """
+    last: Optional[int] = None
+    every: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How to write.
+
+    Args:
+        background (bool): Whether training goes on while a copy is written.
+        staging (str): ``'copy'``, or ``'auto'``, which is the same in this
+            version.
+        backlog (str): What to do when the save before is still being
+            written: ``'wait'`` for it or ``'skip'`` this one.
+        durability (str): ``'fsync'``, or ``'none'``: a power cut may lose
+            what was reported as saved.
+    """
+    background: bool = True
+    staging: str = 'auto'
+    backlog: str = 'wait'
+    durability: str = 'fsync'
+
+
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """All arguments of ``DurableCheckpointHook``; see there."""
+    interval: int = -1
+    by_epoch: Optional[bool] = None
+    save_optimizer: bool = True
+    out_dir: Optional[str] = None
+    max_keep_ckpts: int = -1
+    save_last: bool = True
+    sync_buffer: bool = False
+    file_client_args: Optional[Mapping[str, Any]] = None
+    filename_tmpl: Optional[str] = None
+    create_symlink: bool = True
+    meta: Optional[Mapping[str, Any]] = None
+    triggers: TriggerOptions = TriggerOptions()
+    keep: KeepOptions = KeepOptions()
+    write: WriteOptions = WriteOptions()
+    resume: Optional[str] = None
+    trust_checkpoint: bool = False
+    adopt_existing: bool = False
+    on_error: str = 'warn'
+    format: str = 'pth'
+
+    @property
+    def keep_last(self) -> Optional[int]:
+        """How many to keep; None for all."""
+        count = self.keep.last if self.keep.last is not None \
+            else self.max_keep_ckpts
+        return count if count > 0 else None
+
+
+def parse_options(given: Mapping[str, Any]) -> CheckpointOptions:
+    """Validate the arguments of the hook.
+
+    Args:
+        given (dict): What the user gave; None means not given.
+
+    Raises:
+        ConfigError: If a name is unknown, a type or value is wrong, or two
+            contradict each other.
+    """
+    values = {name: value for name, value in given.items()
+              if value is not None}
+    for name, why in _LATER.items():
+        if name in values:
+            raise ConfigError(f'{name}={values[name]!r}: {why}; remove it')
+    _known('argument', values, [one.name for one in fields(CheckpointOptions)])
+    _check_types(values, _TYPES)
+    for name, group, types in (('triggers', TriggerOptions, _TRIGGER_TYPES),
+                               ('keep', KeepOptions, _KEEP_TYPES),
+                               ('write', WriteOptions, _WRITE_TYPES)):
+        if name in values:
+            values[name] = _group(name, values[name], group, types)
+    options = CheckpointOptions(**values)
+    _check_values(options)
+    _check_contradictions(options, values)
+    return options
+
+
+_Types = Mapping[str, Tuple[Union[type, Tuple[type, ...]], str]]
+
+_TYPES: _Types = {
+    'interval': (int, 'an int'),
+    'by_epoch': (bool, 'True, False or None'),
+    'save_optimizer': (bool, 'True or False'),
+    'out_dir': (str, 'a path or URL'),
+    'max_keep_ckpts': (int, 'an int'),
+    'save_last': (bool, 'True or False'),
+    'sync_buffer': (bool, 'True or False'),
+    'file_client_args': (Mapping, 'a dict'),
+    'filename_tmpl': (str, "a str such as 'iter_{}.pth'"),
+    'create_symlink': (bool, 'True or False'),
+    'meta': (Mapping, 'a dict'),
+    'triggers': (Mapping, 'a dict'),
+    'keep': (Mapping, 'a dict'),
+    'write': (Mapping, 'a dict'),
+    'resume': (str, "'auto' or a path"),
+    'trust_checkpoint': (bool, 'True or False'),
+    'adopt_existing': (bool, 'True or False'),
+    'on_error': (str, "'warn' or 'raise'"),
+    'format': (str, "'pth'"),
+}
+_TRIGGER_TYPES: _Types = {
+    'begin': (int, 'an int'),
+    'secs': ((int, float), 'seconds'),
+    'at': ((list, tuple), 'a list of ints'),
+    'file': (str, 'a file name'),
+}
+_KEEP_TYPES: _Types = {
+    'last': (int, 'an int'),
+    'every': (int, 'an int'),
+}
+_WRITE_TYPES: _Types = {
+    'background': (bool, 'True or False'),
+    'staging': (str, "'auto' or 'copy'"),
+    'backlog': (str, "'wait' or 'skip'"),
+    'durability': (str, "'fsync' or 'none'"),
+}
+_CHOICES: Mapping[str, Sequence[str]] = {
+    'on_error': ('warn', 'raise'),
+    'format': ('pth', ),
+    'write.staging': ('auto', 'copy'),
+    'write.backlog': ('wait', 'skip'),
+    'write.durability': ('fsync', 'none'),
+}
+
+
+def _group(name: str, value: Mapping[str, Any], group: type,
+           types: _Types) -> Any:
+    names = [one.name for one in fields(group)]
+    _known(f'key of {name}', value, names, prefix=f'{name}.')
+    _check_types(value, types, prefix=f'{name}.')
+    given: Dict[str, Any] = dict(value)
+    if 'at' in given:
+        given['at'] = tuple(given['at'])
+    return group(**given)
+
+
+def _known(what: str, given: Mapping[str, Any], valid: Sequence[str],
+           prefix: str = '') -> None:
+    for name in given:
+        if name in valid:
+            continue
+        near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
+        hint = f'did you mean {near[0]!r}? ' if near else ''
+        raise ConfigError(
+            f'DurableCheckpointHook: unknown {what} {prefix}{name}='
+            f'{given[name]!r}; {hint}valid are: {", ".join(sorted(valid))}')
+
+
+def _check_types(values: Mapping[str, Any], types: _Types,
+                 prefix: str = '') -> None:
+    for name, value in values.items():
+        expected, text = types[name]
+        wrong_bool = isinstance(value, bool) and expected is not bool
+        if value is None and prefix:
+            continue
+        if wrong_bool or not isinstance(value, expected):
+            raise ConfigError(
+                f'DurableCheckpointHook: {prefix}{name} must be {text}, but '
+                f'got {value!r} of type {type(value).__name__}')
+
+
+def _check_values(options: CheckpointOptions) -> None:
+    for name, choices in _CHOICES.items():
+        value: Any = options
+        for part in name.split('.'):
+            value = getattr(value, part)
+        if value not in choices:
+            near = difflib.get_close_matches(value, choices, n=1)
+            hint = f', did you mean {near[0]!r}?' if near else ''
+            raise ConfigError(
+                f'DurableCheckpointHook: {name} must be one of '
+                f'{", ".join(map(repr, choices))}, but got {value!r}{hint}')
+    _check_positive('triggers.secs', options.triggers.secs)
+    _check_positive('keep.every', options.keep.every)
+    if options.triggers.begin < 0:
+        raise ConfigError('DurableCheckpointHook: triggers.begin must not be '
+                          f'negative, but got {options.triggers.begin}')
+    for step in options.triggers.at:
+        if isinstance(step, bool) or not isinstance(step, int) or step < 1:
+            raise ConfigError('DurableCheckpointHook: triggers.at must hold '
+                              f'ints of at least 1, but got {step!r}')
+    template = options.filename_tmpl
+    if template is not None:
+        _check_template(template)
+    if options.interval == 0:
+        raise ConfigError('DurableCheckpointHook: interval must be at least '
+                          '1, or -1 for never, but got 0')
+
+
+def _check_positive(name: str, value: Optional[float]) -> None:
+    if value is not None and value <= 0:
+        raise ConfigError(f'DurableCheckpointHook: {name} must be positive, '
+                          f'but got {value!r}')
+
+
+def _check_template(template: str) -> None:
+    try:
+        varies = template.format(1) != template.format(2)
+    except (IndexError, KeyError, ValueError):
+        varies = False
+    if not varies:
+        raise ConfigError(
+            'DurableCheckpointHook: filename_tmpl must have one placeholder '
+            f"{{}} for the number, as in 'iter_{{}}.pth', but got {template!r}"
+            ': every save would replace the one before')
+    if not template.endswith('.pth') or '/' in template:
+        raise ConfigError(
+            "DurableCheckpointHook: filename_tmpl must be a file name that "
+            f"ends in '.pth', but got {template!r}")
+
+
+def _check_contradictions(options: CheckpointOptions,
+                          given: Mapping[str, Any]) -> None:
+    last = options.keep.last
+    if last is not None and 'max_keep_ckpts' in given and \
+            last != options.max_keep_ckpts:
+        raise ConfigError(
+            f'DurableCheckpointHook: keep.last={last} contradicts '
+            f'max_keep_ckpts={options.max_keep_ckpts}; give one of them')
+    if (options.out_dir or '').startswith('pavi://') and \
+            options.file_client_args is not None:
+        raise ConfigError(
+            'DurableCheckpointHook: file_client_args must be None for a '
+            f'pavi:// out_dir, but got {dict(options.file_client_args)!r}')
+    if options.resume == '':
+        raise ConfigError("DurableCheckpointHook: resume must be 'auto' or a "
+                          "path, but got ''")

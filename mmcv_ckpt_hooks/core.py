@@ -1,0 +1,67 @@
+"""The save core as a function, a drop-in for mmcv's."""
+from typing import IO, Any, Dict, List, Mapping, Optional
+
+import torch
+
+from .amp import capture_amp
+from .serialization import write_checkpoint
+from .staging import reference
+from .state import Optimizers, build_checkpoint
+from .storage import open_backend, split_filename
+from .types import StorageBackend
+
+
+def save_checkpoint(model: torch.nn.Module,
+                    filename: str,
+                    optimizer: Optimizers = None,
+                    meta: Optional[Dict[str, Any]] = None,
+                    file_client_args: Optional[Mapping[str, Any]] = None,
+                    amp: Any = None) -> None:
+    """Save a checkpoint: complete and durable on return, or not there.
+
+    The fields are ``meta`` (with mmcv's version, the time, CLASSES and
+    PALETTE), ``state_dict`` (wrappers removed), ``optimizer`` (one, or a dict
+    of them by name) and ``amp`` (only when AMP is in use).
+
+    Args:
+        model (Module): The model.
+        filename (str): A path, or ``pavi://project/model/name.pth``.
+        optimizer (Optimizer | dict, optional): Default: None.
+        meta (dict, optional): It is not changed. Default: None.
+        file_client_args (dict, optional): Arguments of ``mmcv.FileClient``.
+            Default: None.
+        amp (optional): A GradScaler, ``apex.amp``, their state, or False.
+            Default: None, which means detected.
+
+    Raises:
+        TypeError: If ``meta`` is no dict.
+        StorageError: If it could not be saved; a file of that name is
+            unchanged.
+    """
+    checkpoint = build_checkpoint(model, optimizer, meta, capture_amp(amp=amp))
+    directory, name = split_filename(filename)
+    save_to(open_backend(directory, file_client_args), name, checkpoint)
+
+
+def save_to(backend: StorageBackend, name: str,
+            checkpoint: Dict[str, Any]) -> str:
+    """Write a checkpoint from the live tensors and commit it.
+
+    Returns:
+        str: Its digest.
+    """
+    backend.prepare()
+    state = reference(checkpoint)
+    meta = checkpoint['meta']
+    info = {
+        'format': 1,
+        'epoch': meta.get('epoch', 0),
+        'iter': meta.get('iter', 0)
+    }
+    digests: List[str] = []
+
+    def write(stream: IO[bytes]) -> None:
+        digests.append(write_checkpoint(stream, state, info))
+
+    backend.put(name, write)
+    return digests[0]

@@ -1,0 +1,81 @@
+"""Every error that this package raises on purpose.
+
+::
+
+    CheckpointError                 base of all; catch this one
+    |-- ConfigError                 an argument is unknown, wrong or contradicts
+    |                               another (also a ``ValueError``)
+    |-- IntegrityError              a file is not the checkpoint it claims to be
+    |   |-- TruncatedError          bytes are missing at the end
+    |   |-- CorruptError            a record, the directory or a digest is wrong
+    |   `-- UnverifiableError       a format without checksums (torch < 1.6)
+    |-- UnsafeCheckpointError       loading it would need to run code from it
+    |-- ResumeError                 a checkpoint is good but does not fit the run
+    `-- StorageError                a storage backend could not do its work
+        |-- MissingCheckpointError  the name is not there (also a
+        |                           ``FileNotFoundError``)
+        |-- AccessError             not allowed; never taken for "not there"
+        |-- OutOfSpaceError         no space or quota left
+        |-- UnsupportedError        the backend lacks this capability
+        `-- DependencyError         an optional package is missing (also an
+                                    ``ImportError``)
+
+Every class can be built from one string: ``mmcv.build_from_cfg`` re-raises
+what a constructor raised as ``type(e)(message)``.
+"""
+
+
+class CheckpointError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigError(CheckpointError, ValueError):
+    """An argument is unknown, has a wrong value or contradicts another."""
+
+
+class IntegrityError(CheckpointError):
+    """A file is not the complete, undamaged checkpoint it claims to be."""
+
+
+class TruncatedError(IntegrityError):
+    """Bytes are missing at the end of a checkpoint."""
+
+
+class CorruptError(IntegrityError):
+    """A record, the zip directory or the digest of a checkpoint is wrong."""
+
+
+class UnverifiableError(IntegrityError):
+    """A checkpoint in a format that has no checksums (torch < 1.6)."""
+
+
+class UnsafeCheckpointError(CheckpointError):
+    """Loading a checkpoint would need to run code that it names."""
+
+
+class ResumeError(CheckpointError):
+    """A checkpoint is undamaged, but this run cannot continue from it."""
+
+
+class StorageError(CheckpointError):
+    """A storage backend could not do what it was asked."""
+
+
+class MissingCheckpointError(StorageError, FileNotFoundError):
+    """No file of that name exists in the storage."""
+
+
+class AccessError(StorageError):
+    """The storage refuses access; this never means "not there"."""
+
+
+class OutOfSpaceError(StorageError):
+    """The storage has no space or no quota left."""
+
+
+class UnsupportedError(StorageError):
+    """The storage backend does not have the capability asked for."""
+
+
+class DependencyError(StorageError, ImportError):
+    """An optional package is missing or is not the one expected."""

@@ -1,0 +1,76 @@
+"""The one owner of background threads."""
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Callable, List, Optional
+
+Job = Callable[[], Any]
+
+
+class BackgroundExecutor:
+    """Runs one job at a time on a thread that the process waits for at exit.
+
+    An error of a job is kept and handed back once, as it was raised, by
+    :meth:`take_error` on the thread that can act.
+
+    Thread: all methods on the training thread.
+    """
+
+    def __init__(self) -> None:
+        # concurrent.futures joins its threads when the interpreter exits: a
+        # run that raises still commits what it had staged
+        self._pool: Optional[ThreadPoolExecutor] = None
+        self._job: Optional['Future[Any]'] = None
+        self._errors: List[BaseException] = []
+
+    def submit(self, job: Job) -> None:
+        """Start a job; waits for the one before."""
+        self.wait()
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, 'mmcv-ckpt-writer')
+        self._job = self._pool.submit(job)
+
+    def run(self, job: Job) -> bool:
+        """Run a job on the caller's thread, after the one under way.
+
+        Returns:
+            bool: False if it failed; the error is kept as for the others.
+        """
+        self.wait()
+        try:
+            job()
+        except Exception as error:  # the boundary where errors are kept
+            self._errors.append(error)
+            return False
+        return True
+
+    def busy(self) -> bool:
+        """Whether a job is under way."""
+        return self._job is not None and not self._job.done()
+
+    def wait(self) -> None:
+        """Wait until the job under way has ended."""
+        if self._job is None:
+            return
+        error = self._job.exception()
+        self._job = None
+        if error is not None:
+            self._errors.append(error)
+
+    def take_error(self) -> Optional[BaseException]:
+        """Return an error of an earlier job, once; None if there is none."""
+        if self._job is not None and self._job.done():
+            self.wait()
+        return self._errors.pop(0) if self._errors else None
+
+    def close(self) -> None:
+        """Wait for the job under way and end the thread."""
+        self.wait()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+            self._pool = None
+
+
+class InlineExecutor(BackgroundExecutor):
+    """Runs every job at once, on the caller's thread."""
+
+    def submit(self, job: Job) -> None:
+        self.run(job)

@@ -1,0 +1,108 @@
+"""Runners of other repos that save or resume fields of their own.
+
+What such a runner adds to a checkpoint only its ``save_checkpoint`` knows. It
+is called with ``torch.save`` caught, so that nothing is written, and the
+fields it would have saved are taken from there. In the same way its
+``resume`` is called with ``torch.load`` answered by our loader, which executes
+nothing.
+"""
+import inspect
+import tempfile
+import threading
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List
+
+import torch
+from mmcv.runner import BaseRunner, EpochBasedRunner, IterBasedRunner
+
+from .errors import ConfigError
+
+_STOCK = (BaseRunner, EpochBasedRunner, IterBasedRunner)
+#: Fields that the save core writes itself.
+_CORE_FIELDS = ('meta', 'state_dict', 'optimizer', 'amp', 'resume_state')
+
+
+def overrides(runner: Any, method: str) -> bool:
+    """Whether a runner's class has its own version of a stock method."""
+    own = getattr(type(runner), method)
+    if getattr(own, 'saves_through_core', False):
+        return False
+    return all(own is not getattr(stock, method) for stock in _STOCK)
+
+
+def check_runner(runner: Any) -> None:
+    """Refuse a runner whose own fields could not be kept.
+
+    Raises:
+        ConfigError: Before training, naming what is wrong.
+    """
+    if not overrides(runner, 'save_checkpoint'):
+        return
+    parameters = inspect.signature(type(runner).save_checkpoint).parameters
+    open_ended = any(one.kind is one.VAR_KEYWORD
+                     for one in parameters.values())
+    missing = [
+        name for name in ('out_dir', 'save_optimizer', 'create_symlink')
+        if name not in parameters
+    ]
+    if missing and not open_ended:
+        raise ConfigError(
+            f'{type(runner).__name__}.save_checkpoint has no parameter '
+            f'{", ".join(missing)}: what it adds to a checkpoint cannot be '
+            'kept. Give it the parameters of mmcv.runner.BaseRunner')
+    extra_fields(runner)
+
+
+def extra_fields(runner: Any) -> Dict[str, Any]:
+    """Return the fields that the runner's own ``save_checkpoint`` adds.
+
+    Returns:
+        dict: By name; empty for stock runners.
+
+    Raises:
+        ConfigError: If it does not save a dict with ``torch.save``.
+    """
+    if not overrides(runner, 'save_checkpoint'):
+        return {}
+    saved: List[Any] = []
+
+    def catch(value: Any, *_: Any, **__: Any) -> None:
+        saved.append(value)
+
+    with tempfile.TemporaryDirectory() as directory, \
+            _replaced('save', catch):
+        runner.save_checkpoint(
+            directory, save_optimizer=False, create_symlink=False)
+    if not saved or not isinstance(saved[-1], dict):
+        raise ConfigError(
+            f'{type(runner).__name__}.save_checkpoint does not call '
+            'torch.save with a dict: what it adds to a checkpoint cannot be '
+            'kept')
+    return {
+        name: value
+        for name, value in saved[-1].items() if name not in _CORE_FIELDS
+    }
+
+
+def resume_with(runner: Any, checkpoint: Dict[str, Any], path: str) -> None:
+    """Let the runner's own ``resume`` restore the fields it added."""
+    with _replaced('load', lambda *_, **__: checkpoint):
+        runner.resume(path, map_location='cpu')
+
+
+@contextmanager
+def _replaced(name: str, substitute: Callable[..., Any]) -> Iterator[None]:
+    """Answer ``torch.<name>`` on this thread with a substitute."""
+    original = getattr(torch, name)
+    thread = threading.get_ident()
+
+    def dispatch(*args: Any, **kwargs: Any) -> Any:
+        if threading.get_ident() == thread:
+            return substitute(*args, **kwargs)
+        return original(*args, **kwargs)
+
+    setattr(torch, name, dispatch)
+    try:
+        yield
+    finally:
+        setattr(torch, name, original)

@@ -1,0 +1,246 @@
+"""Runner events to saves; takes over the stock CheckpointHook."""
+import os
+import time
+from typing import Any, Dict, Mapping, Optional
+
+from mmcv.runner import CheckpointHook, EpochBasedRunner, IterBasedRunner
+
+from . import distributed, foreign, takeover
+from .best import BestKeeper
+from .config import CheckpointOptions, parse_options
+from .errors import ConfigError
+from .opening import open_run
+from .saver import Saver
+from .state import capture_runner
+from .triggers import Progress, Schedule
+from .types import SaveRequest
+
+
+class DurableCheckpointHook(CheckpointHook):  # type: ignore[misc]
+    """Save checkpoints that are durable, verified and resumable.
+
+    Takes over the stock ``CheckpointHook`` of ``checkpoint_config`` if there
+    is one: what is not given here is inherited from it. Every stock argument
+    keeps its meaning.
+
+    Args:
+        interval (int): Epochs or iterations between saves. Default: -1, which
+            means never (only at the end).
+        by_epoch (bool, optional): Whether steps are epochs. Default: None,
+            which means inferred from the runner.
+        save_optimizer (bool): Whether to save the optimizer. Default: True.
+        out_dir (str, optional): Root directory or ``pavi://project/model``;
+            the last level of the work dir is appended. Default: None, which
+            means the work dir.
+        max_keep_ckpts (int): How many checkpoints to keep. Default: -1, all.
+        save_last (bool): Whether to save at the end. Default: True.
+        sync_buffer (bool): Whether to average float buffers over ranks before
+            a save. Default: False.
+        file_client_args (dict, optional): Arguments of ``mmcv.FileClient``.
+            Default: None.
+        filename_tmpl (str, optional): Such as ``'iter_{}.pth'``.
+            Default: None.
+        create_symlink (bool): Whether ``latest.pth`` leads to the newest.
+            Default: True.
+        meta (dict, optional): Further meta. Default: None.
+        triggers (dict, optional): ``begin``, ``secs``, ``at``, ``file``; see
+            :class:`~mmcv_ckpt_hooks.config.TriggerOptions`. Default: None.
+        keep (dict, optional): ``last``, ``every``. Default: None.
+        write (dict, optional): ``background``, ``staging``, ``backlog``,
+            ``durability``. Default: None.
+        resume (str, optional): ``'auto'`` for the newest checkpoint here that
+            verifies, or a path. Default: None.
+        trust_checkpoint (bool): Whether a checkpoint that needs it may be
+            unpickled in full. Default: False.
+        adopt_existing (bool): Whether checkpoints of other runs in the
+            directory are owned, and so may be deleted. Default: False.
+        on_error (str): ``'warn'``: a failed save is logged and training goes
+            on; or ``'raise'``. Default: ``'warn'``.
+        format (str): ``'pth'``. Default: ``'pth'``.
+
+    Raises:
+        ConfigError: If an argument is unknown, wrong or contradicts another.
+    """
+
+    def __init__(self,
+                 interval: Optional[int] = None,
+                 by_epoch: Optional[bool] = None,
+                 save_optimizer: Optional[bool] = None,
+                 out_dir: Optional[str] = None,
+                 max_keep_ckpts: Optional[int] = None,
+                 save_last: Optional[bool] = None,
+                 sync_buffer: Optional[bool] = None,
+                 file_client_args: Optional[Mapping[str, Any]] = None,
+                 **options: Any) -> None:
+        self._given = dict(
+            interval=interval,
+            by_epoch=by_epoch,
+            save_optimizer=save_optimizer,
+            out_dir=out_dir,
+            max_keep_ckpts=max_keep_ckpts,
+            save_last=save_last,
+            sync_buffer=sync_buffer,
+            file_client_args=file_client_args,
+            **options)
+        self._saver: Optional[Saver] = None
+        self._prepared_for: Optional[Any] = None
+        self._waits_for: Optional[str] = None
+        self._apply(parse_options(self._given))
+
+    def _apply(self, options: CheckpointOptions) -> None:
+        """Set the attributes that other hooks read on a CheckpointHook."""
+        self.options = options
+        self.interval = options.interval
+        self.by_epoch = options.by_epoch
+        self.save_optimizer = options.save_optimizer
+        self.out_dir = options.out_dir
+        self.max_keep_ckpts = options.max_keep_ckpts
+        self.save_last = options.save_last
+        self.sync_buffer = options.sync_buffer
+        self.file_client_args = options.file_client_args
+        self.args = dict(create_symlink=options.create_symlink)
+
+    # -- start -------------------------------------------------------------
+
+    def before_run(self, runner: Any) -> None:
+        self.prepare(runner)
+
+    def prepare(self, runner: Any) -> None:
+        """Take over, open the place, resume; once a run.
+
+        Our runners call it before any hook's ``before_run``, on others it
+        happens in ours.
+        """
+        if self._prepared_for is runner:
+            return
+        stock = takeover.find_stock_hook(runner.hooks)
+        taken = takeover.inherited(stock, runner.work_dir) if stock else {}
+        if isinstance(runner, IterBasedRunner) and taken.get('by_epoch'):
+            taken['by_epoch'] = None  # stock would never save
+        self._apply(parse_options(takeover.merge(self._given, taken)))
+        self.by_epoch = self._inferred_by_epoch(runner)
+        place = takeover.resolve_out_dir(self.options.out_dir, runner.work_dir)
+        takeover.check_single_writer(runner.hooks, self, place)
+        foreign.check_runner(runner)
+        self.out_dir = place
+        runner._hooks = takeover.rearranged(runner.hooks, self, stock)
+        takeover.hand_over(runner.hooks, stock, self)
+        self._waits_for = takeover.needs_files_at_once(runner.hooks)
+        self._saver = open_run(runner, self.options, self.by_epoch, place)
+        for hook in runner.hooks if self._saver is not None else []:
+            if hasattr(hook, 'save_best') and hasattr(hook, 'evaluate'):
+                BestKeeper(hook, self._saver, self._capture).recall(runner)
+        self._schedule = Schedule(self.interval, self.save_last,
+                                  self.options.triggers, time.monotonic,
+                                  lambda name: self._take_file(runner, name))
+        self._prepared_for = runner
+        if stock is not None:
+            runner.logger.info(
+                'DurableCheckpointHook takes over from CheckpointHook '
+                f'(interval {self.interval}, '
+                f'{"epochs" if self.by_epoch else "iterations"}); checkpoints '
+                f'go to {place}')
+
+    def _inferred_by_epoch(self, runner: Any) -> bool:
+        iterative = isinstance(runner, IterBasedRunner)
+        given = self.options.by_epoch
+        if given and iterative:
+            raise ConfigError(
+                f'by_epoch=True on {type(runner).__name__} would never save: '
+                'it has no epoch events. Leave by_epoch out')
+        return not iterative if given is None else given
+
+    # -- events ------------------------------------------------------------
+
+    def after_train_iter(self, runner: Any) -> None:
+        in_epochs = isinstance(runner, EpochBasedRunner)
+        if in_epochs and self.end_of_epoch(runner):
+            # the epoch is finished with its last iteration: after_train_epoch
+            # follows at once and saves a state that is
+            return
+        finished = runner.iter + 1
+        step = None if self.by_epoch else finished
+        self._save_if_due(
+            runner, Progress(step, not in_epochs and
+                             self.is_last_iter(runner)), runner.epoch,
+            finished)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        epoch, finished = runner.epoch + 1, runner.iter
+        step = epoch if self.by_epoch else finished
+        self._save_if_due(runner, Progress(step, self.is_last_epoch(runner)),
+                          epoch, finished)
+
+    def after_run(self, runner: Any) -> None:
+        """Wait for the last save and report it."""
+        if self._saver is not None:
+            self._saver.wait()
+            self._report(runner)
+            self._saver.close()
+
+    def _save_if_due(self, runner: Any, progress: Progress, epoch: int,
+                     finished: int) -> None:
+        self._report(runner)
+        trigger = self._schedule.due(progress)
+        if trigger is None:
+            return
+        regular = trigger in ('interval', 'at', 'last')
+        if self.sync_buffer and regular:
+            # a collective: only triggers that all ranks see alike
+            distributed.average_float_buffers(runner.model.buffers())
+        self._schedule.saved()
+        if self._saver is None:
+            return
+        name = self._name(runner, regular, progress.step, epoch, finished)
+        request = SaveRequest(name, epoch, finished, trigger, regular)
+        done = self._saver.save(
+            request, lambda: self._capture(runner, epoch, finished))
+        if self._waits_for is not None:
+            self._saver.wait()
+        if done and runner.meta is not None:
+            runner.meta.setdefault('hook_msgs', {})['last_ckpt'] = \
+                os.path.join(self.out_dir, name)
+        self._report(runner)
+
+    def _name(self, runner: Any, regular: bool, step: Optional[int],
+              epoch: int, finished: int) -> str:
+        template = self.options.filename_tmpl
+        if regular and template is not None:
+            return template.format(step)
+        if regular and self.by_epoch:
+            return f'epoch_{epoch}.pth'
+        if isinstance(runner, IterBasedRunner):
+            return f'iter_{finished}.pth'
+        return f'epoch_{epoch}_iter_{finished}.pth'
+
+    def _capture(self, runner: Any, epoch: int,
+                 finished: int) -> Dict[str, Any]:
+        assert self._saver is not None
+        return capture_runner(
+            runner,
+            epoch,
+            finished,
+            lineage=self._saver.catalog.lineage,
+            meta=self.options.meta,
+            save_optimizer=bool(self.save_optimizer))
+
+    def _report(self, runner: Any) -> None:
+        """Hand back errors of earlier saves, each once."""
+        error = self._saver.take_error() if self._saver is not None else None
+        if error is None:
+            return
+        if self.options.on_error == 'raise':
+            raise error
+        runner.logger.error(
+            f'A checkpoint was not saved ({type(error).__name__}: {error}). '
+            'What was committed before is unchanged; training goes on',
+            exc_info=error)
+
+    def _take_file(self, runner: Any, name: str) -> bool:
+        path = os.path.join(runner.work_dir or '.', name)
+        try:
+            os.unlink(path)
+        except OSError:
+            return False
+        return True
+

@@ -1,0 +1,134 @@
+"""A run's place, opened: backend, catalog, resume, saver.
+
+Called once a run, on all ranks; only rank 0 writes.
+"""
+import os
+from typing import Any, List, Optional
+
+from . import distributed, foreign, resume
+from .catalog import Catalog, History
+from .config import CheckpointOptions
+from .errors import ConfigError
+from .executor import BackgroundExecutor, InlineExecutor
+from .retention import KeepAll, KeepAny, KeepEvery, KeepLast
+from .saver import Saver
+from .storage import open_backend
+from .storage.local import LocalBackend
+from .types import RetentionPolicy, StorageBackend
+
+
+def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
+             place: str) -> Optional[Saver]:
+    """Open the place, resume if asked to, and build the saver.
+
+    Args:
+        runner (BaseRunner): Not running yet.
+        options (CheckpointOptions): Of the hook.
+        by_epoch (bool): Whether steps are epochs.
+        place (str): Directory or URL.
+
+    Returns:
+        Saver | None: None on ranks other than 0.
+    """
+    backend = open_backend(
+        place,
+        options.file_client_args,
+        durable=options.write.durability == 'fsync')
+    home = _catalog_home(backend, runner.work_dir)
+    catalog = Catalog(backend, home, runner.logger.warning)
+    if distributed.rank() == 0:
+        backend.prepare()
+        home.prepare()
+        catalog.open()
+    restored = _resume(runner, options, backend, catalog)
+    if distributed.rank() != 0:
+        return None
+    _begin(runner, options, catalog, restored)
+    executor = BackgroundExecutor() if options.write.background \
+        else InlineExecutor()
+    return Saver(
+        backend,
+        catalog,
+        History(home.url),
+        _policy(options, by_epoch),
+        executor,
+        runner.logger.info,
+        backlog=options.write.backlog,
+        symlink=options.create_symlink and backend.capabilities.listing,
+        protected=restored.name if restored is not None else None)
+
+
+def _resume(runner: Any, options: CheckpointOptions, backend: StorageBackend,
+            catalog: Catalog) -> Optional[resume.Restored]:
+    """Continue as the options say; the run's own newest goes first."""
+    already: Optional[resume.Restored] = getattr(runner, 'restored', None)
+    trust, log = options.trust_checkpoint, runner.logger.warning
+    if options.resume is None:
+        return already
+    found = None
+    if distributed.rank() == 0:
+        found = resume.newest_verified(backend, catalog, log)
+    found = distributed.broadcast_object(found)
+    if found is not None and already is not None and \
+            already.iter >= found.iter:
+        return already
+    if found is not None:
+        checkpoint = resume.load_from(backend, found, trust)
+        directory, name = backend.url, found.name
+    elif options.resume != 'auto':
+        checkpoint, directory, name = resume.load_verified(
+            options.resume, trust, log)
+    else:
+        runner.logger.warning(
+            f"resume='auto': there is no checkpoint in {backend.url}; "
+            'training starts anew')
+        return already
+    if foreign.overrides(runner, 'resume'):
+        foreign.resume_with(runner, checkpoint, os.path.join(directory, name))
+    return resume.restore_runner(runner, checkpoint, directory, name)
+
+
+def _begin(runner: Any, options: CheckpointOptions, catalog: Catalog,
+           restored: Optional[resume.Restored]) -> None:
+    lineage = restored.lineage if restored is not None else ''
+    if restored is None and runner.iter:
+        # the tool resumed a stock runner: from one of ours, if the catalog
+        # knows the step
+        lineage = next((info.lineage for info in catalog.resumable()
+                        if info.iter == runner.iter), '')
+    others = [
+        info.name for info in catalog.checkpoints()
+        if not lineage or info.lineage != lineage
+    ]
+    catalog.begin(lineage or None, runner.iter)
+    if others and options.adopt_existing:
+        catalog.adopt()
+    elif others:
+        more = ', ...' if len(others) > 3 else ''
+        runner.logger.warning(
+            f'The directory holds {len(others)} checkpoints of another run '
+            f'({", ".join(others[:3])}{more}): they are neither counted nor '
+            'deleted, and one whose name is needed is kept under another. '
+            'adopt_existing=True owns them')
+
+
+def _policy(options: CheckpointOptions, by_epoch: bool) -> RetentionPolicy:
+    if options.keep_last is None:
+        return KeepAll()
+    policies: List[RetentionPolicy] = [KeepLast(options.keep_last)]
+    if options.keep.every is not None:
+        policies.append(KeepEvery(options.keep.every, by_epoch))
+    return KeepAny(policies)
+
+
+def _catalog_home(backend: StorageBackend,
+                  work_dir: Optional[str]) -> StorageBackend:
+    """Where the catalog is kept: beside the checkpoints if that works."""
+    able = backend.capabilities
+    if able.listing and able.atomic_replace:
+        return backend
+    if work_dir is None:
+        raise ConfigError(
+            f'{backend.url} cannot hold the catalog, because it cannot list '
+            'or replace files; the runner needs a work_dir')
+    return LocalBackend(work_dir)

@@ -1,0 +1,284 @@
+"""The order of a save, and nothing else."""
+import datetime
+import time
+from dataclasses import replace
+from typing import IO, Any, Callable, Dict, List, Optional
+
+from .catalog import LATEST_NAME, BestScore, Catalog, History
+from .errors import StorageError
+from .executor import BackgroundExecutor, InlineExecutor
+from .retention import KeepAny, KeepNames, deletable
+from .serialization import write_checkpoint
+from .staging import (StagedState, StagingBuffers, available_memory_bytes,
+                      reference)
+from .types import (CheckpointInfo, RetentionPolicy, SaveRequest,
+                    StorageBackend)
+
+#: Part of the available memory that a staged copy may take.
+_MEMORY_SHARE = 0.8
+
+
+class Saver:
+    """Saves checkpoints of one run to one place.
+
+    Args:
+        backend (StorageBackend): Where to.
+        catalog (Catalog): Of that place; ``begin`` was called.
+        history (History): Of that place.
+        policy (RetentionPolicy): What to keep besides the best.
+        executor (BackgroundExecutor): Who writes.
+        log (callable): Told one line a save.
+        backlog (str): ``'wait'`` or ``'skip'``.
+        symlink (bool): Whether to move ``latest.pth``.
+        protected (str, optional): Name of the file resumed from, if it is
+            here. Default: None.
+
+    Order of ``save``: (1) the caller handed back earlier errors, asked the
+    triggers and gathered what other ranks have; (2) reduce to builtin types
+    and stage, the only part that blocks training; on the executor: (3) write,
+    sync, rename; (4) catalog; (5) latest pointer; (6) retention; (7) log.
+    """
+
+    def __init__(self,
+                 backend: StorageBackend,
+                 catalog: Catalog,
+                 history: History,
+                 policy: RetentionPolicy,
+                 executor: BackgroundExecutor,
+                 log: Callable[[str], None],
+                 backlog: str = 'wait',
+                 symlink: bool = True,
+                 protected: Optional[str] = None) -> None:
+        self.backend = backend
+        self.catalog = catalog
+        self._history = history
+        self._policy = policy
+        self._executor = executor
+        self._log = log
+        self._backlog = backlog
+        self._symlink = symlink
+        self._protected = protected
+        self._buffers = StagingBuffers()
+        self._said_inline = False
+
+    def save(self, request: SaveRequest,
+             capture: Callable[[], Dict[str, Any]]) -> bool:
+        """Stage a checkpoint and hand it to the executor.
+
+        Args:
+            request (SaveRequest): What to save.
+            capture (callable): Builds the checkpoint; called at once.
+
+        Returns:
+            bool: False if it was left out because the one before is still
+            being written and ``backlog`` is ``'skip'``.
+
+        Thread: training's.
+        """
+        begun = time.monotonic()
+        if self._executor.busy() and self._backlog == 'skip':
+            self._log(f'Skipped checkpoint {request.name}: the one before is '
+                      "still being written (backlog='skip')")
+            return False
+        # the staging buffers are free once the save before has ended
+        self._executor.wait()
+        state = reference(capture())
+        background = self._stages(state)
+        if background:
+            state = self._buffers.copy(state)
+        blocked = time.monotonic() - begun
+
+        def job() -> None:
+            self._commit(request, state, blocked if background else None)
+
+        if background:
+            self._executor.submit(job)
+        else:
+            self._executor.run(job)
+        return True
+
+    def wait(self) -> None:
+        """Wait until what was saved is committed or has failed."""
+        self._executor.wait()
+
+    def take_error(self) -> Optional[BaseException]:
+        """Return an error of an earlier save, once."""
+        return self._executor.take_error()
+
+    def close(self) -> None:
+        """Wait, and end the writer's thread."""
+        self._executor.close()
+
+    def commit_best(self, best: BestScore, request: SaveRequest,
+                    capture: Callable[[], Dict[str, Any]]) -> bool:
+        """Commit a new best checkpoint, then delete the one before.
+
+        If a checkpoint of the same step exists, the best is a second name of
+        it; otherwise it is written now.
+
+        Returns:
+            bool: False if nothing was committed: the best before stays, and
+            :meth:`take_error` has the error.
+
+        Thread: training's.
+        """
+
+        def job() -> None:
+            same = self.catalog.at_iter(request.iter)
+            if same is not None and self._can_link() and \
+                    same.name != request.name:
+                self._link_best(same, request)
+            else:
+                self._commit(request, reference(capture()), None)
+            # INVARIANT: the new best is committed before the old one goes
+            before = self.catalog.best(best.key)
+            self.catalog.set_best(best)
+            if before is not None and before.name != request.name:
+                self._delete(before.name)
+
+        return self._executor.run(job)
+
+    def join(self, finished: int, metrics: Dict[str, float]) -> None:
+        """Join the scores of an evaluation to the checkpoints of that step.
+
+        Thread: training's.
+        """
+        self.wait()
+        self.catalog.join_metrics(finished, metrics)
+        self._history.append('scores', iter=finished, metrics=metrics)
+
+    def _can_link(self) -> bool:
+        able = self.backend.capabilities
+        return able.link or able.server_copy
+
+    def _link_best(self, same: CheckpointInfo, request: SaveRequest) -> None:
+        self._set_aside(request.name)
+        self.backend.link(same.name, request.name)
+        self.catalog.commit(
+            replace(
+                same,
+                name=request.name,
+                trigger='best',
+                regular=False,
+                metrics=dict(request.metrics),
+                same_as=same.name))
+        self._log(f'Saved best checkpoint {request.name}: a second name of '
+                  f'{same.name}')
+
+    def _stages(self, state: StagedState) -> bool:
+        if isinstance(self._executor, InlineExecutor):
+            return False
+        room = available_memory_bytes()
+        extra = state.nbytes - self._buffers.nbytes
+        if room is None or extra <= room * _MEMORY_SHARE:
+            return True
+        if not self._said_inline:
+            self._said_inline = True
+            self._log(
+                f'A copy of the state ({state.nbytes >> 20} MiB) does not fit '
+                f'the available memory ({room >> 20} MiB): checkpoints are '
+                'written while training waits')
+        return False
+
+    def _commit(self, request: SaveRequest, state: StagedState,
+                blocked: Optional[float]) -> None:
+        begun = time.monotonic()
+        info = self._describe(request)
+        digests: List[str] = []
+
+        def write(stream: IO[bytes]) -> None:
+            digests.append(write_checkpoint(stream, state, card(info)))
+
+        self._set_aside(request.name)
+        size = self.backend.put(request.name, write)
+        info = replace(info, bytes=size, digest=digests[0])
+        self.catalog.commit(info)
+        if request.make_latest and self._symlink:
+            self.backend.point(LATEST_NAME, request.name)
+        deleted = self._retain(request.name)
+        secs = time.monotonic() - begun
+        self._history.append(
+            'save',
+            name=info.name,
+            iter=info.iter,
+            epoch=info.epoch,
+            trigger=info.trigger,
+            bytes=size,
+            blocked_secs=secs if blocked is None else blocked,
+            durable_secs=secs + (blocked or 0.),
+            deleted=deleted,
+            time=info.created_at)
+        waited = '' if blocked is None else \
+            f', training waited {blocked * 1000:.1f} ms'
+        gone = f'; deleted {", ".join(deleted)}' if deleted else ''
+        self._log(f'Saved checkpoint {info.name}: {size / 1e6:.2f} MB in '
+                  f'{secs:.3f} s{waited}{gone}')
+
+    def _describe(self, request: SaveRequest) -> CheckpointInfo:
+        now = datetime.datetime.now(datetime.timezone.utc)
+        return CheckpointInfo(
+            name=request.name,
+            epoch=request.epoch,
+            iter=request.iter,
+            bytes=0,
+            metrics=dict(request.metrics),
+            created_at=now.isoformat(timespec='seconds'),
+            lineage=self.catalog.lineage,
+            generation=self.catalog.generation,
+            started_iter=self.catalog.started_iter,
+            trigger=request.trigger,
+            regular=request.regular)
+
+    def _set_aside(self, name: str) -> None:
+        """Keep another run's file of this name under a name of its own."""
+        known = self.catalog.find(name)
+        if known is None or known.lineage == self.catalog.lineage:
+            return
+        if not self.backend.capabilities.link:
+            self._log(f'{name} of another run is replaced: '
+                      f'{self.backend.url} cannot keep it under another name')
+            return
+        # not *.pth: tools that glob for checkpoints must not take it
+        aside = f'{name}.{known.lineage[:8] or "other"}'
+        self.backend.link(name, aside)
+        self._log(f'{name} belongs to another run; that one is kept as '
+                  f'{aside}')
+
+    def _retain(self, committed: str) -> List[str]:
+        if not self.backend.capabilities.delete:
+            return []
+        policy = KeepAny([self._policy, KeepNames(self.catalog.best_names() | {committed})])
+        deleted = []
+        for info in deletable(policy, self.catalog.owned(), self._protected):
+            if self._delete(info.name):
+                deleted.append(info.name)
+        return deleted
+
+    def _delete(self, name: str) -> bool:
+        if not self.backend.capabilities.delete:
+            return False
+        try:
+            self.backend.delete(name)
+        except StorageError as error:
+            # the new checkpoint is committed; one file too many is no reason
+            # to call the save failed
+            self._log(f'Could not delete {name}: {error}')
+            return False
+        self.catalog.forget(name)
+        return True
+
+
+def card(info: CheckpointInfo) -> Dict[str, Any]:
+    """Return what a file says of itself in ``checkpoint_info.json``."""
+    return {
+        'format': 1,
+        'lineage': info.lineage,
+        'generation': info.generation,
+        'started_iter': info.started_iter,
+        'epoch': info.epoch,
+        'iter': info.iter,
+        'trigger': info.trigger,
+        'regular': info.regular,
+        'metrics': dict(info.metrics),
+        'created_at': info.created_at,
+    }

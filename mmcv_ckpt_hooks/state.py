@@ -1,0 +1,197 @@
+"""Runner to checkpoint dict, and the parts of it back."""
+import os
+import random
+import time
+import warnings
+from typing import Any, Dict, List, Mapping, Optional, Union
+
+import mmcv
+import numpy as np
+import torch
+from mmcv.parallel import is_module_wrapper
+from mmcv.runner.checkpoint import get_state_dict
+from torch.optim import Optimizer
+
+from . import distributed, foreign
+from .amp import capture_amp
+from .portable import to_portable
+
+#: Version of the field ``resume_state``.
+RESUME_STATE_VERSION = 1
+
+Optimizers = Union[Optimizer, Dict[str, Optimizer], None]
+
+
+def build_checkpoint(model: torch.nn.Module,
+                     optimizer: Optimizers = None,
+                     meta: Optional[Mapping[str, Any]] = None,
+                     amp: Optional[Mapping[str, Any]] = None,
+                     resume_state: Optional[Mapping[str, Any]] = None,
+                     extra: Optional[Mapping[str, Any]] = None
+                     ) -> Dict[str, Any]:
+    """Gather the fields of a checkpoint; tensors are not copied.
+
+    Args:
+        model (Module): Wrappers (DP, DDP, nested) are removed.
+        optimizer (Optimizer | dict, optional): One, or several by name.
+            Default: None.
+        meta (dict, optional): The caller's; it is not changed. Default: None.
+        amp (dict, optional): AMP state; the field is left out if empty.
+            Default: None.
+        resume_state (dict, optional): See design section 7. Default: None.
+        extra (dict, optional): Further fields. Default: None.
+
+    Returns:
+        dict: Builtin types and detached tensors only. What cannot be reduced
+        is replaced by its ``repr``, with a warning that names it.
+
+    Raises:
+        TypeError: If ``meta`` is no dict.
+    """
+    if meta is not None and not isinstance(meta, dict):
+        raise TypeError(f'meta must be a dict or None, but got {type(meta)}')
+    model = unwrapped(model)
+    checkpoint: Dict[str, Any] = {
+        'meta': _full_meta(model, meta),
+        'state_dict': get_state_dict(model),
+    }
+    optimizer_state = capture_optimizer(optimizer)
+    if optimizer_state is not None:
+        checkpoint['optimizer'] = optimizer_state
+    if amp:
+        checkpoint['amp'] = amp
+    if resume_state is not None:
+        checkpoint['resume_state'] = resume_state
+    for name, value in (extra or {}).items():
+        checkpoint.setdefault(name, value)
+    return _portable_checkpoint(checkpoint)
+
+
+def capture_runner(runner: Any,
+                   epoch: int,
+                   finished: int,
+                   lineage: str = '',
+                   meta: Optional[Mapping[str, Any]] = None,
+                   save_optimizer: bool = True) -> Dict[str, Any]:
+    """Gather a runner's whole checkpoint; tensors are not copied.
+
+    Args:
+        runner (BaseRunner): One that saves fields of its own keeps them.
+        epoch (int): Finished epochs.
+        finished (int): Finished iterations.
+        lineage (str): Of the run; empty for a save that no catalog lists.
+            Default: ''.
+        meta (dict, optional): Further meta. Default: None.
+        save_optimizer (bool): Default: True.
+    """
+    full = dict(meta or {})
+    full.update(runner.meta or {})
+    messages = dict(full.get('hook_msgs') or {})
+    for key in ('last_ckpt', 'best_ckpt'):
+        if isinstance(messages.get(key), str):
+            # a moved work dir must not lead back to the original
+            messages[key] = os.path.basename(messages[key])
+    # INVARIANT: after runner.meta, which may hold the counters of a file that
+    # it was resumed from
+    full.update(hook_msgs=messages, epoch=epoch, iter=finished)
+    return build_checkpoint(
+        runner.model,
+        runner.optimizer if save_optimizer else None,
+        full,
+        capture_amp(runner.hooks),
+        resume_state=dict(
+            version=RESUME_STATE_VERSION,
+            lineage=lineage,
+            rng=[capture_generators()],
+            data=dict(epoch=epoch),
+            world_size=distributed.world_size()),
+        extra=foreign.extra_fields(runner))
+
+
+def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
+    """Remove every module wrapper: DP, DDP, MMDP, MMDDP, nested."""
+    while is_module_wrapper(model):
+        model = model.module
+    return model
+
+
+def capture_optimizer(optimizer: Optimizers) -> Optional[Dict[str, Any]]:
+    """Return the state of one optimizer or, by name, of several."""
+    if isinstance(optimizer, dict):
+        return {name: one.state_dict() for name, one in optimizer.items()}
+    return None if optimizer is None else optimizer.state_dict()
+
+
+def restore_optimizer(optimizer: Optimizers, saved: Mapping[str, Any]) -> None:
+    """Load the state of one optimizer or, by name, of several.
+
+    Raises:
+        KeyError: If the checkpoint lacks one of several optimizers.
+        ValueError: If the parameter groups do not fit (from torch).
+    """
+    if isinstance(optimizer, dict):
+        for name, one in optimizer.items():
+            one.load_state_dict(saved[name])
+    elif optimizer is not None:
+        optimizer.load_state_dict(dict(saved))
+
+
+def capture_generators() -> Dict[str, Any]:
+    """Return the state of this process's random generators.
+
+    Returns:
+        dict: ``python`` (tuple), ``numpy`` (tuple with a tensor of
+        ``int64[624]``), ``torch`` (``uint8[N]``) and ``cuda`` (a list, one
+        ``uint8[N]`` a device).
+    """
+    name, keys, position, has_gauss, gauss = np.random.get_state()
+    return {
+        'python': random.getstate(),
+        'numpy': (name, torch.from_numpy(keys.astype(np.int64)),
+                  int(position), int(has_gauss), float(gauss)),
+        'torch': torch.get_rng_state(),
+        'cuda': torch.cuda.get_rng_state_all()
+        if torch.cuda.is_available() else [],
+    }
+
+
+def restore_generators(saved: Mapping[str, Any]) -> None:
+    """Set this process's random generators; missing ones are left alone."""
+    if 'python' in saved:
+        version, internal, gauss = saved['python']
+        random.setstate((version, tuple(internal), gauss))
+    if 'numpy' in saved:
+        name, keys, position, has_gauss, gauss = saved['numpy']
+        np.random.set_state((name, keys.numpy().astype(np.uint32), position,
+                             has_gauss, gauss))
+    if 'torch' in saved:
+        torch.set_rng_state(saved['torch'])
+    states: List[torch.Tensor] = saved.get('cuda', [])
+    if states and torch.cuda.is_available():
+        for device in range(min(len(states), torch.cuda.device_count())):
+            torch.cuda.set_rng_state(states[device], device)
+
+
+def _full_meta(model: torch.nn.Module,
+               meta: Optional[Mapping[str, Any]]) -> Dict[str, Any]:
+    full = dict(meta or {})
+    full.update(mmcv_version=mmcv.__version__, time=time.asctime())
+    for name in ('CLASSES', 'PALETTE'):
+        value = getattr(model, name, None)
+        if value is not None:
+            full[name] = value
+    return full
+
+
+def _portable_checkpoint(checkpoint: Mapping[str, Any]) -> Dict[str, Any]:
+    portable: Dict[str, Any] = {}
+    lost: List[str] = []
+    for name, value in checkpoint.items():
+        portable[name], irreducible = to_portable(value, name)
+        lost += irreducible
+    if lost:
+        warnings.warn(
+            'the checkpoint holds the repr instead of what torch could not '
+            f'load without running code: {", ".join(lost)}. Put numbers, '
+            'strings, lists or dicts there')
+    return portable

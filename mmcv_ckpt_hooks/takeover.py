@@ -1,0 +1,153 @@
+"""Taking over the stock CheckpointHook, and putting ours in its place."""
+import os
+from typing import Any, Dict, List, Mapping, Optional
+
+from mmcv.runner import CheckpointHook
+from mmcv.runner.priority import get_priority
+
+from .errors import ConfigError
+from .storage import scheme_of
+
+_INHERITED = ('interval', 'by_epoch', 'save_optimizer', 'out_dir',
+              'max_keep_ckpts', 'save_last', 'sync_buffer', 'file_client_args')
+_INHERITED_ARGS = ('filename_tmpl', 'create_symlink', 'meta')
+
+
+def find_stock_hook(hooks: List[Any]) -> Optional[CheckpointHook]:
+    """Return the one stock CheckpointHook; subclasses do not count.
+
+    Raises:
+        ConfigError: If there are several: which one to continue is unclear.
+    """
+    found = [hook for hook in hooks if type(hook) is CheckpointHook]
+    if len(found) > 1:
+        raise ConfigError(
+            f'{len(found)} CheckpointHooks are registered; '
+            'DurableCheckpointHook can take over one. Remove the others, or '
+            'give further intervals as triggers=dict(at=...)')
+    return found[0] if found else None
+
+
+def inherited(stock: CheckpointHook, work_dir: str) -> Dict[str, Any]:
+    """Return the arguments that a stock hook was built with.
+
+    Args:
+        stock (CheckpointHook): Its ``before_run`` may have been called.
+        work_dir (str): The runner's.
+    """
+    values = {name: getattr(stock, name, None) for name in _INHERITED}
+    if values['out_dir'] == work_dir:
+        values['out_dir'] = None  # set by its before_run
+    elif hasattr(stock, 'file_client') and values['out_dir']:
+        # before_run appended the work dir's last level; we do that ourselves
+        values['out_dir'] = os.path.dirname(values['out_dir'].rstrip('/'))
+    arguments = dict(stock.args)
+    for name in _INHERITED_ARGS:
+        if name in arguments:
+            values[name] = arguments.pop(name)
+    if arguments:
+        raise ConfigError(
+            f'checkpoint_config has unknown arguments {sorted(arguments)}: '
+            'mmcv would fail on them at the first save. Remove them')
+    return values
+
+
+def resolve_out_dir(out_dir: Optional[str], work_dir: Optional[str]) -> str:
+    """Return where checkpoints go: ``out_dir/<last level of work_dir>``.
+
+    Source: mmcv v1.7.2, runner/hooks/checkpoint.py:73-85.
+
+    Raises:
+        ConfigError: If neither is set.
+    """
+    if work_dir is None:
+        if out_dir is None:
+            raise ConfigError('checkpoints have nowhere to go: the runner has '
+                              'no work_dir and the hook no out_dir')
+        return out_dir
+    if out_dir is None or _same(out_dir, work_dir):
+        return work_dir
+    last = os.path.basename(work_dir.rstrip(os.sep))
+    joint = '/' if scheme_of(out_dir) else os.sep
+    return out_dir.rstrip('/' + os.sep) + joint + last
+
+
+def rearranged(hooks: List[Any], ours: Any,
+               stock: Optional[CheckpointHook]) -> List[Any]:
+    """Return the hooks with ours where stock saves, before evaluation.
+
+    A new list: mmcv iterates the old one while it calls ``before_run``.
+    """
+    rest = [hook for hook in hooks if hook is not ours]
+    normal = int(get_priority('NORMAL'))
+    if stock is not None:
+        place = rest.index(stock)
+        rest.remove(stock)
+        ours.priority = stock.priority
+    else:
+        # behind every hook of its priority, as mmcv registers hooks
+        place = sum(1 for hook in rest if hook.priority <= normal)
+        first_eval = [
+            index for index, hook in enumerate(rest)
+            if hasattr(hook, 'save_best')
+        ]
+        place = min([place] + first_eval)
+        ours.priority = normal
+    rest.insert(place, ours)
+    return rest
+
+
+def hand_over(hooks: List[Any], stock: Optional[CheckpointHook],
+              ours: Any) -> None:
+    """Give hooks that hold the stock hook (wandb of mmseg, mmdet) ours."""
+    for hook in hooks:
+        if stock is not None and getattr(hook, 'ckpt_hook', None) is stock:
+            hook.ckpt_hook = ours
+            if hasattr(hook, 'ckpt_interval'):
+                hook.ckpt_interval = ours.interval
+
+
+def needs_files_at_once(hooks: List[Any]) -> Optional[str]:
+    """Name the logger hook that reads checkpoints right after a save.
+
+    ``MMSegWandbHook`` reads ``iter_N.pth`` from the hook's ``out_dir`` in the
+    same event, ``PaviLoggerHook`` from the work dir.
+    """
+    for hook in hooks:
+        if hasattr(hook, 'ckpt_hook') or getattr(hook, 'add_ckpt', False):
+            return type(hook).__name__
+    return None
+
+
+def check_single_writer(hooks: List[Any], ours: Any, place: str) -> None:
+    """Refuse a second hook that writes to the same place.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    for hook in hooks:
+        if hook is not ours and isinstance(hook, type(ours)) and _same(
+                getattr(hook, 'out_dir', None) or '', place):
+            raise ConfigError(
+                f'two DurableCheckpointHooks write to {place}: give one of '
+                'them another out_dir, or unite their arguments in one')
+
+
+def merge(given: Mapping[str, Any],
+          taken: Mapping[str, Any]) -> Dict[str, Any]:
+    """Unite our arguments with the stock hook's; ours count."""
+    merged = {name: value for name, value in taken.items()
+              if value is not None}
+    merged.update(
+        {name: value
+         for name, value in given.items() if value is not None})
+    keep = merged.get('keep') or {}
+    if keep.get('last') is not None and given.get('max_keep_ckpts') is None:
+        merged.pop('max_keep_ckpts', None)
+    return merged
+
+
+def _same(one: str, other: str) -> bool:
+    if scheme_of(one) or scheme_of(other):
+        return one.rstrip('/') == other.rstrip('/')
+    return bool(one) and os.path.abspath(one) == os.path.abspath(other)

@@ -1,0 +1,82 @@
+"""When to save; pure but for the clock and the file check it is given."""
+from dataclasses import dataclass
+from typing import Callable, Optional
+
+from .config import TriggerOptions
+
+#: The trigger file is looked at no more than once in so many seconds: on
+#: network file systems a look is a round trip.
+FILE_CHECK_SECS = 1.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is after an event.
+
+    Args:
+        step (int): Finished epochs or iterations, whichever the interval
+            counts; None if this event is not on that scale.
+        is_last (bool): Whether no further step follows.
+    """
+    step: Optional[int]
+    is_last: bool
+
+
+class Schedule:
+    """Says which trigger, if any, asks for a save.
+
+    Args:
+        interval (int): Epochs or iterations between saves; -1 for never.
+        save_last (bool): Whether to save at the end.
+        options (TriggerOptions): The others.
+        clock (callable): Monotonic seconds.
+        take_file (callable): Removes the trigger file of that name and says
+            whether it was there.
+    """
+
+    def __init__(self, interval: int, save_last: bool,
+                 options: TriggerOptions, clock: Callable[[], float],
+                 take_file: Callable[[str], bool]) -> None:
+        self._interval = interval
+        self._save_last = save_last
+        self._options = options
+        self._clock = clock
+        self._take_file = take_file
+        self._saved_at = clock()
+        self._looked_at = clock()
+
+    def due(self, progress: Progress) -> Optional[str]:
+        """Return the name of the trigger, or None.
+
+        On the grid ``'interval'``, ``'at'`` and ``'last'``, beside it
+        ``'time'`` and ``'file'``.
+        """
+        step = progress.step
+        if step is not None:
+            if self._on_grid(step):
+                return 'interval'
+            if step in self._options.at:
+                return 'at'
+            if self._save_last and progress.is_last:
+                return 'last'
+        return self._off_grid()
+
+    def saved(self) -> None:
+        """Restart the time that ``secs`` counts."""
+        self._saved_at = self._clock()
+
+    def _on_grid(self, step: int) -> bool:
+        return self._interval > 0 and step % self._interval == 0 and \
+            step >= self._options.begin
+
+    def _off_grid(self) -> Optional[str]:
+        now = self._clock()
+        secs = self._options.secs
+        if secs is not None and now - self._saved_at >= secs:
+            return 'time'
+        name = self._options.file
+        if name is not None and now - self._looked_at >= FILE_CHECK_SECS:
+            self._looked_at = now
+            if self._take_file(name):
+                return 'file'
+        return None

@@ -1,0 +1,219 @@
+"""Whether a file is a complete, undamaged torch checkpoint.
+
+Standard library only: neither torch nor mmcv is needed, and nothing is
+unpickled.
+"""
+import hashlib
+import json
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from typing import IO, Any, Callable, Dict, Iterable, Optional
+
+from .errors import CorruptError, TruncatedError, UnverifiableError
+
+#: Top folder of the records inside the zip file, as torch names it.
+ARCHIVE = 'archive'
+#: The record that says which checkpoint this is.
+INFO_RECORD = 'checkpoint_info.json'
+#: Largest such record that is read (bytes).
+_INFO_LIMIT_BYTES = 1 << 20
+_BLOCK_BYTES = 4 << 20
+_ZIP_MAGIC = b'PK\x03\x04'
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was checked.
+
+    Args:
+        path (str): The file.
+        bytes (int): Its size.
+        records (int): Records whose CRC-32 was checked.
+        digest (str): ``sha256-zipdir:<hex>``.
+        info (dict): The record ``checkpoint_info.json``; empty in files of
+            other programs.
+    """
+    path: str
+    bytes: int
+    records: int
+    digest: str
+    info: Dict[str, Any]
+
+
+def zip_digest(records: Iterable[zipfile.ZipInfo]) -> str:
+    """SHA-256 over name, size and CRC-32 of every record.
+
+    Reading the zip directory is enough to compute it; with the CRC-32 values
+    checked it stands for the whole content.
+
+    Returns:
+        str: ``sha256-zipdir:<hex>``.
+    """
+    content = hashlib.sha256()
+    for record in records:
+        name = record.filename.encode()
+        content.update(
+            struct.pack('<I', len(name)) + name +
+            struct.pack('<QI', record.file_size, record.CRC))
+    return f'sha256-zipdir:{content.hexdigest()}'
+
+
+def verify_file(file: IO[bytes],
+                path: str,
+                digest: Optional[str] = None,
+                progress: Optional[Callable[[int], None]] = None
+                ) -> VerifyReport:
+    """Check structure, every CRC-32 and the digest, as a stream.
+
+    Args:
+        file (file): Binary and seekable.
+        path (str): Its name, for the messages.
+        digest (str, optional): What the catalog has for it. Default: None.
+        progress (callable, optional): Called with the number of bytes just
+            checked. Default: None.
+
+    Returns:
+        VerifyReport: If all is well.
+
+    Raises:
+        IntegrityError: One subclass a way in which a file can be wrong.
+    """
+    size = file.seek(0, 2)
+    with open_archive(file, path) as archive:
+        found = zip_digest(archive.infolist())
+        if digest and digest != found:
+            raise CorruptError(
+                f'{path} is not the checkpoint that the catalog lists: '
+                f'expected digest {digest}, found {found}. Restore the file, '
+                'or run "mmcv-ckpt verify --repair-catalog" if it was '
+                'replaced on purpose')
+        for record in archive.infolist():
+            _check_record(archive, record, path, progress)
+        info = read_info(archive, path)
+        return VerifyReport(path, size, len(archive.infolist()), found, info)
+
+
+def open_archive(file: IO[bytes], path: str) -> zipfile.ZipFile:
+    """Open a checkpoint's zip directory and check that torch could read it.
+
+    Raises:
+        TruncatedError: If the directory at the end is missing.
+        CorruptError: If it is there, but wrong.
+        UnverifiableError: For the format of torch < 1.6.
+    """
+    file.seek(0)
+    magic = file.read(4)
+    size = file.seek(0, 2)
+    if magic != _ZIP_MAGIC:
+        raise _not_a_zip(magic, size, path)
+    try:
+        archive = zipfile.ZipFile(file)
+    except (zipfile.BadZipFile, NotImplementedError, ValueError,
+            OverflowError, struct.error) as error:
+        raise TruncatedError(
+            f'{path} ({size} bytes) has no readable zip directory at its '
+            f'end ({error}): it was cut off while it was written or copied. '
+            'Resume from an older checkpoint') from error
+    _check_layout(archive, path)
+    return archive
+
+
+def read_info(archive: zipfile.ZipFile, path: str) -> Dict[str, Any]:
+    """Read ``checkpoint_info.json``; an empty dict if there is none.
+
+    Raises:
+        CorruptError: If it is there, but is not a JSON object.
+    """
+    folder = archive.infolist()[0].filename.split('/')[0]
+    try:
+        record = archive.getinfo(f'{folder}/{INFO_RECORD}')
+    except KeyError:
+        return {}
+    if record.file_size > _INFO_LIMIT_BYTES:
+        raise CorruptError(
+            f'{path}: record {record.filename} claims {record.file_size} '
+            f'bytes, expected at most {_INFO_LIMIT_BYTES}')
+    data = b''.join(read_record(archive, record, path))
+    try:
+        info = json.loads(data)
+    except ValueError as error:
+        raise CorruptError(f'{path}: record {record.filename} is no JSON: '
+                           f'{error}') from error
+    if not isinstance(info, dict):
+        raise CorruptError(f'{path}: record {record.filename} is no object')
+    return info
+
+
+def read_record(archive: zipfile.ZipFile, record: zipfile.ZipInfo,
+                path: str) -> Iterable[bytes]:
+    """Yield a record's bytes; its CRC-32 is checked at the end.
+
+    Raises:
+        CorruptError: If the record is damaged or shorter than it claims.
+    """
+    done = 0
+    try:
+        with archive.open(record) as stream:
+            while True:
+                block = stream.read(_BLOCK_BYTES)
+                if not block:
+                    break
+                done += len(block)
+                yield block
+    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError,
+            RuntimeError, ValueError, zlib.error, struct.error) as error:
+        raise CorruptError(
+            f'{path}: record {record.filename} is damaged ({error}). Resume '
+            'from an older checkpoint') from error
+    if done != record.file_size:
+        raise CorruptError(
+            f'{path}: record {record.filename} has {done} bytes, expected '
+            f'{record.file_size}')
+
+
+def _check_record(archive: zipfile.ZipFile, record: zipfile.ZipInfo,
+                  path: str, progress: Optional[Callable[[int],
+                                                         None]]) -> None:
+    for block in read_record(archive, record, path):
+        if progress is not None:
+            progress(len(block))
+
+
+def _check_layout(archive: zipfile.ZipFile, path: str) -> None:
+    records = archive.infolist()
+    names = [record.filename for record in records]
+    folder = names[0].split('/')[0] if names else ''
+    if f'{folder}/data.pkl' not in names:
+        raise CorruptError(
+            f'{path} is a zip file, but no torch checkpoint: it has no '
+            f"record 'data.pkl' (records: {names[:5]})")
+    if len(set(names)) != len(names):
+        raise CorruptError(f'{path}: two records have the same name')
+    for record in records:
+        parts = record.filename.split('/')
+        if parts[0] != folder or '..' in parts or '' in parts:
+            # torch itself writes records beside the folder that start with
+            # a dot, for example '.data/serialization_id'
+            if not record.filename.startswith('.'):
+                raise CorruptError(f'{path}: record name '
+                                   f'{record.filename!r} leads outside the '
+                                   'archive')
+        if record.compress_type != zipfile.ZIP_STORED:
+            raise CorruptError(
+                f'{path}: record {record.filename} is compressed; torch '
+                'checkpoints are not')
+
+
+def _not_a_zip(magic: bytes, size: int, path: str) -> Exception:
+    if not size:
+        return TruncatedError(f'{path} is empty')
+    if magic[:1] == b'\x80':
+        return UnverifiableError(
+            f'{path} has the format of torch < 1.6, which has no checksums: '
+            'whether it is undamaged cannot be known. Load it with '
+            'trust_checkpoint=True and save it again')
+    return CorruptError(
+        f'{path} ({size} bytes) is no torch checkpoint: expected a zip file, '
+        f'found the first bytes {magic!r}')

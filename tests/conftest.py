@@ -1,0 +1,19 @@
+"""What all tests share."""
+import types
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_sleeping_runners(monkeypatch):
+    """mmcv's runners sleep 1 to 2 s at every epoch transition."""
+    import time
+
+    from mmcv.runner import epoch_based_runner, iter_based_runner
+    quick = types.SimpleNamespace(
+        sleep=lambda seconds: None,
+        time=time.time,
+        monotonic=time.monotonic,
+        asctime=time.asctime)
+    for module in (epoch_based_runner, iter_based_runner):
+        monkeypatch.setattr(module, 'time', quick)
