@@ -35,7 +35,7 @@ def scalers_of(hooks: List[Any]) -> List[Any]:
     keep theirs. On a machine without a GPU a scaler disables itself.
     """
     types = grad_scaler_types()
-    found = [getattr(hook, 'loss_scaler', None) for hook in hooks]
+    found: List[Any] = [getattr(hook, 'loss_scaler', None) for hook in hooks]
     return [
         scaler for scaler in found
         if isinstance(scaler, types) and scaler.is_enabled()
@@ -113,7 +113,7 @@ def _set_scale(scaler: Any, saved: Mapping[str, Any],
         'taken over by the torch GradScaler')
 
 
-class DistOptimizerHook(OptimizerHook):  # type: ignore[misc]
+class DistOptimizerHook(OptimizerHook):
     """Optimizer hook of the apex_runner family of configs.
 
     Gradients of ``update_interval`` iterations are added up before a step.
@@ -197,8 +197,8 @@ class DistOptimizerHook(OptimizerHook):  # type: ignore[misc]
             yield loss
 
 
-def _with_autocast(step: Callable[..., Any], device: str
-                   ) -> Callable[..., Any]:
+def _with_autocast(step: Callable[..., Any],
+                   device: str) -> Callable[..., Any]:
 
     def train_step(*args: Any, **kwargs: Any) -> Any:
         with autocast(device):

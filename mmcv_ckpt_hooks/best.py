@@ -8,7 +8,9 @@ import math
 import numbers
 import os
 from collections import OrderedDict
-from typing import Any, Callable, Dict, Optional
+from typing import Any, Callable, Dict, List, Optional
+
+from mmcv.runner import IterBasedRunner
 
 from .catalog import BestScore
 from .compat import best_saver_name
@@ -18,6 +20,31 @@ from .types import SaveRequest
 
 #: Keys of the log buffer that are no scores.
 _NO_SCORES = ('eval_iter_num', )
+
+
+def eval_hooks(runner: Any) -> List[Any]:
+    """Return the runner's EvalHooks, whichever repo's class they are."""
+    return [
+        hook for hook in runner.hooks
+        if hasattr(hook, 'save_best') and hasattr(hook, 'evaluate')
+    ]
+
+
+def evaluate_by_iteration(runner: Any) -> None:
+    """Let EvalHooks evaluate by iteration on an iteration runner.
+
+    mmseg's tool, and its copies, decide by the literal type name
+    'IterBasedRunner' (mmseg v0.30.0, apis/train.py:165); by epoch such a
+    runner never evaluates.
+    """
+    if not isinstance(runner, IterBasedRunner):
+        return
+    for hook in eval_hooks(runner):
+        if getattr(hook, 'by_epoch', False):
+            hook.by_epoch = False
+            runner.logger.info(
+                f'{type(hook).__name__} evaluates every {hook.interval} '
+                'iterations: an iteration runner has no epoch events')
 
 
 class BestKeeper:
@@ -121,11 +148,10 @@ class BestKeeper:
 
     def _is_better(self, runner: Any, score: float) -> bool:
         known = self._saver.catalog.best(self._hook.key_indicator)
-        if known is not None:
-            before = known.score
-        else:
-            messages = (runner.meta or {}).get('hook_msgs', {})
-            before = messages.get('best_score')
+        before: Any = None if known is None else known.score
+        if known is None:
+            # the catalog is lost, or the checkpoint came from elsewhere
+            before = (runner.meta or {}).get('hook_msgs', {}).get('best_score')
         if before is None:
             return True
         return bool(self._hook.compare_func(score, before))
@@ -138,9 +164,9 @@ class BestKeeper:
 
 
 def _scores(output: Dict[str, Any]) -> Dict[str, float]:
+    # numpy's floats are Real, its bool and strings are not
     return {
         name: float(value)
         for name, value in output.items()
-        if isinstance(value, numbers.Number)
-        and not isinstance(value, (bool, complex)) and name not in _NO_SCORES
+        if isinstance(value, numbers.Real) and name not in _NO_SCORES
     }

@@ -1,11 +1,10 @@
-"""What is committed: ``checkpoints.json``, and ``checkpoints.log.jsonl``.
+"""What is committed: ``checkpoints.json``.
 
 The catalog is a cache of what the files say of themselves. Lost or broken, it
 is rebuilt from them; where it and the directory disagree, the directory is
 right. Standard library only.
 """
 import json
-import os
 import re
 import threading
 import uuid
@@ -18,7 +17,6 @@ from .types import CheckpointInfo, Metrics, StorageBackend, StoredFile
 from .verification import open_archive, read_info, zip_digest
 
 CATALOG_NAME = 'checkpoints.json'
-HISTORY_NAME = 'checkpoints.log.jsonl'
 LATEST_NAME = 'latest.pth'
 CATALOG_VERSION = 1
 
@@ -111,13 +109,15 @@ class Catalog:
             info for info in self.checkpoints() if not self._superseded(info)
         ]
         # of one step, the regular name before best_*
-        there.sort(key=lambda info: (-info.iter, -info.epoch, not info.regular,
-                                     info.name))
+        there.sort(key=lambda info:
+                   (-info.iter, -info.epoch, not info.regular, info.name))
         last = self.lineage
         if not any(info.lineage == last for info in there):
             # the catalog is lost: the lineage that committed last
-            last = max(there, key=lambda info: info.created_at,
-                       default=CheckpointInfo('', 0, 0, 0)).lineage
+            last = max(
+                there,
+                key=lambda info: info.created_at,
+                default=CheckpointInfo('', 0, 0, 0)).lineage
         own = [info for info in there if info.lineage == last]
         return own + [info for info in there if not info.lineage and last]
 
@@ -308,50 +308,13 @@ class Catalog:
             'version': CATALOG_VERSION,
             'lineage': self.lineage,
             'checkpoints': [asdict(info) for info in self.checkpoints()],
-            'best': {key: asdict(best)
-                     for key, best in self._best.items()},
+            'best': {
+                key: asdict(best)
+                for key, best in self._best.items()
+            },
         }
         data = json.dumps(content, indent=1, sort_keys=True).encode()
         self._home.put(CATALOG_NAME, lambda stream: stream.write(data))
-
-
-class History:
-    """``checkpoints.log.jsonl``: one JSON object a line, only appended to.
-
-    Args:
-        directory (str): A local directory.
-    """
-
-    def __init__(self, directory: str) -> None:
-        self._path = os.path.join(directory, HISTORY_NAME)
-
-    def append(self, event: str, **values: Any) -> None:
-        """Add one event; the line of a killed run may be torn."""
-        line = json.dumps({'event': event, **values}, sort_keys=True)
-        with open(self._path, 'ab') as file:
-            if file.tell() and not self._ends_with_newline():
-                file.write(b'\n')
-            file.write(line.encode() + b'\n')
-
-    def read(self) -> List[Dict[str, Any]]:
-        """Return all events; torn lines are left out."""
-        events = []
-        if not os.path.exists(self._path):
-            return []
-        with open(self._path, 'rb') as file:
-            for line in file:
-                try:
-                    event = json.loads(line)
-                except ValueError:
-                    continue
-                if isinstance(event, dict):
-                    events.append(event)
-        return events
-
-    def _ends_with_newline(self) -> bool:
-        with open(self._path, 'rb') as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b'\n'
 
 
 def _order(info: CheckpointInfo) -> Any:

@@ -7,54 +7,7 @@ from typing import Any, Dict, Optional, Tuple
 
 import torch
 
-#: Versions that work, for the errors at import.
-SUPPORTED = 'mmcv or mmcv-full >=1.3.0,<2.0.0 and torch >=1.8'
-
-
-def require_mmcv() -> Any:
-    """Import mmcv and check its version.
-
-    Returns:
-        module: mmcv.
-
-    Raises:
-        ImportError: If mmcv is missing, is 2.x (runners and hooks moved to
-            mmengine there) or is older than 1.3.
-    """
-    try:
-        import mmcv
-    except ImportError as error:
-        raise ImportError(
-            'mmcv_ckpt_hooks needs mmcv 1.x, which is not installed here: it '
-            f'works with {SUPPORTED}. Install mmcv-full as its manual says '
-            'for your torch and CUDA, or "pip install mmcv==1.7.2" if you '
-            'need no compiled operators') from error
-    version = version_tuple(mmcv.__version__)
-    if not (1, 3) <= version < (2, ):
-        raise ImportError(
-            f'mmcv_ckpt_hooks works with {SUPPORTED}, but mmcv '
-            f'{mmcv.__version__} is installed. In mmcv 2.x runners and hooks '
-            'moved to mmengine, which has a CheckpointHook of its own; '
-            '"pip install mmcv-full==1.7.2" gives the newest 1.x')
-    return mmcv
-
-
-def version_tuple(version: str) -> Tuple[int, ...]:
-    """``'1.7.2rc1+cu118'`` to ``(1, 7, 2)``."""
-    numbers = []
-    for part in version.split('+')[0].split('.'):
-        digits = ''
-        for character in part:
-            if not character.isdigit():
-                break
-            digits += character
-        if not digits:
-            break
-        numbers.append(int(digits))
-        if digits != part:
-            break
-    return tuple(numbers)
-
+from .environment import version_tuple
 
 #: torch's storage class by dtype, as it stands in the pickle of a .pth file.
 #: Types that came later (float8, uint16, torch 2.1+) have none and are
@@ -110,7 +63,7 @@ def grad_scaler_types() -> Tuple[type, ...]:
 
 def make_grad_scaler(enabled: bool) -> Any:
     """Build a loss scaler for CUDA without torch 2.4's deprecation warning."""
-    amp = getattr(torch, 'amp', None)
+    amp: Any = getattr(torch, 'amp', None)
     if hasattr(amp, 'GradScaler'):  # torch >= 2.3
         return amp.GradScaler('cuda', enabled=enabled)
     return torch.cuda.amp.GradScaler(enabled=enabled)

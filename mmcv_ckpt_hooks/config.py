@@ -103,8 +103,10 @@ def parse_options(given: Mapping[str, Any]) -> CheckpointOptions:
         ConfigError: If a name is unknown, a type or value is wrong, or two
             contradict each other.
     """
-    values = {name: value for name, value in given.items()
-              if value is not None}
+    values = {
+        name: value
+        for name, value in given.items() if value is not None
+    }
     for name, why in _LATER.items():
         if name in values:
             raise ConfigError(f'{name}={values[name]!r}: {why}; remove it')
@@ -180,7 +182,9 @@ def _group(name: str, value: Mapping[str, Any], group: type,
     return group(**given)
 
 
-def _known(what: str, given: Mapping[str, Any], valid: Sequence[str],
+def _known(what: str,
+           given: Mapping[str, Any],
+           valid: Sequence[str],
            prefix: str = '') -> None:
     for name in given:
         if name in valid:
@@ -192,7 +196,8 @@ def _known(what: str, given: Mapping[str, Any], valid: Sequence[str],
             f'{given[name]!r}; {hint}valid are: {", ".join(sorted(valid))}')
 
 
-def _check_types(values: Mapping[str, Any], types: _Types,
+def _check_types(values: Mapping[str, Any],
+                 types: _Types,
                  prefix: str = '') -> None:
     for name, value in values.items():
         expected, text = types[name]

@@ -43,8 +43,8 @@ def save_checkpoint(model: torch.nn.Module,
     save_to(open_backend(directory, file_client_args), name, checkpoint)
 
 
-def save_to(backend: StorageBackend, name: str,
-            checkpoint: Dict[str, Any]) -> str:
+def save_to(backend: StorageBackend, name: str, checkpoint: Dict[str,
+                                                                 Any]) -> str:
     """Write a checkpoint from the live tensors and commit it.
 
     Returns:

@@ -46,8 +46,9 @@ def seek(loader: Any, epoch: int, batches: int) -> bool:
         ``IterableDataset``).
     """
     sampler = getattr(loader, 'sampler', None)
-    if hasattr(sampler, 'set_epoch'):
-        sampler.set_epoch(epoch)
+    set_epoch = getattr(sampler, 'set_epoch', None)
+    if set_epoch is not None:
+        set_epoch(epoch)
     if not batches:
         return True
     inner = getattr(loader, 'batch_sampler', None)

@@ -3,22 +3,19 @@
 ::
 
     CheckpointError                 base of all; catch this one
-    |-- ConfigError                 an argument is unknown, wrong or contradicts
-    |                               another (also a ``ValueError``)
-    |-- IntegrityError              a file is not the checkpoint it claims to be
+    |-- ConfigError                 an argument is wrong (a ``ValueError``)
+    |-- IntegrityError              not the checkpoint that it claims to be
     |   |-- TruncatedError          bytes are missing at the end
-    |   |-- CorruptError            a record, the directory or a digest is wrong
+    |   |-- CorruptError            a record or a digest is wrong
     |   `-- UnverifiableError       a format without checksums (torch < 1.6)
-    |-- UnsafeCheckpointError       loading it would need to run code from it
-    |-- ResumeError                 a checkpoint is good but does not fit the run
+    |-- UnsafeCheckpointError       loading it would need to run its code
+    |-- ResumeError                 undamaged, but does not fit the run
     `-- StorageError                a storage backend could not do its work
-        |-- MissingCheckpointError  the name is not there (also a
-        |                           ``FileNotFoundError``)
-        |-- AccessError             not allowed; never taken for "not there"
+        |-- MissingCheckpointError  not there (a ``FileNotFoundError``)
+        |-- AccessError             not allowed; never means "not there"
         |-- OutOfSpaceError         no space or quota left
         |-- UnsupportedError        the backend lacks this capability
-        `-- DependencyError         an optional package is missing (also an
-                                    ``ImportError``)
+        `-- DependencyError         no such package (an ``ImportError``)
 
 Every class can be built from one string: ``mmcv.build_from_cfg`` re-raises
 what a constructor raised as ``type(e)(message)``.

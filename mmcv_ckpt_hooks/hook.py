@@ -6,7 +6,7 @@ from typing import Any, Dict, Mapping, Optional
 from mmcv.runner import CheckpointHook, EpochBasedRunner, IterBasedRunner
 
 from . import distributed, foreign, takeover
-from .best import BestKeeper
+from .best import BestKeeper, eval_hooks, evaluate_by_iteration
 from .config import CheckpointOptions, parse_options
 from .errors import ConfigError
 from .opening import open_run
@@ -16,7 +16,7 @@ from .triggers import Progress, Schedule
 from .types import SaveRequest
 
 
-class DurableCheckpointHook(CheckpointHook):  # type: ignore[misc]
+class DurableCheckpointHook(CheckpointHook):
     """Save checkpoints that are durable, verified and resumable.
 
     Takes over the stock ``CheckpointHook`` of ``checkpoint_config`` if there
@@ -126,10 +126,12 @@ class DurableCheckpointHook(CheckpointHook):  # type: ignore[misc]
         runner._hooks = takeover.rearranged(runner.hooks, self, stock)
         takeover.hand_over(runner.hooks, stock, self)
         self._waits_for = takeover.needs_files_at_once(runner.hooks)
-        self._saver = open_run(runner, self.options, self.by_epoch, place)
-        for hook in runner.hooks if self._saver is not None else []:
-            if hasattr(hook, 'save_best') and hasattr(hook, 'evaluate'):
-                BestKeeper(hook, self._saver, self._capture).recall(runner)
+        evaluate_by_iteration(runner)
+        saver = open_run(runner, self.options, self.by_epoch, place)
+        if saver is not None:
+            for hook in eval_hooks(runner):
+                BestKeeper(hook, saver, self._capture).recall(runner)
+        self._saver = saver
         self._schedule = Schedule(self.interval, self.save_last,
                                   self.options.triggers, time.monotonic,
                                   lambda name: self._take_file(runner, name))
@@ -161,8 +163,8 @@ class DurableCheckpointHook(CheckpointHook):  # type: ignore[misc]
         finished = runner.iter + 1
         step = None if self.by_epoch else finished
         self._save_if_due(
-            runner, Progress(step, not in_epochs and
-                             self.is_last_iter(runner)), runner.epoch,
+            runner, Progress(step, not in_epochs
+                             and self.is_last_iter(runner)), runner.epoch,
             finished)
 
     def after_train_epoch(self, runner: Any) -> None:
@@ -193,13 +195,10 @@ class DurableCheckpointHook(CheckpointHook):  # type: ignore[misc]
             return
         name = self._name(runner, regular, progress.step, epoch, finished)
         request = SaveRequest(name, epoch, finished, trigger, regular)
-        done = self._saver.save(
-            request, lambda: self._capture(runner, epoch, finished))
+        self._saver.save(request,
+                         lambda: self._capture(runner, epoch, finished))
         if self._waits_for is not None:
             self._saver.wait()
-        if done and runner.meta is not None:
-            runner.meta.setdefault('hook_msgs', {})['last_ckpt'] = \
-                os.path.join(self.out_dir, name)
         self._report(runner)
 
     def _name(self, runner: Any, regular: bool, step: Optional[int],
@@ -225,8 +224,14 @@ class DurableCheckpointHook(CheckpointHook):  # type: ignore[misc]
             save_optimizer=bool(self.save_optimizer))
 
     def _report(self, runner: Any) -> None:
-        """Hand back errors of earlier saves, each once."""
-        error = self._saver.take_error() if self._saver is not None else None
+        """Tell the runner of the last commit; hand back errors, each once."""
+        if self._saver is None:
+            return
+        committed = self._saver.last_committed
+        if committed is not None and runner.meta is not None:
+            runner.meta.setdefault('hook_msgs', {})['last_ckpt'] = \
+                os.path.join(self._saver.backend.url, committed)
+        error = self._saver.take_error()
         if error is None:
             return
         if self.options.on_error == 'raise':
@@ -243,4 +248,3 @@ class DurableCheckpointHook(CheckpointHook):  # type: ignore[misc]
         except OSError:
             return False
         return True
-

@@ -82,9 +82,8 @@ def _load_archive(archive: zipfile.ZipFile, path: str) -> Any:
     except (pickle.UnpicklingError, EOFError, KeyError, IndexError, TypeError,
             ValueError, AttributeError, OverflowError, RuntimeError,
             UnicodeError, MemoryError) as error:
-        raise CorruptError(
-            f'{path}: its pickle cannot be read '
-            f'({type(error).__name__}: {error})') from error
+        raise CorruptError(f'{path}: its pickle cannot be read '
+                           f'({type(error).__name__}: {error})') from error
 
 
 class _StorageType:
@@ -297,20 +296,26 @@ def _torch_constant(name: str) -> Any:
 
 
 def _storage_types() -> Dict[Tuple[str, str], _StorageType]:
-    types = {('torch', name): _StorageType(name, dtype)
-             for dtype, name in STORAGE_NAMES.items()}
+    types = {
+        ('torch', name): _StorageType(name, dtype)
+        for dtype, name in STORAGE_NAMES.items()
+    }
     for module in ('torch', 'torch.storage'):
         types[module, 'UntypedStorage'] = _StorageType('UntypedStorage', None)
     return types
 
 
 def _allowed() -> Dict[Tuple[str, str], Any]:
-    builtins: List[Tuple[str, Callable[..., Any]]] = [
-        ('range', range), ('slice', slice), ('set', set),
-        ('frozenset', frozenset), ('complex', complex), ('list', list),
-        ('dict', dict), ('int', int), ('float', float), ('str', str),
-        ('tuple', tuple), ('bytearray', _bytearray)
-    ]
+    builtins: List[Tuple[str,
+                         Callable[...,
+                                  Any]]] = [('range', range), ('slice', slice),
+                                            ('set', set),
+                                            ('frozenset', frozenset),
+                                            ('complex', complex),
+                                            ('list', list), ('dict', dict),
+                                            ('int', int), ('float', float),
+                                            ('str', str), ('tuple', tuple),
+                                            ('bytearray', _bytearray)]
     allowed: Dict[Tuple[str, str], Any] = dict(_storage_types())
     for module in ('builtins', '__builtin__'):  # the latter: protocol 2
         for name, function in builtins:

@@ -6,10 +6,12 @@ import os
 from typing import Any, List, Optional
 
 from . import distributed, foreign, resume
-from .catalog import Catalog, History
+from .catalog import Catalog
 from .config import CheckpointOptions
 from .errors import ConfigError
 from .executor import BackgroundExecutor, InlineExecutor
+from .history import History
+from .restore import Restored, refresh_hooks, restore_runner
 from .retention import KeepAll, KeepAny, KeepEvery, KeepLast
 from .saver import Saver
 from .storage import open_backend
@@ -59,9 +61,9 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
 
 
 def _resume(runner: Any, options: CheckpointOptions, backend: StorageBackend,
-            catalog: Catalog) -> Optional[resume.Restored]:
+            catalog: Catalog) -> Optional[Restored]:
     """Continue as the options say; the run's own newest goes first."""
-    already: Optional[resume.Restored] = getattr(runner, 'restored', None)
+    already: Optional[Restored] = getattr(runner, 'restored', None)
     trust, log = options.trust_checkpoint, runner.logger.warning
     if options.resume is None:
         return already
@@ -85,17 +87,21 @@ def _resume(runner: Any, options: CheckpointOptions, backend: StorageBackend,
         return already
     if foreign.overrides(runner, 'resume'):
         foreign.resume_with(runner, checkpoint, os.path.join(directory, name))
-    return resume.restore_runner(runner, checkpoint, directory, name)
+    restored = restore_runner(runner, checkpoint, directory, name)
+    refresh_hooks(runner)
+    runner.restored = restored
+    return restored
 
 
 def _begin(runner: Any, options: CheckpointOptions, catalog: Catalog,
-           restored: Optional[resume.Restored]) -> None:
+           restored: Optional[Restored]) -> None:
     lineage = restored.lineage if restored is not None else ''
     if restored is None and runner.iter:
         # the tool resumed a stock runner: from one of ours, if the catalog
         # knows the step
-        lineage = next((info.lineage for info in catalog.resumable()
-                        if info.iter == runner.iter), '')
+        lineage = next(
+            (info.lineage
+             for info in catalog.resumable() if info.iter == runner.iter), '')
     others = [
         info.name for info in catalog.checkpoints()
         if not lineage or info.lineage != lineage

@@ -16,7 +16,7 @@ import torch
 
 _BUILTINS = (type(None), bool, int, float, complex, str, bytes)
 #: Base classes whose subclasses lose nothing but their type.
-_SCALAR_BASES = (int, float, complex, str, bytes)
+_SCALAR_BASES: Tuple[Any, ...] = (int, float, complex, str, bytes)
 #: Things with one obvious text.
 _TEXTUAL = (os.PathLike, datetime.date, datetime.time, datetime.timedelta,
             torch.device, torch.dtype)

@@ -31,9 +31,8 @@ class KeepLast:
         newest = regular[-1].iter if regular else -1
         return kept | {
             info.name
-            for info in checkpoints
-            if not info.regular and info.trigger != 'best'
-            and info.iter > newest
+            for info in checkpoints if not info.regular
+            and info.trigger != 'best' and info.iter > newest
         }
 
 
@@ -51,9 +50,8 @@ class KeepEvery:
     def keep(self, checkpoints: Sequence[CheckpointInfo]) -> Set[str]:
         return {
             info.name
-            for info in checkpoints
-            if info.regular and info.trigger != 'best' and
-            (info.epoch if self.by_epoch else info.iter) % self.period == 0
+            for info in checkpoints if info.regular and info.trigger != 'best'
+            and (info.epoch if self.by_epoch else info.iter) % self.period == 0
         }
 
 

@@ -1,21 +1,25 @@
 """The two runners, and a constructor that gives the same to any runner."""
 from typing import Any, Dict, List, Optional, Tuple
 
-from mmcv.runner import RUNNERS, EpochBasedRunner, IterBasedRunner
+from mmcv.runner import RUNNERS, BaseRunner, EpochBasedRunner, IterBasedRunner
 from mmcv.runner.checkpoint import load_state_dict
 
-from . import data_position, resume
+from . import data_position, restore, resume
+from .best import evaluate_by_iteration
 from .core import save_to
 from .errors import CheckpointError
 from .state import capture_runner, unwrapped
 from .storage import open_backend, scheme_of
 
+#: mmcv's default: the prefix of DataParallel goes.
+_REVISE_KEYS = ((r'^module.', ''), )
 
-class DurableRunnerMixin:
+
+class DurableRunnerMixin(BaseRunner):
     """Saves, loads and resumes a mmcv runner through the save core."""
 
     #: what the runner was continued from; None after a fresh start
-    restored: Optional[resume.Restored] = None
+    restored: Optional[restore.Restored] = None
     _stage = ''
     _skipped_batches = 0
 
@@ -27,15 +31,17 @@ class DurableRunnerMixin:
             self._inner_iter += self._skipped_batches
         if fn_name == 'after_train_epoch':
             self._skipped_batches = 0
-        super().call_hook(fn_name)  # type: ignore[misc]
+        super().call_hook(fn_name)
         self._stage = ''
+        if fn_name == 'before_run' and self.restored is not None:
+            restore.restore_late(self, self.restored)
 
     def finished_steps(self) -> Tuple[int, int]:
         """Return finished epochs and iterations, also inside an event.
 
         mmcv counts up after the hooks were called.
         """
-        epoch, finished = self.epoch, self.iter  # type: ignore[attr-defined]
+        epoch, finished = self.epoch, self.iter
         if self._stage == 'after_train_iter':
             return epoch, finished + 1
         if self._stage == 'after_train_epoch':
@@ -46,7 +52,7 @@ class DurableRunnerMixin:
                         filename: str,
                         map_location: Any = 'cpu',
                         strict: bool = False,
-                        revise_keys: Any = ((r'^module.', ''), )) -> Any:
+                        revise_keys: Any = _REVISE_KEYS) -> Any:
         """Load weights as mmcv does; from files without executing them.
 
         Args:
@@ -61,15 +67,14 @@ class DurableRunnerMixin:
             dict: The checkpoint.
         """
         if scheme_of(filename) not in ('', 'file'):
-            return super().load_checkpoint(  # type: ignore[misc]
-                filename, map_location, strict, list(revise_keys))
+            return super().load_checkpoint(filename, map_location, strict,
+                                           list(revise_keys))
         checkpoint = resume.load_weights(filename, self._trusts())
         state_dict = checkpoint.get('state_dict', checkpoint)
         load_state_dict(
-            unwrapped(self.model),  # type: ignore[attr-defined]
-            resume.without_prefix(state_dict, list(revise_keys)),
-            strict,
-            self.logger)  # type: ignore[attr-defined]
+            unwrapped(self.model),
+            restore.without_prefix(state_dict, list(revise_keys)), strict,
+            self.logger)
         return checkpoint
 
     def resume(self,
@@ -88,48 +93,31 @@ class DurableRunnerMixin:
             IntegrityError: If it is damaged; names the newest good one.
             ResumeError: If it does not fit this run.
         """
-        logger = self.logger  # type: ignore[attr-defined]
+        logger = self.logger
         content, directory, name = resume.load_verified(
             checkpoint, self._trusts(), logger.warning)
-        self.restored = resume.restore_runner(self, content, directory, name,
-                                              resume_optimizer)
+        self.restored = restore.restore_runner(self, content, directory, name,
+                                               resume_optimizer)
 
     resume.saves_through_core = True  # type: ignore[attr-defined]
 
-    def run(self, data_loaders: List[Any], workflow: List[Any],
-            *args: Any, **kwargs: Any) -> None:
+    def run(self, data_loaders: List[Any], workflow: List[Any], *args: Any,
+            **kwargs: Any) -> None:
         """Run, with the resumed data position and the hooks prepared."""
-        for hook in list(self.hooks):  # type: ignore[attr-defined]
+        for hook in list(self.hooks):
             prepare = getattr(hook, 'prepare', None)
             if callable(prepare):
                 prepare(self)
-        self._correct_evaluation()
+        evaluate_by_iteration(self)
         self._seek(data_position.train_loaders(data_loaders, workflow))
-        super().run(  # type: ignore[misc]
-            data_loaders, workflow, *args, **kwargs)
-
-    def _correct_evaluation(self) -> None:
-        """Let EvalHooks evaluate by iteration on an iteration runner.
-
-        mmseg's tool, and its copies, decide by the literal type name
-        'IterBasedRunner' (mmseg v0.30.0, apis/train.py:165); by epoch such a
-        runner never evaluates.
-        """
-        if not isinstance(self, IterBasedRunner):
-            return
-        for hook in self.hooks:
-            if hasattr(hook, 'evaluate') and getattr(hook, 'by_epoch', False):
-                hook.by_epoch = False
-                self.logger.info(
-                    f'{type(hook).__name__} evaluates every {hook.interval} '
-                    'iterations: an iteration runner has no epoch events')
+        super().run(data_loaders, workflow, *args, **kwargs)
 
     def _seek(self, loaders: List[Any]) -> None:
         """Go on in the data where the run stopped."""
         raise NotImplementedError
 
     def _trusts(self) -> bool:
-        hooks = self.hooks  # type: ignore[attr-defined]
+        hooks = self.hooks
         return any(
             getattr(getattr(hook, 'options', None), 'trust_checkpoint', False)
             for hook in hooks)
@@ -158,7 +146,7 @@ class _IterMixin(DurableRunnerMixin):
             # mmcv counts passes over the data anew at every start
             data_loader._epoch += self._start_epoch
             self._start_epoch = 0
-        super().train(data_loader, **kwargs)  # type: ignore[misc]
+        super().train(data_loader, **kwargs)
 
     def save_checkpoint(self,
                         out_dir: str,
@@ -212,7 +200,7 @@ class _EpochMixin(DurableRunnerMixin):
         for loader in loaders:
             used = self.restored.iter - self.restored.epoch * len(loader)
             if not 0 <= used < len(loader):
-                self.logger.warning(  # type: ignore[attr-defined]
+                self.logger.warning(
                     f'{self.restored.iter} finished iterations do not lie in '
                     f'epoch {self.restored.epoch + 1} of {len(loader)} '
                     'iterations: the data or the batch size changed; the '
@@ -222,7 +210,7 @@ class _EpochMixin(DurableRunnerMixin):
                 self._skipped_batches = used
 
 
-class IterBasedRunnerAmp(_IterMixin, IterBasedRunner):  # type: ignore[misc]
+class IterBasedRunnerAmp(_IterMixin, IterBasedRunner):
     """Iteration-based runner with exact counters, resume and AMP state.
 
     Takes the arguments of ``mmcv.runner.IterBasedRunner``; the name is that
@@ -230,7 +218,7 @@ class IterBasedRunnerAmp(_IterMixin, IterBasedRunner):  # type: ignore[misc]
     """
 
 
-class EpochBasedRunnerAmp(_EpochMixin, EpochBasedRunner):  # type: ignore
+class EpochBasedRunnerAmp(_EpochMixin, EpochBasedRunner):
     """Epoch-based runner with exact counters, resume and AMP state.
 
     Takes the arguments of ``mmcv.runner.EpochBasedRunner``; the name is that
@@ -288,4 +276,3 @@ def durable_class(cls: type) -> type:
             f'{cls.__name__} is neither an IterBasedRunner nor an '
             'EpochBasedRunner: its counters are unknown')
     return type(cls.__name__, (mixin, cls), {'__module__': cls.__module__})
-

@@ -4,15 +4,15 @@ import time
 from dataclasses import replace
 from typing import IO, Any, Callable, Dict, List, Optional
 
-from .catalog import LATEST_NAME, BestScore, Catalog, History
+from .catalog import LATEST_NAME, BestScore, Catalog
 from .errors import StorageError
 from .executor import BackgroundExecutor, InlineExecutor
+from .history import History
 from .retention import KeepAny, KeepNames, deletable
 from .serialization import write_checkpoint
 from .staging import (StagedState, StagingBuffers, available_memory_bytes,
                       reference)
-from .types import (CheckpointInfo, RetentionPolicy, SaveRequest,
-                    StorageBackend)
+from .types import CheckpointInfo, RetentionPolicy, SaveRequest, StorageBackend
 
 #: Part of the available memory that a staged copy may take.
 _MEMORY_SHARE = 0.8
@@ -60,6 +60,8 @@ class Saver:
         self._protected = protected
         self._buffers = StagingBuffers()
         self._said_inline = False
+        #: name of the last checkpoint that was committed and made the latest
+        self.last_committed: Optional[str] = None
 
     def save(self, request: SaveRequest,
              capture: Callable[[], Dict[str, Any]]) -> bool:
@@ -195,6 +197,8 @@ class Saver:
         self.catalog.commit(info)
         if request.make_latest and self._symlink:
             self.backend.point(LATEST_NAME, request.name)
+        if request.make_latest:
+            self.last_committed = request.name
         deleted = self._retain(request.name)
         secs = time.monotonic() - begun
         self._history.append(
@@ -247,7 +251,9 @@ class Saver:
     def _retain(self, committed: str) -> List[str]:
         if not self.backend.capabilities.delete:
             return []
-        policy = KeepAny([self._policy, KeepNames(self.catalog.best_names() | {committed})])
+        policy = KeepAny(
+            [self._policy,
+             KeepNames(self.catalog.best_names() | {committed})])
         deleted = []
         for info in deletable(policy, self.catalog.owned(), self._protected):
             if self._delete(info.name):

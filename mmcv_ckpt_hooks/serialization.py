@@ -63,8 +63,7 @@ def write_checkpoint(stream: IO[bytes], state: StagedState,
         _add(archive, 'byteorder', sys.byteorder.encode())
         for index, flat in enumerate(state.storages):
             _add_storage(archive, f'data/{index}', flat)
-        _add(archive, INFO_RECORD,
-             json.dumps(info, sort_keys=True).encode())
+        _add(archive, INFO_RECORD, json.dumps(info, sort_keys=True).encode())
         _add(archive, 'version', b'3\n')
         digest = zip_digest(archive.infolist())
     return digest

@@ -177,7 +177,7 @@ class _Extents:
         plain = self._plain_of(tensor)
         key, _, _ = self._span(plain)
         return TensorRef(self._order[key], plain.dtype,
-                         plain.storage_offset() - self._ranges[key][0],
+                         int(plain.storage_offset()) - self._ranges[key][0],
                          tuple(plain.size()), tuple(plain.stride()))
 
     def flat_views(self) -> List[torch.Tensor]:
@@ -203,13 +203,14 @@ class _Extents:
         return plain
 
     @staticmethod
-    def _span(tensor: torch.Tensor
-              ) -> Tuple[Tuple[str, int, torch.dtype], int, int]:
-        start = tensor.storage_offset()
+    def _span(
+            tensor: torch.Tensor
+    ) -> Tuple[Tuple[str, int, torch.dtype], int, int]:
+        start = int(tensor.storage_offset())
         stop = start
         if tensor.numel():
             stop = start + 1 + sum(
-                (length - 1) * step
+                int(length - 1) * int(step)
                 for length, step in zip(tensor.size(), tensor.stride()))
         # an empty tensor has a null pointer: none of them shares anything,
         # but all may share an empty storage

@@ -22,13 +22,13 @@ RESUME_STATE_VERSION = 1
 Optimizers = Union[Optimizer, Dict[str, Optimizer], None]
 
 
-def build_checkpoint(model: torch.nn.Module,
-                     optimizer: Optimizers = None,
-                     meta: Optional[Mapping[str, Any]] = None,
-                     amp: Optional[Mapping[str, Any]] = None,
-                     resume_state: Optional[Mapping[str, Any]] = None,
-                     extra: Optional[Mapping[str, Any]] = None
-                     ) -> Dict[str, Any]:
+def build_checkpoint(
+        model: torch.nn.Module,
+        optimizer: Optimizers = None,
+        meta: Optional[Mapping[str, Any]] = None,
+        amp: Optional[Mapping[str, Any]] = None,
+        resume_state: Optional[Mapping[str, Any]] = None,
+        extra: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
     """Gather the fields of a checkpoint; tensors are not copied.
 
     Args:
@@ -111,7 +111,7 @@ def capture_runner(runner: Any,
 def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
     """Remove every module wrapper: DP, DDP, MMDP, MMDDP, nested."""
     while is_module_wrapper(model):
-        model = model.module
+        model = getattr(model, 'module')
     return model
 
 
@@ -144,14 +144,17 @@ def capture_generators() -> Dict[str, Any]:
         ``int64[624]``), ``torch`` (``uint8[N]``) and ``cuda`` (a list, one
         ``uint8[N]`` a device).
     """
-    name, keys, position, has_gauss, gauss = np.random.get_state()
+    generator: Any = np.random.get_state()
+    name, keys, position, has_gauss, gauss = generator
     return {
-        'python': random.getstate(),
-        'numpy': (name, torch.from_numpy(keys.astype(np.int64)),
-                  int(position), int(has_gauss), float(gauss)),
-        'torch': torch.get_rng_state(),
-        'cuda': torch.cuda.get_rng_state_all()
-        if torch.cuda.is_available() else [],
+        'python':
+        random.getstate(),
+        'numpy': (name, torch.from_numpy(keys.astype(np.int64)), int(position),
+                  int(has_gauss), float(gauss)),
+        'torch':
+        torch.get_rng_state(),
+        'cuda':
+        torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
 
 
@@ -162,8 +165,8 @@ def restore_generators(saved: Mapping[str, Any]) -> None:
         random.setstate((version, tuple(internal), gauss))
     if 'numpy' in saved:
         name, keys, position, has_gauss, gauss = saved['numpy']
-        np.random.set_state((name, keys.numpy().astype(np.uint32), position,
-                             has_gauss, gauss))
+        np.random.set_state(
+            (name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     if 'torch' in saved:
         torch.set_rng_state(saved['torch'])
     states: List[torch.Tensor] = saved.get('cuda', [])

@@ -133,14 +133,17 @@ def check_single_writer(hooks: List[Any], ours: Any, place: str) -> None:
                 'them another out_dir, or unite their arguments in one')
 
 
-def merge(given: Mapping[str, Any],
-          taken: Mapping[str, Any]) -> Dict[str, Any]:
+def merge(given: Mapping[str, Any], taken: Mapping[str,
+                                                   Any]) -> Dict[str, Any]:
     """Unite our arguments with the stock hook's; ours count."""
-    merged = {name: value for name, value in taken.items()
-              if value is not None}
-    merged.update(
-        {name: value
-         for name, value in given.items() if value is not None})
+    merged = {
+        name: value
+        for name, value in taken.items() if value is not None
+    }
+    merged.update({
+        name: value
+        for name, value in given.items() if value is not None
+    })
     keep = merged.get('keep') or {}
     if keep.get('last') is not None and given.get('max_keep_ckpts') is None:
         merged.pop('max_keep_ckpts', None)

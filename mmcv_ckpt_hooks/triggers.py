@@ -34,8 +34,8 @@ class Schedule:
             whether it was there.
     """
 
-    def __init__(self, interval: int, save_last: bool,
-                 options: TriggerOptions, clock: Callable[[], float],
+    def __init__(self, interval: int, save_last: bool, options: TriggerOptions,
+                 clock: Callable[[], float],
                  take_file: Callable[[str], bool]) -> None:
         self._interval = interval
         self._save_last = save_last

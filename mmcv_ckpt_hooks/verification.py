@@ -60,11 +60,11 @@ def zip_digest(records: Iterable[zipfile.ZipInfo]) -> str:
     return f'sha256-zipdir:{content.hexdigest()}'
 
 
-def verify_file(file: IO[bytes],
-                path: str,
-                digest: Optional[str] = None,
-                progress: Optional[Callable[[int], None]] = None
-                ) -> VerifyReport:
+def verify_file(
+        file: IO[bytes],
+        path: str,
+        digest: Optional[str] = None,
+        progress: Optional[Callable[[int], None]] = None) -> VerifyReport:
     """Check structure, every CRC-32 and the digest, as a stream.
 
     Args:
@@ -110,8 +110,8 @@ def open_archive(file: IO[bytes], path: str) -> zipfile.ZipFile:
         raise _not_a_zip(magic, size, path)
     try:
         archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError,
-            OverflowError, struct.error) as error:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError,
+            struct.error) as error:
         raise TruncatedError(
             f'{path} ({size} bytes) has no readable zip directory at its '
             f'end ({error}): it was cut off while it was written or copied. '
@@ -173,9 +173,8 @@ def read_record(archive: zipfile.ZipFile, record: zipfile.ZipInfo,
             f'{record.file_size}')
 
 
-def _check_record(archive: zipfile.ZipFile, record: zipfile.ZipInfo,
-                  path: str, progress: Optional[Callable[[int],
-                                                         None]]) -> None:
+def _check_record(archive: zipfile.ZipFile, record: zipfile.ZipInfo, path: str,
+                  progress: Optional[Callable[[int], None]]) -> None:
     for block in read_record(archive, record, path):
         if progress is not None:
             progress(len(block))

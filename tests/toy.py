@@ -122,8 +122,8 @@ def make_runner(work_dir,
 def train(work_dir, loader=None, workflow=None, **kwargs):
     """Build a runner and run it."""
     runner = make_runner(work_dir, **kwargs)
-    runner.run([make_loader() if loader is None else loader],
-               workflow or [('train', 1)])
+    runner.run([make_loader() if loader is None else loader], workflow
+               or [('train', 1)])
     return runner
 
 

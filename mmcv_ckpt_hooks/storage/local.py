@@ -193,6 +193,7 @@ class LocalBackend:
             _unlink_quietly(temporary)
 
     def _copy(self, source: str, name: str) -> None:
+
         def write(stream: IO[bytes]) -> None:
             with open(self._path(source), 'rb', buffering=0) as original:
                 while True:

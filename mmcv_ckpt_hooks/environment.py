@@ -1,0 +1,56 @@
+"""Checks mmcv and torch before anything else is imported.
+
+They are not in ``install_requires``: pip would put ``mmcv`` over ``mmcv-full``
+or fetch mmcv 2.x. Standard library only.
+"""
+import importlib
+from typing import Tuple
+
+#: Versions that work, for the errors.
+SUPPORTED = 'mmcv or mmcv-full >=1.3.0,<2.0.0 and torch >=1.8'
+
+
+def check_environment() -> None:
+    """Check that mmcv 1.x and torch are there.
+
+    Raises:
+        ImportError: If one is missing, or mmcv is 2.x (runners and hooks
+            moved to mmengine there) or older than 1.3.
+    """
+    try:
+        importlib.import_module('torch')
+        mmcv = importlib.import_module('mmcv')
+    except ModuleNotFoundError as error:
+        if error.name not in ('torch', 'mmcv'):
+            raise
+        raise ImportError(
+            f'mmcv_ckpt_hooks works with {SUPPORTED}, but {error.name} is not '
+            'installed. Install mmcv-full as its manual says for your torch '
+            'and CUDA, or "pip install mmcv==1.7.2" if you need no compiled '
+            'operators') from error
+    if not (1, 3) <= version_tuple(mmcv.__version__) < (2, ):
+        raise ImportError(
+            f'mmcv_ckpt_hooks works with {SUPPORTED}, but mmcv '
+            f'{mmcv.__version__} is installed. In mmcv 2.x runners and hooks '
+            'moved to mmengine, which has a CheckpointHook of its own; '
+            '"pip install mmcv-full==1.7.2" gives the newest 1.x')
+
+
+def version_tuple(version: str) -> Tuple[int, ...]:
+    """``'1.7.2rc1+cu118'`` to ``(1, 7, 2)``."""
+    numbers = []
+    for part in version.split('+')[0].split('.'):
+        digits = ''
+        for character in part:
+            if not character.isdigit():
+                break
+            digits += character
+        if not digits:
+            break
+        numbers.append(int(digits))
+        if digits != part:
+            break
+    return tuple(numbers)
+
+
+check_environment()

@@ -1,0 +1,45 @@
+"""What happened: ``checkpoints.log.jsonl``. Standard library only."""
+import json
+import os
+from typing import Any, Dict, List
+
+HISTORY_NAME = 'checkpoints.log.jsonl'
+
+
+class History:
+    """``checkpoints.log.jsonl``: one JSON object a line, only appended to.
+
+    Args:
+        directory (str): A local directory.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._path = os.path.join(directory, HISTORY_NAME)
+
+    def append(self, event: str, **values: Any) -> None:
+        """Add one event; the line of a killed run may be torn."""
+        line = json.dumps({'event': event, **values}, sort_keys=True)
+        with open(self._path, 'ab') as file:
+            if file.tell() and not self._ends_with_newline():
+                file.write(b'\n')
+            file.write(line.encode() + b'\n')
+
+    def read(self) -> List[Dict[str, Any]]:
+        """Return all events; torn lines are left out."""
+        events = []
+        if not os.path.exists(self._path):
+            return []
+        with open(self._path, 'rb') as file:
+            for line in file:
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    continue
+                if isinstance(event, dict):
+                    events.append(event)
+        return events
+
+    def _ends_with_newline(self) -> bool:
+        with open(self._path, 'rb') as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b'\n'

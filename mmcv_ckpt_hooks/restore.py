@@ -1,0 +1,233 @@
+"""A runner continued from a loaded checkpoint."""
+import os
+import re
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+
+from mmcv.runner import EMAHook, EpochBasedRunner
+from mmcv.runner.checkpoint import get_state_dict, load_state_dict
+
+from . import distributed
+from .amp import restore_amp
+from .catalog import steps_in_name
+from .errors import ResumeError
+from .state import restore_generators, restore_optimizer, unwrapped
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a runner was continued from.
+
+    Args:
+        directory (str): Path or URL of the directory.
+        name (str): File name.
+        epoch (int): Finished epochs.
+        iter (int): Finished iterations.
+        lineage (str): Of the checkpoint; empty for other programs' files.
+        late (dict): Tensors whose owner did not exist yet: ``EMAHook``
+            registers its buffers in ``before_run``.
+    """
+    directory: str
+    name: str
+    epoch: int
+    iter: int
+    lineage: str
+    late: Mapping[str, Any] = field(default_factory=dict)
+
+
+def restore_runner(runner: Any,
+                   checkpoint: Mapping[str, Any],
+                   directory: str,
+                   name: str,
+                   resume_optimizer: bool = True) -> Restored:
+    """Continue a runner from a checkpoint; its own meta stays.
+
+    Order: model, optimizer, AMP, counters, best scores and hook messages,
+    generators.
+
+    Args:
+        runner (BaseRunner): Built, with its hooks; not running yet.
+        checkpoint (dict): On the CPU.
+        directory (str): Where it came from.
+        name (str): Its file name, which tells the finished steps.
+        resume_optimizer (bool): Whether to load the optimizer's state.
+            Default: True.
+
+    Raises:
+        ResumeError: If the optimizer does not fit.
+    """
+    log = runner.logger.info
+    state_dict = without_prefix(checkpoint['state_dict'])
+    late = _split_late(runner, state_dict)
+    load_state_dict(unwrapped(runner.model), state_dict, False, runner.logger)
+    if resume_optimizer:
+        _restore_optimizer(runner, checkpoint, name)
+    restore_amp(runner.hooks, checkpoint.get('amp'), runner.logger.warning)
+    epoch, finished = finished_steps(checkpoint, name,
+                                     isinstance(runner, EpochBasedRunner), log)
+    runner._epoch, runner._iter = epoch, finished
+    runner._inner_iter = finished
+    _restore_messages(runner, checkpoint['meta'], directory)
+    resume_state = checkpoint.get('resume_state') or {}
+    generators = resume_state.get('rng', [])
+    if distributed.rank() < len(generators):
+        restore_generators(generators[distributed.rank()])
+    runner.logger.info(
+        f'Resumed from {os.path.join(directory, name)}: {epoch} epochs and '
+        f'{finished} iterations are finished')
+    return Restored(directory, name, epoch, finished,
+                    resume_state.get('lineage', ''), late)
+
+
+def restore_late(runner: Any, restored: Restored) -> None:
+    """Load what had no owner before the hooks' ``before_run``."""
+    if not restored.late:
+        return
+    model = unwrapped(runner.model)
+    own = get_state_dict(model)
+    for name, value in restored.late.items():
+        if name in own and own[name].shape == value.shape:
+            own[name].copy_(value)
+        else:
+            runner.logger.warning(
+                f'{restored.name} holds {name}, which this model does not '
+                'have: it was skipped')
+
+
+def refresh_hooks(runner: Any) -> None:
+    """Update what hooks read from the runner before it was restored.
+
+    Needed where the restore happens inside ``run``, after the ``before_run``
+    of the learning rate, momentum and logger hooks.
+    """
+    for hook in runner.hooks:
+        for base, initial in (('base_lr', 'initial_lr'), ('base_momentum',
+                                                          'initial_momentum')):
+            if getattr(hook, base, None):
+                setattr(hook, base, _initial_values(runner.optimizer, initial))
+        if hasattr(hook, 'start_iter'):
+            hook.start_iter = runner.iter  # TextLoggerHook's ETA
+
+
+def _initial_values(optimizer: Any, key: str) -> Any:
+    if isinstance(optimizer, dict):
+        return {
+            name: _initial_values(one, key)
+            for name, one in optimizer.items()
+        }
+    return [group.get(key) for group in optimizer.param_groups]
+
+
+def _split_late(runner: Any, state_dict: Dict[str, Any]) -> Dict[str, Any]:
+    """Take out what EMAHook's buffers will need, if they do not exist yet."""
+    if not any(isinstance(hook, EMAHook) for hook in runner.hooks):
+        return {}
+    own = get_state_dict(unwrapped(runner.model))
+    return {
+        name: state_dict.pop(name)
+        for name in list(state_dict)
+        if name.startswith('ema_') and name not in own
+    }
+
+
+def without_prefix(
+    state_dict: Mapping[str, Any],
+    revise_keys: Optional[List[Tuple[str, str]]] = None
+) -> 'OrderedDict[str, Any]':
+    """Rename keys as mmcv does; by default ``module.`` goes."""
+    rules = [(r'^module\.', '')] if revise_keys is None else revise_keys
+    renamed: 'OrderedDict[str, Any]' = OrderedDict()
+    for key, value in state_dict.items():
+        for pattern, replacement in rules:
+            key = re.sub(pattern, replacement, key)
+        renamed[key] = value
+    renamed._metadata = getattr(  # type: ignore[attr-defined]
+        state_dict, '_metadata', OrderedDict())
+    return renamed
+
+
+def finished_steps(checkpoint: Mapping[str, Any], name: str,
+                   epoch_runner: bool, log: Log) -> Tuple[int, int]:
+    """Return finished epochs and iterations, whoever wrote the file.
+
+    Files with ``resume_state`` count finished steps. Others do not agree:
+    ``iter_8.pth`` of stock mmcv has ``meta['iter'] == 7``, that of BEiT has
+    8; after a resume, UniFormer writes the epoch of the file before. The file
+    name counts right in all of them; without one, the step of an Adam
+    optimizer tells, and then the field ``amp``, which only the apex_runner
+    family writes.
+
+    Source: mmcv v1.7.2 runner/iter_based_runner.py:221-223,
+    epoch_based_runner.py:167-175.
+    """
+    meta = checkpoint['meta']
+    epoch, finished = int(meta.get('epoch', 0)), int(meta.get('iter', 0))
+    if checkpoint.get('resume_state'):
+        return epoch, finished
+    told = steps_in_name(name)
+    if 'iter' in told and 'epoch' not in told:
+        if told['iter'] != finished:
+            log(f'{name} says {told["iter"]} finished iterations, its meta '
+                f'{finished}: the name counts')
+        # its epoch is the running one, counted from 1
+        return max(epoch - 1, 0), told['iter']
+    if 'epoch' in told and 'iter' not in told:
+        if told['epoch'] != epoch:
+            log(f'{name} says {told["epoch"]} finished epochs, its meta '
+                f'{epoch}: the name counts')
+            if epoch and finished % epoch == 0:
+                finished = finished // epoch * told['epoch']
+        return told['epoch'], finished
+    if epoch_runner:
+        return epoch, finished
+    step = _optimizer_step(checkpoint.get('optimizer'))
+    if step in (finished, finished + 1):
+        return max(epoch - 1, 0), int(step)
+    return max(epoch - 1, 0), finished + (0 if 'amp' in checkpoint else 1)
+
+
+def _optimizer_step(optimizer: Any) -> int:
+    """Steps that an Adam has made, -1 if it cannot be told."""
+    states = optimizer.get('state', {}) if isinstance(optimizer, dict) else {}
+    for state in states.values():
+        if isinstance(state, dict) and 'step' in state:
+            return int(state['step'])
+    return -1
+
+
+def _restore_optimizer(runner: Any, checkpoint: Mapping[str, Any],
+                       name: str) -> None:
+    if 'optimizer' not in checkpoint:
+        if runner.optimizer is not None:
+            runner.logger.warning(
+                f'{name} holds no optimizer state: the optimizer starts anew')
+        return
+    try:
+        restore_optimizer(runner.optimizer, checkpoint['optimizer'])
+    except (KeyError, ValueError) as error:
+        raise ResumeError(
+            f'{name}: its optimizer does not fit this run '
+            f'({type(error).__name__}: {error}). Start with load_from to take '
+            'only the weights') from error
+
+
+def _restore_messages(runner: Any, meta: Mapping[str, Any],
+                      directory: str) -> None:
+    """Take over best scores and the loss scale; nothing else of meta."""
+    if runner.meta is None:
+        runner.meta = {}
+    messages = dict(meta.get('hook_msgs') or {})
+    for key in ('last_ckpt', 'best_ckpt'):
+        if isinstance(messages.get(key), str):
+            # INVARIANT: a path in a file names a sibling; an absolute one of
+            # another machine or run would have the original deleted
+            messages[key] = os.path.join(directory,
+                                         os.path.basename(messages[key]))
+    runner.meta.setdefault('hook_msgs', {}).update(messages)
+    scaler = (meta.get('fp16') or {}).get('loss_scaler')
+    if scaler:
+        # a disabled scaler saves {}, which an enabled one cannot load
+        runner.meta.setdefault('fp16', {})['loss_scaler'] = scaler
