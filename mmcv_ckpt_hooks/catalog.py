@@ -5,24 +5,18 @@ is rebuilt from them; where it and the directory disagree, the directory is
 right. Standard library only.
 """
 import json
-import re
 import threading
 import uuid
-import zipfile
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
-from .errors import IntegrityError, MissingCheckpointError
+from .card import describe
+from .errors import MissingCheckpointError
 from .types import CheckpointInfo, Metrics, StorageBackend, StoredFile
-from .verification import open_archive, read_info, zip_digest
 
 CATALOG_NAME = 'checkpoints.json'
 LATEST_NAME = 'latest.pth'
 CATALOG_VERSION = 1
-
-#: ``epoch_3_iter_1200.pth``, ``iter_1200.pth``, ``best_mIoU_epoch_3.pth``.
-_EPOCH = re.compile(r'(?:^|_)epoch_(\d+)(?=[_.\-]|$)')
-_ITER = re.compile(r'(?:^|_)iter_(\d+)(?=[_.\-]|$)')
 
 
 @dataclass(frozen=True)
@@ -41,16 +35,6 @@ class BestScore:
     rule: str
     name: str
     iter: int
-
-
-def steps_in_name(name: str) -> Dict[str, int]:
-    """Return the finished ``epoch`` and ``iter`` that a file name tells."""
-    found = {}
-    for key, pattern in (('epoch', _EPOCH), ('iter', _ITER)):
-        match = pattern.search(name)
-        if match:
-            found[key] = int(match.group(1))
-    return found
 
 
 class Catalog:
@@ -272,36 +256,11 @@ class Catalog:
         for name, size in sizes.items():
             known = self._entries.get(name)
             if known is None or known.bytes != size:
-                self._entries[name] = self._describe(name, size)
+                self._entries[name] = describe(self._files, name, size)
         self._best = {
             key: best
             for key, best in self._best.items() if best.name in self._entries
         }
-
-    def _describe(self, name: str, size: int) -> CheckpointInfo:
-        """Build an entry from the file itself; nothing is unpickled."""
-        steps = steps_in_name(name)
-        entry = CheckpointInfo(
-            name,
-            epoch=steps.get('epoch', 0),
-            iter=steps.get('iter', 0),
-            bytes=size,
-            trigger='best' if name.startswith('best_') else 'interval',
-            regular=not name.startswith('best_'))
-        try:
-            with self._files.open(name) as file, \
-                    open_archive(file, name) as archive:
-                digest = zip_digest(archive.infolist())
-                card = read_info(archive, name)
-        except (IntegrityError, zipfile.BadZipFile):
-            return entry
-        known = {one.name for one in fields(CheckpointInfo)}
-        told = {key: card[key] for key in card if key in known}
-        for fixed in ('name', 'bytes', 'digest', 'trigger', 'regular'):
-            if fixed in ('trigger', 'regular') and entry.regular:
-                continue
-            told.pop(fixed, None)
-        return replace(entry, digest=digest, **told)
 
     def _write(self) -> None:
         content = {

@@ -4,6 +4,7 @@ from typing import IO, Any, Dict, List, Mapping, Optional
 import torch
 
 from .amp import capture_amp
+from .card import CARD_VERSION
 from .serialization import write_checkpoint
 from .staging import reference
 from .state import Optimizers, build_checkpoint
@@ -52,12 +53,8 @@ def save_to(backend: StorageBackend, name: str, checkpoint: Dict[str,
     """
     backend.prepare()
     state = reference(checkpoint)
-    meta = checkpoint['meta']
-    info = {
-        'format': 1,
-        'epoch': meta.get('epoch', 0),
-        'iter': meta.get('iter', 0)
-    }
+    # the caller's meta may count in any way: the name tells the step
+    info = {'format': CARD_VERSION}
     digests: List[str] = []
 
     def write(stream: IO[bytes]) -> None:

@@ -9,7 +9,7 @@ from . import distributed, foreign, takeover
 from .best import BestKeeper, eval_hooks, evaluate_by_iteration
 from .config import CheckpointOptions, parse_options
 from .errors import ConfigError
-from .opening import open_run
+from .opening import open_best, open_run
 from .saver import Saver
 from .state import capture_runner
 from .triggers import Progress, Schedule
@@ -130,7 +130,8 @@ class DurableCheckpointHook(CheckpointHook):
         saver = open_run(runner, self.options, self.by_epoch, place)
         if saver is not None:
             for hook in eval_hooks(runner):
-                BestKeeper(hook, saver, self._capture).recall(runner)
+                place_of_best = open_best(runner, self.options, hook, saver)
+                BestKeeper(hook, place_of_best, self._capture).recall(runner)
         self._saver = saver
         self._schedule = Schedule(self.interval, self.save_last,
                                   self.options.triggers, time.monotonic,

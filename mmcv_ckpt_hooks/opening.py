@@ -5,7 +5,7 @@ Called once a run, on all ranks; only rank 0 writes.
 import os
 from typing import Any, List, Optional
 
-from . import distributed, foreign, resume
+from . import distributed, foreign, resume, takeover
 from .catalog import Catalog
 from .config import CheckpointOptions
 from .errors import ConfigError
@@ -46,14 +46,44 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
     if distributed.rank() != 0:
         return None
     _begin(runner, options, catalog, restored)
-    executor = BackgroundExecutor() if options.write.background \
-        else InlineExecutor()
+    return _saver(runner, options, backend, catalog, home,
+                  _policy(options, by_epoch), restored)
+
+
+def open_best(runner: Any, options: CheckpointOptions, eval_hook: Any,
+              saver: Saver) -> Saver:
+    """Return the saver for an EvalHook's best checkpoints.
+
+    The run's own, unless ``evaluation`` has an ``out_dir`` that leads
+    elsewhere.
+    """
+    out_dir = getattr(eval_hook, 'out_dir', None)
+    if not out_dir or takeover.same_place(out_dir, runner.work_dir or ''):
+        return saver
+    place = out_dir
+    if not hasattr(eval_hook, 'file_client'):  # set in its before_run
+        place = takeover.resolve_out_dir(out_dir, runner.work_dir)
+    if takeover.same_place(place, saver.backend.url):
+        return saver
+    backend = open_backend(place, getattr(eval_hook, 'file_client_args', None))
+    home = _catalog_home(backend, runner.work_dir)
+    catalog = Catalog(backend, home, runner.logger.warning)
+    backend.prepare()
+    home.prepare()
+    catalog.open()
+    catalog.begin(saver.catalog.lineage, runner.iter)
+    return _saver(runner, options, backend, catalog, home, KeepAll(), None)
+
+
+def _saver(runner: Any, options: CheckpointOptions, backend: StorageBackend,
+           catalog: Catalog, home: StorageBackend, policy: RetentionPolicy,
+           restored: Optional[Restored]) -> Saver:
     return Saver(
         backend,
         catalog,
         History(home.url),
-        _policy(options, by_epoch),
-        executor,
+        policy,
+        BackgroundExecutor() if options.write.background else InlineExecutor(),
         runner.logger.info,
         backlog=options.write.backlog,
         symlink=options.create_symlink and backend.capabilities.listing,

@@ -10,7 +10,7 @@ from mmcv.runner.checkpoint import get_state_dict, load_state_dict
 
 from . import distributed
 from .amp import restore_amp
-from .catalog import steps_in_name
+from .card import steps_in_name
 from .errors import ResumeError
 from .state import restore_generators, restore_optimizer, unwrapped
 

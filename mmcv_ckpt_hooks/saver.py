@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 from typing import IO, Any, Callable, Dict, List, Optional
 
+from .card import card
 from .catalog import LATEST_NAME, BestScore, Catalog
 from .errors import StorageError
 from .executor import BackgroundExecutor, InlineExecutor
@@ -272,19 +273,3 @@ class Saver:
             return False
         self.catalog.forget(name)
         return True
-
-
-def card(info: CheckpointInfo) -> Dict[str, Any]:
-    """Return what a file says of itself in ``checkpoint_info.json``."""
-    return {
-        'format': 1,
-        'lineage': info.lineage,
-        'generation': info.generation,
-        'started_iter': info.started_iter,
-        'epoch': info.epoch,
-        'iter': info.iter,
-        'trigger': info.trigger,
-        'regular': info.regular,
-        'metrics': dict(info.metrics),
-        'created_at': info.created_at,
-    }

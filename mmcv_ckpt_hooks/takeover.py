@@ -65,7 +65,7 @@ def resolve_out_dir(out_dir: Optional[str], work_dir: Optional[str]) -> str:
             raise ConfigError('checkpoints have nowhere to go: the runner has '
                               'no work_dir and the hook no out_dir')
         return out_dir
-    if out_dir is None or _same(out_dir, work_dir):
+    if out_dir is None or same_place(out_dir, work_dir):
         return work_dir
     last = os.path.basename(work_dir.rstrip(os.sep))
     joint = '/' if scheme_of(out_dir) else os.sep
@@ -126,7 +126,7 @@ def check_single_writer(hooks: List[Any], ours: Any, place: str) -> None:
         ConfigError: If there is one.
     """
     for hook in hooks:
-        if hook is not ours and isinstance(hook, type(ours)) and _same(
+        if hook is not ours and isinstance(hook, type(ours)) and same_place(
                 getattr(hook, 'out_dir', None) or '', place):
             raise ConfigError(
                 f'two DurableCheckpointHooks write to {place}: give one of '
@@ -150,7 +150,8 @@ def merge(given: Mapping[str, Any], taken: Mapping[str,
     return merged
 
 
-def _same(one: str, other: str) -> bool:
+def same_place(one: str, other: str) -> bool:
+    """Whether two paths or URLs name one directory."""
     if scheme_of(one) or scheme_of(other):
         return one.rstrip('/') == other.rstrip('/')
     return bool(one) and os.path.abspath(one) == os.path.abspath(other)

@@ -5,8 +5,8 @@ from typing import Any, Mapping, Optional, Tuple
 from ..errors import ConfigError
 from ..types import StorageBackend
 
-#: Schemes of object stores, to name them in the error.
-_OBJECT_STORES = ('s3', 'gs', 'gcs', 'az', 'abfs', 'azure', 'oss', 'cos')
+#: Schemes of :class:`LocalBackend`; a path has none.
+_LOCAL = ('', 'file')
 
 
 def scheme_of(url: str) -> str:
@@ -43,18 +43,19 @@ def open_backend(url: str,
     """Choose the backend of a directory; nothing is touched yet.
 
     Args:
-        url (str): A path, ``pavi://project/model``, or any URL together with
-            ``file_client_args``.
+        url (str): A path, ``pavi://project/model``, or any URL that
+            ``mmcv.fileio.FileClient`` serves.
         file_client_args (dict, optional): Arguments of
-            ``mmcv.fileio.FileClient``. Default: None.
+            ``mmcv.fileio.FileClient``. Default: None, which means that the
+            URL's scheme decides.
         durable (bool): See :class:`LocalBackend`. Default: True.
 
     Raises:
         ConfigError: If no backend serves the URL, or ``file_client_args``
             contradict it.
+        DependencyError: If the backend needs a package that is missing.
     """
     scheme = scheme_of(url)
-    backend = (file_client_args or {}).get('backend')
     if scheme == 'pavi':
         if file_client_args is not None:
             raise ConfigError(
@@ -62,18 +63,24 @@ def open_backend(url: str,
                 f'not a FileClient backend, but got {file_client_args!r}')
         from .pavi import PaviBackend
         return PaviBackend(url)
-    if file_client_args is not None and backend != 'disk':
-        from .file_client import FileClientBackend
-        return FileClientBackend(url, file_client_args)
-    if scheme in ('', 'file'):
+    on_disk = file_client_args is not None and _is_disk(file_client_args)
+    if on_disk and scheme not in _LOCAL:
+        raise ConfigError(f"{url!r} is no local path, but file_client_args "
+                          "name mmcv's backend 'disk'")
+    if on_disk or (file_client_args is None and scheme in _LOCAL):
         from .local import LocalBackend
         return LocalBackend(url[7:] if scheme else url, durable=durable)
-    if scheme in _OBJECT_STORES:
-        raise ConfigError(
-            f'{url!r}: object stores are not supported in this version '
-            'without file_client_args; give '
-            "file_client_args=dict(backend='petrel') where mmcv reaches the "
-            'store, or a mounted directory')
-    raise ConfigError(
-        f'{url!r}: unknown scheme {scheme!r}; expected a local path, '
-        "'file://', 'pavi://', or a URL together with file_client_args")
+    from .file_client import FileClientBackend
+    return FileClientBackend(url, file_client_args)
+
+
+def _is_disk(file_client_args: Mapping[str, Any]) -> bool:
+    """Whether mmcv takes its own disk backend, which is not atomic."""
+    others = sorted(set(file_client_args) - {'backend', 'prefix'})
+    backend = file_client_args.get('backend')
+    if backend is None and file_client_args.get('prefix') is None:
+        backend = 'disk'
+    if backend == 'disk' and others:
+        raise ConfigError("file_client_args: mmcv's backend 'disk' takes no "
+                          f'arguments, but got {others}')
+    return backend == 'disk'

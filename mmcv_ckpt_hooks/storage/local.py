@@ -3,60 +3,27 @@ import errno
 import os
 import stat
 import sys
+import time
 import uuid
-from contextlib import contextmanager
-from typing import IO, Any, Callable, Iterator, List
+from contextlib import suppress
+from typing import IO, Any, Callable, List
 
-from ..errors import (AccessError, MissingCheckpointError, OutOfSpaceError,
-                      StorageError)
+from ..errors import StorageError
 from ..types import POINTER_FILE, Capabilities, StoredFile
+from .mapped_errors import NO_SPACE, mapped_errors
+from .names import TEMPORARY_MARK, is_temporary, plain_name
+from .streams import fill_file
 
-#: In the name of every unfinished file. Such a name never ends in ``.pth``:
-#: tools that glob for checkpoints must not meet it.
-TEMPORARY_MARK = '.tmp-'
+#: So much of a name is repeated in the temporary one: names as long as the
+#: file system allows (255 bytes) stay possible.
+_REPEATED_CHARACTERS = 40
 
-#: Collects the small writes (zip headers); larger ones pass by it.
-_BUFFER_BYTES = 1 << 20
+#: Windows refuses to replace a file while a virus scanner or a reader has it
+#: open: pauses before the next attempts, and the two error codes.
+_SHARING_PAUSES_SECS = (0.05, 0.2, 0.8, 2.)
+_SHARING_VIOLATIONS = (5, 32)
 
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}
-
-
-@contextmanager
-def _mapped_errors(what: str, path: str) -> Iterator[None]:
-    """Turn an ``OSError`` into the matching ``StorageError``."""
-    try:
-        yield
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        message = f'{what} {path}: {error.strerror or error}'
-        if error.errno == errno.ENOENT:
-            raise MissingCheckpointError(message) from error
-        if error.errno in _NO_ACCESS:
-            raise AccessError(
-                f'{message}. Check the owner and mode of the directory and '
-                'whether it is mounted read-only') from error
-        if error.errno in _NO_SPACE:
-            raise OutOfSpaceError(
-                f'{message}. Free space or lower max_keep_ckpts') from error
-        raise StorageError(message) from error
-
-
-class _WriteOnly:
-    """The stream that ``put`` hands out: counts bytes, cannot seek."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self.size_bytes = 0
-
-    def write(self, data: Any) -> int:
-        written = self._stream.write(data)
-        self.size_bytes += written
-        return written
-
-    def flush(self) -> None:
-        self._stream.flush()
+_WRITE = 'cannot write checkpoint'
 
 
 class LocalBackend:
@@ -84,113 +51,107 @@ class LocalBackend:
         self._durable = durable
 
     def prepare(self) -> None:
-        with _mapped_errors('cannot create the checkpoint directory',
-                            self.url):
-            os.makedirs(self.url, exist_ok=True)
+        with mapped_errors('cannot create the checkpoint directory', self.url):
+            self._make_directories()
         probe = self._temporary('probe')
-        with _mapped_errors('cannot write to the checkpoint directory',
-                            self.url):
+        with mapped_errors('cannot write to the checkpoint directory',
+                           self.url):
             with open(probe, 'xb'):
                 pass
             os.unlink(probe)
 
     def put(self, name: str, write: Callable[[IO[bytes]], Any]) -> int:
-        temporary = self._temporary(name)
+        path, temporary = self._path(name), self._temporary(name)
         try:
-            with _mapped_errors('cannot write checkpoint', self._path(name)):
-                # open() honours the umask and setgid directories, which
-                # tempfile.mkstemp (mode 0600) does not
-                with open(temporary, 'xb', buffering=_BUFFER_BYTES) as file:
-                    stream = _WriteOnly(file)
-                    write(stream)  # type: ignore[arg-type]
-                    file.flush()
-                    if self._durable:
-                        # INVARIANT: the bytes are on the disk before the
-                        # name is; else a power cut leaves an empty .pth
-                        _sync_file(file.fileno())
-                os.replace(temporary, self._path(name))
-                self._sync_directory()
+            # INVARIANT: the bytes are on the disk before the name is; else a
+            # power cut leaves an empty .pth
+            size_bytes = fill_file(temporary, write, _WRITE, path,
+                                   _sync_file if self._durable else None)
+            with mapped_errors(_WRITE, path, missing=StorageError):
+                _replace(temporary, path)
+                self._sync_directory(self.url)
         except BaseException:
             _unlink_quietly(temporary)
             raise
-        return stream.size_bytes
+        return size_bytes
 
     def open(self, name: str) -> IO[bytes]:
-        with _mapped_errors('cannot read checkpoint', self._path(name)):
+        with mapped_errors('cannot read checkpoint', self._path(name)):
             return open(self._path(name), 'rb')
 
     def list(self) -> List[StoredFile]:
         found = []
-        with _mapped_errors('cannot list the checkpoint directory', self.url):
+        with mapped_errors('cannot list the checkpoint directory', self.url):
             with os.scandir(self.url) as entries:
                 for entry in entries:
-                    if TEMPORARY_MARK in entry.name or entry.is_symlink():
+                    if is_temporary(entry.name) or entry.is_symlink():
                         continue
-                    status = entry.stat()
-                    if stat.S_ISREG(status.st_mode):
-                        found.append(StoredFile(entry.name, status.st_size))
+                    # a run that prunes may delete it meanwhile
+                    with suppress(FileNotFoundError):
+                        status = entry.stat()
+                        if stat.S_ISREG(status.st_mode):
+                            found.append(
+                                StoredFile(entry.name, status.st_size))
         return sorted(found, key=lambda file: file.name)
 
     def delete(self, name: str) -> None:
-        with _mapped_errors('cannot delete checkpoint', self._path(name)):
+        with mapped_errors('cannot delete checkpoint', self._path(name)):
             try:
                 os.unlink(self._path(name))
             except FileNotFoundError:
                 return
-            self._sync_directory()
+            self._sync_directory(self.url)
 
     def link(self, source: str, name: str) -> None:
         """Hard link; where the file system has none, a durable copy."""
         path, temporary = self._path(name), self._temporary(name)
-        with _mapped_errors(f'cannot link {source} to', path):
+        with mapped_errors(f'cannot link {source} to', path):
             try:
-                os.link(self._path(source), temporary)
+                # Linux would link a symlink itself, not its file
+                os.link(os.path.realpath(self._path(source)), temporary)
             except FileNotFoundError:
                 raise
-            except OSError as error:
-                if error.errno in _NO_SPACE:
-                    raise
+            except (OSError, NotImplementedError) as error:
+                _raise_if_full(error)
                 # FAT, some FUSE and network file systems have no links
                 self._copy(source, name)
                 return
-            try:
-                os.replace(temporary, path)
-            finally:
-                # POSIX: rename does nothing, and leaves the old name, when
-                # both are links to one file
-                _unlink_quietly(temporary)
-            self._sync_directory()
+            self._commit_link(temporary, path)
 
     def point(self, name: str, target: str) -> None:
         """Relative symlink, else hard link, else a pointer file."""
         path, temporary = self._path(name), self._temporary(name)
-        with _mapped_errors(f'cannot point {name} to', target):
-            try:
-                os.symlink(target, temporary)
-            except (OSError, NotImplementedError):
-                # no privilege (Windows), EPERM/EOPNOTSUPP (FAT, CIFS)
-                self._point_without_symlink(name, target)
+        with mapped_errors(f'cannot point {name} to', self._path(target)):
+            os.stat(self._path(target))  # a pointer never dangles
+            if self._link_somehow(target, temporary):
+                self._commit_link(temporary, path)
                 return
-            try:
-                os.replace(temporary, path)
-            finally:
-                _unlink_quietly(temporary)
-            self._sync_directory()
-
-    def _point_without_symlink(self, name: str, target: str) -> None:
-        temporary = self._temporary(name)
-        try:
-            os.link(self._path(target), temporary)
-            os.replace(temporary, self._path(name))
-            self._sync_directory()
-        except OSError:
-            # INVARIANT: a stale latest.pth is worse than none; the pointer
-            # file takes over, and a .pth name never holds text
-            _unlink_quietly(self._path(name))
             self.put(POINTER_FILE,
                      lambda stream: stream.write(target.encode() + b'\n'))
+            # INVARIANT: a stale latest.pth is worse than none, and a .pth
+            # name never holds text
+            self.delete(name)
+
+    def _link_somehow(self, target: str, temporary: str) -> bool:
+        """Symlink or hard link; False where neither is allowed."""
+        for make, source in ((os.symlink, target), (os.link,
+                                                    self._path(target))):
+            try:
+                make(source, temporary)
+                return True
+            except (OSError, NotImplementedError) as error:
+                # no privilege (Windows), EPERM, EOPNOTSUPP (FAT, CIFS)
+                _raise_if_full(error)
+        return False
+
+    def _commit_link(self, temporary: str, path: str) -> None:
+        try:
+            _replace(temporary, path)
         finally:
+            # POSIX: rename does nothing, and leaves the old name, when both
+            # are links to one file
             _unlink_quietly(temporary)
+        self._sync_directory(self.url)
 
     def _copy(self, source: str, name: str) -> None:
 
@@ -205,26 +166,34 @@ class LocalBackend:
         self.put(name, write)
 
     def _path(self, name: str) -> str:
-        # INVARIANT: nothing outside the directory is ever touched
-        if os.path.basename(name) != name or name in ('', '.', '..'):
-            raise StorageError(
-                f'checkpoint name {name!r} must be a plain file name: it may '
-                f'not lead out of {self.url}')
-        return os.path.join(self.url, name)
+        return os.path.join(self.url, plain_name(name, self.url))
 
     def _temporary(self, name: str) -> str:
-        return self._path(
-            f'.{name}{TEMPORARY_MARK}{os.getpid()}-{uuid.uuid4().hex[:8]}')
+        return self._path(f'.{name[:_REPEATED_CHARACTERS]}{TEMPORARY_MARK}'
+                          f'{os.getpid()}-{uuid.uuid4().hex[:8]}')
 
-    def _sync_directory(self) -> None:
+    def _make_directories(self) -> None:
+        missing, path = [], self.url
+        while not os.path.lexists(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        os.makedirs(self.url, exist_ok=True)
+        for path in missing:
+            # a power cut must not take the directory with its checkpoints
+            self._sync_directory(os.path.dirname(path))
+
+    def _sync_directory(self, path: str) -> None:
         if not self._durable or os.name == 'nt':
             return  # Windows cannot open a directory for fsync
-        descriptor = os.open(self.url, os.O_RDONLY)
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except PermissionError:
+            return  # may be entered and written, but not read
         try:
             os.fsync(descriptor)
         except OSError as error:
             # some network and FUSE file systems refuse fsync on directories
-            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
                 raise
         finally:
             os.close(descriptor)
@@ -233,15 +202,35 @@ class LocalBackend:
 def _sync_file(descriptor: int) -> None:
     if sys.platform == 'darwin':
         import fcntl
+        try:
+            # macOS: fsync leaves the data in the drive's cache
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+        except OSError as error:
+            # network file systems have no such call
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOTTY):
+                raise
+    os.fsync(descriptor)
 
-        # macOS: fsync leaves the data in the drive's cache
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-    else:
-        os.fsync(descriptor)
+
+def _replace(source: str, target: str) -> None:
+    """Rename over an existing file; Windows may need several attempts."""
+    for pause_secs in _SHARING_PAUSES_SECS:
+        try:
+            os.replace(source, target)
+            return
+        except PermissionError as error:
+            if getattr(error, 'winerror', None) not in _SHARING_VIOLATIONS:
+                raise
+        time.sleep(pause_secs)
+    os.replace(source, target)
+
+
+def _raise_if_full(error: BaseException) -> None:
+    if getattr(error, 'errno', None) in NO_SPACE:
+        raise error
 
 
 def _unlink_quietly(path: str) -> None:
-    try:
+    with suppress(OSError):
         os.unlink(path)
-    except OSError:
-        pass

@@ -1,0 +1,94 @@
+"""What a checkpoint file says of itself, written and read in one place.
+
+The record ``checkpoint_info.json`` inside the file; for files of other
+programs their name. Standard library only.
+"""
+import re
+import zipfile
+from dataclasses import replace
+from typing import Any, Dict
+
+from .errors import IntegrityError
+from .types import CheckpointInfo, StorageBackend
+from .verification import open_archive, read_info, zip_digest
+
+CARD_VERSION = 1
+
+#: ``epoch_3_iter_1200.pth``, ``iter_1200.pth``, ``best_mIoU_epoch_3.pth``.
+_EPOCH = re.compile(r'(?:^|_)epoch_(\d+)(?=[_.\-]|$)')
+_ITER = re.compile(r'(?:^|_)iter_(\d+)(?=[_.\-]|$)')
+
+
+def steps_in_name(name: str) -> Dict[str, int]:
+    """Return the finished ``epoch`` and ``iter`` that a file name tells."""
+    found = {}
+    for key, pattern in (('epoch', _EPOCH), ('iter', _ITER)):
+        match = pattern.search(name)
+        if match:
+            found[key] = int(match.group(1))
+    return found
+
+
+def card(info: CheckpointInfo) -> Dict[str, Any]:
+    """Return the content of ``checkpoint_info.json``."""
+    return {
+        'format': CARD_VERSION,
+        'lineage': info.lineage,
+        'generation': info.generation,
+        'started_iter': info.started_iter,
+        'epoch': info.epoch,
+        'iter': info.iter,
+        'trigger': info.trigger,
+        'regular': info.regular,
+        'metrics': dict(info.metrics),
+        'created_at': info.created_at,
+    }
+
+
+def describe(files: StorageBackend, name: str, size: int) -> CheckpointInfo:
+    """Build a catalog entry from a file; nothing is unpickled.
+
+    A damaged file gets an entry, too, with what its name tells: who resumes
+    must see that it is there, and why it cannot be taken.
+    """
+    steps = steps_in_name(name)
+    is_best = name.startswith('best_')
+    entry = CheckpointInfo(
+        name,
+        epoch=steps.get('epoch', 0),
+        iter=steps.get('iter', 0),
+        bytes=size,
+        trigger='best' if is_best else 'interval',
+        regular=not is_best)
+    try:
+        with files.open(name) as file, open_archive(file, name) as archive:
+            digest = zip_digest(archive.infolist())
+            told = _known_values(read_info(archive, name))
+    except (IntegrityError, zipfile.BadZipFile):
+        return entry
+    if is_best:
+        # a link has the content, and so the card, of the regular checkpoint
+        told.update(trigger='best', regular=False)
+    return replace(entry, digest=digest, **told)
+
+
+#: Type of every value of the card that an entry takes over.
+_VALUES: Dict[str, type] = {
+    'lineage': str,
+    'generation': int,
+    'started_iter': int,
+    'epoch': int,
+    'iter': int,
+    'trigger': str,
+    'regular': bool,
+    'metrics': dict,
+    'created_at': str,
+}
+
+
+def _known_values(info: Dict[str, Any]) -> Dict[str, Any]:
+    return {
+        key: info[key]
+        for key, expected in _VALUES.items()
+        if isinstance(info.get(key), expected)
+    }

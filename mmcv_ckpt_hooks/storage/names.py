@@ -1,0 +1,41 @@
+"""Names of files and places, read in one way by all backends."""
+import os
+import re
+
+from ..errors import StorageError
+
+#: In the name of every unfinished file. Such a name starts with a dot and
+#: never ends in ``.pth``: tools that glob for checkpoints must not meet it.
+TEMPORARY_MARK = '.tmp-'
+
+_SEPARATORS = re.compile(r'[/\\\0]')
+_CREDENTIALS = re.compile(r'(?<=://)[^/@]+@')
+
+
+def plain_name(name: str, url: str) -> str:
+    """Return a file name that stays inside its directory.
+
+    Args:
+        name (str): What a caller gave.
+        url (str): The directory, for the error.
+
+    Raises:
+        StorageError: If the name is empty, has a separator or is ``'..'``.
+    """
+    # INVARIANT: nothing outside the directory is ever touched
+    if name in ('', '.', '..') or _SEPARATORS.search(name) or \
+            os.path.basename(name) != name:
+        raise StorageError(
+            f'checkpoint name {name!r} must be a plain file name: it may not '
+            f'lead out of {url}')
+    return name
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file of that name is an unfinished write."""
+    return name.startswith('.') and TEMPORARY_MARK in name
+
+
+def without_credentials(url: str) -> str:
+    """Return ``'s3://bucket'`` for ``'s3://key:secret@bucket'``."""
+    return _CREDENTIALS.sub('', url)

@@ -1,0 +1,229 @@
+"""A mistake in a config is told when the hook is built, not hours later."""
+import pytest
+from mmcv import Config
+from mmcv.runner import HOOKS
+from mmcv.utils import build_from_cfg
+
+from mmcv_ckpt_hooks import DurableCheckpointHook
+from mmcv_ckpt_hooks.config import CheckpointOptions, parse_options
+from mmcv_ckpt_hooks.errors import CheckpointError, ConfigError
+
+MISSPELT = [
+    # given, the nearest valid name that the message must offer
+    (dict(intervall=4), 'interval'),
+    (dict(max_keep_ckpt=4), 'max_keep_ckpts'),
+    (dict(max_keep=4), 'max_keep_ckpts'),
+    (dict(save_optimiser=False), 'save_optimizer'),
+    (dict(outdir='x'), 'out_dir'),
+    (dict(filename_template='a_{}.pth'), 'filename_tmpl'),
+    (dict(create_symlinks=True), 'create_symlink'),
+    (dict(on_errors='warn'), 'on_error'),
+    (dict(trigger=dict(begin=1)), 'triggers'),
+    (dict(resume_from='auto'), 'resume'),
+    (dict(triggers=dict(sec=60)), 'secs'),
+    (dict(triggers=dict(start=60)), 'at'),
+    (dict(keep=dict(evry=2)), 'every'),
+    (dict(write=dict(back_ground=False)), 'background'),
+    (dict(write=dict(backlogs='wait')), 'backlog'),
+]
+
+
+@pytest.mark.parametrize('given, nearest', MISSPELT)
+def test_a_misspelt_name_is_refused_with_the_nearest_one(given, nearest):
+    with pytest.raises(ConfigError) as caught:
+        parse_options(given)
+    wrong = next(iter(given))
+    value = given[wrong]
+    if isinstance(value, dict) and wrong in ('triggers', 'keep', 'write'):
+        wrong = f'{wrong}.{next(iter(value))}'
+    assert f'{wrong}=' in str(caught.value)
+    assert nearest in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    'given, valid',
+    [(given, near) for given, near in MISSPELT
+     if next(iter(given)) not in ('resume_from', 'max_keep', 'triggers')])
+def test_the_hint_names_the_one_that_was_meant(given, valid):
+    with pytest.raises(ConfigError, match=f"did you mean '{valid}'"):
+        parse_options(given)
+
+
+WRONG_TYPES = [
+    (dict(interval='4'), 'interval', 'int'),
+    (dict(interval=4.0), 'interval', 'int'),
+    (dict(interval=True), 'interval', 'int'),
+    (dict(by_epoch='False'), 'by_epoch', 'True, False'),
+    (dict(by_epoch=0), 'by_epoch', 'True, False'),
+    (dict(save_optimizer='no'), 'save_optimizer', 'True or False'),
+    (dict(out_dir=3), 'out_dir', 'path'),
+    (dict(max_keep_ckpts='3'), 'max_keep_ckpts', 'int'),
+    (dict(meta=['a']), 'meta', 'dict'),
+    (dict(file_client_args='disk'), 'file_client_args', 'dict'),
+    (dict(filename_tmpl=7), 'filename_tmpl', 'str'),
+    (dict(resume=True), 'resume', 'auto'),
+    (dict(keep=3), 'keep', 'dict'),
+    (dict(write=True), 'write', 'dict'),
+    (dict(triggers=[4]), 'triggers', 'dict'),
+    (dict(triggers=dict(begin='4')), 'triggers.begin', 'int'),
+    (dict(triggers=dict(secs='60')), 'triggers.secs', 'seconds'),
+    (dict(triggers=dict(secs=True)), 'triggers.secs', 'seconds'),
+    (dict(triggers=dict(at=5)), 'triggers.at', 'list'),
+    (dict(triggers=dict(at=['5'])), 'triggers.at', 'int'),
+    (dict(triggers=dict(at=[2.5])), 'triggers.at', 'int'),
+    (dict(triggers=dict(at=[True])), 'triggers.at', 'int'),
+    (dict(triggers=dict(file=1)), 'triggers.file', 'file name'),
+    (dict(keep=dict(last='2')), 'keep.last', 'int'),
+    (dict(keep=dict(every=True)), 'keep.every', 'int'),
+    (dict(write=dict(background='no')), 'write.background', 'True or False'),
+    (dict(write=dict(staging=1)), 'write.staging', 'copy'),
+    (dict(trust_checkpoint=1), 'trust_checkpoint', 'True or False'),
+    (dict(on_error=False), 'on_error', 'warn'),
+]
+
+
+@pytest.mark.parametrize('given, name, expected', WRONG_TYPES)
+def test_a_wrong_type_is_refused_and_told(given, name, expected):
+    with pytest.raises(ConfigError) as caught:
+        parse_options(given)
+    assert name in str(caught.value)
+    assert expected in str(caught.value)
+
+
+WRONG_VALUES = [
+    (dict(interval=0), 'interval'),
+    (dict(on_error='ignore'), "'warn'"),
+    (dict(on_error='rise'), "did you mean 'raise'"),
+    (dict(format='dcp'), 'format'),
+    (dict(write=dict(staging='overlap')), 'staging'),
+    (dict(write=dict(backlog='skipp')), "did you mean 'skip'"),
+    (dict(write=dict(durability='sync')), "did you mean 'fsync'"),
+    (dict(triggers=dict(begin=-1)), 'begin'),
+    (dict(triggers=dict(secs=0)), 'secs'),
+    (dict(triggers=dict(secs=-3.)), 'secs'),
+    (dict(triggers=dict(secs=float('nan'))), 'secs'),
+    (dict(triggers=dict(at=[0])), 'at'),
+    (dict(keep=dict(every=0)), 'every'),
+    (dict(resume=''), 'resume'),
+    # every save would replace the one before
+    (dict(filename_tmpl='latest_state.pth'), 'placeholder'),
+    (dict(filename_tmpl='iter_{step}.pth'), 'placeholder'),
+    (dict(filename_tmpl='iter_{}_{}.pth'), 'placeholder'),
+    (dict(filename_tmpl='iter_{'), 'placeholder'),
+    (dict(filename_tmpl='iter_{}.pt'), '.pth'),
+    (dict(filename_tmpl='../iter_{}.pth'), 'file name'),
+    # a trigger file is removed: it must not lead out of the work dir
+    (dict(triggers=dict(file='/etc/passwd')), 'triggers.file'),
+    (dict(triggers=dict(file='../SAVE')), 'triggers.file'),
+    (dict(triggers=dict(file='')), 'triggers.file'),
+]
+
+
+@pytest.mark.parametrize('given, told', WRONG_VALUES)
+def test_a_wrong_value_is_refused_and_told(given, told):
+    with pytest.raises(ConfigError) as caught:
+        parse_options(given)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize('given, names', [
+    (dict(max_keep_ckpts=2, keep=dict(last=3)),
+     ('max_keep_ckpts', 'keep.last')),
+    (dict(out_dir='pavi://a/b', file_client_args=dict(backend='disk')),
+     ('file_client_args', 'pavi')),
+])
+def test_a_contradiction_is_refused_and_both_sides_are_told(given, names):
+    with pytest.raises(ConfigError) as caught:
+        parse_options(given)
+    for name in names:
+        assert name in str(caught.value)
+
+
+@pytest.mark.parametrize('given', [
+    dict(storage_options=dict(key='x')),
+    dict(mirror=dict(url='/elsewhere')),
+    dict(keep=dict(best=2)),
+    dict(keep=dict(bytes=1 << 30)),
+    dict(triggers=dict(signals=dict(SIGTERM='save_and_exit'))),
+    dict(triggers=dict(exception=True)),
+])
+def test_a_promise_of_a_later_version_is_not_silently_broken(given):
+    with pytest.raises(ConfigError):
+        parse_options(given)
+
+
+@pytest.mark.parametrize('given', [
+    dict(write=dict(background=None)),
+    dict(write=dict(staging=None)),
+    dict(write=dict(backlog=None)),
+    dict(triggers=dict(begin=None)),
+    dict(triggers=dict(at=None)),
+    dict(triggers=dict(secs=None)),
+    dict(keep=dict(last=None)),
+    dict(keep=dict(every=None)),
+])
+def test_none_in_a_group_means_the_default(given):
+    assert parse_options(given) == CheckpointOptions()
+
+
+def test_none_switches_the_trigger_file_off():
+    options = parse_options(dict(triggers=dict(file=None)))
+    assert options.triggers.file is None
+
+
+def test_a_group_is_merged_over_its_defaults():
+    options = parse_options(dict(triggers=dict(secs=60)))
+    assert options.triggers.secs == 60
+    assert options.triggers.file == 'SAVE'
+    options = parse_options(dict(write=dict(backlog='skip')))
+    assert options.write.background is True
+
+
+def test_none_means_not_given():
+    given = {name: None for name in CheckpointOptions.__dataclass_fields__}
+    assert parse_options(given) == CheckpointOptions()
+
+
+def test_what_mmcv_reads_from_a_file_is_accepted():
+    """ConfigDict, not dict, is what the hook gets from a config file."""
+    config = Config.fromstring(
+        "hook = dict(type='DurableCheckpointHook', interval=4, "
+        "triggers=dict(at=[3, 5]), keep=dict(every=2), "
+        "meta=dict(CLASSES=('a', 'b')))", '.py')
+    hook = build_from_cfg(config.hook, HOOKS)
+    assert hook.options.triggers.at == (3, 5)
+    assert hook.options.keep.every == 2
+
+
+@pytest.mark.parametrize('count, kept', [(-1, None), (0, None), (3, 3)])
+def test_how_many_are_kept_means_what_it_means_in_mmcv(count, kept):
+    assert parse_options(dict(max_keep_ckpts=count)).keep_last == kept
+    assert parse_options(dict(keep=dict(last=count))).keep_last == kept
+
+
+def test_the_same_number_twice_is_no_contradiction():
+    options = parse_options(dict(max_keep_ckpts=3, keep=dict(last=3)))
+    assert options.keep_last == 3
+
+
+@pytest.mark.parametrize('given, told', [
+    (dict(intervall=4), "did you mean 'interval'"),
+    (dict(interval='4'), "'4' of type str"),
+    (dict(max_keep_ckpts=2, keep=dict(last=3)), 'contradicts'),
+])
+def test_mmcv_passes_the_error_on_as_it_is(given, told):
+    """``build_from_cfg`` re-raises as ``type(e)(message)``."""
+    with pytest.raises(ConfigError, match=told) as caught:
+        build_from_cfg(dict(type='DurableCheckpointHook', **given), HOOKS)
+    assert isinstance(caught.value, ValueError)
+    assert isinstance(caught.value, CheckpointError)
+
+
+def test_stock_attributes_keep_their_meaning():
+    """Other hooks read them on a CheckpointHook."""
+    hook = DurableCheckpointHook(
+        4, False, False, '/o', 3, False, True, dict(backend='disk'))
+    assert (hook.interval, hook.by_epoch, hook.save_optimizer, hook.out_dir,
+            hook.max_keep_ckpts, hook.save_last, hook.sync_buffer,
+            hook.file_client_args) == (4, False, False, '/o', 3, False, True,
+                                       dict(backend='disk'))

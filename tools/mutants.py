@@ -1,0 +1,133 @@
+"""Break one important line at a time and see that its test fails.
+
+Usage::
+
+    python tools/mutants.py [--only WORD] [--list]
+
+The table is ``tools/mutants.json``: a list of objects with ``name``, ``file``,
+``old`` (text that stands in the file exactly once), ``new`` and ``test`` (what
+pytest is given). The package and the tests are copied to a temporary folder
+and broken there; the checkout is never touched. Exit code 1 if a mutant
+survives or the table no longer fits the code.
+"""
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+TABLE = os.path.join(ROOT, 'tools', 'mutants.json')
+COPIED = ('mmcv_ckpt_hooks', 'tests', 'configs', 'demo', 'setup.cfg')
+TIMEOUT_SECS = 300
+
+
+def read(path):
+    with open(path) as file:
+        return file.read()
+
+
+def write(path, text):
+    with open(path, 'w') as file:
+        file.write(text)
+
+
+def check(mutant):
+    """Return what is wrong with a row of the table, or None."""
+    path = os.path.join(ROOT, mutant['file'])
+    if not os.path.exists(path):
+        return f'{mutant["file"]} does not exist'
+    count = read(path).count(mutant['old'])
+    if count != 1:
+        return f'its old text stands {count} times in {mutant["file"]}'
+    return None
+
+
+def copy_tree(folder):
+    for name in COPIED:
+        source = os.path.join(ROOT, name)
+        target = os.path.join(folder, name)
+        if os.path.isdir(source):
+            shutil.copytree(
+                source, target, ignore=shutil.ignore_patterns('__pycache__'))
+        elif os.path.exists(source):
+            shutil.copy(source, target)
+
+
+def run_tests(folder, selection):
+    """Return pytest's exit code and the end of what it printed."""
+    environment = dict(
+        os.environ, PYTHONPATH=folder, PYTHONDONTWRITEBYTECODE='1')
+    command = [
+        sys.executable, '-m', 'pytest', '-x', '-q', '-p', 'no:cacheprovider',
+        *selection.split()
+    ]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=TIMEOUT_SECS)
+    except subprocess.TimeoutExpired:
+        return 1, f'(stopped after {TIMEOUT_SECS} s)'
+    return done.returncode, done.stdout.decode(errors='replace')[-1500:]
+
+
+def try_mutant(mutant, folder):
+    """Return None if the mutant is killed, else what happened."""
+    path = os.path.join(folder, mutant['file'])
+    whole = read(path)
+    write(path, whole.replace(mutant['old'], mutant['new']))
+    try:
+        code, output = run_tests(folder, mutant['test'])
+    finally:
+        write(path, whole)
+    if code == 0:
+        return 'SURVIVED: the test passes on broken code'
+    if code != 1:
+        return f'no verdict: pytest ended with {code}\n{output}'
+    return None
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--only', default='', help='part of a name or file')
+    parser.add_argument('--list', action='store_true')
+    args = parser.parse_args()
+    table = [
+        mutant for mutant in json.loads(read(TABLE))
+        if args.only in mutant['name'] + mutant['file']
+    ]
+    if args.list:
+        for mutant in table:
+            print(f'{mutant["file"]}: {mutant["name"]}  [{mutant["test"]}]')
+        return 0
+    failures = 0
+    begun = time.time()
+    with tempfile.TemporaryDirectory(prefix='mutants-') as folder:
+        copy_tree(folder)
+        selections = sorted({mutant['test'] for mutant in table})
+        print(f'{len(table)} mutants; first the {len(selections)} tests on '
+              'the unbroken code')
+        code, output = run_tests(folder, ' '.join(selections))
+        if code != 0:
+            print(f'the tests fail on the unbroken code:\n{output}')
+            return 1
+        for number, mutant in enumerate(table, 1):
+            problem = check(mutant) or try_mutant(mutant, folder)
+            failures += problem is not None
+            print(f'[{number}/{len(table)}, {time.time() - begun:.0f} s] '
+                  f'{"killed" if problem is None else problem}: '
+                  f'{mutant["name"]} ({mutant["file"]})', flush=True)
+    print(f'{len(table) - failures} of {len(table)} mutants killed in '
+          f'{time.time() - begun:.0f} s')
+    return 1 if failures else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
