@@ -86,7 +86,8 @@ class Bench:
         catalog = Catalog(backend, backend, print)
         catalog.begin(None, 0)
         return Saver(backend, catalog, History(backend.url), KeepLast(1),
-                     BackgroundExecutor(), lambda line: None)
+                     BackgroundExecutor(), lambda line: None,
+                     lambda line, error: None)
 
     def stock(self):
         """mmcv: blocks for all of it, and syncs nothing."""
@@ -96,8 +97,8 @@ class Bench:
 
     def function(self):
         """Ours, as a function: on return the file is durable."""
-        secs = timed(lambda: save_checkpoint(self.model, self.path(
-            'ours.pth'), self.optimizer))
+        secs = timed(lambda: save_checkpoint(self.model, self.path('ours.pth'),
+                                             self.optimizer))
         return secs, secs
 
     def hook(self):
@@ -106,8 +107,8 @@ class Bench:
         request = SaveRequest(f'iter_{self.step}.pth', 0, self.step,
                               'interval')
         begun = time.perf_counter()
-        self.saver.save(
-            request, lambda: build_checkpoint(self.model, self.optimizer))
+        self.saver.save(request,
+                        lambda: build_checkpoint(self.model, self.optimizer))
         blocked = time.perf_counter() - begun
         self.saver.wait()
         error = self.saver.take_error()
@@ -168,8 +169,8 @@ def report(bench, results, first_hook):
         bytes=bench.bytes,
         rows=rows,
         first_hook_save_blocked_s=first_hook,
-        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        << 10,
+        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss <<
+        10,
         torch=torch.__version__,
         mmcv=mmcv.__version__,
         mmcv_ckpt_hooks=__version__,
@@ -179,6 +180,7 @@ def report(bench, results, first_hook):
 
 
 def show(result):
+
     def text(value, form='{:.3f}'):
         return '-' if value is None else form.format(value)
 

@@ -158,6 +158,9 @@ class BestKeeper:
 
     def _finished(self, runner: Any) -> Any:
         """Finished epochs and iterations while the hook evaluates."""
+        if getattr(self._hook, 'initial_flag', False):
+            # evaluation before training, asked for with ``start``
+            return runner.epoch, runner.iter
         if self._hook.by_epoch:
             return runner.epoch + 1, runner.iter
         return runner.epoch, runner.iter + 1

@@ -1,5 +1,6 @@
 """Config dict to frozen options: the only place where input is validated."""
 import difflib
+import os
 from dataclasses import dataclass, fields
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
@@ -176,7 +177,11 @@ def _group(name: str, value: Mapping[str, Any], group: type,
     names = [one.name for one in fields(group)]
     _known(f'key of {name}', value, names, prefix=f'{name}.')
     _check_types(value, types, prefix=f'{name}.')
-    given: Dict[str, Any] = dict(value)
+    # None means the default, except that it switches the trigger file off
+    given: Dict[str, Any] = {
+        key: item
+        for key, item in value.items() if item is not None or key == 'file'
+    }
     if 'at' in given:
         given['at'] = tuple(given['at'])
     return group(**given)
@@ -230,6 +235,11 @@ def _check_values(options: CheckpointOptions) -> None:
         if isinstance(step, bool) or not isinstance(step, int) or step < 1:
             raise ConfigError('DurableCheckpointHook: triggers.at must hold '
                               f'ints of at least 1, but got {step!r}')
+    file = options.triggers.file
+    if file is not None and (os.path.basename(file) != file or not file):
+        # it is removed: it must not lead out of the work dir
+        raise ConfigError('DurableCheckpointHook: triggers.file must be a '
+                          f'plain file name, but got {file!r}')
     template = options.filename_tmpl
     if template is not None:
         _check_template(template)
@@ -239,7 +249,7 @@ def _check_values(options: CheckpointOptions) -> None:
 
 
 def _check_positive(name: str, value: Optional[float]) -> None:
-    if value is not None and value <= 0:
+    if value is not None and not value > 0:  # NaN, too
         raise ConfigError(f'DurableCheckpointHook: {name} must be positive, '
                           f'but got {value!r}')
 

@@ -145,13 +145,12 @@ class DurableCheckpointHook(CheckpointHook):
                 f'go to {place}')
 
     def _inferred_by_epoch(self, runner: Any) -> bool:
-        iterative = isinstance(runner, IterBasedRunner)
         given = self.options.by_epoch
-        if given and iterative:
+        if given and isinstance(runner, IterBasedRunner):
             raise ConfigError(
                 f'by_epoch=True on {type(runner).__name__} would never save: '
                 'it has no epoch events. Leave by_epoch out')
-        return not iterative if given is None else given
+        return not _counts_iterations(runner) if given is None else given
 
     # -- events ------------------------------------------------------------
 
@@ -175,11 +174,13 @@ class DurableCheckpointHook(CheckpointHook):
                           epoch, finished)
 
     def after_run(self, runner: Any) -> None:
-        """Wait for the last save and report it."""
+        self.drain(runner)
+
+    def drain(self, runner: Any) -> None:
+        """Wait for the last save, report it and end the writer's thread."""
         if self._saver is not None:
-            self._saver.wait()
-            self._report(runner)
             self._saver.close()
+            self._report(runner)
 
     def _save_if_due(self, runner: Any, progress: Progress, epoch: int,
                      finished: int) -> None:
@@ -209,7 +210,7 @@ class DurableCheckpointHook(CheckpointHook):
             return template.format(step)
         if regular and self.by_epoch:
             return f'epoch_{epoch}.pth'
-        if isinstance(runner, IterBasedRunner):
+        if _counts_iterations(runner):
             return f'iter_{finished}.pth'
         return f'epoch_{epoch}_iter_{finished}.pth'
 
@@ -233,14 +234,8 @@ class DurableCheckpointHook(CheckpointHook):
             runner.meta.setdefault('hook_msgs', {})['last_ckpt'] = \
                 os.path.join(self._saver.backend.url, committed)
         error = self._saver.take_error()
-        if error is None:
-            return
-        if self.options.on_error == 'raise':
+        if error is not None and self.options.on_error == 'raise':
             raise error
-        runner.logger.error(
-            f'A checkpoint was not saved ({type(error).__name__}: {error}). '
-            'What was committed before is unchanged; training goes on',
-            exc_info=error)
 
     def _take_file(self, runner: Any, name: str) -> bool:
         path = os.path.join(runner.work_dir or '.', name)
@@ -249,3 +244,10 @@ class DurableCheckpointHook(CheckpointHook):
         except OSError:
             return False
         return True
+
+
+def _counts_iterations(runner: Any) -> bool:
+    """Whether a runner, of whatever repo, has no epochs."""
+    if isinstance(runner, (IterBasedRunner, EpochBasedRunner)):
+        return isinstance(runner, IterBasedRunner)
+    return runner.max_epochs is None and runner.max_iters is not None

@@ -85,6 +85,7 @@ def _saver(runner: Any, options: CheckpointOptions, backend: StorageBackend,
         policy,
         BackgroundExecutor() if options.write.background else InlineExecutor(),
         runner.logger.info,
+        lambda message, error: runner.logger.error(message, exc_info=error),
         backlog=options.write.backlog,
         symlink=options.create_symlink and backend.capabilities.listing,
         protected=restored.name if restored is not None else None)

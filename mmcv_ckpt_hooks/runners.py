@@ -110,7 +110,14 @@ class DurableRunnerMixin(BaseRunner):
                 prepare(self)
         evaluate_by_iteration(self)
         self._seek(data_position.train_loaders(data_loaders, workflow))
-        super().run(data_loaders, workflow, *args, **kwargs)
+        try:
+            super().run(data_loaders, workflow, *args, **kwargs)
+        except BaseException:
+            # mmcv calls no hook then; what is staged is committed first
+            for hook in self.hooks:
+                if hasattr(hook, 'drain'):
+                    hook.drain(self)
+            raise
 
     def _seek(self, loaders: List[Any]) -> None:
         """Go on in the data where the run stopped."""

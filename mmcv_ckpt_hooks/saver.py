@@ -1,8 +1,9 @@
 """The order of a save, and nothing else."""
 import datetime
 import time
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import IO, Any, Callable, Dict, List, Optional
+from typing import IO, Any, Callable, Dict, Iterator, List, Optional
 
 from .card import card
 from .catalog import LATEST_NAME, BestScore, Catalog
@@ -29,6 +30,8 @@ class Saver:
         policy (RetentionPolicy): What to keep besides the best.
         executor (BackgroundExecutor): Who writes.
         log (callable): Told one line a save.
+        log_failure (callable): Told of a failed save at once, with its error:
+            nobody may be left to ask for it later.
         backlog (str): ``'wait'`` or ``'skip'``.
         symlink (bool): Whether to move ``latest.pth``.
         protected (str, optional): Name of the file resumed from, if it is
@@ -47,6 +50,7 @@ class Saver:
                  policy: RetentionPolicy,
                  executor: BackgroundExecutor,
                  log: Callable[[str], None],
+                 log_failure: Callable[[str, Exception], None],
                  backlog: str = 'wait',
                  symlink: bool = True,
                  protected: Optional[str] = None) -> None:
@@ -56,6 +60,7 @@ class Saver:
         self._policy = policy
         self._executor = executor
         self._log = log
+        self._log_failure = log_failure
         self._backlog = backlog
         self._symlink = symlink
         self._protected = protected
@@ -92,7 +97,8 @@ class Saver:
         blocked = time.monotonic() - begun
 
         def job() -> None:
-            self._commit(request, state, blocked if background else None)
+            with self._failures_logged(request):
+                self._commit(request, state, blocked if background else None)
 
         if background:
             self._executor.submit(job)
@@ -127,19 +133,35 @@ class Saver:
         """
 
         def job() -> None:
-            same = self.catalog.at_iter(request.iter)
-            if same is not None and self._can_link() and \
-                    same.name != request.name:
-                self._link_best(same, request)
-            else:
-                self._commit(request, reference(capture()), None)
-            # INVARIANT: the new best is committed before the old one goes
-            before = self.catalog.best(best.key)
-            self.catalog.set_best(best)
-            if before is not None and before.name != request.name:
-                self._delete(before.name)
+            with self._failures_logged(request):
+                self._commit_best(best, request, capture)
 
         return self._executor.run(job)
+
+    def _commit_best(self, best: BestScore, request: SaveRequest,
+                     capture: Callable[[], Dict[str, Any]]) -> None:
+        same = self.catalog.at_iter(request.iter)
+        if same is not None and self._can_link() and \
+                same.name != request.name:
+            self._link_best(same, request)
+        else:
+            self._commit(request, reference(capture()), None)
+        # INVARIANT: the new best is committed before the old one goes
+        before = self.catalog.best(best.key)
+        self.catalog.set_best(best)
+        if before is not None and before.name != request.name:
+            self._delete(before.name)
+
+    @contextmanager
+    def _failures_logged(self, request: SaveRequest) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # passed on; the executor keeps it
+            self._log_failure(
+                f'Checkpoint {request.name} was not saved '
+                f'({type(error).__name__}: {error}). What was committed '
+                'before is unchanged', error)
+            raise
 
     def join(self, finished: int, metrics: Dict[str, float]) -> None:
         """Join the scores of an evaluation to the checkpoints of that step.

@@ -1,0 +1,302 @@
+"""What every storage backend promises, as tests.
+
+Needs pytest. To have its assertions explained, call
+``pytest.register_assert_rewrite('mmcv_ckpt_hooks.testing.contract')`` in a
+``conftest.py``.
+"""
+import io
+import zipfile
+from typing import Any, List
+
+import pytest
+
+from ..errors import MissingCheckpointError, StorageError, UnsupportedError
+from ..types import POINTER_FILE, Capabilities, StorageBackend
+
+#: Names that lead out of a directory on some system.
+OUTSIDE = ('', '.', '..', '../a.pth', 'a/b.pth', '/a.pth', 'a\\b.pth',
+           'a\0.pth')
+
+
+class StorageBackendContract:
+    """Subclass it as ``Test...`` and give the fixture ``backend``.
+
+    Declared capabilities are tested, and that the verbs of the others raise
+    ``UnsupportedError``.
+    """
+
+    #: Whether ``point`` works (with a link or a pointer file).
+    can_point = True
+
+    #: Whether ``list`` tells sizes; -1 otherwise.
+    knows_sizes = True
+
+    @pytest.fixture
+    def backend(self) -> StorageBackend:
+        """An empty backend, ``prepare`` called."""
+        raise NotImplementedError('the subclass gives the backend')
+
+    # -- put and open ------------------------------------------------------
+
+    def test_says_what_it_is(self, backend: StorageBackend) -> None:
+        assert isinstance(backend.url, str) and backend.url
+        assert isinstance(backend.capabilities, Capabilities)
+
+    def test_prepare_again_changes_nothing(self,
+                                           backend: StorageBackend) -> None:
+        _put(backend, 'a.pth', b'a')
+        backend.prepare()
+        assert _get(backend, 'a.pth') == b'a'
+        if backend.capabilities.listing:
+            assert _names(backend) == ['a.pth']
+
+    @pytest.mark.parametrize('parts', [
+        (),
+        (b'', ),
+        (b'one', b'', b'two'),
+        (bytearray(b'array'), memoryview(b'view')),
+        (b'\0' * 3_000_000, b'small', bytes(range(256)) * 9000),
+    ])
+    def test_gives_back_what_was_put(self, backend: StorageBackend,
+                                     parts: Any) -> None:
+        written: List[int] = []
+
+        def write(stream: Any) -> None:
+            for part in parts:
+                written.append(stream.write(part))
+            stream.flush()
+
+        content = b''.join(bytes(part) for part in parts)
+        assert backend.put('a.pth', write) == len(content)
+        assert written == [len(part) for part in parts]
+        assert _get(backend, 'a.pth') == content
+
+    def test_writer_is_called_once_and_cannot_seek(
+            self, backend: StorageBackend) -> None:
+        streams: List[Any] = []
+        backend.put('a.pth', streams.append)
+        assert len(streams) == 1
+        assert not hasattr(streams[0], 'seek')
+        assert not hasattr(streams[0], 'tell')
+
+    def test_takes_a_zip_archive(self, backend: StorageBackend) -> None:
+
+        def write(stream: Any) -> None:
+            with zipfile.ZipFile(stream, 'w') as archive:
+                archive.writestr('record', b'content')
+
+        backend.put('a.pth', write)
+        with backend.open('a.pth') as file, zipfile.ZipFile(file) as archive:
+            assert archive.testzip() is None
+            assert archive.read('record') == b'content'
+
+    def test_put_replaces(self, backend: StorageBackend) -> None:
+        _put(backend, 'a.pth', b'a long content')
+        _put(backend, 'a.pth', b'short')
+        assert _get(backend, 'a.pth') == b'short'
+
+    @pytest.mark.parametrize('error', [
+        ValueError('in the writer'),
+        OSError(5, 'in the writer'),
+        FileNotFoundError(2, 'in the writer'),
+        KeyboardInterrupt(),
+    ])
+    @pytest.mark.parametrize('size_bytes', [0, 3, 2_000_000])
+    def test_failing_writer_changes_nothing(self, backend: StorageBackend,
+                                            error: BaseException,
+                                            size_bytes: int) -> None:
+        _put(backend, 'old.pth', b'old')
+
+        def write(stream: Any) -> None:
+            stream.write(bytes(size_bytes))
+            raise error
+
+        for name in ('old.pth', 'new.pth'):
+            with pytest.raises(type(error)) as caught:
+                backend.put(name, write)
+            # untouched: the caller can tell its own error from the storage's
+            assert caught.value is error
+        assert _get(backend, 'old.pth') == b'old'
+        with pytest.raises(MissingCheckpointError):
+            backend.open('new.pth')
+        if backend.capabilities.listing:
+            assert _names(backend) == ['old.pth']
+        _put(backend, 'new.pth', b'new')
+        assert _get(backend, 'new.pth') == b'new'
+
+    def test_unfinished_file_is_not_to_be_seen(
+            self, backend: StorageBackend) -> None:
+        _put(backend, 'old.pth', b'old')
+
+        def write(stream: Any) -> None:
+            stream.write(b'half')
+            stream.flush()
+            if backend.capabilities.listing:
+                assert _names(backend) == ['old.pth']
+            assert _get(backend, 'old.pth') == b'old'
+
+        backend.put('old.pth', write)
+        assert _get(backend, 'old.pth') == b'half'
+
+    def test_unfinished_name_does_not_exist(self,
+                                            backend: StorageBackend) -> None:
+
+        def write(stream: Any) -> None:
+            stream.write(b'half')
+            stream.flush()
+            with pytest.raises(MissingCheckpointError):
+                backend.open('new.pth')
+            if backend.capabilities.listing:
+                assert _names(backend) == []
+
+        backend.put('new.pth', write)
+        assert _get(backend, 'new.pth') == b'half'
+
+    def test_open_gives_a_seekable_file(self, backend: StorageBackend) -> None:
+        _put(backend, 'a.pth', b'0123456789')
+        with backend.open('a.pth') as file, backend.open('a.pth') as other:
+            assert file.seek(-3, io.SEEK_END) == 7
+            assert file.read(2) == b'78'
+            assert file.tell() == 9
+            file.seek(0)
+            assert file.read(1) == b'0'
+            assert other.read() == b'0123456789'
+        assert file.closed
+
+    def test_missing_file_is_an_error_of_its_own(
+            self, backend: StorageBackend) -> None:
+        with pytest.raises(MissingCheckpointError, match='a.pth') as caught:
+            backend.open('a.pth')
+        assert isinstance(caught.value, FileNotFoundError)
+
+    @pytest.mark.parametrize('name', OUTSIDE)
+    def test_name_that_leads_outside_is_refused(self, backend: StorageBackend,
+                                                name: str) -> None:
+        _put(backend, 'a.pth', b'a')
+        called: List[Any] = []
+        able = backend.capabilities
+        refused = [
+            lambda: backend.put(name, called.append),
+            lambda: backend.open(name)
+        ]
+        if able.delete:
+            refused.append(lambda: backend.delete(name))
+        if able.link or able.server_copy:
+            refused.append(lambda: backend.link('a.pth', name))
+            refused.append(lambda: backend.link(name, 'b.pth'))
+        if self.can_point:
+            refused.append(lambda: backend.point(name, 'a.pth'))
+            refused.append(lambda: backend.point('latest.pth', name))
+        for call in refused:
+            with pytest.raises(StorageError, match='plain file name'):
+                call()
+        assert not called
+
+    # -- list and delete ---------------------------------------------------
+
+    def test_lists_names_and_sizes(self, backend: StorageBackend) -> None:
+        if not backend.capabilities.listing:
+            with pytest.raises(UnsupportedError, match="'listing'"):
+                backend.list()
+            return
+        assert backend.list() == []
+        _put(backend, 'b.pth', b'12')
+        _put(backend, 'a.pth', b'123')
+        assert _names(backend) == ['a.pth', 'b.pth']
+        if self.knows_sizes:
+            sizes = {file.name: file.bytes for file in backend.list()}
+            assert sizes == {'a.pth': 3, 'b.pth': 2}
+        else:
+            assert {file.bytes for file in backend.list()} == {-1}
+
+    def test_deletes(self, backend: StorageBackend) -> None:
+        _put(backend, 'a.pth', b'a')
+        _put(backend, 'b.pth', b'b')
+        if not backend.capabilities.delete:
+            with pytest.raises(UnsupportedError, match="'delete'"):
+                backend.delete('a.pth')
+            assert _get(backend, 'a.pth') == b'a'
+            return
+        backend.delete('a.pth')
+        with pytest.raises(MissingCheckpointError):
+            backend.open('a.pth')
+        assert _get(backend, 'b.pth') == b'b'
+        backend.delete('a.pth')  # no error: it is not there, as asked
+
+    # -- link and point ----------------------------------------------------
+
+    def test_links(self, backend: StorageBackend) -> None:
+        able = backend.capabilities
+        _put(backend, 'a.pth', b'a')
+        _put(backend, 'b.pth', b'b')
+        if not (able.link or able.server_copy):
+            with pytest.raises(UnsupportedError, match="'link'"):
+                backend.link('a.pth', 'b.pth')
+            assert _get(backend, 'b.pth') == b'b'
+            return
+        for name in ('b.pth', 'c.pth', 'a.pth', 'b.pth'):
+            backend.link('a.pth', name)
+            assert _get(backend, name) == b'a'
+        if able.listing:
+            assert _names(backend) == ['a.pth', 'b.pth', 'c.pth']
+        _put(backend, 'a.pth', b'new')
+        assert _get(backend, 'b.pth') == b'a'
+        if able.delete:
+            backend.delete('b.pth')
+            assert _get(backend, 'c.pth') == b'a'
+
+    def test_link_to_nothing_changes_nothing(self,
+                                             backend: StorageBackend) -> None:
+        able = backend.capabilities
+        if not (able.link or able.server_copy):
+            return
+        _put(backend, 'a.pth', b'a')
+        with pytest.raises(MissingCheckpointError):
+            backend.link('gone.pth', 'a.pth')
+        assert _get(backend, 'a.pth') == b'a'
+        if able.listing:
+            assert _names(backend) == ['a.pth']
+
+    def test_points(self, backend: StorageBackend) -> None:
+        _put(backend, 'a.pth', b'a')
+        _put(backend, 'b.pth', b'b')
+        if not self.can_point:
+            with pytest.raises(UnsupportedError, match="'point'"):
+                backend.point('latest.pth', 'a.pth')
+            return
+        for target in ('a.pth', 'b.pth', 'b.pth', 'a.pth'):
+            backend.point('latest.pth', target)
+            assert self.pointed_at(backend) == _get(backend, target)
+        assert _get(backend, 'b.pth') == b'b'
+
+    def test_pointer_never_dangles(self, backend: StorageBackend) -> None:
+        if not backend.capabilities.link:
+            return
+        _put(backend, 'a.pth', b'a')
+        backend.point('latest.pth', 'a.pth')
+        with pytest.raises(MissingCheckpointError):
+            backend.point('latest.pth', 'gone.pth')
+        assert self.pointed_at(backend) == b'a'
+
+    def pointed_at(self, backend: StorageBackend) -> bytes:
+        """Follow ``latest.pth``, or the pointer file."""
+        try:
+            return _get(backend, 'latest.pth')
+        except MissingCheckpointError:
+            target = _get(backend, POINTER_FILE).decode()
+            assert target.endswith('\n')
+            return _get(backend, target.strip())
+
+
+def _put(backend: StorageBackend, name: str, content: bytes) -> None:
+    assert backend.put(name,
+                       lambda stream: stream.write(content)) == len(content)
+
+
+def _get(backend: StorageBackend, name: str) -> bytes:
+    with backend.open(name) as file:
+        return file.read()
+
+
+def _names(backend: StorageBackend) -> List[str]:
+    return sorted(file.name for file in backend.list())
