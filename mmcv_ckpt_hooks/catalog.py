@@ -52,7 +52,7 @@ class Catalog:
     def __init__(self, files: StorageBackend, home: StorageBackend,
                  warn: Callable[[str], None]) -> None:
         self._files = files
-        self._home = home
+        self.home = home
         self._warn = warn
         self._lock = threading.RLock()
         self._entries: Dict[str, CheckpointInfo] = {}
@@ -219,7 +219,7 @@ class Catalog:
 
     def _read(self) -> None:
         try:
-            with self._home.open(CATALOG_NAME) as file:
+            with self.home.open(CATALOG_NAME) as file:
                 data = file.read()
         except MissingCheckpointError:
             return
@@ -227,7 +227,7 @@ class Catalog:
             self._load(json.loads(data))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self._entries, self._best = {}, {}
-            self._warn(f'{self._home.url}/{CATALOG_NAME} is damaged '
+            self._warn(f'{self.home.url}/{CATALOG_NAME} is damaged '
                        f'({error}); it is rebuilt from the checkpoints')
 
     def _load(self, content: Mapping[str, Any]) -> None:
@@ -273,7 +273,7 @@ class Catalog:
             },
         }
         data = json.dumps(content, indent=1, sort_keys=True).encode()
-        self._home.put(CATALOG_NAME, lambda stream: stream.write(data))
+        self.home.put(CATALOG_NAME, lambda stream: stream.write(data))
 
 
 def _order(info: CheckpointInfo) -> Any:

@@ -104,5 +104,5 @@ def register(registry: Any, cls: type) -> Optional[type]:
 
 def runner_builders() -> Optional[Any]:
     """Registry of runner constructors; None before mmcv 1.3.6."""
-    from mmcv import runner
-    return getattr(runner, 'RUNNER_BUILDERS', None)
+    from mmcv.runner import builder  # mmcv.runner does not export it
+    return getattr(builder, 'RUNNER_BUILDERS', None)

@@ -8,7 +8,7 @@ from typing import Any, List, Optional
 from . import distributed, foreign, resume, takeover
 from .catalog import Catalog
 from .config import CheckpointOptions
-from .errors import ConfigError
+from .errors import CheckpointError, ConfigError
 from .executor import BackgroundExecutor, InlineExecutor
 from .history import History
 from .restore import Restored, refresh_hooks, restore_runner
@@ -16,7 +16,7 @@ from .retention import KeepAll, KeepAny, KeepEvery, KeepLast
 from .saver import Saver
 from .storage import open_backend
 from .storage.local import LocalBackend
-from .types import RetentionPolicy, StorageBackend
+from .types import CheckpointInfo, RetentionPolicy, StorageBackend
 
 
 def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
@@ -38,11 +38,8 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
         durable=options.write.durability == 'fsync')
     home = _catalog_home(backend, runner.work_dir)
     catalog = Catalog(backend, home, runner.logger.warning)
-    if distributed.rank() == 0:
-        backend.prepare()
-        home.prepare()
-        catalog.open()
-    restored = _resume(runner, options, backend, catalog)
+    newest = _agreed_newest(runner, options, backend, catalog)
+    restored = _resume(runner, options, backend, newest)
     if distributed.rank() != 0:
         return None
     _begin(runner, options, catalog, restored)
@@ -91,17 +88,40 @@ def _saver(runner: Any, options: CheckpointOptions, backend: StorageBackend,
         protected=restored.name if restored is not None else None)
 
 
+def _agreed_newest(runner: Any, options: CheckpointOptions,
+                   backend: StorageBackend,
+                   catalog: Catalog) -> Optional[CheckpointInfo]:
+    """Open the place on rank 0; tell all ranks where to resume, or why not.
+
+    Raises:
+        CheckpointError: On all ranks: a rank that waited for one that has
+            failed would hang.
+    """
+    found: Optional[CheckpointInfo] = None
+    failure: Optional[CheckpointError] = None
+    if distributed.rank() == 0:
+        try:
+            backend.prepare()
+            catalog.home.prepare()
+            catalog.open()
+            if options.resume is not None:
+                found = resume.newest_verified(backend, catalog,
+                                               runner.logger.warning)
+        except CheckpointError as error:
+            failure = error
+    found, failure = distributed.broadcast_object((found, failure))
+    if failure is not None:
+        raise failure
+    return found
+
+
 def _resume(runner: Any, options: CheckpointOptions, backend: StorageBackend,
-            catalog: Catalog) -> Optional[Restored]:
+            found: Optional[CheckpointInfo]) -> Optional[Restored]:
     """Continue as the options say; the run's own newest goes first."""
     already: Optional[Restored] = getattr(runner, 'restored', None)
     trust, log = options.trust_checkpoint, runner.logger.warning
     if options.resume is None:
         return already
-    found = None
-    if distributed.rank() == 0:
-        found = resume.newest_verified(backend, catalog, log)
-    found = distributed.broadcast_object(found)
     if found is not None and already is not None and \
             already.iter >= found.iter:
         return already

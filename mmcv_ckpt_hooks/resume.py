@@ -57,11 +57,12 @@ def find_resumable(dir_or_url: str) -> Optional[str]:
         StorageError: If the directory cannot be read; that never means that
             it is empty.
     """
-    if not scheme_of(dir_or_url) and not os.path.isdir(dir_or_url):
-        return None
     backend = open_backend(dir_or_url)
     catalog = Catalog(backend, backend, warn=logging.warning)
-    catalog.open()
+    try:
+        catalog.open()
+    except MissingCheckpointError:
+        return None  # no such directory; one that may not be read raises
     found = newest_verified(backend, catalog, logging.warning)
     return None if found is None else os.path.join(dir_or_url, found.name)
 

@@ -266,7 +266,8 @@ class Saver:
                       f'{self.backend.url} cannot keep it under another name')
             return
         # not *.pth: tools that glob for checkpoints must not take it
-        aside = f'{name}.{known.lineage[:8] or "other"}'
+        mark = known.lineage or known.digest.partition(':')[2] or 'damaged'
+        aside = f'{name}.{mark[:8]}'
         self.backend.link(name, aside)
         self._log(f'{name} belongs to another run; that one is kept as '
                   f'{aside}')

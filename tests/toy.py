@@ -38,8 +38,8 @@ class ToyModel(nn.Module):
 class ToyData(Dataset):
     """Separable points; ``evaluate`` returns scores given in advance."""
 
-    def __init__(self, size=16, scores=()):
-        generator = torch.Generator().manual_seed(0)
+    def __init__(self, size=16, scores=(), seed=0):
+        generator = torch.Generator().manual_seed(seed)
         self.x = torch.randn(size, 4, generator=generator)
         self.y = (self.x[:, 0] > 0).long()
         self.scores = list(scores)
@@ -75,8 +75,9 @@ def make_logger(name='toy'):
     return logger
 
 
-def make_loader(size=16, batch_size=4, **kwargs):
-    return DataLoader(ToyData(size), batch_size=batch_size, **kwargs)
+def make_loader(size=16, batch_size=4, seed_of_data=0, **kwargs):
+    data = ToyData(size, seed=seed_of_data)
+    return DataLoader(data, batch_size=batch_size, **kwargs)
 
 
 def make_runner(work_dir,
