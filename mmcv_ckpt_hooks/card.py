@@ -5,14 +5,16 @@ programs their name. Standard library only.
 """
 import re
 import zipfile
-from dataclasses import replace
-from typing import Any, Dict
+from dataclasses import fields, replace
+from typing import Any, Dict, Tuple, Type, TypeVar, Union, cast
 
 from .errors import IntegrityError
-from .types import CheckpointInfo, StorageBackend
+from .types import CheckpointInfo, Metrics, StorageBackend
 from .verification import open_archive, read_info, zip_digest
 
 CARD_VERSION = 1
+
+_Record = TypeVar('_Record')
 
 #: ``epoch_3_iter_1200.pth``, ``iter_1200.pth``, ``best_mIoU_epoch_3.pth``.
 _EPOCH = re.compile(r'(?:^|_)epoch_(\d+)(?=[_.\-]|$)')
@@ -33,6 +35,7 @@ def card(info: CheckpointInfo) -> Dict[str, Any]:
     """Return the content of ``checkpoint_info.json``."""
     return {
         'format': CARD_VERSION,
+        'name': info.name,
         'lineage': info.lineage,
         'generation': info.generation,
         'started_iter': info.started_iter,
@@ -63,12 +66,22 @@ def describe(files: StorageBackend, name: str, size: int) -> CheckpointInfo:
     try:
         with files.open(name) as file, open_archive(file, name) as archive:
             digest = zip_digest(archive.infolist())
-            told = _known_values(read_info(archive, name))
+            info = read_info(archive, name)
     except (IntegrityError, zipfile.BadZipFile):
         return entry
+    told = {
+        key: info[key]
+        for key, expected in _VALUES.items()
+        if isinstance(info.get(key), expected)
+    }
     if is_best:
         # a link has the content, and so the card, of the regular checkpoint
         told.update(trigger='best', regular=False)
+    if is_best or info.get('name', name) != name:
+        # INVARIANT: nobody's, so never deleted: whether it is still the best
+        # only the catalog knew, and under another name it is a copy that the
+        # user made
+        told.update(lineage='', generation=0)
     return replace(entry, digest=digest, **told)
 
 
@@ -84,11 +97,24 @@ _VALUES: Dict[str, type] = {
     'metrics': dict,
     'created_at': str,
 }
+_BY_ANNOTATION: Dict[Any, Union[type, Tuple[type, ...]]] = {
+    str: str,
+    int: int,
+    float: (int, float),
+    bool: bool,
+    Metrics: dict
+}
 
 
-def _known_values(info: Dict[str, Any]) -> Dict[str, Any]:
-    return {
-        key: info[key]
-        for key, expected in _VALUES.items()
-        if isinstance(info.get(key), expected)
-    }
+def checked(record: Type[_Record], values: Any) -> _Record:
+    """Build a record from JSON; keys of other versions are left out.
+
+    Raises:
+        TypeError: If a value is missing or of another type.
+    """
+    known = {one.name: one.type for one in fields(cast(Any, record))}
+    given = {key: values[key] for key in values if key in known}
+    for key, value in given.items():
+        if not isinstance(value, _BY_ANNOTATION[known[key]]):
+            raise TypeError(f'{key}={value!r}')
+    return record(**given)

@@ -7,10 +7,10 @@ right. Standard library only.
 import json
 import threading
 import uuid
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
-from .card import describe
+from .card import checked, describe
 from .errors import MissingCheckpointError
 from .types import CheckpointInfo, Metrics, StorageBackend, StoredFile
 
@@ -96,7 +96,7 @@ class Catalog:
         there.sort(key=lambda info:
                    (-info.iter, -info.epoch, not info.regular, info.name))
         last = self.lineage
-        if not any(info.lineage == last for info in there):
+        if not last or not any(info.lineage == last for info in there):
             # the catalog is lost: the lineage that committed last
             last = max(
                 there,
@@ -166,7 +166,10 @@ class Catalog:
             ]
             for info in foreign:
                 self._entries[info.name] = replace(
-                    info, lineage=self.lineage, generation=self.generation)
+                    info,
+                    lineage=self.lineage,
+                    generation=self.generation,
+                    started_iter=self.started_iter)
             if foreign:
                 self._write()
             return len(foreign)
@@ -234,14 +237,11 @@ class Catalog:
         version = content['version']
         if version > CATALOG_VERSION:
             raise ValueError(f'version {version}, expected {CATALOG_VERSION}')
-        known = {one.name for one in fields(CheckpointInfo)}
         for item in content['checkpoints']:
-            info = CheckpointInfo(
-                **{key: item[key]
-                   for key in item if key in known})
+            info = checked(CheckpointInfo, item)
             self._entries[info.name] = info
         for key, item in content.get('best', {}).items():
-            self._best[key] = BestScore(**item)
+            self._best[key] = checked(BestScore, item)
         self.lineage = str(content['lineage'])
 
     def _reconcile(self, files: List[StoredFile]) -> None:

@@ -196,7 +196,13 @@ class DurableCheckpointHook(CheckpointHook):
         if self._saver is None:
             return
         name = self._name(runner, regular, progress.step, epoch, finished)
-        request = SaveRequest(name, epoch, finished, trigger, regular)
+        request = SaveRequest(
+            name,
+            epoch,
+            finished,
+            trigger,
+            regular,
+            is_last=progress.is_last)
         self._saver.save(request,
                          lambda: self._capture(runner, epoch, finished))
         if self._waits_for is not None:

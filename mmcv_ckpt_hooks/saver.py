@@ -78,22 +78,31 @@ class Saver:
             capture (callable): Builds the checkpoint; called at once.
 
         Returns:
-            bool: False if it was left out because the one before is still
-            being written and ``backlog`` is ``'skip'``.
+            bool: False if it could not be staged, or was left out because
+            the one before is still being written and ``backlog`` is
+            ``'skip'``.
 
         Thread: training's.
         """
         begun = time.monotonic()
-        if self._executor.busy() and self._backlog == 'skip':
+        if self._executor.busy() and self._backlog == 'skip' and \
+                not request.is_last:
             self._log(f'Skipped checkpoint {request.name}: the one before is '
                       "still being written (backlog='skip')")
             return False
-        # the staging buffers are free once the save before has ended
-        self._executor.wait()
-        state = reference(capture())
-        background = self._stages(state)
-        if background:
-            state = self._buffers.copy(state)
+        staged: List[StagedState] = []
+
+        def stage() -> None:
+            with self._failures_logged(request):
+                staged.append(reference(capture()))
+                if self._stages(staged[0]):
+                    staged.append(self._buffers.copy(staged[0]))
+
+        # the staging buffers are free once the save before has ended, which
+        # the executor waits for
+        if not self._executor.run(stage):
+            return False
+        state, background = staged[-1], len(staged) > 1
         blocked = time.monotonic() - begun
 
         def job() -> None:
@@ -157,10 +166,16 @@ class Saver:
         try:
             yield
         except Exception as error:  # passed on; the executor keeps it
-            self._log_failure(
-                f'Checkpoint {request.name} was not saved '
-                f'({type(error).__name__}: {error}). What was committed '
-                'before is unchanged', error)
+            why = f'({type(error).__name__}: {error})'
+            known = self.catalog.find(request.name)
+            if known is not None and known.iter == request.iter and \
+                    known.generation == self.catalog.generation:
+                message = f'Checkpoint {request.name} is saved, but what ' \
+                    f'follows failed {why}'
+            else:
+                message = f'Checkpoint {request.name} was not saved {why}. ' \
+                    'What was committed before is unchanged'
+            self._log_failure(message, error)
             raise
 
     def join(self, finished: int, metrics: Dict[str, float]) -> None:
@@ -168,9 +183,25 @@ class Saver:
 
         Thread: training's.
         """
-        self.wait()
-        self.catalog.join_metrics(finished, metrics)
-        self._history.append('scores', iter=finished, metrics=metrics)
+
+        def job() -> None:
+            try:
+                self.catalog.join_metrics(finished, metrics)
+            except Exception as error:  # passed on; the executor keeps it
+                self._log_failure(
+                    f'The scores at {finished} iterations were not recorded '
+                    f'({type(error).__name__}: {error})', error)
+                raise
+            self._record('scores', iter=finished, metrics=metrics)
+
+        self._executor.run(job)
+
+    def _record(self, event: str, **values: Any) -> None:
+        try:
+            self._history.append(event, **values)
+        except OSError as error:
+            # it tells what happened; nothing depends on it
+            self._log(f'Could not write the history: {error}')
 
     def _can_link(self) -> bool:
         able = self.backend.capabilities
@@ -224,7 +255,7 @@ class Saver:
             self.last_committed = request.name
         deleted = self._retain(request.name)
         secs = time.monotonic() - begun
-        self._history.append(
+        self._record(
             'save',
             name=info.name,
             iter=info.iter,

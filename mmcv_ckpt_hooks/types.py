@@ -29,6 +29,7 @@ class SaveRequest:
             next regular one.
         metrics (dict): Scores known at the time of the save.
         make_latest (bool): Whether the latest pointer moves to it.
+        is_last (bool): Whether the run ends with it: it is never skipped.
     """
     name: str
     epoch: int
@@ -37,6 +38,7 @@ class SaveRequest:
     regular: bool = True
     metrics: Metrics = field(default_factory=dict)
     make_latest: bool = True
+    is_last: bool = False
 
 
 @dataclass(frozen=True)

@@ -221,8 +221,8 @@ def test_mmcv_passes_the_error_on_as_it_is(given, told):
 
 def test_stock_attributes_keep_their_meaning():
     """Other hooks read them on a CheckpointHook."""
-    hook = DurableCheckpointHook(
-        4, False, False, '/o', 3, False, True, dict(backend='disk'))
+    hook = DurableCheckpointHook(4, False, False, '/o', 3, False, True,
+                                 dict(backend='disk'))
     assert (hook.interval, hook.by_epoch, hook.save_optimizer, hook.out_dir,
             hook.max_keep_ckpts, hook.save_last, hook.sync_buffer,
             hook.file_client_args) == (4, False, False, '/o', 3, False, True,

@@ -108,6 +108,7 @@ class Run:
         self._output = output
         self._report = report
         self._before = before
+        self._ended = False
 
     # -- while it runs -----------------------------------------------------
 
@@ -138,7 +139,10 @@ class Run:
         return self.die()
 
     def kill(self):
-        """Kill the whole group; no error if it has ended."""
+        """Kill what is left of it and of its workers, once."""
+        if self._ended:
+            return
+        self._ended = True
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except ProcessLookupError:
@@ -201,17 +205,27 @@ class Run:
     def names(self):
         return {path.name for path in self.checkpoints()}
 
-    def records(self, mode):
-        """mmcv's JSON log of this run: one dict a training or val line."""
+    def records(self):
+        """mmcv's JSON log of this run: one dict a line, the first left out."""
         new = set(self.work_dir.glob('*.log.json')) - self._before
         assert len(new) == 1, self._complaint(f'JSON logs: {new}')
         records = [json.loads(line) for line in new.pop().open()]
-        return [record for record in records if record.get('mode') == mode]
+        return [record for record in records if 'mode' in record]
+
+    def training(self):
+        """Iterations that it trained, each to its line of the JSON log."""
+        lines = [line for line in self.records() if line['mode'] == 'train']
+        return {line['iter']: line for line in lines}
 
     def scores(self):
-        """Finished iterations (or epochs) of each evaluation to its mIoU."""
-        unit = 'iter' if 'EpochBasedRunner' not in self.text else 'epoch'
-        return {line[unit]: line['mIoU'] for line in self._evaluations()}
+        """Iterations after which it evaluated, each to its mIoU."""
+        scores, finished = {}, 0
+        for line in self.records():
+            if line['mode'] == 'train':
+                finished = line['iter']
+            else:  # its 'iter' counts images
+                scores[finished] = line['mIoU']
+        return scores
 
     def copy(self, name):
         """Copy its work dir, as it is now, beside it."""
@@ -231,8 +245,16 @@ def read_catalog(work_dir):
 
 
 def committed(work_dir):
-    """Return the finished iterations of the newest regular checkpoint."""
+    """Return the step of the newest regular checkpoint in the catalog."""
     if not (work_dir / 'checkpoints.json').exists():
         return 0
     infos = read_catalog(work_dir)['checkpoints'].values()
     return max((info['iter'] for info in infos if info['regular']), default=0)
+
+
+def on_disk(work_dir):
+    """Return the steps of the regular checkpoints, oldest first.
+
+    A killed run's catalog may lack the newest and list a deleted one.
+    """
+    return sorted(int(path.stem[5:]) for path in work_dir.glob('iter_*.pth'))

@@ -1,0 +1,52 @@
+# Every target builds the environment it needs and says what it does:
+# .venv-demo for `make demo`, .venv for all others (tools/make_env.py).
+# PYTHON=/path/to/python names the Python 3.10 or 3.11 to build them with.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+
+CODE := $(wildcard setup.py mmcv_ckpt_hooks tests configs demo tools benchmarks)
+PY := .venv/bin/python
+
+.PHONY: help
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' \
+		$(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: env-demo  ## train on a real image, kill it half way, resume, list what is on disk (no compiler, no GPU)
+	@.venv-demo/bin/python demo/run_demo.py plain
+
+.PHONY: demo-mmseg
+demo-mmseg: env-test  ## the same with mmsegmentation's own unmodified tools/train.py (compiles mmcv-full once)
+	@$(PY) demo/run_demo.py mmseg
+
+.PHONY: test
+test: lint type  ## lint, type check and all tests on the full stack; what CI runs
+	@$(PY) -m pytest -ra --durations=15 $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: env-test  ## flake8, isort and yapf, as OpenMMLab sets them; changes nothing
+	@$(PY) -m flake8 $(CODE)
+	@$(PY) -m isort --check-only --diff $(CODE)
+	@$(PY) -m yapf --diff --recursive --parallel $(CODE)
+
+.PHONY: type
+type: env-test  ## mypy, strict, on the package
+	@$(PY) -m mypy
+
+.PHONY: bench
+bench: env-test  ## time saves and resumes against stock mmcv (benchmarks/bench.py)
+	@$(PY) benchmarks/bench.py $(BENCH_ARGS)
+
+.PHONY: mutants
+mutants: env-test  ## break one important line at a time; each break must fail its test
+	@$(PY) tools/mutants.py $(MUTANTS_ARGS)
+
+.PHONY: clean
+clean:  ## delete the environments, demo runs and caches of this checkout; built wheels are kept
+	rm -rf .venv .venv-demo work_dirs data build dist ./*.egg-info \
+		.mypy_cache .pytest_cache .hypothesis .coverage htmlcov
+
+.PHONY: env-demo env-test
+env-demo env-test: env-%:
+	@python=$$(sh tools/find_python.sh) && "$$python" tools/make_env.py $*

@@ -1,0 +1,68 @@
+"""The command line ``mmcv-ckpt``: one file a command.
+
+Exit codes are stable: 0 all well, 1 something checked is damaged, 2 wrong
+usage, or something is missing or may not be read, 130 interrupted.
+
+Neither torch nor mmcv is imported by these modules.
+"""
+import argparse
+import os
+import sys
+from typing import Optional, Sequence
+
+from ..errors import CheckpointError
+from ..version import __version__
+from . import ls, verify
+from .output import printable
+
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+#: As a shell reports a program that SIGPIPE ended.
+EXIT_BROKEN_PIPE = 141
+
+
+def main(argv: Optional[Sequence[str]] = None) -> int:
+    """Run one command.
+
+    Args:
+        argv (Sequence[str], optional): Arguments without the program's name.
+            Default: None, which means ``sys.argv[1:]``.
+
+    Returns:
+        int: The exit code.
+
+    Raises:
+        SystemExit: By argparse: after ``--help`` (0) and on wrong usage (2).
+    """
+    arguments = _parser().parse_args(argv)
+    try:
+        code = int(arguments.run(arguments))
+        sys.stdout.flush()  # a broken pipe shows here, not at the exit
+        return code
+    except BrokenPipeError:
+        # what reads us (``head``) has ended; the interpreter's own flush at
+        # the exit must not fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    except (CheckpointError, OSError) as error:
+        print(
+            f'mmcv-ckpt {arguments.command}: {printable(str(error))}',
+            file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print(f'mmcv-ckpt {arguments.command}: interrupted', file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='mmcv-ckpt',
+        description='Lists and verifies checkpoints of mmcv runs. Files are '
+        'only read, and nothing in them is executed.')
+    parser.add_argument(
+        '--version', action='version', version=f'mmcv-ckpt {__version__}')
+    commands = parser.add_subparsers(
+        dest='command', metavar='COMMAND', required=True)
+    for command in (ls, verify):
+        command.add_parser(commands)
+    return parser

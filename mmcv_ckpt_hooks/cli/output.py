@@ -1,0 +1,148 @@
+"""What the commands print: numbers for people, tables, JSON.
+
+Tables are plain text; on a terminal rich draws them, if it is installed.
+"""
+import json
+import math
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_UNITS = ('B', 'kB', 'MB', 'GB', 'TB', 'PB')
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Args:
+        title (str): Its head.
+        right (bool): Whether values are aligned to the right.
+            Default: False.
+    """
+    title: str
+    right: bool = False
+
+
+def size_text(size_bytes: float) -> str:
+    """``868785`` to ``'868.8 kB'``; decimal units, as in the run's log."""
+    unit = _UNITS[0]
+    for unit in _UNITS:
+        if size_bytes < 999.95 or unit == _UNITS[-1]:
+            break
+        size_bytes /= 1000
+    digits = 0 if unit == 'B' else 1
+    return f'{size_bytes:.{digits}f} {unit}'
+
+
+def count_text(count: int, noun: str) -> str:
+    """``(1, 'checkpoint')`` to ``'1 checkpoint'``, 2 to a plural."""
+    return f'{count} {noun}' if count == 1 else f'{count} {noun}s'
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would act on.
+
+    Names and metrics come from files that others wrote; an escape sequence
+    in one must not reach the terminal.
+    """
+    if text.isprintable():
+        return text
+    return ''.join(
+        one if one.isprintable() else one.encode('unicode_escape').decode()
+        for one in text)
+
+
+def print_line(text: str) -> None:
+    """Print a line of text to the standard output."""
+    _print(printable(text), sys.stdout)
+
+
+def warn(text: str) -> None:
+    """Print a warning to the standard error output."""
+    _print(f'mmcv-ckpt: warning: {printable(text)}', sys.stderr)
+
+
+def print_json(content: Any) -> None:
+    """Print one JSON value; numbers that JSON does not have become null."""
+    print(json.dumps(_finite(content), indent=1, allow_nan=False))
+
+
+def print_table(columns: Sequence[Column],
+                rows: Sequence[Sequence[str]]) -> None:
+    """Print a table to the standard output.
+
+    Args:
+        columns (Sequence[Column]): One a column.
+        rows (Sequence[Sequence[str]]): One text a column and row.
+    """
+    rows = [[printable(cell) for cell in row] for row in rows]
+    console = _terminal_console()
+    if console is not None:
+        _print_rich(console, columns, rows)
+        return
+    for line in _plain_table(columns, rows):
+        _print(line, sys.stdout)
+
+
+def _plain_table(columns: Sequence[Column],
+                 rows: Sequence[Sequence[str]]) -> List[str]:
+    widths = [
+        max([len(column.title)] + [len(row[index]) for row in rows])
+        for index, column in enumerate(columns)
+    ]
+    lines = []
+    for row in [[column.title for column in columns], *rows]:
+        cells = [
+            cell.rjust(width) if column.right else cell.ljust(width)
+            for cell, width, column in zip(row, widths, columns)
+        ]
+        lines.append('  '.join(cells).rstrip())
+    return lines
+
+
+def _terminal_console() -> 'Optional[Console]':
+    """Return rich's console; None without rich or off a terminal."""
+    if not sys.stdout.isatty():
+        return None
+    try:
+        from rich.console import Console
+    except ImportError:
+        return None
+    return Console(file=sys.stdout, markup=False, highlight=False)
+
+
+def _print_rich(console: 'Console', columns: Sequence[Column],
+                rows: Sequence[Sequence[str]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+    table = Table(box=None, pad_edge=False, header_style='bold')
+    for column in columns:
+        table.add_column(
+            column.title,
+            justify='right' if column.right else 'left',
+            overflow='fold')
+    for row in rows:
+        # Text: square brackets in a name are no markup
+        table.add_row(*[Text(cell) for cell in row])
+    console.print(table)
+
+
+def _print(text: str, stream: Any) -> None:
+    encoding = getattr(stream, 'encoding', None) or 'utf-8'
+    # a terminal that has no such character must not end the command
+    text = text.encode(encoding, 'backslashreplace').decode(encoding)
+    print(text, file=stream)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {str(key): _finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_finite(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content

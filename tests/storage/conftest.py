@@ -1,0 +1,4 @@
+"""What the tests of backends share."""
+import pytest
+
+pytest.register_assert_rewrite('mmcv_ckpt_hooks.testing.contract')

@@ -1,0 +1,154 @@
+"""The one owner of the background thread; a blocked job, no sleeps."""
+import gc
+import threading
+
+import pytest
+
+from mmcv_ckpt_hooks.errors import OutOfSpaceError
+from mmcv_ckpt_hooks.executor import BackgroundExecutor, InlineExecutor
+
+KINDS = [BackgroundExecutor, InlineExecutor]
+
+
+@pytest.fixture(params=KINDS)
+def executor(request):
+    made = request.param()
+    yield made
+    made.close()
+
+
+def raising(error):
+
+    def job():
+        raise error
+
+    return job
+
+
+def test_jobs_run_in_the_order_they_were_given(executor):
+    done = []
+    for number in range(20):
+        executor.submit(lambda number=number: done.append(number))
+    executor.run(lambda: done.append('run'))
+    assert done == list(range(20)) + ['run']
+
+
+def test_an_error_is_handed_back_once_as_it_was_raised(executor):
+    error = OutOfSpaceError('no space')
+    executor.submit(raising(error))
+    executor.wait()
+    assert executor.take_error() is error
+    assert executor.take_error() is None
+    executor.submit(lambda: None)
+    executor.wait()
+    assert executor.take_error() is None
+
+
+def test_the_errors_of_two_jobs_are_both_handed_back(executor):
+    first, second = ValueError('first'), KeyError('second')
+    executor.submit(raising(first))
+    assert executor.run(raising(second)) is False
+    assert executor.take_error() is first
+    assert executor.take_error() is second
+    assert executor.take_error() is None
+
+
+def test_a_failed_job_does_not_stop_the_next(executor):
+    done = []
+    executor.submit(raising(OSError('disk')))
+    executor.submit(lambda: done.append(1))
+    executor.wait()
+    assert done == [1]
+
+
+def test_run_says_whether_it_worked(executor):
+    assert executor.run(lambda: None) is True
+    assert executor.run(raising(OSError())) is False
+
+
+def test_a_job_may_follow_after_close(executor):
+    """``runner.run`` may be called twice."""
+    done = []
+    executor.submit(lambda: done.append(1))
+    executor.close()
+    executor.submit(lambda: done.append(2))
+    executor.close()
+    executor.close()
+    assert done == [1, 2]
+
+
+def test_close_waits_for_the_last_job_and_keeps_its_error():
+    executor = BackgroundExecutor()
+    error = OutOfSpaceError('no space')
+    executor.submit(raising(error))
+    executor.close()
+    assert executor.take_error() is error
+
+
+def test_a_new_job_waits_for_the_one_under_way():
+    executor = BackgroundExecutor()
+    started, go, second = (threading.Event() for _ in range(3))
+    order = []
+
+    def slow():
+        started.set()
+        assert go.wait(60)
+        order.append('slow')
+
+    executor.submit(slow)
+    assert started.wait(60)
+    assert executor.busy()
+    caller = threading.Thread(target=lambda: (executor.submit(
+        lambda: order.append('next')), second.set()))
+    caller.start()
+    assert not second.is_set()
+    go.set()
+    caller.join(60)
+    executor.close()
+    assert order == ['slow', 'next']
+    assert not executor.busy()
+
+
+def test_looking_for_an_error_does_not_wait_for_the_job_under_way():
+    executor = BackgroundExecutor()
+    go = threading.Event()
+    executor.submit(lambda: go.wait(60))
+    assert executor.take_error() is None
+    assert executor.busy()
+    go.set()
+    executor.close()
+
+
+def test_the_job_runs_on_another_thread_only_in_the_background():
+    for kind, same in ((BackgroundExecutor, False), (InlineExecutor, True)):
+        executor, threads = kind(), []
+        executor.submit(lambda: threads.append(threading.get_ident()))
+        executor.close()
+        assert (threads == [threading.get_ident()]) is same
+
+
+def test_a_finished_job_does_not_hold_the_staged_copy():
+    """Else one more copy of the state stays in memory."""
+
+    class Copy:
+        pass
+
+    executor = BackgroundExecutor()
+    gone = threading.Event()
+
+    def start():
+        copy = Copy()
+        import weakref
+        weakref.finalize(copy, gone.set)
+        executor.submit(lambda: copy)
+
+    start()
+    executor.wait()
+    gc.collect()
+    assert gone.is_set()
+    executor.close()
+
+
+def test_a_keyboard_interrupt_is_not_taken_for_a_failed_save():
+    with pytest.raises(KeyboardInterrupt):
+        BackgroundExecutor().run(raising(KeyboardInterrupt()))

@@ -1,0 +1,581 @@
+"""The order of a save, and what a failure at each place leaves behind."""
+import io
+import threading
+
+import pytest
+import torch
+
+from mmcv_ckpt_hooks.catalog import CATALOG_NAME, BestScore, Catalog
+from mmcv_ckpt_hooks.errors import AccessError, OutOfSpaceError, StorageError
+from mmcv_ckpt_hooks.executor import BackgroundExecutor, InlineExecutor
+from mmcv_ckpt_hooks.history import History
+from mmcv_ckpt_hooks.loading import load_checkpoint
+from mmcv_ckpt_hooks.retention import KeepAll, KeepLast
+from mmcv_ckpt_hooks.saver import Saver
+from mmcv_ckpt_hooks.testing.faulty import Fault, FaultyBackend
+from mmcv_ckpt_hooks.testing.memory import MemoryBackend
+from mmcv_ckpt_hooks.types import Capabilities, SaveRequest
+from mmcv_ckpt_hooks.verification import verify_file
+
+
+class GatedBackend(FaultyBackend):
+    """Waits inside ``put`` of a checkpoint until the test opens the gate."""
+
+    def __init__(self, inner):
+        super().__init__(inner)
+        self.reached, self.gate = threading.Event(), threading.Event()
+
+    def put(self, name, write):
+        if name.endswith('.pth'):
+            self.reached.set()
+            assert self.gate.wait(60)
+        return super().put(name, write)
+
+
+class Bench:
+    """A saver over a recording backend, and all that it told."""
+
+    def __init__(self,
+                 directory,
+                 backend=None,
+                 executor=None,
+                 policy=None,
+                 lineage=None,
+                 started=0,
+                 **kwargs):
+        self.files = MemoryBackend() if backend is None else backend
+        while hasattr(self.files, 'inner'):
+            self.files = self.files.inner
+        self.backend = FaultyBackend(self.files) if backend is None \
+            else backend
+        self.lines, self.failures, self.warnings = [], [], []
+        catalog = Catalog(self.backend, self.backend, self.warnings.append)
+        catalog.open()
+        catalog.begin(lineage, started)
+        self.executor = executor or InlineExecutor()
+        self.history = History(str(directory))
+        self.saver = Saver(
+            self.backend, catalog, self.history, policy or KeepAll(),
+            self.executor, self.lines.append,
+            lambda message, error: self.failures.append(message), **kwargs)
+        self.catalog = catalog
+        self.weights = torch.zeros(64)
+
+    def capture(self):
+        return dict(meta={}, state_dict=dict(x=self.weights))
+
+    def save(self, finished, trigger='interval', name=None, **kwargs):
+        self.weights.fill_(finished)
+        request = SaveRequest(name or f'iter_{finished}.pth', finished // 4,
+                              finished, trigger, **kwargs)
+        return self.saver.save(request, self.capture)
+
+    def best(self, finished, score, key='mIoU'):
+        self.weights.fill_(finished)
+        name = f'best_{key}_iter_{finished}.pth'
+        return self.saver.commit_best(
+            BestScore(key, score, 'greater', name, finished),
+            SaveRequest(
+                name,
+                finished // 4,
+                finished,
+                'best',
+                regular=False,
+                metrics={key: score},
+                make_latest=False), self.capture)
+
+    def errors(self):
+        found = []
+        while True:
+            error = self.saver.take_error()
+            if error is None:
+                return found
+            found.append(error)
+
+    def stored(self):
+        return sorted(
+            name for name in self.files.files
+            if name.endswith('.pth') and name != 'latest.pth')
+
+    def value(self, name):
+        checkpoint = load_checkpoint(io.BytesIO(self.files.files[name]), name)
+        values = checkpoint['state_dict']['x'].unique().tolist()
+        assert len(values) == 1, 'a checkpoint of more than one step'
+        return values[0]
+
+
+@pytest.fixture
+def bench(tmp_path):
+    made = []
+
+    def make(**kwargs):
+        made.append(Bench(tmp_path, **kwargs))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.saver.close()
+
+
+# -- the order --------------------------------------------------------------
+
+
+def test_the_new_checkpoint_is_committed_before_anything_else_is_changed(
+        bench):
+    one = bench(policy=KeepLast(1))
+    one.save(4)
+    del one.backend.calls[:]
+    one.save(8)
+    assert one.backend.calls == [
+        'put iter_8.pth', f'put {CATALOG_NAME}', 'point latest.pth iter_8.pth',
+        'delete iter_4.pth', f'put {CATALOG_NAME}'
+    ]
+
+
+def test_what_is_logged_as_saved_is_durable_by_then(bench):
+    """INVARIANT 4."""
+    one = bench()
+    there = []
+    one.saver._log = lambda line: there.append(
+        (line, 'iter_4.pth' in one.files.files, 'latest.pth' in one.files.files
+         ))
+    one.save(4)
+    assert len(there) == 1
+    assert there[0][0].startswith('Saved checkpoint iter_4.pth')
+    assert there[0][1:] == (True, True)
+
+
+def test_a_save_is_one_line_in_the_log_and_one_in_the_history(bench):
+    one = bench(policy=KeepLast(1))
+    one.save(4)
+    one.save(8)
+    assert len(one.lines) == 2
+    assert 'deleted iter_4.pth' in one.lines[1]
+    events = one.history.read()
+    assert [(event['event'], event['name'])
+            for event in events] == [('save', 'iter_4.pth'),
+                                     ('save', 'iter_8.pth')]
+    assert events[1]['deleted'] == ['iter_4.pth']
+    assert events[1]['bytes'] == len(one.files.files['iter_8.pth'])
+
+
+def test_the_digest_in_the_catalog_is_that_of_the_file(bench):
+    one = bench()
+    one.save(4)
+    info = one.catalog.find('iter_4.pth')
+    file = io.BytesIO(one.files.files['iter_4.pth'])
+    assert verify_file(file, 'iter_4.pth', info.digest).digest == info.digest
+    assert info.bytes == len(one.files.files['iter_4.pth'])
+
+
+def test_the_latest_pointer_follows_the_newest_only_where_it_is_wanted(bench):
+    one = bench(symlink=False)
+    one.save(4)
+    assert 'latest.pth' not in one.files.files
+    assert one.saver.last_committed == 'iter_4.pth'
+
+
+def test_best_does_not_move_the_latest_pointer(bench):
+    one = bench()
+    one.save(4)
+    one.best(6, .5)
+    assert one.files.files['latest.pth'] == one.files.files['iter_4.pth']
+    assert one.saver.last_committed == 'iter_4.pth'
+
+
+# -- one state, whatever training does --------------------------------------
+
+
+@pytest.mark.parametrize('executor', [BackgroundExecutor, InlineExecutor])
+def test_a_checkpoint_holds_the_state_of_its_step(bench, executor):
+    """INVARIANT 5: training goes on while it is written."""
+    one = bench(executor=executor())
+    for step in range(4, 44, 4):
+        one.save(step)
+        one.weights.fill_(-1)
+    one.saver.wait()
+    assert one.errors() == []
+    assert [one.value(f'iter_{step}.pth')
+            for step in range(4, 44, 4)] == list(range(4, 44, 4))
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(bench):
+    backend = GatedBackend(MemoryBackend())
+    one = bench(backend=backend, executor=BackgroundExecutor())
+    one.save(4)
+    assert backend.reached.wait(60)
+    one.weights.fill_(-1)  # the next steps
+    assert one.stored() == []
+    backend.gate.set()
+    one.saver.wait()
+    assert one.value('iter_4.pth') == 4
+
+
+def test_where_no_copy_fits_in_memory_it_is_written_at_once(
+        bench, monkeypatch):
+    """INVARIANT 11: streamed while training waits, and said."""
+    monkeypatch.setattr('mmcv_ckpt_hooks.saver.available_memory_bytes',
+                        lambda: 8)
+    one = bench(executor=BackgroundExecutor())
+    one.save(4)
+    assert one.value('iter_4.pth') == 4
+    assert not one.executor.busy()
+    one.save(8)
+    told = [line for line in one.lines if 'memory' in line]
+    assert len(told) == 1
+
+
+# -- backlog ----------------------------------------------------------------
+
+
+def test_backlog_wait_loses_no_checkpoint(bench):
+    backend = GatedBackend(MemoryBackend())
+    one = bench(backend=backend, executor=BackgroundExecutor())
+    one.save(4)
+    assert backend.reached.wait(60)
+    second = threading.Thread(target=one.save, args=(8, ))
+    second.start()
+    backend.gate.set()
+    second.join(60)
+    one.saver.wait()
+    assert one.stored() == ['iter_4.pth', 'iter_8.pth']
+    assert (one.value('iter_4.pth'), one.value('iter_8.pth')) == (4, 8)
+
+
+def test_backlog_skip_leaves_one_out_and_says_so(bench):
+    backend = GatedBackend(MemoryBackend())
+    one = bench(backend=backend, executor=BackgroundExecutor(), backlog='skip')
+    assert one.save(4) is True
+    assert backend.reached.wait(60)
+    assert one.save(8) is False
+    backend.gate.set()
+    one.saver.wait()
+    assert one.save(12) is True
+    one.saver.wait()
+    assert one.stored() == ['iter_12.pth', 'iter_4.pth']
+    assert sum('Skipped checkpoint iter_8.pth' in line
+               for line in one.lines) == 1
+
+
+def test_backlog_skip_never_leaves_the_last_checkpoint_out(bench):
+    """The final weights are what the run was for."""
+    backend = GatedBackend(MemoryBackend())
+    one = bench(backend=backend, executor=BackgroundExecutor(), backlog='skip')
+    one.save(4)
+    assert backend.reached.wait(60)
+    last = threading.Thread(
+        target=one.save, args=(10, ), kwargs=dict(is_last=True))
+    last.start()
+    backend.gate.set()
+    last.join(60)
+    one.saver.wait()
+    assert one.stored() == ['iter_10.pth', 'iter_4.pth']
+
+
+# -- failures ---------------------------------------------------------------
+
+ERRORS = [
+    OutOfSpaceError('no space left'),
+    AccessError('permission denied'),
+    StorageError('connection reset'),
+    OSError(5, 'input/output error'),
+    MemoryError('no memory'),
+]
+
+
+@pytest.mark.parametrize('error', ERRORS, ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize('after_bytes', [None, 0, 300])
+@pytest.mark.parametrize('executor', [BackgroundExecutor, InlineExecutor])
+def test_a_failed_save_changes_nothing_that_was_committed(
+        bench, error, after_bytes, executor):
+    """INVARIANT 6."""
+    one = bench(policy=KeepLast(1), executor=executor())
+    one.save(4)
+    one.saver.wait()
+    before = dict(one.files.files)
+    one.backend.faults.append(
+        Fault('put', error, nth=3, after_bytes=after_bytes))
+    one.save(8)
+    one.saver.wait()
+    assert one.files.files == before
+    assert one.errors() == [error]
+    assert one.saver.last_committed == 'iter_4.pth'
+    # told at once, by name
+    assert len(one.failures) == 1
+    assert 'iter_8.pth' in one.failures[0]
+    # and the next one works
+    one.save(12)
+    one.saver.wait()
+    assert one.stored() == ['iter_12.pth']
+    assert one.errors() == []
+
+
+def test_a_background_error_is_handed_back_once_with_its_type(bench):
+    one = bench(executor=BackgroundExecutor())
+    error = OutOfSpaceError('no space left')
+    one.backend.faults.append(Fault('put', error))
+    one.save(4)
+    one.saver.wait()
+    assert one.saver.take_error() is error
+    assert one.saver.take_error() is None
+
+
+LATER = [
+    # what fails after the checkpoint is committed
+    Fault('put', OutOfSpaceError('catalog'), nth=2),
+    Fault('point', AccessError('pointer')),
+]
+
+
+@pytest.mark.parametrize('fault', LATER, ids=lambda one: str(one.error))
+def test_what_fails_after_the_commit_does_not_lose_the_checkpoint(
+        bench, fault):
+    one = bench()
+    one.backend.faults.append(fault)
+    one.save(4)
+    assert one.stored() == ['iter_4.pth']
+    assert one.errors() == [fault.error]
+    # it counts as there, also for the next save's retention and best
+    assert one.catalog.find('iter_4.pth') is not None
+    one.save(8)
+    assert one.errors() == []
+    content = one.files.files[CATALOG_NAME]
+    assert b'iter_4.pth' in content and b'iter_8.pth' in content
+
+
+@pytest.mark.parametrize('fault', LATER, ids=lambda one: str(one.error))
+def test_a_committed_checkpoint_is_not_reported_as_not_saved(bench, fault):
+    """Who reads that would stop a run that is safe."""
+    one = bench()
+    one.backend.faults.append(fault)
+    one.save(4)
+    assert one.stored() == ['iter_4.pth']
+    assert len(one.failures) == 1
+    assert 'was not saved' not in one.failures[0]
+
+
+def test_a_history_that_cannot_be_written_does_not_fail_the_save(
+        bench, tmp_path):
+    one = bench()
+    (tmp_path / 'checkpoints.log.jsonl').mkdir()
+    one.save(4)
+    assert one.stored() == ['iter_4.pth']
+    assert not any('was not saved' in line for line in one.failures)
+    assert any('Saved checkpoint iter_4.pth' in line for line in one.lines)
+
+
+def test_a_checkpoint_that_cannot_be_deleted_costs_only_its_space(bench):
+    one = bench(policy=KeepLast(1))
+    one.save(4)
+    one.backend.faults.append(Fault('delete', AccessError('read-only')))
+    one.save(8)
+    assert one.errors() == []
+    assert one.stored() == ['iter_4.pth', 'iter_8.pth']
+    assert any('Could not delete iter_4.pth' in line for line in one.lines)
+    # it is still owned: the next save tries again
+    one.save(12)
+    assert one.stored() == ['iter_12.pth']
+
+
+def test_a_state_that_cannot_be_captured_is_a_failed_save(bench):
+    """``on_error`` decides about it as about every other."""
+    one = bench()
+    one.save(4)
+
+    def capture():
+        raise TypeError('cannot save a sparse tensor')
+
+    one.saver.save(SaveRequest('iter_8.pth', 2, 8, 'interval'), capture)
+    assert [type(error) for error in one.errors()] == [TypeError]
+    assert one.stored() == ['iter_4.pth']
+
+
+# -- best -------------------------------------------------------------------
+
+
+def test_a_new_best_is_committed_before_the_old_one_goes(bench):
+    """Trap 8: stock deletes first."""
+    one = bench()
+    one.best(4, .5)
+    del one.backend.calls[:]
+    one.best(8, .6)
+    put = one.backend.calls.index('put best_mIoU_iter_8.pth')
+    gone = one.backend.calls.index('delete best_mIoU_iter_4.pth')
+    catalogs = [
+        index for index, call in enumerate(one.backend.calls)
+        if call == f'put {CATALOG_NAME}'
+    ]
+    assert put < gone
+    assert any(put < index < gone for index in catalogs)
+    assert one.stored() == ['best_mIoU_iter_8.pth']
+
+
+def test_best_at_the_step_of_a_save_is_a_second_name(bench):
+    one = bench()
+    one.save(4)
+    del one.backend.calls[:]
+    one.best(4, .5)
+    assert one.backend.calls[0] == 'link iter_4.pth best_mIoU_iter_4.pth'
+    assert 'put best_mIoU_iter_4.pth' not in one.backend.calls
+    assert one.catalog.find('best_mIoU_iter_4.pth').same_as == 'iter_4.pth'
+
+
+def test_where_there_are_no_links_the_best_is_written(bench):
+    able = Capabilities(
+        stream_in=True,
+        ranged_read=True,
+        atomic_replace=True,
+        listing=True,
+        delete=True)
+    one = bench(backend=FaultyBackend(MemoryBackend(able)))
+    one.save(4)
+    assert one.best(4, .5)
+    assert one.value('best_mIoU_iter_4.pth') == 4
+
+
+FAILING_BEST = [
+    (Fault('put', OutOfSpaceError('full'), nth=3), False),
+    (Fault('link', OutOfSpaceError('full'), nth=2), True),
+]
+
+
+@pytest.mark.parametrize('fault, on_grid', FAILING_BEST)
+def test_a_failed_best_keeps_the_one_before_and_its_score(
+        bench, fault, on_grid):
+    one = bench()
+    if on_grid:
+        one.save(4)
+    assert one.best(4, .5) is True
+    if on_grid:
+        one.save(8)
+    fault = Fault(fault.verb, fault.error, one.backend._counts[fault.verb] + 1)
+    one.backend.faults.append(fault)
+    assert one.best(8, .6) is False
+    assert one.errors() == [fault.error]
+    assert 'best_mIoU_iter_4.pth' in one.stored()
+    assert 'best_mIoU_iter_8.pth' not in one.stored()
+    assert one.catalog.best('mIoU').score == .5
+    assert one.value('best_mIoU_iter_4.pth') == 4
+
+
+def test_retention_leaves_the_best_alone(bench):
+    one = bench(policy=KeepLast(1))
+    one.save(4)
+    one.best(4, .5)
+    for step in (8, 12, 16):
+        one.save(step)
+    assert one.stored() == ['best_mIoU_iter_4.pth', 'iter_16.pth']
+    assert one.value('best_mIoU_iter_4.pth') == 4
+
+
+def test_the_best_of_two_metrics_are_both_kept(bench):
+    one = bench(policy=KeepLast(1))
+    one.save(4)
+    one.best(4, .5, 'mIoU')
+    one.best(4, .7, 'aAcc')
+    one.save(8)
+    one.best(8, .6, 'mIoU')
+    one.save(12)
+    assert one.stored() == [
+        'best_aAcc_iter_4.pth', 'best_mIoU_iter_8.pth', 'iter_12.pth'
+    ]
+
+
+def test_a_best_waits_for_the_save_of_its_step(bench):
+    """Else it would be written a second time."""
+    backend = GatedBackend(MemoryBackend())
+    one = bench(backend=backend, executor=BackgroundExecutor())
+    one.save(4)
+    assert backend.reached.wait(60)
+    backend.gate.set()
+    assert one.best(4, .5) is True
+    assert 'link iter_4.pth best_mIoU_iter_4.pth' in backend.calls
+
+
+# -- scores -----------------------------------------------------------------
+
+
+def test_scores_are_joined_after_the_save_of_their_step(bench):
+    one = bench(executor=BackgroundExecutor())
+    one.save(4)
+    one.saver.join(4, dict(mIoU=.5))
+    assert one.catalog.find('iter_4.pth').metrics == dict(mIoU=.5)
+    event = one.history.read()[-1]
+    assert (event['event'], event['iter'], event['metrics']) == ('scores', 4,
+                                                                 dict(mIoU=.5))
+
+
+def test_scores_that_cannot_be_written_do_not_stop_training(bench):
+    """A full disk during an evaluation; ``on_error='warn'``."""
+    one = bench()
+    one.save(4)
+    error = OutOfSpaceError('full')
+    one.backend.faults.append(Fault('put', error, nth=3, times=None))
+    one.saver.join(4, dict(mIoU=.5))
+    assert one.errors() == [error]
+
+
+# -- files of other runs ----------------------------------------------------
+
+
+def test_the_file_of_another_run_is_kept_under_another_name(bench):
+    """INVARIANT 3."""
+    first = bench()
+    first.save(4)
+    second = bench(backend=FaultyBackend(first.files))
+    second.weights = torch.zeros(128)
+    second.save(4)
+    aside = [
+        name for name in second.files.files if name.startswith('iter_4.pth.')
+    ]
+    assert len(aside) == 1
+    assert not aside[0].endswith('.pth')
+    assert second.value(aside[0]) == 4
+    assert any(aside[0] in line for line in second.lines)
+
+
+def test_of_two_other_runs_neither_is_lost(bench):
+    """Both files were called ``iter_4.pth``, both of stock mmcv."""
+    files = MemoryBackend()
+    for number in (1, 2):
+        files.put(
+            'iter_4.pth', lambda stream: torch.save(
+                dict(meta={}, state_dict=dict(x=torch.full(
+                    (number, ), 7.))), stream))
+        bench(backend=FaultyBackend(files)).save(4)
+        files.delete(CATALOG_NAME)
+    kept = [name for name in files.files if name.startswith('iter_4.pth.')]
+    sizes = set()
+    for name in kept:
+        checkpoint = load_checkpoint(io.BytesIO(files.files[name]), name)
+        sizes.add(len(checkpoint['state_dict']['x']))
+    assert {1, 2} <= sizes
+
+
+def test_the_files_own_name_of_an_earlier_generation_is_replaced(bench):
+    first = bench()
+    first.save(4)
+    first.save(8)
+    again = bench(
+        backend=FaultyBackend(first.files),
+        lineage=first.catalog.lineage,
+        started=4)
+    again.save(8)
+    assert again.stored() == ['iter_4.pth', 'iter_8.pth']
+    assert not any(
+        name.startswith('iter_8.pth.') for name in again.files.files)
+
+
+def test_nothing_of_another_run_is_ever_deleted(bench):
+    first = bench(policy=KeepLast(1))
+    for step in (4, 8):
+        first.save(step)
+    first.best(8, .9)
+    second = bench(backend=FaultyBackend(first.files), policy=KeepLast(1))
+    for step in (2, 3, 5):
+        second.save(step)
+        second.best(step, step / 100)
+    assert second.stored() == [
+        'best_mIoU_iter_5.pth', 'best_mIoU_iter_8.pth', 'iter_5.pth',
+        'iter_8.pth'
+    ]
