@@ -35,11 +35,12 @@ def scalers_of(hooks: List[Any]) -> List[Any]:
     keep theirs. On a machine without a GPU a scaler disables itself.
     """
     types = grad_scaler_types()
-    found: List[Any] = [getattr(hook, 'loss_scaler', None) for hook in hooks]
-    return [
-        scaler for scaler in found
-        if isinstance(scaler, types) and scaler.is_enabled()
-    ]
+    found = []
+    for hook in hooks:
+        scaler: Any = getattr(hook, 'loss_scaler', None)
+        if isinstance(scaler, types) and scaler.is_enabled():
+            found.append(scaler)
+    return found
 
 
 def capture_amp(hooks: Optional[List[Any]] = None,
@@ -61,6 +62,10 @@ def capture_amp(hooks: Optional[List[Any]] = None,
         return None
     if isinstance(amp, Mapping):
         return dict(amp) or None
+    if amp is not None and amp is sys.modules.get('apex.amp'):
+        amp = active_apex()
+        if amp is None:
+            return None
     if amp is not None:
         if not callable(getattr(amp, 'state_dict', None)):
             raise TypeError(

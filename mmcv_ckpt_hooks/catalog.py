@@ -12,7 +12,8 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from .card import checked, describe
 from .errors import MissingCheckpointError
-from .types import CheckpointInfo, Metrics, StorageBackend, StoredFile
+from .types import (UNKNOWN_BYTES, CheckpointInfo, Metrics, StorageBackend,
+                    StoredFile)
 
 CATALOG_NAME = 'checkpoints.json'
 LATEST_NAME = 'latest.pth'
@@ -255,8 +256,14 @@ class Catalog:
                 del self._entries[name]
         for name, size in sizes.items():
             known = self._entries.get(name)
-            if known is None or known.bytes != size:
-                self._entries[name] = describe(self._files, name, size)
+            if known is not None and size in (known.bytes, UNKNOWN_BYTES):
+                continue
+            found = describe(self._files, name, size)
+            if known is not None and not found.digest:
+                # it was cut off: the old entry says whose it is, and in which
+                # turn a resume passes it over with a reason
+                found = replace(known, bytes=size, digest='')
+            self._entries[name] = found
         self._best = {
             key: best
             for key, best in self._best.items() if best.name in self._entries

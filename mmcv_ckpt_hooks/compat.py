@@ -3,7 +3,7 @@
 One function or table per difference, each with the version that made it.
 """
 import warnings
-from typing import Any, Dict, Optional, Tuple
+from typing import IO, Any, Dict, Optional, Tuple
 
 import torch
 
@@ -28,6 +28,15 @@ STORAGE_NAMES: Dict[torch.dtype, str] = {
 }
 
 
+def torch_dtypes() -> Tuple[torch.dtype, ...]:
+    """Every dtype that this torch has."""
+    # not getattr(torch, name): some names import whole packages
+    return tuple({
+        value
+        for value in vars(torch).values() if isinstance(value, torch.dtype)
+    })
+
+
 def storage_pointer(tensor: torch.Tensor) -> int:
     """Return the address of a tensor's storage, the same for all views."""
     if hasattr(tensor, 'untyped_storage'):  # torch >= 2.0
@@ -43,12 +52,13 @@ def resolved(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def trusting_load(path: str) -> Any:
+def trusting_load(file: IO[bytes]) -> Any:
     """``torch.load`` with full unpickling, for files the user trusts."""
+    file.seek(0)
     if version_tuple(torch.__version__) >= (1, 13):
-        return torch.load(path, map_location='cpu', weights_only=False)
+        return torch.load(file, map_location='cpu', weights_only=False)
     # torch < 1.13 has no such argument and always unpickles everything
-    return torch.load(path, map_location='cpu')
+    return torch.load(file, map_location='cpu')
 
 
 def grad_scaler_types() -> Tuple[type, ...]:

@@ -28,10 +28,12 @@ def check_environment() -> None:
             'installed. Install mmcv-full as its manual says for your torch '
             'and CUDA, or "pip install mmcv==1.7.2" if you need no compiled '
             'operators') from error
-    if not (1, 3) <= version_tuple(mmcv.__version__) < (2, ):
+    # a folder named mmcv where Python is started has no version
+    version = getattr(mmcv, '__version__', 'unknown')
+    if not (1, 3) <= version_tuple(version) < (2, ):
         raise ImportError(
             f'mmcv_ckpt_hooks works with {SUPPORTED}, but mmcv '
-            f'{mmcv.__version__} is installed. In mmcv 2.x runners and hooks '
+            f'{version} is installed. In mmcv 2.x runners and hooks '
             'moved to mmengine, which has a CheckpointHook of its own; '
             '"pip install mmcv-full==1.7.2" gives the newest 1.x')
 

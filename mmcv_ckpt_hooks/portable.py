@@ -8,6 +8,7 @@ mmcv writes all of them (``best_score`` is a ``numpy.float64``, ``gpu_ids`` a
 import datetime
 import enum
 import os
+import reprlib
 from collections import OrderedDict, deque
 from typing import Any, Dict, List, Mapping, Tuple
 
@@ -19,7 +20,14 @@ _BUILTINS = (type(None), bool, int, float, complex, str, bytes)
 _SCALAR_BASES: Tuple[Any, ...] = (int, float, complex, str, bytes)
 #: Things with one obvious text.
 _TEXTUAL = (os.PathLike, datetime.date, datetime.time, datetime.timedelta,
-            torch.device, torch.dtype)
+            np.dtype, torch.device, torch.dtype)
+#: Longer integers are pickled with an instruction that torch refuses.
+_INT_LIMIT_BITS = 2000
+#: Deeper trees would meet Python's recursion limit, here or in the reader.
+_DEPTH_LIMIT = 100
+
+_REPR = reprlib.Repr()
+_REPR.maxother = 10000
 
 
 def to_portable(value: Any, where: str) -> Tuple[Any, List[str]]:
@@ -27,7 +35,8 @@ def to_portable(value: Any, where: str) -> Tuple[Any, List[str]]:
 
     The copy is deep except for tensors, which are detached but share their
     memory. ``OrderedDict`` (with its ``_metadata``) stays one, since model
-    state dicts are; every other mapping becomes a ``dict``.
+    state dicts are; every other mapping becomes a ``dict``, also
+    ``mmcv.Config``.
 
     Args:
         value: Any tree of containers, numpy values, tensors and objects.
@@ -49,16 +58,28 @@ class _Reducer:
 
     def reduce(self, value: Any, where: str) -> Any:
         if type(value) in _BUILTINS:
-            return value
+            return self._checked_builtin(value, where)
         if isinstance(value, torch.Tensor):
             return value.detach()
         if id(value) in self._open:
-            return self._give_up(value, where, 'contains itself')
+            self.irreducible.append(f'{where} (contains itself)')
+            return '...'
+        if len(self._open) >= _DEPTH_LIMIT:
+            return self._give_up(value, where, 'nested too deep')
         self._open[id(value)] = where
         try:
             return self._reduce_object(value, where)
         finally:
             del self._open[id(value)]
+
+    def _checked_builtin(self, value: Any, where: str) -> Any:
+        if type(value) is int and value.bit_length() > _INT_LIMIT_BITS:
+            self.irreducible.append(f'{where} (int above 2000 bits)')
+            return hex(value)
+        if type(value) is bytes and not value:
+            # protocol 2 writes it as a call of "bytes", which torch refuses
+            return self._give_up(value, where, 'empty bytes')
+        return value
 
     def _reduce_object(self, value: Any, where: str) -> Any:
         if isinstance(value, Mapping):
@@ -68,7 +89,9 @@ class _Reducer:
         if isinstance(value, (list, range, deque)):
             return self._reduce_items(value, where)
         if isinstance(value, (set, frozenset)):
-            return set(self._reduce_items(value, where))
+            return {self._reduce_key(item, where) for item in value}
+        if isinstance(value, (np.generic, np.ndarray)):
+            return self._reduce_numpy(value, where)
         return self._reduce_scalar(value, where)
 
     def _reduce_scalar(self, value: Any, where: str) -> Any:
@@ -77,29 +100,41 @@ class _Reducer:
         for base in _SCALAR_BASES:
             if isinstance(value, base):
                 # base.__new__ would call a subclass's __str__ for str
-                return base.__str__(value) if base is str else base(value)
-        if isinstance(value, np.longdouble):
-            return float(value)
-        if isinstance(value, np.generic):
-            return self.reduce(value.item(), where)
-        if isinstance(value, np.ndarray) and value.dtype.kind in 'biufcSU':
-            return value.tolist()
+                plain = base.__str__(value) if base is str else base(value)
+                return self._checked_builtin(plain, where)
         if isinstance(value, (bytearray, memoryview)):
-            return bytes(value)
+            return self._checked_builtin(bytes(value), where)
         if isinstance(value, _TEXTUAL):
             return str(value)
+        config = getattr(value, '__dict__', {}).get('_cfg_dict')
+        if isinstance(config, Mapping):  # mmcv.Config
+            return self.reduce(config, where)
         return self._give_up(value, where, type(value).__qualname__)
+
+    def _reduce_numpy(self, value: Any, where: str) -> Any:
+        kind = value.dtype.kind
+        if kind == 'V':  # the names of its fields would be lost
+            return self._give_up(value, where, f'{value.dtype} of numpy')
+        if kind in 'mM':
+            value = value.astype(str)
+        elif value.dtype.char in 'gG':
+            # no builtin type has the precision of longdouble
+            value = value.astype(float if kind == 'f' else complex)
+        # other items are builtin already
+        plain = value.tolist()
+        return plain if kind in 'biufcmMU' else self.reduce(plain, where)
 
     def _reduce_mapping(self, value: Mapping[Any, Any], where: str) -> Any:
         reduced: Dict[Any, Any] = {}
-        if type(value) is OrderedDict:
+        if isinstance(value, OrderedDict):
             reduced = OrderedDict()
             if hasattr(value, '_metadata'):
                 reduced._metadata = self.reduce(  # type: ignore[attr-defined]
                     value._metadata, f'{where}._metadata')
         for key, item in value.items():
-            # containers are no better as keys once they are lists
-            plain_key = self.reduce(key, f'{where} (a key)')
+            plain_key = self._reduce_key(key, where)
+            if plain_key in reduced:
+                self.irreducible.append(f'{where} (two keys {plain_key!r})')
             reduced[plain_key] = self.reduce(item, f'{where}.{plain_key}')
         return reduced
 
@@ -109,7 +144,22 @@ class _Reducer:
             for index, item in enumerate(value)
         ]
 
+    def _reduce_key(self, key: Any, where: str) -> Any:
+        return self._hashable(self.reduce(key, f'{where} (a key)'), where)
+
+    def _hashable(self, plain: Any, where: str) -> Any:
+        if isinstance(plain, torch.Tensor):
+            return self._give_up(plain, f'{where} (a key)', 'Tensor')
+        if isinstance(plain, dict):
+            plain = list(plain.items())
+        if isinstance(plain, (list, tuple)):
+            return tuple(self._hashable(item, where) for item in plain)
+        if isinstance(plain, set):
+            items = [self._hashable(item, where) for item in plain]
+            return tuple(sorted(items, key=repr))
+        return plain
+
     def _give_up(self, value: Any, where: str, why: str) -> str:
         self.irreducible.append(f'{where} ({why})')
-        return '...' if id(value) in self._open and why == 'contains itself' \
-            else repr(value)
+        # a repr that fails, or of many megabytes, must not stop a save
+        return _REPR.repr_instance(value, 0)

@@ -1,4 +1,5 @@
 """The two runners, and a constructor that gives the same to any runner."""
+from contextlib import suppress
 from typing import Any, Dict, List, Optional, Tuple
 
 from mmcv.runner import RUNNERS, BaseRunner, EpochBasedRunner, IterBasedRunner
@@ -8,6 +9,7 @@ from . import data_position, restore, resume
 from .best import evaluate_by_iteration
 from .core import save_to
 from .errors import CheckpointError
+from .hook import DurableCheckpointHook
 from .state import capture_runner, unwrapped
 from .storage import open_backend, scheme_of
 
@@ -104,20 +106,25 @@ class DurableRunnerMixin(BaseRunner):
     def run(self, data_loaders: List[Any], workflow: List[Any], *args: Any,
             **kwargs: Any) -> None:
         """Run, with the resumed data position and the hooks prepared."""
-        for hook in list(self.hooks):
-            prepare = getattr(hook, 'prepare', None)
-            if callable(prepare):
-                prepare(self)
+        for hook in self._own_hooks():
+            hook.prepare(self)
         evaluate_by_iteration(self)
         self._seek(data_position.train_loaders(data_loaders, workflow))
         try:
             super().run(data_loaders, workflow, *args, **kwargs)
         except BaseException:
             # mmcv calls no hook then; what is staged is committed first
-            for hook in self.hooks:
-                if hasattr(hook, 'drain'):
+            for hook in self._own_hooks():
+                # a failed save was logged; what stopped the run is raised
+                with suppress(Exception):
                     hook.drain(self)
             raise
+
+    def _own_hooks(self) -> List[DurableCheckpointHook]:
+        return [
+            hook for hook in self.hooks
+            if isinstance(hook, DurableCheckpointHook)
+        ]
 
     def _seek(self, loaders: List[Any]) -> None:
         """Go on in the data where the run stopped."""

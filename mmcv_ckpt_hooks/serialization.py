@@ -33,6 +33,8 @@ _ALIGNMENT = 64
 _BLOCK_BYTES = 8 << 20
 #: Any fixed time: a checkpoint's bytes depend on its content only.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+#: Of the numbers in the records, as torch writes and checks it.
+BYTE_ORDER = sys.byteorder.encode()
 #: A padding field in the local header: id, length, then the padding.
 _PADDING_ID = 0x4246
 
@@ -60,7 +62,7 @@ def write_checkpoint(stream: IO[bytes], state: StagedState,
     # zipfile writes data descriptors when the stream has no tell()
     with zipfile.ZipFile(_Appender(stream), 'w') as archive:  # type: ignore
         _add(archive, 'data.pkl', _pickled(state))
-        _add(archive, 'byteorder', sys.byteorder.encode())
+        _add(archive, 'byteorder', BYTE_ORDER)
         for index, flat in enumerate(state.storages):
             _add_storage(archive, f'data/{index}', flat)
         _add(archive, INFO_RECORD, json.dumps(info, sort_keys=True).encode())

@@ -8,7 +8,7 @@ storage only the part that is referred to is kept.
 import os
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
 
@@ -80,22 +80,24 @@ class StagingBuffers:
 
     def copy(self, state: StagedState) -> StagedState:
         """Copy every storage; on return no live tensor is referred to."""
-        fresh: Dict[Tuple[int, torch.dtype, int], torch.Tensor] = {}
-        copies = []
-        on_gpu = False
-        for index, flat in enumerate(state.storages):
-            key = (index, flat.dtype, flat.numel())
-            buffer = self._buffers.get(key)
-            if buffer is None:
-                buffer = torch.empty(
+        keys = [(index, flat.dtype, flat.numel())
+                for index, flat in enumerate(state.storages)]
+        # INVARIANT: what no longer fits is freed before more is allocated
+        kept = self._buffers
+        self._buffers = {key: kept.pop(key) for key in keys if key in kept}
+        kept.clear()
+        copies, devices = [], set()
+        for key, flat in zip(keys, state.storages):
+            if key not in self._buffers:
+                self._buffers[key] = torch.empty(
                     flat.numel(), dtype=flat.dtype, pin_memory=flat.is_cuda)
-            fresh[key] = buffer
-            on_gpu = on_gpu or flat.is_cuda
-            copies.append(buffer.copy_(flat, non_blocking=flat.is_cuda))
-        if on_gpu:
-            torch.cuda.synchronize()
-        # what no longer fits the state is freed
-        self._buffers = fresh
+            if flat.is_cuda:
+                devices.add(flat.device)
+            copies.append(self._buffers[key].copy_(
+                flat, non_blocking=flat.is_cuda))
+        for device in devices:
+            # without an argument only the current device is waited for
+            torch.cuda.synchronize(device)
         return StagedState(state.tree, copies)
 
     @property
@@ -105,35 +107,72 @@ class StagingBuffers:
                    for buffer in self._buffers.values())
 
 
-def available_memory_bytes() -> Optional[int]:
+def available_memory_bytes(root: str = '/') -> Optional[int]:
     """Memory that may still be allocated, None where nothing tells.
 
-    The smaller of the machine's available memory and what is left below the
-    control group's limit (v2, then v1).
+    The smallest of the machine's available memory and what is left below the
+    limits of the process's control groups and all above them (v2 and v1; the
+    limit of a Slurm job is in the middle). Cached files, among them the
+    checkpoints just written, count as available: the kernel drops them.
 
-    Source: Linux, ``Documentation/filesystems/proc.rst`` and
-    ``Documentation/admin-guide/cgroup-v2.rst``.
+    Args:
+        root (str): Where ``proc`` and ``sys`` are. Default: ``'/'``.
+
+    Source: Linux, ``Documentation/filesystems/proc.rst``,
+    ``admin-guide/cgroup-v2.rst`` and ``cgroup-v1/memory.rst``.
     """
     limits = []
-    meminfo = _read_text('/proc/meminfo')
-    for line in (meminfo or '').splitlines():
-        if line.startswith('MemAvailable:'):
-            limits.append(int(line.split()[1]) << 10)
-    for limit_file, usage_file in (
-        ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory.current'),
-        ('/sys/fs/cgroup/memory/memory.limit_in_bytes',
-         '/sys/fs/cgroup/memory/memory.usage_in_bytes')):
-        limit, usage = _read_text(limit_file), _read_text(usage_file)
-        if limit and usage and limit.strip().isdigit():
-            limits.append(max(0, int(limit) - int(usage)))
+    available = _kernel_numbers(os.path.join(root, 'proc/meminfo'))
+    if 'MemAvailable' in available:
+        limits.append(available['MemAvailable'] << 10)
+    for group, limit_name, usage_name, prefix in _memory_groups(root):
+        limit = _kernel_numbers(os.path.join(group, limit_name)).get('')
+        usage = _kernel_numbers(os.path.join(group, usage_name)).get('')
+        if limit is None or usage is None:
+            continue  # no such group, or 'max'
+        cached = _kernel_numbers(os.path.join(group, 'memory.stat'))
+        usage -= cached.get(f'{prefix}inactive_file', 0)
+        usage -= cached.get(f'{prefix}active_file', 0)
+        limits.append(max(0, limit - max(0, usage)))
     return min(limits) if limits else None
 
 
-def _read_text(path: str) -> Optional[str]:
-    if not os.path.exists(path):
-        return None
-    with open(path) as file:
-        return file.read()
+def _memory_groups(root: str) -> Iterator[Tuple[str, str, str, str]]:
+    """Yield directory, file of the limit, of the usage, prefix of counts."""
+    top = os.path.join(root, 'sys/fs/cgroup')
+    for line in _read_lines(os.path.join(root, 'proc/self/cgroup')):
+        _, controllers, path = line.split(':', 2)
+        names = ('memory.max', 'memory.current', '')
+        mount = top
+        if 'memory' in controllers.split(','):
+            names = ('memory.limit_in_bytes', 'memory.usage_in_bytes',
+                     'total_')
+            mount = os.path.join(top, 'memory')
+        elif controllers:
+            continue
+        parts = [part for part in path.split('/') if part]
+        for depth in range(len(parts) + 1):
+            yield (os.path.join(mount, *parts[:depth]), *names)
+
+
+def _kernel_numbers(path: str) -> Dict[str, int]:
+    """Read ``name number`` lines; a bare number has the name ``''``."""
+    numbers = {}
+    for line in _read_lines(path):
+        words = line.replace(':', ' ').split()
+        name = words[0] if len(words) > 1 else ''
+        value = words[min(1, len(words) - 1)] if words else ''
+        if value.isdigit():
+            numbers[name] = int(value)
+    return numbers
+
+
+def _read_lines(path: str) -> List[str]:
+    try:
+        with open(path) as file:
+            return file.read().splitlines()
+    except OSError:
+        return []  # not this kernel, or not for this user
 
 
 def _walk(value: Any, visit: Any) -> Any:
@@ -175,10 +214,10 @@ class _Extents:
 
     def refer(self, tensor: torch.Tensor) -> TensorRef:
         plain = self._plain_of(tensor)
-        key, _, _ = self._span(plain)
+        key, start, _ = self._span(plain)
         return TensorRef(self._order[key], plain.dtype,
-                         int(plain.storage_offset()) - self._ranges[key][0],
-                         tuple(plain.size()), tuple(plain.stride()))
+                         start - self._ranges[key][0], tuple(plain.size()),
+                         tuple(plain.stride()))
 
     def flat_views(self) -> List[torch.Tensor]:
         views = []
@@ -206,13 +245,12 @@ class _Extents:
     def _span(
             tensor: torch.Tensor
     ) -> Tuple[Tuple[str, int, torch.dtype], int, int]:
+        device = str(tensor.device)
+        if not tensor.numel():
+            # wherever it lies, it shares nothing: all share no storage
+            return (device, 0, tensor.dtype), 0, 0
         start = int(tensor.storage_offset())
-        stop = start
-        if tensor.numel():
-            stop = start + 1 + sum(
-                int(length - 1) * int(step)
-                for length, step in zip(tensor.size(), tensor.stride()))
-        # an empty tensor has a null pointer: none of them shares anything,
-        # but all may share an empty storage
-        pointer = storage_pointer(tensor)
-        return (str(tensor.device), pointer, tensor.dtype), start, stop
+        stop = start + 1 + sum(
+            int(length - 1) * int(step)
+            for length, step in zip(tensor.size(), tensor.stride()))
+        return (device, storage_pointer(tensor), tensor.dtype), start, stop

@@ -103,6 +103,10 @@ class Capabilities:
     server_copy: bool = False
 
 
+#: Size in a listing of a storage that does not tell sizes.
+UNKNOWN_BYTES = -1
+
+
 @dataclass(frozen=True)
 class StoredFile:
     """One entry of a backend's listing: name and size in bytes."""

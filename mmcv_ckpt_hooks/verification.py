@@ -21,6 +21,9 @@ INFO_RECORD = 'checkpoint_info.json'
 _INFO_LIMIT_BYTES = 1 << 20
 _BLOCK_BYTES = 4 << 20
 _ZIP_MAGIC = b'PK\x03\x04'
+#: The last record of a zip file without a comment, and its size.
+_END_MAGIC, _END_BYTES = b'PK\x05\x06', 22
+_ADVICE = 'Resume from an older checkpoint'
 
 
 @dataclass(frozen=True)
@@ -112,11 +115,15 @@ def open_archive(file: IO[bytes], path: str) -> zipfile.ZipFile:
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError,
             struct.error) as error:
+        file.seek(max(0, size - _END_BYTES))
+        if file.read(4) == _END_MAGIC:
+            raise CorruptError(f'{path}: its zip directory is damaged '
+                               f'({error}). {_ADVICE}') from error
         raise TruncatedError(
-            f'{path} ({size} bytes) has no readable zip directory at its '
-            f'end ({error}): it was cut off while it was written or copied. '
-            'Resume from an older checkpoint') from error
-    _check_layout(archive, path)
+            f'{path} ({size} bytes) has no zip directory at its end '
+            f'({error}): it was cut off while it was written or copied. '
+            f'{_ADVICE}') from error
+    _check_layout(archive, size, path)
     return archive
 
 
@@ -138,7 +145,7 @@ def read_info(archive: zipfile.ZipFile, path: str) -> Dict[str, Any]:
     data = b''.join(read_record(archive, record, path))
     try:
         info = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CorruptError(f'{path}: record {record.filename} is no JSON: '
                            f'{error}') from error
     if not isinstance(info, dict):
@@ -165,8 +172,8 @@ def read_record(archive: zipfile.ZipFile, record: zipfile.ZipInfo,
     except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError,
             RuntimeError, ValueError, zlib.error, struct.error) as error:
         raise CorruptError(
-            f'{path}: record {record.filename} is damaged ({error}). Resume '
-            'from an older checkpoint') from error
+            f'{path}: record {record.filename} is damaged ({error}). '
+            f'{_ADVICE}') from error
     if done != record.file_size:
         raise CorruptError(
             f'{path}: record {record.filename} has {done} bytes, expected '
@@ -180,7 +187,7 @@ def _check_record(archive: zipfile.ZipFile, record: zipfile.ZipInfo, path: str,
             progress(len(block))
 
 
-def _check_layout(archive: zipfile.ZipFile, path: str) -> None:
+def _check_layout(archive: zipfile.ZipFile, size: int, path: str) -> None:
     records = archive.infolist()
     names = [record.filename for record in records]
     folder = names[0].split('/')[0] if names else ''
@@ -190,15 +197,18 @@ def _check_layout(archive: zipfile.ZipFile, path: str) -> None:
             f"record 'data.pkl' (records: {names[:5]})")
     if len(set(names)) != len(names):
         raise CorruptError(f'{path}: two records have the same name')
+    if sum(record.file_size for record in records) > size:
+        # records that overlap: a small file that takes for ever to read
+        raise CorruptError(f'{path}: its records claim more than its {size} '
+                           'bytes')
     for record in records:
         parts = record.filename.split('/')
-        if parts[0] != folder or '..' in parts or '' in parts:
-            # torch itself writes records beside the folder that start with
-            # a dot, for example '.data/serialization_id'
-            if not record.filename.startswith('.'):
-                raise CorruptError(f'{path}: record name '
-                                   f'{record.filename!r} leads outside the '
-                                   'archive')
+        # torch itself writes records beside the folder, for example
+        # '.data/serialization_id'
+        beside = parts[0] != folder and not parts[0].startswith('.')
+        if beside or '..' in parts or '' in parts:
+            raise CorruptError(f'{path}: record name {record.filename!r} '
+                               'leads outside the archive')
         if record.compress_type != zipfile.ZIP_STORED:
             raise CorruptError(
                 f'{path}: record {record.filename} is compressed; torch '
@@ -206,8 +216,9 @@ def _check_layout(archive: zipfile.ZipFile, path: str) -> None:
 
 
 def _not_a_zip(magic: bytes, size: int, path: str) -> Exception:
-    if not size:
-        return TruncatedError(f'{path} is empty')
+    if _ZIP_MAGIC.startswith(magic):
+        return TruncatedError(f'{path} has {size} bytes: it was cut off while '
+                              f'it was written or copied. {_ADVICE}')
     if magic[:1] == b'\x80':
         return UnverifiableError(
             f'{path} has the format of torch < 1.6, which has no checksums: '

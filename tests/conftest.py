@@ -4,6 +4,13 @@ import types
 import pytest
 
 
+@pytest.fixture(autouse=True, scope='session')
+def one_thread():
+    """Threads of a toy model only wait for each other."""
+    import torch
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def no_sleeping_runners(monkeypatch):
     """mmcv's runners sleep 1 to 2 s at every epoch transition."""

@@ -13,7 +13,7 @@ from typing import Optional, Sequence
 from ..errors import CheckpointError
 from ..version import __version__
 from . import ls, verify
-from .output import printable
+from .output import warn
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -45,12 +45,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_BROKEN_PIPE
     except (CheckpointError, OSError) as error:
-        print(
-            f'mmcv-ckpt {arguments.command}: {printable(str(error))}',
-            file=sys.stderr)
+        warn(str(error))
         return EXIT_USAGE
     except KeyboardInterrupt:
-        print(f'mmcv-ckpt {arguments.command}: interrupted', file=sys.stderr)
+        warn('interrupted')
         return EXIT_INTERRUPTED
 
 

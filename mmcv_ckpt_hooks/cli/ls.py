@@ -2,10 +2,9 @@
 import argparse
 import os
 import zipfile
-from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, List, Mapping, Optional
+from dataclasses import asdict, dataclass
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
-from ..catalog import BestScore
 from ..errors import (ConfigError, IntegrityError, MissingCheckpointError,
                       UnverifiableError)
 from ..types import CheckpointInfo
@@ -14,25 +13,47 @@ from .output import (Column, count_text, print_json, print_line, print_table,
                      size_text, warn)
 from .place import Place, Places, is_directory, latest_target, local_path
 
-_COLUMNS = (Column('name'), Column('iter', True), Column('epoch', True),
-            Column('size', True), Column('metrics'), Column('time (UTC)'),
-            Column('flags'))
+_COLUMNS = (
+    Column('name'),
+    Column('iter', right=True),
+    Column('epoch', right=True),
+    Column('size', right=True),
+    Column('metrics', wraps=True),
+    Column('time (UTC)'),
+    Column('flags', wraps=True),
+)
 #: Metrics shown in the table; --json has all.
 _SHOWN_METRICS = 3
 #: Directories named where the one asked for has no checkpoint.
 _SHOWN_HINTS = 5
 
+_EPILOG = (
+    'Flags: "resume" a run would continue from it; "latest" latest.pth leads '
+    'to it; "best KEY" it has the best score so far; "same as NAME" a second '
+    'name of that file; "superseded" the run went on from an earlier one; '
+    '"other run" of the plugin; "not owned" of another program, or the '
+    'catalog was lost: never deleted; "damaged" it cannot be used. Exit '
+    'code: 0, also without checkpoints; 2 if the directory is missing or may '
+    'not be read.')
+
 
 @dataclass(frozen=True)
-class Resume:
-    """What ``resume='auto'`` would take.
+class Listing:
+    """What ``ls`` found out.
 
     Args:
-        name (str, optional): The checkpoint; None if there is none.
-        passed_over (dict): Newer ones, by name, and why they are not taken.
+        place (Place): The directory.
+        resume (str, optional): The checkpoint that ``resume='auto'`` would
+            take.
+        problems (dict): What is damaged, by name, and how.
+        flags (dict): The flags of every checkpoint, by name.
+        latest (str, optional): The checkpoint that ``latest.pth`` leads to.
     """
-    name: Optional[str]
-    passed_over: Dict[str, str] = field(default_factory=dict)
+    place: Place
+    resume: Optional[str]
+    problems: Mapping[str, str]
+    flags: Mapping[str, List[str]]
+    latest: Optional[str]
 
 
 def add_parser(commands: Any) -> None:
@@ -41,16 +62,10 @@ def add_parser(commands: Any) -> None:
         'ls',
         help='list the checkpoints of a directory',
         description='Lists the checkpoints of a directory by finished '
-        'iterations, with their scores, and which one a run with '
-        "resume='auto' would continue from. Contents are not checked: see "
-        '"mmcv-ckpt verify".',
-        epilog='Flags: "resume" a run would continue from it; "latest" '
-        'latest.pth points to it; "best KEY" it has the best score so far; '
-        '"same as" a second name of that file; "superseded" the run went on '
-        'from an earlier one; "other run", "other program" they belong to no '
-        'or another run of the plugin; "damaged" it cannot be read. Exit '
-        'code: 0, also for a directory without checkpoints; 2 if it is '
-        'missing or may not be read.')
+        'iterations, with their scores, and says which one a run with '
+        "resume='auto' would continue from. Their content is not read: "
+        '"mmcv-ckpt verify" does that.',
+        epilog=_EPILOG)
     parser.add_argument(
         'directory',
         metavar='DIR',
@@ -75,147 +90,122 @@ def run(arguments: argparse.Namespace) -> int:
     path = local_path(arguments.directory)
     if not is_directory(path):
         raise ConfigError(
-            f'{path} is a file, expected a directory of checkpoints. To '
-            f'check that one file: mmcv-ckpt verify {path}')
-    place = Places(warn).open(path)
-    latest = latest_target(place, warn)
-    resume = _resume_choice(place)
-    problems = _problems(place, resume)
-    flags = {
-        info.name: _flags(place, info, latest, resume, problems)
-        for info in place.catalog.checkpoints()
-    }
+            f'{path} is a file, expected a directory of checkpoints. '
+            f'"mmcv-ckpt verify {path}" checks one file')
+    listing = _look(Places(warn).open(path))
     if arguments.json:
-        print_json(_content(place, latest, resume, problems, flags))
-    elif not flags:
-        _print_empty(place)
+        print_json(_content(listing))
+    elif listing.flags:
+        _print_listing(listing)
     else:
-        _print_listing(place, resume, problems, flags)
+        _print_empty(listing.place)
     return 0
 
 
 # -- what is there ---------------------------------------------------------
 
 
-def _resume_choice(place: Place) -> Resume:
-    """Go through the candidates as a resume does, without reading content."""
-    passed_over = {}
-    for info in place.catalog.resumable():
-        try:
+def _look(place: Place) -> Listing:
+    latest = latest_target(place, warn)
+    resume, problems = _resume_choice(place)
+    for info in place.checkpoints:
+        # the catalog found no digest: there is no readable zip directory
+        if not info.digest and info.name not in problems:
             problem = _structure_problem(place, info)
-        except UnverifiableError:
-            problem = ''  # a resume takes it: no checksum speaks against it
+            if problem:
+                problems[info.name] = problem
+    flags: Dict[str, List[str]] = {info.name: [] for info in place.checkpoints}
+    for flag, names in (('damaged', list(problems)), ('resume', [resume]),
+                        ('latest', [latest])):
+        for name in names:
+            if name is not None:
+                flags[name].append(flag)
+    for key, best in place.best_scores().items():
+        flags[best.name].append(f'best {key}')
+    continued = {info.name for info in place.resumable}
+    for info in place.checkpoints:
+        flags[info.name] += _kinship_flags(place, info, info.name in continued)
+    return Listing(place, resume, problems, flags, latest)
+
+
+def _resume_choice(place: Place) -> Tuple[Optional[str], Dict[str, str]]:
+    """Go through the candidates as a resume does, but read no content."""
+    passed_over: Dict[str, str] = {}
+    for info in place.resumable:
+        problem = _structure_problem(place, info)
         if not problem:
-            return Resume(info.name, passed_over)
+            return info.name, passed_over
         passed_over[info.name] = problem
-    return Resume(None, passed_over)
+    return None, passed_over
 
 
 def _structure_problem(place: Place, info: CheckpointInfo) -> str:
-    """Return what is wrong with a file's zip directory; empty if nothing.
-
-    Raises:
-        UnverifiableError: For the format of torch < 1.6.
-    """
+    """Return what is wrong with a file's zip directory; empty if nothing."""
     try:
         with place.files.open(info.name) as file, \
                 open_archive(file, info.name) as archive:
             found = zip_digest(archive.infolist())
     except UnverifiableError:
-        raise
+        return ''  # a resume takes it: it has no checksum that could be wrong
     except (IntegrityError, MissingCheckpointError,
             zipfile.BadZipFile) as error:
         return str(error)
     if info.digest and info.digest != found:
-        return (f'{info.name} is not the checkpoint that the catalog lists; '
-                f'see "mmcv-ckpt verify {place.path(info.name)}"')
+        return (f'{info.name} is not the checkpoint that the catalog lists '
+                f'("mmcv-ckpt verify {place.path(info.name)}" says more)')
     return ''
 
 
-def _problems(place: Place, resume: Resume) -> Dict[str, str]:
-    """Return what is known to be damaged, by name, and how."""
-    problems = dict(resume.passed_over)
-    for info in place.catalog.checkpoints():
-        # the catalog found no digest: there is no readable zip directory
-        if info.digest or info.name in problems:
-            continue
-        try:
-            problem = _structure_problem(place, info)
-        except UnverifiableError:
-            continue
-        if problem:
-            problems[info.name] = problem
-    return problems
-
-
-def _flags(place: Place, info: CheckpointInfo, latest: Optional[str],
-           resume: Resume, problems: Mapping[str, str]) -> List[str]:
-    catalog, run = place.catalog, place.current_lineage()
+def _kinship_flags(place: Place, info: CheckpointInfo,
+                   resumable: bool) -> List[str]:
     flags = []
-    if info.name in problems:
-        flags.append('damaged')
-    if info.name == resume.name:
-        flags.append('resume')
-    if info.name == latest:
-        flags.append('latest')
-    keys = [
-        key for key, best in _best_scores(place).items()
-        if best.name == info.name
-    ]
-    flags += [f'best {key}' for key in keys]
-    if not keys and info.trigger == 'best':
-        flags.append('best')
-    if info.same_as and catalog.find(info.same_as) is not None:
+    if _is_second_name(place, info):
         flags.append(f'same as {info.same_as}')
-    if run and info.lineage != run:
-        flags.append('other run' if info.lineage else 'other program')
-    elif run and info not in catalog.resumable():
+    if place.lineage and not info.lineage:
+        flags.append('not owned')
+    elif info.lineage != place.lineage:
+        flags.append('other run')
+    elif not resumable:
         flags.append('superseded')
     return flags
 
 
-def _best_scores(place: Place) -> Dict[str, BestScore]:
-    keys = {
-        key
-        for info in place.catalog.checkpoints() for key in info.metrics
-    }
-    found = {key: place.catalog.best(key) for key in sorted(keys)}
-    return {key: best for key, best in found.items() if best is not None}
+def _is_second_name(place: Place, info: CheckpointInfo) -> bool:
+    return bool(info.same_as) and place.catalog.find(info.same_as) is not None
 
 
 # -- how it is shown -------------------------------------------------------
 
 
-def _content(place: Place, latest: Optional[str], resume: Resume,
-             problems: Mapping[str, str],
-             flags: Mapping[str, List[str]]) -> Dict[str, Any]:
+def _content(listing: Listing) -> Dict[str, Any]:
+    place = listing.place
+    best = {key: asdict(one) for key, one in place.best_scores().items()}
     return {
         'directory':
         place.files.url,
         'lineage':
-        place.current_lineage(),
+        place.lineage,
         'latest':
-        latest,
+        listing.latest,
         'resume':
-        resume.name,
+        listing.resume,
         'best':
-        {key: asdict(best)
-         for key, best in _best_scores(place).items()},
+        best,
         'checkpoints': [{
-            **asdict(info), 'flags': flags[info.name],
-            'problem': problems.get(info.name)
-        } for info in place.catalog.checkpoints()],
+            **asdict(info),
+            'flags': listing.flags[info.name],
+            'problem': listing.problems.get(info.name, ''),
+        } for info in place.checkpoints],
     }
 
 
 def _print_empty(place: Place) -> None:
-    print_line(f'No checkpoints in {place.shown}.')
+    print_line(f'No checkpoints in {place.shown}')
     hints = _directories_with_checkpoints(place.files.url)
     if hints:
         more = ', ...' if len(hints) > _SHOWN_HINTS else ''
         paths = [place.path(name) for name in hints[:_SHOWN_HINTS]]
-        print_line(f'Directories in it that have some: {", ".join(paths)}'
-                   f'{more}')
+        print_line(f'There are some in {", ".join(paths)}{more}')
 
 
 def _directories_with_checkpoints(path: str) -> List[str]:
@@ -232,49 +222,54 @@ def _directories_with_checkpoints(path: str) -> List[str]:
     return sorted(found)
 
 
-def _print_listing(place: Place, resume: Resume, problems: Mapping[str, str],
-                   flags: Mapping[str, List[str]]) -> None:
-    infos = place.catalog.checkpoints()
-    first = list(_best_scores(place))
-    print_table(_COLUMNS, [[
+def _print_listing(listing: Listing) -> None:
+    place, infos = listing.place, listing.place.checkpoints
+    first = list(place.best_scores())
+    rows = [[
         info.name,
         str(info.iter),
         str(info.epoch),
         size_text(info.bytes),
         _metrics_text(info.metrics, first),
-        _time_text(info.created_at), ', '.join(flags[info.name])
-    ] for info in infos])
+        _time_text(info.created_at), ', '.join(listing.flags[info.name])
+    ] for info in infos]
+    styles = [
+        'red' if info.name in listing.problems else
+        'green' if info.name == listing.resume else '' for info in infos
+    ]
+    print_table(_COLUMNS, rows, styles)
     own = [info for info in infos if not _is_second_name(place, info)]
-    names = count_text(len(infos) - len(own), 'second name')
+    seconds = len(infos) - len(own)
+    also = f' and {count_text(seconds, "second name")}' if seconds else ''
     print_line('')
-    print_line(f'{count_text(len(own), "checkpoint")}'
-               f'{f" and {names}" if len(infos) > len(own) else ""}, '
+    print_line(f'{count_text(len(own), "checkpoint")}{also}, '
                f'{size_text(sum(info.bytes for info in own))}')
-    for problem in problems.values():
+    for problem in listing.problems.values():
         print_line(f'damaged: {problem}')
-    print_line(_resume_text(resume))
+    print_line(_resume_text(listing))
 
 
-def _is_second_name(place: Place, info: CheckpointInfo) -> bool:
-    return bool(info.same_as) and place.catalog.find(info.same_as) is not None
-
-
-def _resume_text(resume: Resume) -> str:
-    if resume.name is None:
-        return "resume='auto' would find nothing that it can continue from"
-    why = 'the newest that is not damaged' if resume.passed_over else \
-        'the newest of this run'
-    return (f"resume='auto' would take {resume.name}: {why}. Its structure "
+def _resume_text(listing: Listing) -> str:
+    if listing.resume is None:
+        return ("resume='auto' would stop with an error: nothing here can be "
+                'continued from')
+    newest = listing.place.newest()
+    why = 'the newest of its run' if listing.place.lineage else 'the newest'
+    if newest is not None and newest.name in listing.problems:
+        why = 'the newest that is not damaged'
+    return (f"resume='auto' would take {listing.resume}, {why}. Its structure "
             'was checked; "mmcv-ckpt verify" checks every byte')
 
 
 def _metrics_text(metrics: Mapping[str, Any], first: List[str]) -> str:
     # mmseg's scores of single classes have a dot: 'IoU.road'
-    keys = sorted(metrics, key=lambda key: (key not in first, '.' in key))
-    shown = [f'{key} {_value_text(metrics[key])}' for key in keys]
-    rest = len(shown) - _SHOWN_METRICS
-    return ', '.join(shown[:_SHOWN_METRICS]) + (f', +{rest}'
-                                                if rest > 0 else '')
+    keys = [key for key in metrics if '.' not in key] or list(metrics)
+    keys.sort(key=lambda key: key not in first)
+    shown = [
+        f'{key} {_value_text(metrics[key])}' for key in keys[:_SHOWN_METRICS]
+    ]
+    rest = len(metrics) - len(shown)
+    return ', '.join(shown + [f'+{rest}'] * (rest > 0))
 
 
 def _value_text(value: Any) -> str:

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, List, Optional, Sequence
 if TYPE_CHECKING:
     from rich.console import Console
 
+_GAP = '  '
+#: Least width of a column that wraps (characters).
+_WRAPPED_WIDTH = 14
 _UNITS = ('B', 'kB', 'MB', 'GB', 'TB', 'PB')
 
 
@@ -22,9 +25,11 @@ class Column:
         title (str): Its head.
         right (bool): Whether values are aligned to the right.
             Default: False.
+        wraps (bool): Whether a narrow terminal may wrap it. Default: False.
     """
     title: str
     right: bool = False
+    wraps: bool = False
 
 
 def size_text(size_bytes: float) -> str:
@@ -62,8 +67,8 @@ def print_line(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Print a warning to the standard error output."""
-    _print(f'mmcv-ckpt: warning: {printable(text)}', sys.stderr)
+    """Print what is wrong to the standard error output."""
+    _print(f'mmcv-ckpt: {printable(text)}', sys.stderr)
 
 
 def print_json(content: Any) -> None:
@@ -71,18 +76,19 @@ def print_json(content: Any) -> None:
     print(json.dumps(_finite(content), indent=1, allow_nan=False))
 
 
-def print_table(columns: Sequence[Column],
-                rows: Sequence[Sequence[str]]) -> None:
+def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]],
+                styles: Sequence[str]) -> None:
     """Print a table to the standard output.
 
     Args:
         columns (Sequence[Column]): One a column.
         rows (Sequence[Sequence[str]]): One text a column and row.
+        styles (Sequence[str]): One a row, in rich's words; empty for none.
     """
     rows = [[printable(cell) for cell in row] for row in rows]
     console = _terminal_console()
     if console is not None:
-        _print_rich(console, columns, rows)
+        _print_rich(console, columns, rows, styles)
         return
     for line in _plain_table(columns, rows):
         _print(line, sys.stdout)
@@ -90,18 +96,23 @@ def print_table(columns: Sequence[Column],
 
 def _plain_table(columns: Sequence[Column],
                  rows: Sequence[Sequence[str]]) -> List[str]:
-    widths = [
-        max([len(column.title)] + [len(row[index]) for row in rows])
-        for index, column in enumerate(columns)
-    ]
+    widths = _widths(columns, rows)
     lines = []
     for row in [[column.title for column in columns], *rows]:
         cells = [
             cell.rjust(width) if column.right else cell.ljust(width)
             for cell, width, column in zip(row, widths, columns)
         ]
-        lines.append('  '.join(cells).rstrip())
+        lines.append(_GAP.join(cells).rstrip())
     return lines
+
+
+def _widths(columns: Sequence[Column],
+            rows: Sequence[Sequence[str]]) -> List[int]:
+    return [
+        max([len(column.title)] + [len(row[index]) for row in rows])
+        for index, column in enumerate(columns)
+    ]
 
 
 def _terminal_console() -> 'Optional[Console]':
@@ -116,18 +127,23 @@ def _terminal_console() -> 'Optional[Console]':
 
 
 def _print_rich(console: 'Console', columns: Sequence[Column],
-                rows: Sequence[Sequence[str]]) -> None:
+                rows: Sequence[Sequence[str]], styles: Sequence[str]) -> None:
     from rich.table import Table
     from rich.text import Text
     table = Table(box=None, pad_edge=False, header_style='bold')
-    for column in columns:
+    least = 0
+    for column, width in zip(columns, _widths(columns, rows)):
         table.add_column(
             column.title,
             justify='right' if column.right else 'left',
-            overflow='fold')
-    for row in rows:
+            overflow='fold',
+            no_wrap=not column.wraps)
+        least += (_WRAPPED_WIDTH if column.wraps else width) + len(_GAP)
+    # on a narrower terminal lines run over: rich would leave out columns
+    console.width = max(console.width, least)
+    for row, style in zip(rows, styles):
         # Text: square brackets in a name are no markup
-        table.add_row(*[Text(cell) for cell in row])
+        table.add_row(*[Text(cell) for cell in row], style=style)
     console.print(table)
 
 

@@ -2,9 +2,9 @@
 import os
 import stat
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, List, Optional, Sequence
 
-from ..catalog import LATEST_NAME, Catalog
+from ..catalog import LATEST_NAME, BestScore, Catalog
 from ..errors import ConfigError, MissingCheckpointError
 from ..storage import scheme_of
 from ..storage.local import LocalBackend
@@ -13,33 +13,56 @@ from ..types import POINTER_FILE, CheckpointInfo
 
 Warn = Callable[[str], None]
 
+_POINTER_LIMIT_BYTES = 4096
+
 
 @dataclass(frozen=True)
 class Place:
-    """A directory and what is in it.
+    """A directory and what was in it when it was opened.
 
     Args:
-        shown (str): The path as it was given.
+        shown (str): Its path as it was given.
         files (LocalBackend): The directory.
         catalog (Catalog): Of it, opened.
+        checkpoints (Sequence[CheckpointInfo]): By finished iterations.
+        resumable (Sequence[CheckpointInfo]): What a run may continue from,
+            newest first.
     """
     shown: str
     files: LocalBackend
     catalog: Catalog
+    checkpoints: Sequence[CheckpointInfo]
+    resumable: Sequence[CheckpointInfo]
+
+    @property
+    def lineage(self) -> str:
+        """The run that ``resume='auto'`` would go on with."""
+        newest = self.resumable[:1]
+        return newest[0].lineage if newest else self.catalog.lineage
+
+    def newest(self) -> Optional[CheckpointInfo]:
+        """Return the newest checkpoint of that run, or None.
+
+        Damaged files without an entry in the catalog do not say whose they
+        are: the newest may be one.
+        """
+        mine = [
+            info for info in self.resumable
+            if info.lineage == self.lineage or not info.digest
+        ]
+        # resumable has the regular name of a step first; max keeps the first
+        return max(
+            mine, key=lambda info: (info.iter, info.epoch), default=None)
 
     def path(self, name: str) -> str:
         """Return the path of a file as the user would give it."""
         return os.path.join(self.shown, name)
 
-    def current_lineage(self) -> str:
-        """Return the run that ``resume='auto'`` would go on with."""
-        resumable = self.catalog.resumable()
-        return resumable[0].lineage if resumable else self.catalog.lineage
-
-    def newest(self) -> Optional[CheckpointInfo]:
-        """Return what a resume would look at first, or None."""
-        resumable = self.catalog.resumable()
-        return resumable[0] if resumable else None
+    def best_scores(self) -> Dict[str, BestScore]:
+        """Return the best scores so far by metric."""
+        keys = {key for info in self.checkpoints for key in info.metrics}
+        found = {key: self.catalog.best(key) for key in sorted(keys)}
+        return {key: best for key, best in found.items() if best is not None}
 
 
 class Places:
@@ -51,7 +74,7 @@ class Places:
 
     def __init__(self, warn: Warn) -> None:
         self._warn = warn
-        self._open: Dict[str, Place] = {}
+        self._opened: Dict[str, Place] = {}
 
     def open(self, shown: str) -> Place:
         """Return a directory with its catalog.
@@ -63,11 +86,13 @@ class Places:
         """
         files = LocalBackend(shown)
         key = os.path.realpath(files.url)
-        if key not in self._open:
+        if key not in self._opened:
             catalog = Catalog(files, files, self._warn)
             catalog.open()
-            self._open[key] = Place(shown, files, catalog)
-        return self._open[key]
+            self._opened[key] = Place(shown, files, catalog,
+                                      catalog.checkpoints(),
+                                      catalog.resumable())
+        return self._opened[key]
 
 
 def local_path(given: str) -> str:
@@ -90,36 +115,36 @@ def is_directory(path: str) -> bool:
     Raises:
         MissingCheckpointError: If there is nothing.
         AccessError: If it may not be looked at, which is another thing.
+        ConfigError: If it is neither: reading a pipe could wait for ever.
     """
     if os.path.islink(path) and not os.path.exists(path):
         raise MissingCheckpointError(
             f'{path} points to {os.readlink(path)}, which does not exist')
     with mapped_errors('cannot find', path):
-        return stat.S_ISDIR(os.stat(path).st_mode)
+        mode = os.stat(path).st_mode
+    if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+        raise ConfigError(f'{path} is neither a file nor a directory')
+    return stat.S_ISDIR(mode)
 
 
 def latest_target(place: Place, warn: Warn) -> Optional[str]:
-    """Return the checkpoint that ``latest.pth`` leads to.
+    """Return the name of the checkpoint that ``latest.pth`` leads to.
 
     A symlink, else a hard link, else the pointer file: see
     :meth:`LocalBackend.point`.
     """
-    path = place.files.url + os.sep + LATEST_NAME
-    names = [info.name for info in place.catalog.checkpoints()]
+    path = os.path.join(place.files.url, LATEST_NAME)
+    names = [info.name for info in place.checkpoints]
     if os.path.islink(path):
         return _symlink_target(place, path, names, warn)
     if os.path.exists(path):
-        for name in reversed(names):
-            other = os.path.join(place.files.url, name)
-            if os.path.exists(other) and os.path.samefile(path, other):
-                return name
-        return None  # a copy: stock mmcv on Windows
+        return _hard_link_target(place, path, names)
     try:
         with place.files.open(POINTER_FILE) as file:
-            text = file.read(4096).decode(errors='replace').strip()
+            text = file.read(_POINTER_LIMIT_BYTES).decode(errors='replace')
     except MissingCheckpointError:
         return None
-    name = os.path.basename(text)
+    name = os.path.basename(text.strip())  # mmengine writes a whole path
     return name if name in names else None
 
 
@@ -128,7 +153,17 @@ def _symlink_target(place: Place, path: str, names: List[str],
     directory, name = os.path.split(os.path.realpath(path))
     if directory == os.path.realpath(place.files.url) and name in names:
         return name
-    state = 'is elsewhere' if os.path.exists(path) else 'does not exist'
+    found = 'is not in this directory' if os.path.exists(path) else \
+        'does not exist'
     warn(f'{place.path(LATEST_NAME)} points to {os.readlink(path)}, which '
-         f'{state}')
+         f'{found}')
     return None
+
+
+def _hard_link_target(place: Place, path: str,
+                      names: List[str]) -> Optional[str]:
+    for name in reversed(names):
+        other = os.path.join(place.files.url, name)
+        if os.path.exists(other) and os.path.samefile(path, other):
+            return name
+    return None  # a copy, as stock mmcv makes on Windows

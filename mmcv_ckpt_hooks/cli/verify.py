@@ -1,20 +1,19 @@
 """``mmcv-ckpt verify``: whether checkpoints are complete and undamaged."""
 import argparse
-import json
 import os
 import time
-from dataclasses import asdict, dataclass
-from typing import IO, Any, Dict, List, Optional, Sequence, Tuple
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Dict, List, Sequence, Tuple
 
-from ..card import describe
 from ..catalog import CATALOG_NAME
 from ..errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                       UnverifiableError)
-from ..types import CheckpointInfo
-from ..verification import VerifyReport, verify_file
+from ..storage.mapped_errors import mapped_errors
+from ..verification import verify_file
 from .output import count_text, print_json, print_line, size_text, warn
 from .place import Place, Places, is_directory, local_path
 from .progress import progress_of
+from .repair import repair_catalog, repair_text
 
 EXIT_DAMAGED = 1
 EXIT_MISSING = 2
@@ -27,12 +26,12 @@ _NOT_CHECKED = 'not checked'
 
 @dataclass(frozen=True)
 class Target:
-    """One file to check, as it was named and as it is.
+    """One file to check.
 
     Args:
-        shown (str): For messages.
-        place (Place): Its directory.
-        name (str): Its name there.
+        shown (str): Its path as it was given.
+        place (Place): The directory that it is in.
+        name (str): Its name there: links are followed.
     """
     shown: str
     place: Place
@@ -41,7 +40,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found.
+    """What was found of one file.
 
     Args:
         path (str): As it was given.
@@ -51,8 +50,8 @@ class Outcome:
         records (int): Records whose CRC-32 was checked.
         secs (float): How long that took.
         digest (str): ``sha256-zipdir:<hex>``.
-        same_as (str): Path of the file that was read, if this one is another
-            name of it.
+        same_as (str): Path under which the same file was checked before;
+            empty if none.
         error (str): Class of the error; empty if all is well.
         message (str): The error.
     """
@@ -72,54 +71,55 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         'verify',
         help='check that checkpoints are complete and undamaged',
-        description='Checks the structure, the CRC-32 of every record and, '
-        'where a catalog (checkpoints.json) lists the file, its digest. '
-        'Nothing is unpickled.',
-        epilog='Exit code: 0 everything is good; 1 something is damaged, or '
-        'has a format without checksums (torch < 1.6); 2 wrong usage, or '
-        'something is missing or may not be read, and nothing is damaged.')
+        description='Checks the structure of a checkpoint, the CRC-32 of '
+        'every record and, where a catalog (checkpoints.json) lists it, its '
+        'digest. Nothing is unpickled.',
+        epilog='Exit code: 0 all is good; 1 something is damaged, or has a '
+        'format without checksums (torch < 1.6); 2 wrong usage, or nothing '
+        'is damaged, but something is missing or may not be read.')
     parser.add_argument(
         'paths',
         metavar='PATH',
         nargs='+',
-        help='a checkpoint, or a directory: the newest in it')
+        help='a checkpoint; or a directory, which means the newest in it')
     parser.add_argument(
         '--all',
         action='store_true',
-        help='in a directory, check every checkpoint')
+        help='of a directory, check every checkpoint')
     parser.add_argument(
         '--repair-catalog',
         action='store_true',
-        help='first bring the checkpoints.json of the directories up to date '
-        'with their files, for those that were replaced on purpose or where '
-        'it is lost; not while a run writes there')
+        help='before, bring checkpoints.json up to date with the files, '
+        'where it is lost or a file was replaced on purpose; not while a run '
+        'writes there')
     parser.add_argument(
         '--json', action='store_true', help='print one JSON object')
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check what was named, all of it, whatever is found.
+    """Check all that was named, whatever is found on the way.
 
     Returns:
         int: The exit code.
+
+    Raises:
+        StorageError: If a catalog cannot be repaired.
     """
-    say = (lambda text: None) if arguments.json else print_line
     targets, outcomes = _select(arguments.paths, arguments.all)
     repaired = {}
     if arguments.repair_catalog:
-        for place in _places_of(targets):
-            names = repair_catalog(place)
+        for place in {id(one.place): one.place for one in targets}.values():
             path = place.path(CATALOG_NAME)
-            repaired[path] = names
-            say(f'{path}: {_repair_text(names)}')
-    checker = _Checker()
-    for outcome in outcomes:
-        warn(outcome.message)
+            repaired[path] = repair_catalog(place)
+            if not arguments.json:
+                print_line(f'{path}: {repair_text(repaired[path])}')
+    checked: Dict[Tuple[int, int], Outcome] = {}
     for target in targets:
-        outcome = checker.check(target)
+        outcome = _check(target, checked)
         outcomes.append(outcome)
-        say(_outcome_text(outcome))
+        if not arguments.json and outcome.status != _NOT_CHECKED:
+            print_line(_outcome_text(outcome))
     code = _exit_code(outcomes)
     if arguments.json:
         print_json({
@@ -128,5 +128,112 @@ def run(arguments: argparse.Namespace) -> int:
             'repaired': repaired,
         })
     elif len(outcomes) > 1:
-        say(_summary(outcomes))
+        print_line(_summary(outcomes))
     return code
+
+
+# -- what to check ---------------------------------------------------------
+
+
+def _select(paths: Sequence[str],
+            everything: bool) -> Tuple[List[Target], List[Outcome]]:
+    """Return what to check, and an outcome for what cannot be."""
+    places = Places(warn)
+    targets: List[Target] = []
+    failures = []
+    for path in paths:
+        try:
+            targets += _targets(places, path, everything)
+        except CheckpointError as error:
+            warn(str(error))
+            failures.append(_failure(path, _NOT_CHECKED, error))
+    return targets, failures
+
+
+def _targets(places: Places, given: str, everything: bool) -> List[Target]:
+    path = local_path(given)
+    if not is_directory(path):
+        # latest.pth: the catalog has the file that it leads to
+        real = os.path.realpath(path) if os.path.islink(path) else path
+        directory, name = os.path.split(real)
+        return [Target(path, places.open(directory or '.'), name)]
+    place = places.open(path)
+    newest = place.newest()
+    if newest is None:
+        raise MissingCheckpointError(f'{path} holds no checkpoints')
+    infos = place.checkpoints if everything else [newest]
+    return [Target(place.path(info.name), place, info.name) for info in infos]
+
+
+# -- checking --------------------------------------------------------------
+
+
+def _check(target: Target, checked: Dict[Tuple[int, int], Outcome]) -> Outcome:
+    """Check one file.
+
+    Args:
+        target (Target): The file.
+        checked (dict): Outcomes by device and inode; a hard link of a file
+            that was found good is not read again.
+    """
+    known = target.place.catalog.find(target.name)
+    digest = known.digest if known is not None else ''
+    try:
+        with target.place.files.open(target.name) as file:
+            status = os.fstat(file.fileno())
+            key = (status.st_dev, status.st_ino)
+            same = checked.get(key)
+            if same is not None and digest in ('', same.digest):
+                return replace(same, path=target.shown, same_as=same.path)
+            began = time.perf_counter()
+            with mapped_errors('cannot read', target.shown), \
+                    progress_of(target.shown, status.st_size) as advance:
+                report = verify_file(file, target.shown, digest, advance)
+            secs = time.perf_counter() - began
+    except UnverifiableError as error:
+        return _failure(target.shown, _UNVERIFIABLE, error)
+    except IntegrityError as error:
+        return _failure(target.shown, _DAMAGED, error)
+    except CheckpointError as error:
+        warn(str(error))
+        return _failure(target.shown, _NOT_CHECKED, error)
+    outcome = Outcome(target.shown, _OK, report.bytes, report.records, secs,
+                      report.digest)
+    checked[key] = outcome
+    return outcome
+
+
+def _failure(path: str, status: str, error: CheckpointError) -> Outcome:
+    return Outcome(
+        path, status, error=type(error).__name__, message=str(error))
+
+
+def _exit_code(outcomes: Sequence[Outcome]) -> int:
+    found = {outcome.status for outcome in outcomes}
+    if found & {_DAMAGED, _UNVERIFIABLE}:
+        return EXIT_DAMAGED
+    return EXIT_MISSING if _NOT_CHECKED in found else 0
+
+
+# -- how it is shown -------------------------------------------------------
+
+
+def _outcome_text(outcome: Outcome) -> str:
+    if outcome.status != _OK:
+        return f'{outcome.status:<13}{outcome.message}'
+    size = size_text(outcome.bytes)
+    if outcome.same_as:
+        return (f'{_OK:<13}{outcome.path}: {size}, the same file as '
+                f'{outcome.same_as}')
+    rate = size_text(outcome.bytes / max(outcome.secs, 1e-9))
+    return (f'{_OK:<13}{outcome.path}: {size}, '
+            f'{count_text(outcome.records, "record")}, {rate}/s')
+
+
+def _summary(outcomes: Sequence[Outcome]) -> str:
+    counts = {
+        status: sum(outcome.status == status for outcome in outcomes)
+        for status in (_OK, _DAMAGED, _UNVERIFIABLE, _NOT_CHECKED)
+    }
+    return ', '.join(f'{count} {status}' for status, count in counts.items()
+                     if count)

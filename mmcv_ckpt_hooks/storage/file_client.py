@@ -3,17 +3,15 @@ import io
 from contextlib import contextmanager, suppress
 from typing import (IO, Any, Callable, Iterator, List, Mapping, Optional, Type,
                     cast)
+from urllib.error import HTTPError
 
 from ..errors import (ConfigError, DependencyError, MissingCheckpointError,
                       StorageError)
-from ..types import POINTER_FILE, Capabilities, StoredFile
+from ..types import POINTER_FILE, UNKNOWN_BYTES, Capabilities, StoredFile
 from .mapped_errors import mapped_errors, unsupported
 from .names import (TEMPORARY_MARK, is_temporary, plain_name,
                     without_credentials)
 from .streams import WriteOnlyStream
-
-#: ``FileClient`` has no call that tells a file's size.
-UNKNOWN_BYTES = -1
 
 #: Written and removed to see whether files can be; ``list`` leaves it out.
 _PROBE = f'.probe{TEMPORARY_MARK}mmcv_ckpt_hooks'
@@ -146,7 +144,8 @@ class FileClientBackend:
         path = f'{self.url.rstrip("/")}/{name}'
         try:
             with mapped_errors(what, path, missing, remote=True):
-                yield
+                with _closed_response():
+                    yield
         except NotImplementedError as error:
             # petrel: the version of its SDK decides
             raise unsupported(self.url, what, str(error)) from error
@@ -164,6 +163,15 @@ class FileClientBackend:
             with mapped_errors('cannot look for', self.url, remote=True):
                 return not self._client.exists(self._join(name))
         return False
+
+
+@contextmanager
+def _closed_response() -> Iterator[None]:
+    try:
+        yield
+    except HTTPError as error:
+        error.close()  # it keeps the connection open
+        raise
 
 
 def _build_client(url: str, file_client_args: Optional[Mapping[str,

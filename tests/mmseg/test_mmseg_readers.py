@@ -17,8 +17,8 @@ RUNS = ('mmcv_alone', 'stock_runner', 'amp_runner', 'epoch_runner')
 OURS = RUNS[1:]
 each_run = pytest.mark.parametrize('name', OURS)
 refused_by_default = pytest.mark.skipif(
-    torch.__version__.startswith(('1.', '2.0', '2.1.', '2.2', '2.3', '2.4',
-                                  '2.5')),
+    torch.__version__.startswith(
+        ('1.', '2.0', '2.1.', '2.2', '2.3', '2.4', '2.5')),
     reason='torch.load is restricted by default since 2.6')
 
 

@@ -149,8 +149,8 @@ class TestResumeFrom:
         best = run.catalog['best']['mIoU']
         assert (run.work_dir / best['name']).exists()
         assert run.names() == {
-            *[f'iter_{MAX_ITERS - back}.pth'
-              for back in (8, 4, 0)], best['name']
+            *[f'iter_{MAX_ITERS - back}.pth' for back in (8, 4, 0)],
+            best['name']
         }
 
 

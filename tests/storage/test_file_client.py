@@ -341,10 +341,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         status = int(self.path.split('/')[1])
+        content = b'content' if status == 200 else b''
         self.send_response(status)
+        self.send_header('Content-Length', str(len(content)))
         self.end_headers()
-        if status == 200:
-            self.wfile.write(b'content')
+        self.wfile.write(content)
 
     def log_message(self, *args):
         """Quiet."""

@@ -530,16 +530,17 @@ def test_refused_read_is_never_a_missing_file(backend, monkeypatch, number,
 
 
 class FullDisk(io.RawIOBase):
-    """A file that takes nothing; ``path`` exists meanwhile."""
+    """A file that is made, but takes nothing."""
+    attempts = 0
 
     def __init__(self, path, mode, buffering):
         io.FileIO(path, 'x').close()
-        self.path = path
 
     def writable(self):
         return True
 
     def write(self, data):
+        self.attempts += 1
         raise OSError(errno.ENOSPC, 'No space left on device')
 
 
@@ -554,16 +555,23 @@ def test_full_disk_leaves_the_old_checkpoint(backend, tmp_path, monkeypatch,
     assert get(backend, 'a.pth') == b'old'
 
 
-def test_first_error_is_not_hidden_by_the_full_disk(backend, tmp_path,
-                                                    monkeypatch):
-    monkeypatch.setattr(streams, 'open', FullDisk, raising=False)
+@pytest.mark.parametrize('first', [ValueError, KeyboardInterrupt])
+def test_interrupted_save_writes_nothing_more(backend, tmp_path, monkeypatch,
+                                              first):
+    opened = []
+
+    def open_full(*args, **kwargs):
+        opened.append(FullDisk(*args, **kwargs))
+        return opened[-1]
 
     def write(stream):
         stream.write(b'buffered')
-        raise ValueError('first')
+        raise first
 
-    with pytest.raises(ValueError, match='first'):
+    monkeypatch.setattr(streams, 'open', open_full, raising=False)
+    with pytest.raises(first):
         backend.put('a.pth', write)
+    assert opened[0].closed and opened[0].attempts == 0
     assert names(tmp_path) == []
 
 

@@ -20,6 +20,8 @@ REPORT = 'PROBE_REPORT'
 HOLD_AT = 'PROBE_HOLD_AT'
 #: Name of the file whose commit the process does not survive.
 DIE_COMMITTING = 'PROBE_DIE_COMMITTING'
+#: How long the disk takes for each checkpoint.
+COMMIT_SECS = 'PROBE_COMMIT_SECS'
 
 before_run_calls = collections.Counter()
 
@@ -67,18 +69,30 @@ def _sleep_no_more():
             **dict(vars(time), sleep=lambda secs: None))
 
 
-def _die_committing(name):
+def _before_commits(act):
+    """Call ``act(name)`` before a checkpoint gets its name."""
     replace = os.replace
 
-    def replace_or_die(source, target):
-        if os.path.basename(target) == name:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def replace_later(source, target):
+        act(os.path.basename(target))
         replace(source, target)
 
-    os.replace = replace_or_die
+    os.replace = replace_later
+
+
+def _die(name):
+    if name == os.environ[DIE_COMMITTING]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _take_time(name):
+    if name.startswith('iter_'):
+        time.sleep(float(os.environ[COMMIT_SECS]))
 
 
 _count_before_run()
 _sleep_no_more()
 if DIE_COMMITTING in os.environ:
-    _die_committing(os.environ[DIE_COMMITTING])
+    _before_commits(_die)
+if COMMIT_SECS in os.environ:
+    _before_commits(_take_time)

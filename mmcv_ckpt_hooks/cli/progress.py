@@ -1,0 +1,78 @@
+"""How far a long check is; on the standard error output, on a terminal."""
+import sys
+from contextlib import contextmanager
+from typing import Callable, Iterator, Optional
+
+from .output import printable
+
+Advance = Callable[[int], None]
+
+#: Smaller files are done before a bar could be read (bytes).
+_WORTH_A_BAR_BYTES = 64 << 20
+
+
+@contextmanager
+def progress_of(name: str, total_bytes: int) -> Iterator[Optional[Advance]]:
+    """Show the progress of one file while the block runs.
+
+    Args:
+        name (str): Of the file.
+        total_bytes (int): Its size.
+
+    Yields:
+        callable | None: To be called with the bytes just done; None where
+            nothing is shown.
+    """
+    if total_bytes < _WORTH_A_BAR_BYTES or not sys.stderr.isatty():
+        yield None
+        return
+    try:
+        import rich.progress  # noqa: F401  the extra [cli]
+    except ImportError:
+        with _percent(printable(name), total_bytes) as advance:
+            yield advance
+        return
+    with _bar(printable(name), total_bytes) as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(name: str, total_bytes: int) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import (BarColumn, DownloadColumn, Progress, TextColumn,
+                               TimeRemainingColumn, TransferSpeedColumn)
+    with Progress(
+            TextColumn('{task.description}'),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            # standard output may be a file: what goes there stays there
+            redirect_stdout=False,
+            redirect_stderr=False) as progress:
+        task = progress.add_task(escape(name), total=total_bytes)
+        yield lambda done_bytes: progress.advance(task, done_bytes)
+
+
+@contextmanager
+def _percent(name: str, total_bytes: int) -> Iterator[Advance]:
+    done, shown = 0, -1
+
+    def advance(done_bytes: int) -> None:
+        nonlocal done, shown
+        done += done_bytes
+        percent = done * 100 // total_bytes
+        if percent != shown:
+            shown = percent
+            print(f'\r{name} {percent:3d} %', end='', file=sys.stderr)
+            sys.stderr.flush()
+
+    try:
+        yield advance
+    finally:
+        blank = ' ' * (len(name) + 6)
+        print(f'\r{blank}\r', end='', file=sys.stderr)
+        sys.stderr.flush()

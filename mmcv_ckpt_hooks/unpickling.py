@@ -1,0 +1,243 @@
+"""The pickle of a checkpoint to values, without executing anything from it.
+
+A pickle is a program. Of its instructions only those run here that build
+containers, numbers, text and tensors; it can call only what
+:mod:`allowlist` names, and can set attributes of nothing but what is under
+construction. ``torch.load(weights_only=True)`` is not relied on: it could be
+bypassed before torch 2.6 (CVE-2025-32434), and it refuses numpy scalars,
+which stock mmcv writes.
+
+Source: CPython Lib/pickle.py (the Python version of the unpickler, which
+unlike the C version asks here for every instruction).
+"""
+import io
+import pickle
+import struct
+from collections import Counter, OrderedDict, defaultdict
+from typing import Any, Callable, Dict, List, Tuple
+
+import numpy as np
+import torch
+
+from .allowlist import ALLOWED, Name, check_key
+from .errors import CorruptError, UnsafeCheckpointError
+from .rebuilding import Array, Dtype, Malformed, Refused, Storage, shortened
+
+#: ``read(key, dtype, numel)`` returns a storage's content.
+ReadStorage = Callable[[str, torch.dtype, int], torch.Tensor]
+
+_TRUST = ('If you trust who made the file, load it once with '
+          'trust_checkpoint=True')
+
+_DICTS = (dict, OrderedDict, Counter, defaultdict)
+#: Results of calls that may be larger than the instruction that calls.
+_COPIES = (bytes, bytearray, set, frozenset, dict, tuple)
+#: What has no parts that would have to be looked at.
+_LEAVES = frozenset([
+    type(None), bool, int, float, complex, str, bytes, bytearray, range,
+    torch.Tensor, torch.dtype, torch.device, torch.Size
+])
+
+#: Instructions for which CPython's own code is right.
+_HARMLESS_NAMES = (
+    'PROTO FRAME STOP MARK POP POP_MARK MEMOIZE BINPUT LONG_BINPUT BINGET '
+    'LONG_BINGET NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 LONG4 '
+    'BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES '
+    'BINBYTES8 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST EMPTY_DICT '
+    'EMPTY_SET GLOBAL STACK_GLOBAL BINPERSID')
+_Unpickler: Any = getattr(pickle, '_Unpickler')
+_HARMLESS = {
+    getattr(pickle, name)[0]: _Unpickler.dispatch[getattr(pickle, name)[0]]
+    for name in _HARMLESS_NAMES.split()
+}
+
+
+def unpickle(data: bytes, read: ReadStorage, path: str) -> Any:
+    """Execute a pickle that can do no harm.
+
+    Args:
+        data (bytes): The pickle.
+        read (callable): See :data:`ReadStorage`; what it raises passes
+            through.
+        path (str): Of the file, for the messages.
+
+    Raises:
+        CorruptError: If no program would have written it so.
+        UnsafeCheckpointError: If it asks for more than this module does.
+    """
+    try:
+        machine = _Machine(data, read)
+        return _Finish().value(machine.load())
+    except Malformed as error:
+        raise CorruptError(f'{path} is malformed: {error}') from error
+    except Refused as error:
+        raise UnsafeCheckpointError(f'{path}: {error}. {_TRUST}') from error
+    except (pickle.UnpicklingError, EOFError, LookupError, TypeError,
+            ValueError, AttributeError, OverflowError, RuntimeError,
+            struct.error) as error:
+        raise CorruptError(
+            f'{path} is malformed: its pickle cannot be read '
+            f'({type(error).__name__}: {str(error)[:200]})') from error
+
+
+class _Machine(_Unpickler):
+    """Python's unpickler with a closed list of instructions."""
+
+    def __init__(self, data: bytes, read: ReadStorage) -> None:
+        super().__init__(io.BytesIO(data))
+        self._read_storage = read
+        self._storages: Dict[str, Storage] = {}
+        self._claims: Dict[str, Tuple[torch.dtype, int]] = {}
+        # a few bytes that copy the same large value again and again
+        self._copies_left = 4 * len(data) + 1024
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ALLOWED:
+            wanted = f'{module}.{name}'[:100]
+            raise Refused(f'it names {wanted}, which is not needed to hold '
+                          'weights: loading it could run code')
+        return ALLOWED[module, name]
+
+    def persistent_load(self, pid: Any) -> Storage:
+        if type(pid) is not tuple or len(pid) != 5:
+            raise Malformed(f'a storage is {shortened(pid)}')
+        kind, storage_type, key, _, numel = pid
+        if kind != 'storage' or type(storage_type) is not Name or \
+                storage_type.storage_dtype is None or \
+                type(key) is not str or type(numel) is not int or numel < 0:
+            raise Malformed(f'a storage is {shortened(pid)}')
+        claim = (storage_type.storage_dtype, numel)
+        if key not in self._storages:
+            self._claims[key] = claim
+            self._storages[key] = Storage(self._read_storage(key, *claim))
+        if claim != self._claims[key]:
+            raise Malformed(f'storage {shortened(key)} is once '
+                            f'{self._claims[key]}, once {claim}')
+        return self._storages[key]
+
+    def _reduce(self) -> None:
+        arguments = self.stack.pop()
+        function = self.stack[-1]
+        if type(function) is not Name or function.call is None or \
+                type(arguments) is not tuple:
+            raise Refused(f'it calls {shortened(function)}')
+        result = function.call(*arguments)
+        if isinstance(result, _COPIES):
+            self._copies_left -= len(result)
+            if self._copies_left < 0:
+                raise Malformed('it holds more than its own size')
+        self.stack[-1] = result
+
+    def _build(self) -> None:
+        state = self.stack.pop()
+        target = self.stack[-1]
+        if isinstance(target, (Array, Dtype)):
+            target.build(state)
+        elif type(target) is OrderedDict and type(state) is dict:
+            # the only attribute that a state dict has
+            metadata = state.get('_metadata')
+            if isinstance(metadata, dict):
+                setattr(target, '_metadata', metadata)
+        else:
+            raise Refused(f'it sets attributes of {shortened(target)}')
+
+    def _set_item(self) -> None:
+        item, key = self.stack.pop(), self.stack.pop()
+        self._put([key, item])
+
+    def _set_items(self) -> None:
+        self._put(self.pop_mark())
+
+    def _put(self, items: List[Any]) -> None:
+        target = self.stack[-1]
+        if type(target) not in _DICTS or len(items) % 2:
+            raise Malformed(f'it sets items of {shortened(target)}')
+        for key, item in zip(items[::2], items[1::2]):
+            check_key(key)
+            target[key] = item
+
+    def _append_item(self) -> None:
+        item = self.stack.pop()
+        self._extend([item])
+
+    def _append_items(self) -> None:
+        self._extend(self.pop_mark())
+
+    def _extend(self, items: List[Any]) -> None:
+        target = self.stack[-1]
+        if type(target) is not list:
+            raise Malformed(f'it appends to {shortened(target)}')
+        target.extend(items)
+
+    def _add_items(self) -> None:
+        items, target = self.pop_mark(), self.stack[-1]
+        if type(target) is not set:
+            raise Malformed(f'it adds to {shortened(target)}')
+        for item in items:
+            check_key(item)
+        target.update(items)
+
+    def _frozen_set(self) -> None:
+        items = self.pop_mark()
+        for item in items:
+            check_key(item)
+        self.append(frozenset(items))
+
+    def _refuse(self) -> None:
+        raise Refused('its pickle has an instruction that is not needed to '
+                      'hold weights: it could run code')
+
+    #: What is no instruction at all is not in here.
+    dispatch = {
+        **dict.fromkeys(_Unpickler.dispatch, _refuse),
+        **_HARMLESS,
+        pickle.REDUCE[0]: _reduce,
+        pickle.BUILD[0]: _build,
+        pickle.SETITEM[0]: _set_item,
+        pickle.SETITEMS[0]: _set_items,
+        pickle.APPEND[0]: _append_item,
+        pickle.APPENDS[0]: _append_items,
+        pickle.ADDITEMS[0]: _add_items,
+        pickle.FROZENSET[0]: _frozen_set,
+    }
+
+
+class _Finish:
+    """Puts numpy values in the place of what they were built from."""
+
+    def __init__(self) -> None:
+        # by id: the original, which must live as long as its id, and the
+        # finished value
+        self._done: Dict[int, Tuple[Any, Any]] = {}
+
+    def value(self, value: Any) -> Any:
+        """Return a finished value; lists and dicts are changed in place."""
+        if type(value) in _LEAVES or isinstance(value, np.generic):
+            return value
+        if id(value) in self._done:
+            return self._done[id(value)][1]
+        if isinstance(value, (Name, Storage)):
+            raise Refused(f'it holds {shortened(value)} as a value')
+        if isinstance(value, (list, *_DICTS)):
+            self._done[id(value)] = (value, value)
+        finished = self._finished(value)
+        self._done[id(value)] = (value, finished)
+        return finished
+
+    def _finished(self, value: Any) -> Any:
+        if isinstance(value, Array):
+            return value.array
+        if isinstance(value, Dtype):
+            return value.resolve()
+        if isinstance(value, dict):
+            for key, item in value.items():
+                value[key] = self.value(item)
+            self.value(getattr(value, '_metadata', None))
+        elif isinstance(value, list):
+            value[:] = [self.value(item) for item in value]
+        elif isinstance(value, tuple):
+            finished = tuple(self.value(item) for item in value)
+            if any(new is not old for new, old in zip(finished, value)):
+                return finished
+        # sets hold nothing that is not finished: check_key
+        return value
