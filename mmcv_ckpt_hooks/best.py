@@ -121,7 +121,8 @@ class BestKeeper:
         if math.isnan(score) or not self._is_better(runner, score):
             return
         unit = f'epoch_{epoch}' if self._hook.by_epoch else f'iter_{finished}'
-        name = f'best_{key}_{unit}.pth'
+        # KITTI/Car_3D_moderate and the like must not name a directory
+        name = f'best_{key}_{unit}.pth'.replace('/', '_').replace('\\', '_')
         best = BestScore(key, score, rule, name, finished)
         request = SaveRequest(
             name,

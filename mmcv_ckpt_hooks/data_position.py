@@ -23,14 +23,24 @@ class AdvancingBatchSampler:
         self._skip = batches
 
     def __iter__(self) -> Iterator[Any]:
+        # a generator: a loader with workers makes two iterators for its first
+        # pass and uses the second
         skip, self._skip = self._skip, 0
-        return itertools.islice(iter(self._inner), skip, None)
+        yield from itertools.islice(self._inner, skip, None)
 
     def __len__(self) -> int:
         return len(self._inner)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+
+def is_sized(loader: Any) -> bool:
+    """Whether the length of a pass over a data loader is known."""
+    try:
+        return len(loader) > 0
+    except TypeError:  # an IterableDataset without a length
+        return False
 
 
 def seek(loader: Any, epoch: int, batches: int) -> bool:

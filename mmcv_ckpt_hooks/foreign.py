@@ -20,11 +20,18 @@ from .errors import ConfigError
 _STOCK = (BaseRunner, EpochBasedRunner, IterBasedRunner)
 #: Fields that the save core writes itself.
 _CORE_FIELDS = ('meta', 'state_dict', 'optimizer', 'amp', 'resume_state')
+#: Attribute of a runner while it is asked for its fields.
+_ASKED = '_asked_for_fields'
 
 
 def overrides(runner: Any, method: str) -> bool:
     """Whether a runner's class has its own version of a stock method."""
-    own = getattr(type(runner), method)
+    return overridden(type(runner), method)
+
+
+def overridden(cls: type, method: str) -> bool:
+    """As :func:`overrides`, of a runner class."""
+    own = getattr(cls, method)
     if getattr(own, 'saves_through_core', False):
         return False
     return all(own is not getattr(stock, method) for stock in _STOCK)
@@ -57,37 +64,75 @@ def extra_fields(runner: Any) -> Dict[str, Any]:
     """Return the fields that the runner's own ``save_checkpoint`` adds.
 
     Returns:
-        dict: By name; empty for stock runners.
+        dict: By name, and ``meta`` with what it has there; empty for stock
+        runners.
 
     Raises:
         ConfigError: If it does not save a dict with ``torch.save``.
     """
-    if not overrides(runner, 'save_checkpoint'):
+    if not overrides(runner, 'save_checkpoint') or \
+            getattr(runner, _ASKED, None) is not None:
         return {}
     saved: List[Any] = []
 
     def catch(value: Any, *_: Any, **__: Any) -> None:
         saved.append(value)
 
-    with tempfile.TemporaryDirectory() as directory, \
-            _replaced('save', catch):
-        runner.save_checkpoint(
-            directory, save_optimizer=False, create_symlink=False)
+    setattr(runner, _ASKED, saved)
+    try:
+        with tempfile.TemporaryDirectory() as directory, \
+                _replaced('save', catch):
+            runner.save_checkpoint(
+                directory, save_optimizer=False, create_symlink=False)
+    finally:
+        setattr(runner, _ASKED, None)
     if not saved or not isinstance(saved[-1], dict):
         raise ConfigError(
             f'{type(runner).__name__}.save_checkpoint does not call '
             'torch.save with a dict: what it adds to a checkpoint cannot be '
             'kept')
-    return {
+    fields = {
         name: value
         for name, value in saved[-1].items() if name not in _CORE_FIELDS
     }
+    meta = saved[-1].get('meta')
+    if isinstance(meta, dict):
+        fields['meta'] = meta
+    return fields
+
+
+def takes(runner: Any, checkpoint: Dict[str, Any]) -> bool:
+    """Keep a checkpoint from being written that is asked for its fields.
+
+    A subclass of our runners calls our ``save_checkpoint`` in its own.
+    """
+    saved = getattr(runner, _ASKED, None)
+    if saved is None:
+        return False
+    saved.append(checkpoint)
+    return True
 
 
 def resume_with(runner: Any, checkpoint: Dict[str, Any], path: str) -> None:
-    """Let the runner's own ``resume`` restore the fields it added."""
-    with _replaced('load', lambda *_, **__: checkpoint):
-        runner.resume(path, map_location='cpu')
+    """Let the runner's own ``resume`` restore the fields it added.
+
+    mmcv's, which it may call, executes the config text in ``meta`` and
+    replaces the runner's meta (v1.7.2, runner/base_runner.py:384-396).
+    """
+    # INVARIANT: without the config text: nothing from a file is executed
+    harmless = dict(
+        checkpoint,
+        meta={
+            key: value
+            for key, value in checkpoint['meta'].items() if key != 'config'
+        })
+    parameters = inspect.signature(type(runner).resume).parameters
+    kwargs = {'map_location': 'cpu'} if 'map_location' in parameters or any(
+        one.kind is one.VAR_KEYWORD for one in parameters.values()) else {}
+    meta = runner.meta
+    with _replaced('load', lambda *_, **__: harmless):
+        runner.resume(path, **kwargs)
+    runner.meta = meta
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from .config import CheckpointOptions
 from .errors import CheckpointError, ConfigError
 from .executor import BackgroundExecutor, InlineExecutor
 from .history import History
-from .restore import Restored, refresh_hooks, restore_runner
+from .restore import (Restored, begin_epoch_anew, refresh_hooks,
+                      restore_runner)
 from .retention import KeepAll, KeepAny, KeepEvery, KeepLast
 from .saver import Saver
 from .storage import open_backend
@@ -84,7 +85,7 @@ def _saver(runner: Any, options: CheckpointOptions, backend: StorageBackend,
         runner.logger.info,
         lambda message, error: runner.logger.error(message, exc_info=error),
         backlog=options.write.backlog,
-        symlink=options.create_symlink and backend.capabilities.listing,
+        symlink=options.create_symlink and backend.capabilities.point,
         protected=restored.name if restored is not None else None)
 
 
@@ -139,6 +140,7 @@ def _resume(runner: Any, options: CheckpointOptions, backend: StorageBackend,
     if foreign.overrides(runner, 'resume'):
         foreign.resume_with(runner, checkpoint, os.path.join(directory, name))
     restored = restore_runner(runner, checkpoint, directory, name)
+    restored = begin_epoch_anew(runner, restored)
     refresh_hooks(runner)
     runner.restored = restored
     return restored

@@ -2,7 +2,7 @@
 import os
 import re
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from mmcv.runner import EMAHook, EpochBasedRunner
@@ -95,6 +95,29 @@ def restore_late(runner: Any, restored: Restored) -> None:
             runner.logger.warning(
                 f'{restored.name} holds {name}, which this model does not '
                 'have: it was skipped')
+
+
+def begin_epoch_anew(runner: Any, restored: Restored) -> Restored:
+    """Count back to the first iteration of an unfinished epoch.
+
+    A stock epoch runner cannot begin inside an epoch: it repeats it. Without
+    this it would end with too many iterations.
+    """
+    if not isinstance(runner, EpochBasedRunner) or \
+            hasattr(runner, 'finished_steps') or not runner.max_iters:
+        return restored
+    # set at the start of run()
+    per_epoch = runner.max_iters // runner.max_epochs
+    used = restored.iter - restored.epoch * per_epoch
+    if used == per_epoch:
+        runner._epoch += 1
+    elif 0 < used < per_epoch:
+        runner._iter -= used
+        runner.logger.warning(
+            f'{type(runner).__name__} repeats epoch {restored.epoch + 1} from '
+            f'its first batch: {used} iterations of it were saved. '
+            'EpochBasedRunnerAmp goes on behind them')
+    return replace(restored, epoch=runner.epoch, iter=runner.iter)
 
 
 def refresh_hooks(runner: Any) -> None:

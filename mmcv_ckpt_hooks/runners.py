@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from mmcv.runner import RUNNERS, BaseRunner, EpochBasedRunner, IterBasedRunner
 from mmcv.runner.checkpoint import load_state_dict
 
-from . import data_position, restore, resume
+from . import data_position, foreign, restore, resume
 from .best import evaluate_by_iteration
 from .core import save_to
 from .errors import CheckpointError
@@ -27,14 +27,16 @@ class DurableRunnerMixin(BaseRunner):
 
     def call_hook(self, fn_name: str) -> None:
         """Call all hooks, and remember the event for the counters."""
-        self._stage = fn_name
+        stage, self._stage = self._stage, fn_name
         if fn_name == 'before_train_iter' and self._skipped_batches:
             # mmcv counts from the first batch that the loader yields
             self._inner_iter += self._skipped_batches
         if fn_name == 'after_train_epoch':
             self._skipped_batches = 0
-        super().call_hook(fn_name)
-        self._stage = ''
+        try:
+            super().call_hook(fn_name)
+        finally:
+            self._stage = stage
         if fn_name == 'before_run' and self.restored is not None:
             restore.restore_late(self, self.restored)
 
@@ -144,9 +146,11 @@ class DurableRunnerMixin(BaseRunner):
         epoch, finished = self.finished_steps()
         checkpoint = capture_runner(
             self, epoch, finished, meta=meta, save_optimizer=save_optimizer)
+        if foreign.takes(self, checkpoint):
+            return
         backend = open_backend(out_dir)
         save_to(backend, filename, checkpoint)
-        if create_symlink and backend.capabilities.listing:
+        if create_symlink and backend.capabilities.point:
             backend.point('latest.pth', filename)
 
 
@@ -180,7 +184,11 @@ class _IterMixin(DurableRunnerMixin):
             return
         self._start_epoch = self.restored.epoch
         for loader in loaders:
-            data_position.seek(loader, self.restored.epoch, 0)
+            used = 0
+            if len(loaders) == 1 and data_position.is_sized(loader):
+                self._start_epoch, used = divmod(self.restored.iter,
+                                                 len(loader))
+            data_position.seek(loader, self._start_epoch, used)
 
 
 class _EpochMixin(DurableRunnerMixin):
@@ -213,6 +221,9 @@ class _EpochMixin(DurableRunnerMixin):
             return
         for loader in loaders:
             used = self.restored.iter - self.restored.epoch * len(loader)
+            if used == len(loader):
+                # saved in the last iteration of an epoch
+                self._epoch, used = self.restored.epoch + 1, 0
             if not 0 <= used < len(loader):
                 self.logger.warning(
                     f'{self.restored.iter} finished iterations do not lie in '
@@ -220,8 +231,13 @@ class _EpochMixin(DurableRunnerMixin):
                     'iterations: the data or the batch size changed; the '
                     'epoch starts at its first batch')
                 continue
-            if data_position.seek(loader, self.restored.epoch, used):
+            if data_position.seek(loader, self._epoch, used):
                 self._skipped_batches = used
+            else:
+                self._iter -= used
+                self.logger.warning(
+                    'the data loader has no batch sampler to advance: epoch '
+                    f'{self._epoch + 1} starts at its first batch')
 
 
 class IterBasedRunnerAmp(_IterMixin, IterBasedRunner):
@@ -289,4 +305,9 @@ def durable_class(cls: type) -> type:
         raise CheckpointError(
             f'{cls.__name__} is neither an IterBasedRunner nor an '
             'EpochBasedRunner: its counters are unknown')
-    return type(cls.__name__, (mixin, cls), {'__module__': cls.__module__})
+    namespace: Dict[str, Any] = {'__module__': cls.__module__}
+    for method in ('save_checkpoint', 'resume'):
+        if foreign.overridden(cls, method):
+            # what it adds to a checkpoint only its own method knows
+            namespace[method] = getattr(cls, method)
+    return type(cls.__name__, (mixin, cls), namespace)

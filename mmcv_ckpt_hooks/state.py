@@ -84,7 +84,9 @@ def capture_runner(runner: Any,
         meta (dict, optional): Further meta. Default: None.
         save_optimizer (bool): Default: True.
     """
-    full = dict(meta or {})
+    extra = foreign.extra_fields(runner)
+    full = dict(extra.pop('meta', {}))
+    full.update(meta or {})
     full.update(runner.meta or {})
     messages = dict(full.get('hook_msgs') or {})
     for key in ('last_ckpt', 'best_ckpt'):
@@ -105,7 +107,7 @@ def capture_runner(runner: Any,
             rng=[capture_generators()],
             data=dict(epoch=epoch),
             world_size=distributed.world_size()),
-        extra=foreign.extra_fields(runner))
+        extra=extra)
 
 
 def unwrapped(model: torch.nn.Module) -> torch.nn.Module:

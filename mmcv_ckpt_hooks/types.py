@@ -93,6 +93,7 @@ class Capabilities:
         delete (bool): ``delete`` works.
         link (bool): ``link`` gives a second name without writing again.
         server_copy (bool): ``link`` copies on the server's side.
+        point (bool): ``point`` works, with a link or a pointer file.
     """
     stream_in: bool = False
     ranged_read: bool = False
@@ -101,6 +102,7 @@ class Capabilities:
     delete: bool = False
     link: bool = False
     server_copy: bool = False
+    point: bool = False
 
 
 #: Size in a listing of a storage that does not tell sizes.
@@ -109,7 +111,12 @@ UNKNOWN_BYTES = -1
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One entry of a backend's listing: name and size in bytes."""
+    """One entry of a backend's listing.
+
+    Args:
+        name (str): File name.
+        bytes (int): Size, or :data:`UNKNOWN_BYTES`.
+    """
     name: str
     bytes: int
 
@@ -151,8 +158,10 @@ class StorageBackend(Protocol):
 
         Raises:
             StorageError: If nothing was committed; an older file of that
-                name is unchanged. An error raised by ``write`` itself passes
-                through, with the same promise.
+                name is unchanged. (If only the sync of the directory failed,
+                the new file has its name, but a power cut may take it.) An
+                error raised by ``write`` itself passes through, with the
+                same promise.
         """
 
     def open(self, name: str) -> IO[bytes]:

@@ -751,7 +751,7 @@ def test_load_from_is_strict_where_it_is_asked_to_be(tmp_path, name):
 
 
 @pytest.mark.parametrize('name', AMP)
-def test_load_from_reads_pretrained_weights_of_the_old_format(tmp_path, name):
+def test_load_from_reads_weights_of_the_old_format_on_request(tmp_path, name):
     """Many ImageNet weights on disk are older than torch 1.6."""
     runner = make_runner(tmp_path, runner=runner_config(name))
     wanted = {
@@ -762,6 +762,9 @@ def test_load_from_reads_pretrained_weights_of_the_old_format(tmp_path, name):
         dict(state_dict=wanted),
         tmp_path / 'weights.pth',
         _use_new_zipfile_serialization=False)
+    with pytest.raises(IntegrityError, match='trust_checkpoint'):
+        runner.load_checkpoint(str(tmp_path / 'weights.pth'))
+    runner.register_hook_from_cfg(dict(trust_checkpoint=True, **OURS))
     runner.load_checkpoint(str(tmp_path / 'weights.pth'))
     assert all((value == 3).all()
                for value in runner.model.state_dict().values())
@@ -954,7 +957,7 @@ def test_a_repos_own_runner_keeps_its_extra_field(tmp_path):
 def test_a_repos_own_runner_keeps_its_extra_meta(tmp_path):
     train(
         tmp_path,
-        runner=runner_config(ExtraMetaRunner, 4),
+        runner=dict(type='ExtraMetaRunner', max_iters=4),
         hooks=[dict(interval=4, **OURS)])
     meta = load(tmp_path / 'iter_4.pth')['meta']
     assert (meta['teacher'], meta['step_of_teacher']) == ('resnet', 3)
@@ -1002,7 +1005,7 @@ def test_a_runner_whose_fields_cannot_be_kept_is_refused_at_start(tmp_path):
                 file.write(b'x')
 
     runner = make_runner(
-        tmp_path, runner=runner_config(OddRunner),
+        tmp_path, runner=dict(type='OddRunner', max_iters=4),
         hooks=[dict(interval=4, **OURS)])
     with pytest.raises(ConfigError, match='OddRunner'):
         runner.run([make_loader()], [('train', 1)])
@@ -1018,7 +1021,7 @@ def test_a_runner_with_other_parameters_is_refused_at_start(tmp_path):
             torch.save({}, os.path.join(directory, 'a.pth'))
 
     runner = make_runner(
-        tmp_path, runner=runner_config(ShortRunner),
+        tmp_path, runner=dict(type='ShortRunner', max_iters=4),
         hooks=[dict(interval=4, **OURS)])
     with pytest.raises(ConfigError, match='out_dir'):
         runner.run([make_loader()], [('train', 1)])

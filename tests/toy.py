@@ -32,7 +32,8 @@ class ToyModel(nn.Module):
             log_vars=OrderedDict(loss=float(loss)),
             num_samples=len(data['y']))
 
-    val_step = train_step
+    def val_step(self, data, optimizer=None, **kwargs):
+        return self.train_step(data, optimizer, **kwargs)
 
 
 class ToyData(Dataset):

@@ -45,7 +45,9 @@ class FileClientBackend:
         self.url = without_credentials(url)
         self._client = _build_client(url, file_client_args)
         self.capabilities = Capabilities(
-            listing=self._has('list_dir_or_file'), delete=self._has('remove'))
+            listing=self._has('list_dir_or_file'),
+            delete=self._has('remove'),
+            point=self._has('put'))
 
     def prepare(self) -> None:
         """Check that files can be written, with one that is removed."""

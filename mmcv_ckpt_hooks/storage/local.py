@@ -44,7 +44,8 @@ class LocalBackend:
         atomic_replace=True,
         listing=True,
         delete=True,
-        link=True)
+        link=True,
+        point=True)
 
     def __init__(self, path: str, durable: bool = True) -> None:
         self.url = os.path.abspath(os.path.expanduser(path))

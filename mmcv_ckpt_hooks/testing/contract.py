@@ -25,9 +25,6 @@ class StorageBackendContract:
     ``UnsupportedError``.
     """
 
-    #: Whether ``point`` works (with a link or a pointer file).
-    can_point = True
-
     #: Whether ``list`` tells sizes; ``UNKNOWN_BYTES`` otherwise.
     knows_sizes = True
 
@@ -184,7 +181,7 @@ class StorageBackendContract:
         if able.link or able.server_copy:
             refused.append(lambda: backend.link('a.pth', name))
             refused.append(lambda: backend.link(name, 'b.pth'))
-        if self.can_point:
+        if backend.capabilities.point:
             refused.append(lambda: backend.point(name, 'a.pth'))
             refused.append(lambda: backend.point('latest.pth', name))
         for call in refused:
@@ -255,7 +252,7 @@ class StorageBackendContract:
     def test_points(self, backend: StorageBackend) -> None:
         _put(backend, 'a.pth', b'a')
         _put(backend, 'b.pth', b'b')
-        if not self.can_point:
+        if not backend.capabilities.point:
             with pytest.raises(UnsupportedError, match="'point'"):
                 backend.point('latest.pth', 'a.pth')
             return

@@ -30,7 +30,8 @@ class MemoryBackend:
             listing=True,
             delete=True,
             link=True,
-            server_copy=True)
+            server_copy=True,
+            point=True)
         self.files: Dict[str, bytes] = {}
         self.prepared = False
 

@@ -11,7 +11,7 @@ from mmseg_tool import committed, on_disk
 SCENARIOS = {}
 
 #: The iteration from which on the runs of ``killed_*`` may be killed.
-KILL_FROM = 28
+KILL_FROM = 32
 MAX_ITERS = 60
 
 

@@ -46,7 +46,6 @@ def no_pavi(monkeypatch):
 
 
 class TestPaviBackend(StorageBackendContract):
-    can_point = False
 
     @pytest.fixture
     def backend(self, platform):
