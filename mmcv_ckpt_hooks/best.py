@@ -56,12 +56,18 @@ class BestKeeper:
         saver (Saver): Where the best goes.
         capture (callable): ``capture(runner, epoch, iter)`` builds the
             checkpoint dict when no checkpoint of the step exists.
+        run_saver (Saver, optional): Whose checkpoints the scores are joined
+            to. Default: None, which means ``saver``.
     """
 
-    def __init__(self, eval_hook: Any, saver: Saver,
-                 capture: Callable[[Any, int, int], Dict[str, Any]]) -> None:
+    def __init__(self,
+                 eval_hook: Any,
+                 saver: Saver,
+                 capture: Callable[[Any, int, int], Dict[str, Any]],
+                 run_saver: Optional[Saver] = None) -> None:
         self._hook = eval_hook
         self._saver = saver
+        self._run_saver = run_saver or saver
         self._capture = capture
         self._evaluate = eval_hook.evaluate
         self._metrics: Dict[str, float] = {}
@@ -101,7 +107,7 @@ class BestKeeper:
             self._metrics = _scores(buffer.output)
             buffer.output = outer
         _, finished = self._finished(runner)
-        self._saver.join(finished, self._metrics)
+        self._run_saver.join(finished, self._metrics)
         if self._hook.save_best:
             self.consider(runner, score)
         return score
@@ -118,7 +124,7 @@ class BestKeeper:
         self._considered = finished
         score = float(score)
         key, rule = self._hook.key_indicator, self._hook.rule
-        if math.isnan(score) or not self._is_better(runner, score):
+        if not math.isfinite(score) or not self._is_better(runner, score):
             return
         unit = f'epoch_{epoch}' if self._hook.by_epoch else f'iter_{finished}'
         # KITTI/Car_3D_moderate and the like must not name a directory
@@ -152,10 +158,20 @@ class BestKeeper:
         before: Any = None if known is None else known.score
         if known is None:
             # the catalog is lost, or the checkpoint came from elsewhere
-            before = (runner.meta or {}).get('hook_msgs', {}).get('best_score')
+            before = self._remembered(runner)
         if before is None:
             return True
         return bool(self._hook.compare_func(score, before))
+
+    def _remembered(self, runner: Any) -> Any:
+        """The score in the messages, unless it is of another metric."""
+        messages = (runner.meta or {}).get('hook_msgs', {})
+        path = messages.get('best_ckpt')
+        mine = f'best_{self._hook.key_indicator}_'.replace('/', '_')
+        if isinstance(path, str) and \
+                not os.path.basename(path).startswith(mine):
+            return None
+        return messages.get('best_score')
 
     def _finished(self, runner: Any) -> Any:
         """Finished epochs and iterations while the hook evaluates."""
@@ -168,9 +184,10 @@ class BestKeeper:
 
 
 def _scores(output: Dict[str, Any]) -> Dict[str, float]:
-    # numpy's floats are Real, its bool and strings are not
+    # numpy's floats are Real, its bool and strings are not; JSON has no NaN,
+    # which is mmseg's IoU of a class that does not occur
     return {
         name: float(value)
-        for name, value in output.items()
-        if isinstance(value, numbers.Real) and name not in _NO_SCORES
+        for name, value in output.items() if isinstance(value, numbers.Real)
+        and math.isfinite(value) and name not in _NO_SCORES
     }

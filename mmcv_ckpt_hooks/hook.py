@@ -131,7 +131,8 @@ class DurableCheckpointHook(CheckpointHook):
         if saver is not None:
             for hook in eval_hooks(runner):
                 place_of_best = open_best(runner, self.options, hook, saver)
-                BestKeeper(hook, place_of_best, self._capture).recall(runner)
+                BestKeeper(hook, place_of_best, self._capture,
+                           saver).recall(runner)
         self._saver = saver
         self._schedule = Schedule(self.interval, self.save_last,
                                   self.options.triggers, time.monotonic,
@@ -197,12 +198,7 @@ class DurableCheckpointHook(CheckpointHook):
             return
         name = self._name(runner, regular, progress.step, epoch, finished)
         request = SaveRequest(
-            name,
-            epoch,
-            finished,
-            trigger,
-            regular,
-            is_last=progress.is_last)
+            name, epoch, finished, trigger, regular, is_last=progress.is_last)
         self._saver.save(request,
                          lambda: self._capture(runner, epoch, finished))
         if self._waits_for is not None:

@@ -37,7 +37,8 @@ class DurableRunnerMixin(BaseRunner):
             super().call_hook(fn_name)
         finally:
             self._stage = stage
-        if fn_name == 'before_run' and self.restored is not None:
+        if fn_name == 'before_run' and self.restored is not None and \
+                self._is_at_restored_step():
             restore.restore_late(self, self.restored)
 
     def finished_steps(self) -> Tuple[int, int]:
@@ -111,7 +112,8 @@ class DurableRunnerMixin(BaseRunner):
         for hook in self._own_hooks():
             hook.prepare(self)
         evaluate_by_iteration(self)
-        self._seek(data_position.train_loaders(data_loaders, workflow))
+        if self._is_at_restored_step():
+            self._seek(data_position.train_loaders(data_loaders, workflow))
         try:
             super().run(data_loaders, workflow, *args, **kwargs)
         except BaseException:
@@ -127,6 +129,10 @@ class DurableRunnerMixin(BaseRunner):
             hook for hook in self.hooks
             if isinstance(hook, DurableCheckpointHook)
         ]
+
+    def _is_at_restored_step(self) -> bool:
+        """Whether nothing was trained since; run() may be called again."""
+        return self.restored is not None and self.restored.iter == self.iter
 
     def _seek(self, loaders: List[Any]) -> None:
         """Go on in the data where the run stopped."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Callable, Dict, Iterable, Optional
 
 from .errors import CorruptError, TruncatedError, UnverifiableError
+from .zip_layout import check_layout, has_end
 
 #: Top folder of the records inside the zip file, as torch names it.
 ARCHIVE = 'archive'
@@ -21,16 +22,6 @@ INFO_RECORD = 'checkpoint_info.json'
 _INFO_LIMIT_BYTES = 1 << 20
 _BLOCK_BYTES = 4 << 20
 _ZIP_MAGIC = b'PK\x03\x04'
-#: The end record without a comment: magic, number of this disk and of the
-#: directory's, entries on this disk and in all, size and offset of the
-#: directory, length of the comment.
-_END = struct.Struct('<4s4H2LH')
-_END_MAGIC = b'PK\x05\x06'
-#: The same for large files: magic, size of the record, versions, disks,
-#: entries, size and offset of the directory; then a locator of 20 bytes.
-_END64 = struct.Struct('<4sQ2H2L4Q')
-_END64_MAGIC, _LOCATOR_BYTES = b'PK\x06\x06', 20
-_ENCRYPTED = 0x41
 _ADVICE = 'Resume from an older checkpoint'
 
 
@@ -123,16 +114,14 @@ def open_archive(file: IO[bytes], path: str) -> zipfile.ZipFile:
         archive = zipfile.ZipFile(file)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError,
             struct.error) as error:
-        file.seek(max(0, size - _END.size))
-        if file.read(4) == _END_MAGIC:
+        if has_end(file, size):
             raise CorruptError(f'{path}: its zip directory is damaged '
                                f'({error}). {_ADVICE}') from error
         raise TruncatedError(
             f'{path} ({size} bytes) has no zip directory at its end '
             f'({error}): it was cut off while it was written or copied. '
             f'{_ADVICE}') from error
-    _check_end(archive, file, size, path)
-    _check_layout(archive, size, path)
+    check_layout(archive, file, size, path)
     return archive
 
 
@@ -194,62 +183,6 @@ def _check_record(archive: zipfile.ZipFile, record: zipfile.ZipInfo, path: str,
     for block in read_record(archive, record, path):
         if progress is not None:
             progress(len(block))
-
-
-def _check_end(archive: zipfile.ZipFile, file: IO[bytes], size: int,
-               path: str) -> None:
-    """Check that the directory is whole: ``zipfile`` does not count.
-
-    A flipped bit in the length of a field hides the entries that follow.
-    """
-    count = len(archive.infolist())
-    file.seek(size - min(size, _END.size + _LOCATOR_BYTES + _END64.size))
-    tail = file.read()
-    end = tail[-_END.size:]
-    small = min(count, 0xffff)
-    whole = len(end) == _END.size and end[:4] == _END_MAGIC
-    if whole:
-        _, *disks, here, total, _, _, comment = _END.unpack(end)
-        whole = (disks, here, total, comment) == ([0, 0], small, small, 0)
-    if tail[:4] == _END64_MAGIC and len(tail) > _END64.size:
-        _, _, _, _, *disks, here, total, _, _ = _END64.unpack(
-            tail[:_END64.size])
-        whole = whole and (disks, here, total) == ([0, 0], count, count)
-    if not whole:
-        raise CorruptError(
-            f'{path}: its zip directory is damaged: the end record does not '
-            f'fit the {count} records that were found. {_ADVICE}')
-
-
-def _check_layout(archive: zipfile.ZipFile, size: int, path: str) -> None:
-    records = archive.infolist()
-    names = [record.filename for record in records]
-    folder = names[0].split('/')[0] if names else ''
-    if f'{folder}/data.pkl' not in names:
-        raise CorruptError(
-            f'{path} is a zip file, but no torch checkpoint: it has no '
-            f"record 'data.pkl' (records: {names[:5]})")
-    if len(set(names)) != len(names):
-        raise CorruptError(f'{path}: two records have the same name')
-    if sum(record.file_size for record in records) > size:
-        # records that overlap: a small file that takes for ever to read
-        raise CorruptError(f'{path}: its records claim more than its {size} '
-                           'bytes')
-    for record in records:
-        parts = record.filename.split('/')
-        # torch itself writes records beside the folder, for example
-        # '.data/serialization_id'
-        beside = parts[0] != folder and not parts[0].startswith('.')
-        if beside or '..' in parts or '' in parts:
-            raise CorruptError(f'{path}: record name {record.filename!r} '
-                               'leads outside the archive')
-        if record.compress_type != zipfile.ZIP_STORED or \
-                record.compress_size != record.file_size or \
-                record.flag_bits & _ENCRYPTED or record.volume or \
-                record.comment:
-            raise CorruptError(
-                f'{path}: record {record.filename} is compressed, encrypted '
-                'or damaged; torch stores records as they are')
 
 
 def _not_a_zip(magic: bytes, size: int, path: str) -> Exception:

@@ -5,8 +5,8 @@ import sys
 import torch
 from mmcv.parallel import MMDistributedDataParallel
 from mmcv.runner import epoch_based_runner, iter_based_runner
-from toy import QuickEvalHook, ToyModel, make_loader, make_runner
 from torch import distributed as dist
+from toy import QuickEvalHook, ToyModel, make_loader, make_runner
 
 
 class Wrapped(MMDistributedDataParallel):

@@ -20,7 +20,8 @@ def trained(cls, directory, steps, size=16, **kwargs):
     runner = make_runner(
         directory,
         runner=dict(
-            type=cls, **({
+            type=cls,
+            **({
                 'max_iters': steps
             } if in_iters else {
                 'max_epochs': steps
@@ -29,9 +30,8 @@ def trained(cls, directory, steps, size=16, **kwargs):
         **kwargs)
     unit = 'iter' if in_iters else 'epoch'
     runner.saved = osp.join(str(directory), f'{unit}_{steps}.pth')
-    runner.run_until_saved = lambda: runner.run([make_loader(size)], [
-        ('train', 1)
-    ])
+    runner.run_until_saved = lambda: runner.run([make_loader(size)], [('train',
+                                                                       1)])
     return runner
 
 

@@ -84,8 +84,8 @@ def test_a_resumed_iteration_run_makes_exactly_the_missing_steps(
         tmp_path, by_hook):
     """Trap 1: stock repeats one."""
     ours = dict(interval=4, **OURS)
-    train(tmp_path, runner=runner_config('IterBasedRunnerAmp', 4),
-          hooks=[ours])
+    train(
+        tmp_path, runner=runner_config('IterBasedRunnerAmp', 4), hooks=[ours])
     if by_hook:
         ours['resume'] = 'auto'
     runner, recorder = run_recorded(
@@ -103,8 +103,8 @@ def test_a_resumed_iteration_run_makes_exactly_the_missing_steps(
 def test_a_resumed_epoch_run_makes_exactly_the_missing_steps(
         tmp_path, by_hook):
     ours = dict(interval=1, **OURS)
-    train(tmp_path, runner=runner_config('EpochBasedRunnerAmp', 2),
-          hooks=[ours])
+    train(
+        tmp_path, runner=runner_config('EpochBasedRunnerAmp', 2), hooks=[ours])
     if by_hook:
         ours['resume'] = 'auto'
     runner, recorder = run_recorded(
@@ -195,12 +195,46 @@ def test_a_run_stopped_inside_an_epoch_goes_on_behind_its_last_batch(
     ]
 
 
+@pytest.mark.parametrize('stop', [4, 6, 8])
+def test_an_iteration_run_goes_on_behind_its_last_batch(tmp_path, stop):
+    """Inside and at the end of a pass over the data."""
+    ours = dict(interval=2, **OURS)
+    config = runner_config('IterBasedRunnerAmp', 14)
+    whole, recorded = run_recorded(
+        tmp_path / 'whole', runner=config, hooks=[ours])
+    part, recorder = run_recorded(
+        tmp_path / 'part',
+        tmp_path / 'whole' / f'iter_{stop}.pth',
+        runner=config,
+        hooks=[ours],
+        seed=99)
+    assert recorder.batches == recorded.batches[stop:]
+    assert same(weights(whole), weights(part))
+
+
+@pytest.mark.parametrize('name', AMP)
+def test_a_second_run_of_a_resumed_runner_skips_no_batch(tmp_path, name):
+    ours = dict(interval=3, by_epoch=False, **OURS)
+    end = 8 if 'Iter' in name else 2
+    train(tmp_path, runner=runner_config(name, end), hooks=[ours])
+    file = 'iter_6.pth' if 'Iter' in name else 'epoch_1_iter_6.pth'
+    runner, recorder = run_recorded(
+        tmp_path, tmp_path / file, runner=runner_config(name, end))
+    assert (recorder.steps, runner.iter) == (2, 8)
+    if 'Iter' in name:
+        runner._max_iters = 12
+    else:
+        runner._max_epochs = 3
+    runner.run([make_loader()], [('train', 1)])
+    assert (recorder.counters[-1][1], runner.iter) == (11, 12)
+    assert len(set(recorder.batches[-4:])) == 4
+
+
 @pytest.mark.parametrize('name', EPOCH)
 def test_a_save_inside_an_epoch_never_ends_with_too_many_iterations(
         tmp_path, name):
     """Stock runners repeat the epoch: then the counter goes back, too."""
-    ours = dict(
-        interval=1, triggers=dict(secs=1e-9), resume='auto', **OURS)
+    ours = dict(interval=1, triggers=dict(secs=1e-9), resume='auto', **OURS)
 
     class Stop(Hook):
 
@@ -256,7 +290,8 @@ def test_a_workflow_with_val_counts_training_alone(tmp_path, name):
     def run(steps):
         recorder = Recorder()
         runner = make_runner(
-            tmp_path, runner=runner_config(name, steps),
+            tmp_path,
+            runner=runner_config(name, steps),
             hooks=[recorder, ours])
         runner.run([make_loader(), make_loader(8)], workflow)
         return runner, recorder
@@ -265,8 +300,10 @@ def test_a_workflow_with_val_counts_training_alone(tmp_path, name):
     runner, recorder = run(8)
     assert recorder.steps == (4 if 'Iter' in name else 16)
     unit = 'iter' if 'Iter' in name else 'epoch'
-    assert [load(tmp_path / f'{unit}_{step}.pth')['meta'][unit]
-            for step in (2, 4, 6, 8)] == [2, 4, 6, 8]
+    assert [
+        load(tmp_path / f'{unit}_{step}.pth')['meta'][unit]
+        for step in (2, 4, 6, 8)
+    ] == [2, 4, 6, 8]
 
 
 def test_the_pass_over_the_data_goes_on_after_a_resume(tmp_path):
@@ -305,8 +342,7 @@ def test_the_pass_over_the_data_goes_on_after_a_resume(tmp_path):
 
 
 @pytest.mark.parametrize('name', AMP)
-def test_a_hook_that_calls_hooks_does_not_confuse_the_counters(
-        tmp_path, name):
+def test_a_hook_that_calls_hooks_does_not_confuse_the_counters(tmp_path, name):
 
     class Saves(Hook):
 
@@ -350,7 +386,10 @@ def test_this_runs_own_meta_is_kept(tmp_path, name):
         runner=runner_config(name, 1),
         hooks=[ours],
         meta=dict(
-            config='old = 1', seed=1, exp_name='old.py', env_info='old',
+            config='old = 1',
+            seed=1,
+            exp_name='old.py',
+            env_info='old',
             extra='of the old run'))
     meta = dict(config='new = 1', seed=2, exp_name='new.py', env_info='new')
     runner, _ = run_recorded(
@@ -380,8 +419,7 @@ def test_hook_messages_are_kept(tmp_path, name):
 
 
 @pytest.mark.parametrize('name', AMP)
-def test_paths_in_messages_lead_into_the_directory_of_the_file(
-        tmp_path, name):
+def test_paths_in_messages_lead_into_the_directory_of_the_file(tmp_path, name):
     """Trap 10: a moved work dir must not lead back to the original."""
     first = tmp_path / 'first'
     ours = dict(interval=1, **OURS)
@@ -531,8 +569,7 @@ def test_a_work_dir_with_a_trailing_slash(tmp_path, name):
     work = str(tmp_path / 'work') + os.sep
     ours = dict(interval=1, resume='auto', **OURS)
     evaluation = dict(
-        scores=[.5], interval=1, by_epoch='Iter' not in name,
-        save_best='mIoU')
+        scores=[.5], interval=1, by_epoch='Iter' not in name, save_best='mIoU')
     for steps in (1, 2):
         train(
             work,
@@ -549,8 +586,12 @@ def test_a_work_dir_with_a_trailing_slash(tmp_path, name):
 
 def test_the_loss_scale_of_mmcvs_fp16_hook_is_kept(tmp_path):
     """Trap 23; it reads it from ``runner.meta`` in its ``before_run``."""
-    scaler = dict(scale=1024., growth_factor=2., backoff_factor=.5,
-                  growth_interval=2000, _growth_tracker=7)
+    scaler = dict(
+        scale=1024.,
+        growth_factor=2.,
+        backoff_factor=.5,
+        growth_interval=2000,
+        _growth_tracker=7)
     runner = make_runner(tmp_path, meta=dict(fp16=dict(loss_scaler=scaler)))
     runner.save_checkpoint(str(tmp_path))
     other = make_runner(tmp_path, meta=dict(seed=1))
@@ -573,7 +614,8 @@ def test_the_state_of_a_disabled_scaler_is_not_given_to_an_enabled_one(
 
 def resumed(path, name='IterBasedRunnerAmp', steps=100, **kwargs):
     runner = make_runner(
-        os.path.dirname(str(path)), runner=runner_config(name, steps),
+        os.path.dirname(str(path)),
+        runner=runner_config(name, steps),
         **kwargs)
     runner.resume(str(path))
     return runner
@@ -664,8 +706,7 @@ def test_beit_files_of_a_resumed_run_count_by_their_name(tmp_path):
 def test_uniformer_files_count_by_their_name(tmp_path, caplog):
     """Trap 2."""
     UniFormerRunner.amp = BEIT_AMP
-    path = stock_file(
-        tmp_path, 3, UniFormerRunner, meta=dict(epoch=1, iter=4))
+    path = stock_file(tmp_path, 3, UniFormerRunner, meta=dict(epoch=1, iter=4))
     assert load(path)['meta']['epoch'] == 1
     runner = resumed(path, 'EpochBasedRunnerAmp')
     assert (runner.epoch, runner.iter) == (3, 12)
@@ -719,14 +760,15 @@ def test_load_from_renames_keys(tmp_path, name):
     torch.save(dict(state_dict=wanted), tmp_path / 'weights.pth')
     runner.load_checkpoint(
         str(tmp_path / 'weights.pth'), revise_keys=[(r'^backbone\.', '')])
-    assert all((value == 2).all()
-               for value in runner.model.state_dict().values())
+    assert all(
+        (value == 2).all() for value in runner.model.state_dict().values())
 
 
 @pytest.mark.parametrize('name', AMP)
-@pytest.mark.parametrize('wrap', [lambda state: state,
-                                  lambda state: dict(state_dict=state),
-                                  lambda state: OrderedDict(state)])
+@pytest.mark.parametrize('wrap', [
+    lambda state: state, lambda state: dict(state_dict=state),
+    lambda state: OrderedDict(state)
+])
 def test_load_from_reads_what_mmcv_reads(tmp_path, name, wrap):
     """A bare state dict, one with the prefix of DataParallel."""
     runner = make_runner(tmp_path, runner=runner_config(name))
@@ -736,15 +778,15 @@ def test_load_from_reads_what_mmcv_reads(tmp_path, name, wrap):
     }
     torch.save(wrap(wanted), tmp_path / 'weights.pth')
     runner.load_checkpoint(str(tmp_path / 'weights.pth'))
-    assert all((value == 3).all()
-               for value in runner.model.state_dict().values())
+    assert all(
+        (value == 3).all() for value in runner.model.state_dict().values())
 
 
 @pytest.mark.parametrize('name', AMP)
 def test_load_from_is_strict_where_it_is_asked_to_be(tmp_path, name):
     runner = make_runner(tmp_path, runner=runner_config(name))
-    torch.save(dict(state_dict=dict(other=torch.zeros(1))),
-               tmp_path / 'weights.pth')
+    torch.save(
+        dict(state_dict=dict(other=torch.zeros(1))), tmp_path / 'weights.pth')
     with pytest.raises(RuntimeError):
         runner.load_checkpoint(str(tmp_path / 'weights.pth'), strict=True)
     runner.load_checkpoint(str(tmp_path / 'weights.pth'))
@@ -766,8 +808,8 @@ def test_load_from_reads_weights_of_the_old_format_on_request(tmp_path, name):
         runner.load_checkpoint(str(tmp_path / 'weights.pth'))
     runner.register_hook_from_cfg(dict(trust_checkpoint=True, **OURS))
     runner.load_checkpoint(str(tmp_path / 'weights.pth'))
-    assert all((value == 3).all()
-               for value in runner.model.state_dict().values())
+    assert all(
+        (value == 3).all() for value in runner.model.state_dict().values())
 
 
 @pytest.mark.parametrize('name', AMP)
@@ -809,7 +851,8 @@ def test_stock_resumes_our_iteration_files_without_repeating_one(
         hooks=[dict(interval=6, **OURS)])
     recorder = Recorder()
     runner = make_runner(
-        tmp_path / 'stock', runner=runner_config('IterBasedRunner', 10),
+        tmp_path / 'stock',
+        runner=runner_config('IterBasedRunner', 10),
         hooks=[recorder])
     runner.resume(str(tmp_path / 'iter_6.pth'), map_location='cpu')
     runner.run([make_loader()], [('train', 1)])
@@ -817,15 +860,15 @@ def test_stock_resumes_our_iteration_files_without_repeating_one(
 
 
 @pytest.mark.parametrize('writer', EPOCH)
-def test_stock_resumes_our_epoch_files_without_repeating_one(
-        tmp_path, writer):
+def test_stock_resumes_our_epoch_files_without_repeating_one(tmp_path, writer):
     train(
         tmp_path,
         runner=runner_config(writer, 2),
         hooks=[dict(interval=1, **OURS)])
     recorder = Recorder()
     runner = make_runner(
-        tmp_path / 'stock', runner=runner_config('EpochBasedRunner', 3),
+        tmp_path / 'stock',
+        runner=runner_config('EpochBasedRunner', 3),
         hooks=[recorder])
     runner.resume(str(tmp_path / 'epoch_2.pth'), map_location='cpu')
     runner.run([make_loader()], [('train', 1)])
@@ -855,8 +898,8 @@ def test_after_a_stock_resume_our_hook_goes_on_with_its_run(tmp_path, name):
     ('EpochBasedRunner', 'epoch'),
     ('IterBasedRunnerAmp', 'iter'),
 ])
-def test_the_constructor_gives_a_runner_what_ours_have(
-        tmp_path, name, expected):
+def test_the_constructor_gives_a_runner_what_ours_have(tmp_path, name,
+                                                       expected):
     """Trap 37: the type's name stays what tools compare."""
     config = runner_config(name, 2, constructor='DurableRunnerConstructor')
     ours = dict(interval=1, **OURS)
@@ -865,10 +908,7 @@ def test_the_constructor_gives_a_runner_what_ours_have(
     assert isinstance(runner, RUNNERS.get(name))
     config.update({key: 3 for key in config if key.startswith('max')})
     runner, recorder = run_recorded(
-        tmp_path,
-        tmp_path / f'{expected}_2.pth',
-        runner=config,
-        hooks=[ours])
+        tmp_path, tmp_path / f'{expected}_2.pth', runner=config, hooks=[ours])
     assert recorder.steps == (1 if expected == 'iter' else 4)
     assert runner.restored.name == f'{expected}_2.pth'
 
@@ -1005,7 +1045,8 @@ def test_a_runner_whose_fields_cannot_be_kept_is_refused_at_start(tmp_path):
                 file.write(b'x')
 
     runner = make_runner(
-        tmp_path, runner=dict(type='OddRunner', max_iters=4),
+        tmp_path,
+        runner=dict(type='OddRunner', max_iters=4),
         hooks=[dict(interval=4, **OURS)])
     with pytest.raises(ConfigError, match='OddRunner'):
         runner.run([make_loader()], [('train', 1)])
@@ -1021,7 +1062,8 @@ def test_a_runner_with_other_parameters_is_refused_at_start(tmp_path):
             torch.save({}, os.path.join(directory, 'a.pth'))
 
     runner = make_runner(
-        tmp_path, runner=dict(type='ShortRunner', max_iters=4),
+        tmp_path,
+        runner=dict(type='ShortRunner', max_iters=4),
         hooks=[dict(interval=4, **OURS)])
     with pytest.raises(ConfigError, match='out_dir'):
         runner.run([make_loader()], [('train', 1)])
@@ -1040,8 +1082,8 @@ class OwnResumeRunner(EpochBasedRunner):
         self.own_resume = True
 
 
-@pytest.mark.parametrize('name', ['EpochBasedRunnerAmp', 'EpochBasedRunner',
-                                  'OwnResumeRunner'])
+@pytest.mark.parametrize(
+    'name', ['EpochBasedRunnerAmp', 'EpochBasedRunner', 'OwnResumeRunner'])
 def test_config_text_in_a_checkpoint_is_never_executed(tmp_path, name):
     """INVARIANT 12; trap 36."""
     mark = tmp_path / 'executed'
@@ -1053,7 +1095,9 @@ def test_config_text_in_a_checkpoint_is_never_executed(tmp_path, name):
         hooks=[ours],
         meta=dict(config=EVIL.format(str(mark))))
     runner = train(
-        work, runner=runner_config(name, 2), hooks=[ours],
+        work,
+        runner=runner_config(name, 2),
+        hooks=[ours],
         meta=dict(config='new = 1'))
     assert not mark.exists()
     # the number of GPUs in it changes no counter either

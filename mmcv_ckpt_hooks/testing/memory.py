@@ -71,6 +71,8 @@ class MemoryBackend:
     def point(self, name: str, target: str) -> None:
         """A link where links are declared, else a pointer file."""
         plain_name(name, self.url)
+        if not self.capabilities.point:
+            raise self._unsupported('point')
         content = self._content(target)
         if self.capabilities.link:
             self.files[name] = content

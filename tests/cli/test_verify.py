@@ -159,17 +159,17 @@ def swapped(path):
 
 
 DAMAGES = [
-    (flip_bit, 'CorruptError', 'is damaged'),
-    (cut_off, 'TruncatedError', 'cut off'),
-    (empty, 'TruncatedError', 'is empty'),
-    (no_checkpoint, 'CorruptError', 'is no torch checkpoint'),
-    (swapped, 'CorruptError', 'expected digest'),
+    (flip_bit, 'CorruptError'),
+    (cut_off, 'TruncatedError'),
+    (empty, 'TruncatedError'),
+    (no_checkpoint, 'CorruptError'),
+    (swapped, 'CorruptError'),
 ]
 
 
-@pytest.mark.parametrize('damage, error, told', DAMAGES)
+@pytest.mark.parametrize('damage, error', DAMAGES)
 @pytest.mark.parametrize('how', ['file', 'newest', 'all'])
-def test_damage_is_found_and_told(run_dir, capsys, damage, error, told, how):
+def test_damage_is_found_and_told(run_dir, capsys, damage, error, how):
     path = run_dir / 'iter_8.pth'
     damage(path)
     with pytest.raises(IntegrityError):
@@ -183,7 +183,7 @@ def test_damage_is_found_and_told(run_dir, capsys, damage, error, told, how):
     assert code == 1
     bad, = (one for one in content['checked'] if one['status'] != 'ok')
     assert (bad['path'], bad['status']) == (str(path), 'damaged')
-    assert bad['error'] == error and told in bad['message']
+    assert bad['error'] == error and str(path) in bad['message']
     assert main(['verify', *map(str, arguments)]) == 1
     assert f'damaged      {bad["message"]}\n' in capsys.readouterr().out
 
@@ -408,42 +408,48 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch):
-    """A terminal as standard error output; every file is worth a bar."""
+def on_terminal(monkeypatch, run_dir):
+    """Verify with a terminal as standard error output.
+
+    Every file is worth a bar.
+
+    Returns:
+        tuple[int, str]: The exit code, and what the terminal got.
+    """
     stream = Terminal()
     monkeypatch.setattr(progress, '_WORTH_A_BAR_BYTES', 1)
     monkeypatch.setattr(sys, 'stderr', stream)
     monkeypatch.setenv('TERM', 'xterm')
     monkeypatch.setenv('COLUMNS', '200')
-    return stream
+    return main(['verify', str(run_dir)]), stream.getvalue()
 
 
-def test_a_long_check_shows_its_progress(run_dir, terminal, capsys):
-    pytest.importorskip('rich')
-    assert main(['verify', str(run_dir)]) == 0
-    assert 'iter_8.pth' in terminal.getvalue()
-    assert capsys.readouterr().out.startswith('ok ')
-
-
-def test_without_rich_it_shows_per_cent(run_dir, terminal, monkeypatch,
-                                        capsys):
+@pytest.fixture
+def no_rich(monkeypatch):
     for name in [name for name in sys.modules if name.startswith('rich')]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, 'rich', None)
-    assert main(['verify', str(run_dir)]) == 0
-    assert re.search(r'\r\S*iter_8\.pth +\d+ %', terminal.getvalue())
-    assert terminal.getvalue().endswith(' \r')  # cleared
+
+
+def test_a_long_check_shows_its_progress(run_dir, monkeypatch, capsys):
+    pytest.importorskip('rich')
+    code, shown = on_terminal(monkeypatch, run_dir)
+    assert code == 0 and 'iter_8.pth' in shown
     assert capsys.readouterr().out.startswith('ok ')
 
 
-def test_progress_is_cleared_before_an_error(run_dir, terminal, monkeypatch,
-                                             capsys):
-    monkeypatch.setitem(sys.modules, 'rich', None)
-    monkeypatch.setitem(sys.modules, 'rich.progress', None)
+def test_without_rich_it_shows_per_cent(run_dir, monkeypatch, capsys, no_rich):
+    code, shown = on_terminal(monkeypatch, run_dir)
+    assert code == 0
+    assert re.search(r'\r\S*iter_8\.pth +\d+ %', shown)
+    assert shown.endswith(' \r')  # cleared
+    assert capsys.readouterr().out.startswith('ok ')
+
+
+def test_progress_is_cleared_before_an_error(run_dir, monkeypatch, no_rich):
     flip_bit(run_dir / 'iter_8.pth')
-    assert main(['verify', str(run_dir)]) == 1
-    assert terminal.getvalue().endswith(' \r')
+    code, shown = on_terminal(monkeypatch, run_dir)
+    assert code == 1 and shown.endswith(' \r')
 
 
 def test_nothing_is_shown_off_a_terminal(run_dir, monkeypatch, capsys):

@@ -98,25 +98,30 @@ def test_before_the_first_save(tmp_path):
         assert find_latest_checkpoint(str(tmp_path)) is None
 
 
-def test_retention_never_leaves_the_link_dangling(tmp_path):
-    """Looked at whenever a name in the directory changes."""
+@pytest.mark.parametrize('keep', [1, 2])
+def test_the_link_never_dangles(tmp_path, monkeypatch, keep):
+    """Looked at after every change of a name in the directory."""
+    link = tmp_path / 'latest.pth'
     seen = []
 
-    class Watch(toy.QuickEvalHook):
+    def looked_after(change):
 
-        def after_train_iter(self, runner):
-            super().after_train_iter(runner)
-            link = tmp_path / 'latest.pth'
+        def changed(*args, **kwargs):
+            change(*args, **kwargs)
             if os.path.lexists(link):
-                seen.append(find_latest_checkpoint(str(tmp_path)))
-                verify_checkpoint(str(link))
+                seen.append(os.path.exists(link))
 
+        return changed
+
+    for name in ('replace', 'unlink'):
+        monkeypatch.setattr(os, name, looked_after(getattr(os, name)))
     toy.train(
         tmp_path,
-        checkpoint_config=dict(interval=1, max_keep_ckpts=1),
-        hooks=[OURS,
-               Watch([0.1], interval=1, by_epoch=False, save_best=None)])
-    assert seen and set(seen) == {str(tmp_path / 'latest.pth')}
+        checkpoint_config=dict(interval=1, max_keep_ckpts=keep),
+        hooks=[OURS])
+    assert len(seen) > 3 * 7 and all(seen)
+    assert toy.names(tmp_path) == sorted(
+        ['latest.pth', *[f'iter_{8 - back}.pth' for back in range(keep)]])
 
 
 def test_alone_a_dangling_link_stops_every_later_start(copied):

@@ -156,8 +156,8 @@ def put(backend, name='a.pth', content=b'content'):
 
 @pytest.mark.parametrize('backend, expected', [
     (ReadOnly, Capabilities()),
-    (PutOnly, Capabilities()),
-    (Complete, Capabilities(listing=True, delete=True)),
+    (PutOnly, Capabilities(point=True)),
+    (Complete, Capabilities(listing=True, delete=True, point=True)),
 ])
 def test_declares_what_the_class_implements(backend, expected):
     assert served(backend).capabilities == expected
@@ -167,7 +167,7 @@ def test_file_client_that_lacks_a_verb_is_believed(monkeypatch):
     """mmcv before 1.3.16: the backend may have it, FileClient has not."""
     monkeypatch.delattr(FileClient, 'remove')
     monkeypatch.delattr(FileClient, 'list_dir_or_file')
-    assert served(Complete).capabilities == Capabilities()
+    assert served(Complete).capabilities == Capabilities(point=True)
 
 
 def test_inherited_stub_of_the_base_class_is_no_implementation(monkeypatch):

@@ -12,7 +12,7 @@ class TestMemoryBackend(StorageBackendContract):
         None,
         Capabilities(),
         Capabilities(listing=True, delete=True),
-        Capabilities(server_copy=True),
+        Capabilities(server_copy=True, point=True),
     ])
     def backend(self, request):
         backend = MemoryBackend(request.param)
