@@ -127,8 +127,7 @@ class BestKeeper:
         if not math.isfinite(score) or not self._is_better(runner, score):
             return
         unit = f'epoch_{epoch}' if self._hook.by_epoch else f'iter_{finished}'
-        # KITTI/Car_3D_moderate and the like must not name a directory
-        name = f'best_{key}_{unit}.pth'.replace('/', '_').replace('\\', '_')
+        name = _plain(f'best_{key}_{unit}.pth')
         best = BestScore(key, score, rule, name, finished)
         request = SaveRequest(
             name,
@@ -167,7 +166,7 @@ class BestKeeper:
         """The score in the messages, unless it is of another metric."""
         messages = (runner.meta or {}).get('hook_msgs', {})
         path = messages.get('best_ckpt')
-        mine = f'best_{self._hook.key_indicator}_'.replace('/', '_')
+        mine = _plain(f'best_{self._hook.key_indicator}_')
         if isinstance(path, str) and \
                 not os.path.basename(path).startswith(mine):
             return None
@@ -181,6 +180,11 @@ class BestKeeper:
         if self._hook.by_epoch:
             return runner.epoch + 1, runner.iter
         return runner.epoch, runner.iter + 1
+
+
+def _plain(name: str) -> str:
+    """KITTI/Car_3D_moderate and the like must not name a directory."""
+    return name.replace('/', '_').replace('\\', '_')
 
 
 def _scores(output: Dict[str, Any]) -> Dict[str, float]:

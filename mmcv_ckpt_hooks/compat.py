@@ -61,7 +61,7 @@ def trusting_load(file: IO[bytes]) -> Any:
     return torch.load(file, map_location='cpu')
 
 
-def grad_scaler_types() -> Tuple[type, ...]:
+def grad_scaler_types() -> Tuple[Any, ...]:
     """Classes of torch's loss scalers: ``torch.amp`` came with torch 2.3."""
     found = []
     for package in (getattr(torch, 'amp', None), torch.cuda.amp):

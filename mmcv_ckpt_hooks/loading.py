@@ -64,8 +64,7 @@ def _load_archive(archive: zipfile.ZipFile, path: str) -> Any:
     folder = archive.infolist()[0].filename.split('/')[0] + '/'
     records = {
         record.filename[len(folder):]: record
-        for record in archive.infolist()
-        if record.filename.startswith(folder)
+        for record in archive.infolist() if record.filename.startswith(folder)
     }
     order = records.get('byteorder')
     if order is not None:
@@ -86,10 +85,9 @@ def _load_archive(archive: zipfile.ZipFile, path: str) -> Any:
     return unpickle(data, read, path)
 
 
-def _read_storage(archive: zipfile.ZipFile, records: Dict[str,
-                                                          zipfile.ZipInfo],
-                  path: str, key: str, dtype: torch.dtype,
-                  numel: int) -> torch.Tensor:
+def _read_storage(archive: zipfile.ZipFile,
+                  records: Dict[str, zipfile.ZipInfo], path: str, key: str,
+                  dtype: torch.dtype, numel: int) -> torch.Tensor:
     record = records.get(f'data/{key}')
     if record is None:
         raise CorruptError(f'{path}: storage {shortened(key)} has no record '

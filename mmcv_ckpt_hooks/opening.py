@@ -11,8 +11,7 @@ from .config import CheckpointOptions
 from .errors import CheckpointError, ConfigError
 from .executor import BackgroundExecutor, InlineExecutor
 from .history import History
-from .restore import (Restored, begin_epoch_anew, refresh_hooks,
-                      restore_runner)
+from .restore import Restored, begin_epoch_anew, refresh_hooks, restore_runner
 from .retention import KeepAll, KeepAny, KeepEvery, KeepLast
 from .saver import Saver
 from .storage import open_backend

@@ -1,20 +1,15 @@
-"""The order of a save, and nothing else."""
-import datetime
+"""The order of a save on the training thread; :mod:`commit` has the rest."""
 import time
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import IO, Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
-from .card import card
-from .catalog import LATEST_NAME, BestScore, Catalog
-from .errors import StorageError
+from .catalog import BestScore, Catalog
+from .commit import Committer
 from .executor import BackgroundExecutor, InlineExecutor
 from .history import History
-from .retention import KeepAny, KeepNames, deletable
-from .serialization import write_checkpoint
 from .staging import (StagedState, StagingBuffers, available_memory_bytes,
                       reference)
-from .types import CheckpointInfo, RetentionPolicy, SaveRequest, StorageBackend
+from .types import RetentionPolicy, SaveRequest, StorageBackend
 
 #: Part of the available memory that a staged copy may take.
 _MEMORY_SHARE = 0.8
@@ -39,8 +34,8 @@ class Saver:
 
     Order of ``save``: (1) the caller handed back earlier errors, asked the
     triggers and gathered what other ranks have; (2) reduce to builtin types
-    and stage, the only part that blocks training; on the executor: (3) write,
-    sync, rename; (4) catalog; (5) latest pointer; (6) retention; (7) log.
+    and stage, the only part that blocks training; on the executor, the steps
+    of :meth:`Committer.commit`.
     """
 
     def __init__(self,
@@ -56,18 +51,19 @@ class Saver:
                  protected: Optional[str] = None) -> None:
         self.backend = backend
         self.catalog = catalog
-        self._history = history
-        self._policy = policy
         self._executor = executor
         self._log = log
         self._log_failure = log_failure
         self._backlog = backlog
-        self._symlink = symlink
-        self._protected = protected
+        self._committer = Committer(backend, catalog, history, policy, log,
+                                    symlink, protected)
         self._buffers = StagingBuffers()
         self._said_inline = False
-        #: name of the last checkpoint that was committed and made the latest
-        self.last_committed: Optional[str] = None
+
+    @property
+    def last_committed(self) -> Optional[str]:
+        """Name of the last checkpoint that was committed as the latest."""
+        return self._committer.last_committed
 
     def save(self, request: SaveRequest,
              capture: Callable[[], Dict[str, Any]]) -> bool:
@@ -107,7 +103,8 @@ class Saver:
 
         def job() -> None:
             with self._failures_logged(request):
-                self._commit(request, state, blocked if background else None)
+                self._committer.commit(request, state,
+                                       blocked if background else None)
 
         if background:
             self._executor.submit(job)
@@ -150,16 +147,16 @@ class Saver:
     def _commit_best(self, best: BestScore, request: SaveRequest,
                      capture: Callable[[], Dict[str, Any]]) -> None:
         same = self.catalog.at_iter(request.iter)
-        if same is not None and self._can_link() and \
+        if same is not None and self._committer.can_link() and \
                 same.name != request.name:
-            self._link_best(same, request)
+            self._committer.link(same, request)
         else:
-            self._commit(request, reference(capture()), None)
+            self._committer.commit(request, reference(capture()), None)
         # INVARIANT: the new best is committed before the old one goes
         before = self.catalog.best(best.key)
         self.catalog.set_best(best)
         if before is not None and before.name != request.name:
-            self._delete(before.name)
+            self._committer.delete(before.name)
 
     @contextmanager
     def _failures_logged(self, request: SaveRequest) -> Iterator[None]:
@@ -192,34 +189,9 @@ class Saver:
                     f'The scores at {finished} iterations were not recorded '
                     f'({type(error).__name__}: {error})', error)
                 raise
-            self._record('scores', iter=finished, metrics=metrics)
+            self._committer.record('scores', iter=finished, metrics=metrics)
 
         self._executor.run(job)
-
-    def _record(self, event: str, **values: Any) -> None:
-        try:
-            self._history.append(event, **values)
-        except OSError as error:
-            # it tells what happened; nothing depends on it
-            self._log(f'Could not write the history: {error}')
-
-    def _can_link(self) -> bool:
-        able = self.backend.capabilities
-        return able.link or able.server_copy
-
-    def _link_best(self, same: CheckpointInfo, request: SaveRequest) -> None:
-        self._set_aside(request.name)
-        self.backend.link(same.name, request.name)
-        self.catalog.commit(
-            replace(
-                same,
-                name=request.name,
-                trigger='best',
-                regular=False,
-                metrics=dict(request.metrics),
-                same_as=same.name))
-        self._log(f'Saved best checkpoint {request.name}: a second name of '
-                  f'{same.name}')
 
     def _stages(self, state: StagedState) -> bool:
         if isinstance(self._executor, InlineExecutor):
@@ -235,95 +207,3 @@ class Saver:
                 f'the available memory ({room >> 20} MiB): checkpoints are '
                 'written while training waits')
         return False
-
-    def _commit(self, request: SaveRequest, state: StagedState,
-                blocked: Optional[float]) -> None:
-        begun = time.monotonic()
-        info = self._describe(request)
-        digests: List[str] = []
-
-        def write(stream: IO[bytes]) -> None:
-            digests.append(write_checkpoint(stream, state, card(info)))
-
-        self._set_aside(request.name)
-        size = self.backend.put(request.name, write)
-        info = replace(info, bytes=size, digest=digests[0])
-        self.catalog.commit(info)
-        if request.make_latest and self._symlink:
-            self.backend.point(LATEST_NAME, request.name)
-        if request.make_latest:
-            self.last_committed = request.name
-        deleted = self._retain(request.name)
-        secs = time.monotonic() - begun
-        self._record(
-            'save',
-            name=info.name,
-            iter=info.iter,
-            epoch=info.epoch,
-            trigger=info.trigger,
-            bytes=size,
-            blocked_secs=secs if blocked is None else blocked,
-            durable_secs=secs + (blocked or 0.),
-            deleted=deleted,
-            time=info.created_at)
-        waited = '' if blocked is None else \
-            f', training waited {blocked * 1000:.1f} ms'
-        gone = f'; deleted {", ".join(deleted)}' if deleted else ''
-        self._log(f'Saved checkpoint {info.name}: {size / 1e6:.2f} MB in '
-                  f'{secs:.3f} s{waited}{gone}')
-
-    def _describe(self, request: SaveRequest) -> CheckpointInfo:
-        now = datetime.datetime.now(datetime.timezone.utc)
-        return CheckpointInfo(
-            name=request.name,
-            epoch=request.epoch,
-            iter=request.iter,
-            bytes=0,
-            metrics=dict(request.metrics),
-            created_at=now.isoformat(timespec='seconds'),
-            lineage=self.catalog.lineage,
-            generation=self.catalog.generation,
-            started_iter=self.catalog.started_iter,
-            trigger=request.trigger,
-            regular=request.regular)
-
-    def _set_aside(self, name: str) -> None:
-        """Keep another run's file of this name under a name of its own."""
-        known = self.catalog.find(name)
-        if known is None or known.lineage == self.catalog.lineage:
-            return
-        if not self.backend.capabilities.link:
-            self._log(f'{name} of another run is replaced: '
-                      f'{self.backend.url} cannot keep it under another name')
-            return
-        # not *.pth: tools that glob for checkpoints must not take it
-        mark = known.lineage or known.digest.partition(':')[2] or 'damaged'
-        aside = f'{name}.{mark[:8]}'
-        self.backend.link(name, aside)
-        self._log(f'{name} belongs to another run; that one is kept as '
-                  f'{aside}')
-
-    def _retain(self, committed: str) -> List[str]:
-        if not self.backend.capabilities.delete:
-            return []
-        policy = KeepAny(
-            [self._policy,
-             KeepNames(self.catalog.best_names() | {committed})])
-        deleted = []
-        for info in deletable(policy, self.catalog.owned(), self._protected):
-            if self._delete(info.name):
-                deleted.append(info.name)
-        return deleted
-
-    def _delete(self, name: str) -> bool:
-        if not self.backend.capabilities.delete:
-            return False
-        try:
-            self.backend.delete(name)
-        except StorageError as error:
-            # the new checkpoint is committed; one file too many is no reason
-            # to call the save failed
-            self._log(f'Could not delete {name}: {error}')
-            return False
-        self.catalog.forget(name)
-        return True

@@ -85,8 +85,10 @@ def rearranged(hooks: List[Any], ours: Any,
         rest.remove(stock)
         ours.priority = stock.priority
     else:
-        # behind every hook of its priority, as mmcv registers hooks
-        place = sum(1 for hook in rest if hook.priority <= normal)
+        # where mmcv put it; with another priority, behind every hook of
+        # NORMAL, as if it were registered last
+        place = hooks.index(ours) if ours.priority == normal else sum(
+            1 for hook in rest if hook.priority <= normal)
         first_eval = [
             index for index, hook in enumerate(rest)
             if hasattr(hook, 'save_best')

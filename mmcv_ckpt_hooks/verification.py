@@ -3,6 +3,7 @@
 Standard library only: neither torch nor mmcv is needed, and nothing is
 unpickled.
 """
+import errno
 import hashlib
 import json
 import struct
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 from typing import IO, Any, Callable, Dict, Iterable, Optional
 
 from .errors import CorruptError, TruncatedError, UnverifiableError
-from .zip_layout import check_layout, has_end
+from .storage.mapped_errors import mapped_errors, storage_error
+from .zip_layout import check_directory, check_records
 
 #: Top folder of the records inside the zip file, as torch names it.
 ARCHIVE = 'archive'
@@ -105,23 +107,24 @@ def open_archive(file: IO[bytes], path: str) -> zipfile.ZipFile:
         CorruptError: If it is there, but wrong.
         UnverifiableError: For the format of torch < 1.6.
     """
-    file.seek(0)
-    magic = file.read(4)
-    size = file.seek(0, 2)
-    if magic != _ZIP_MAGIC:
-        raise _not_a_zip(magic, size, path)
-    try:
-        archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError,
-            struct.error) as error:
-        if has_end(file, size):
+    with mapped_errors('cannot read', path):
+        file.seek(0)
+        magic = file.read(4)
+        size = file.seek(0, 2)
+        if magic != _ZIP_MAGIC:
+            raise _not_a_zip(magic, size, path)
+        count = check_directory(file, size, path)
+        try:
+            archive = zipfile.ZipFile(file)
+        except (zipfile.BadZipFile, NotImplementedError, ValueError,
+                OverflowError, struct.error) as error:
             raise CorruptError(f'{path}: its zip directory is damaged '
                                f'({error}). {_ADVICE}') from error
-        raise TruncatedError(
-            f'{path} ({size} bytes) has no zip directory at its end '
-            f'({error}): it was cut off while it was written or copied. '
-            f'{_ADVICE}') from error
-    check_layout(archive, file, size, path)
+    records = archive.infolist()
+    if len(records) != count:
+        raise CorruptError(f'{path}: its zip directory lists {len(records)} '
+                           f'records, expected {count}. {_ADVICE}')
+    check_records(records, size, path)
     return archive
 
 
@@ -167,8 +170,14 @@ def read_record(archive: zipfile.ZipFile, record: zipfile.ZipInfo,
                     break
                 done += len(block)
                 yield block
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError,
-            RuntimeError, ValueError, zlib.error, struct.error) as error:
+    except OSError as error:
+        if error.errno != errno.EIO:
+            # a network that fails must not count as damage
+            raise storage_error(error, f'cannot read {path}') from error
+        raise CorruptError(f'{path}: record {record.filename} cannot be read '
+                           f'({error}). {_ADVICE}') from error
+    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError,
+            ValueError, zlib.error, struct.error) as error:
         raise CorruptError(
             f'{path}: record {record.filename} is damaged ({error}). '
             f'{_ADVICE}') from error

@@ -9,7 +9,7 @@ import struct
 import zipfile
 from typing import IO, List, Tuple
 
-from .errors import CorruptError
+from .errors import CorruptError, TruncatedError
 
 #: Magic, number of this disk and of the directory's, entries on this disk and
 #: in all, size and offset of the directory, length of the comment.
@@ -19,6 +19,7 @@ _END_MAGIC = b'PK\x05\x06'
 #: disks, entries, size and offset; then magic, disk, offset of that, disks.
 _END64 = struct.Struct('<4sQ2H2L4Q')
 _LOCATOR = struct.Struct('<4sLQL')
+_END64_MAGIC = b'PK\x06\x06'
 _LOCATOR_MAGIC = b'PK\x06\x07'
 #: Magic, other fields, lengths of name, extra fields and comment, others.
 _ENTRY = struct.Struct('<4s24s3H12s')
@@ -28,63 +29,64 @@ _ENTRY_MAGIC = b'PK\x01\x02'
 #: patches.
 _FLAGS = 0x0808
 _IS_FOLDER = 0x10
+_MAX32 = 0xffffffff
+_ADVICE = 'Resume from an older checkpoint'
 
 
-def has_end(file: IO[bytes], size: int) -> bool:
-    """Whether a file ends as a complete zip file without a comment does."""
-    file.seek(max(0, size - _END.size))
-    return file.read(4) == _END_MAGIC
-
-
-def check_layout(archive: zipfile.ZipFile, file: IO[bytes], size: int,
-                 path: str) -> None:
-    """Check that torch would find the same records, and nothing but them.
+def check_directory(file: IO[bytes], size: int, path: str) -> int:
+    """Check the end records and the lengths of the directory's entries.
 
     Args:
-        archive (ZipFile): Opened on ``file``.
         file (file): Binary and seekable.
         size (int): Of the file in bytes.
         path (str): Its name, for the messages.
 
+    Returns:
+        int: Number of entries.
+
     Raises:
-        CorruptError: If not.
+        TruncatedError: If the file does not end as a zip file does.
+        CorruptError: If it does, but something is wrong.
     """
-    defect = _directory_defect(file, size, len(archive.infolist())) or \
-        _records_defect(archive.infolist(), size)
-    if defect:
-        raise CorruptError(f'{path}: {defect}. Resume from an older '
-                           'checkpoint')
-
-
-def _directory_defect(file: IO[bytes], size: int, count: int) -> str:
-    """Say what is wrong with the end records and the entries' lengths."""
     file.seek(size - min(size, _END.size + _LOCATOR.size + _END64.size))
     tail = file.read()
-    if len(tail) < _END.size:
-        return 'it has no zip directory'
-    magic, *disks, here, total, length, start, comment = _END.unpack(
+    if len(tail) < _END.size or tail[-_END.size:][:4] != _END_MAGIC:
+        raise TruncatedError(
+            f'{path} ({size} bytes) has no zip directory at its end: it was '
+            f'cut off while it was written or copied. {_ADVICE}')
+    start, length, count = _end_fields(tail, size)
+    defect = 'its zip directory is not where its end record says'
+    if length >= 0:
+        file.seek(start)
+        defect = _entries_defect(file.read(length), count)
+    if defect:
+        raise CorruptError(f'{path} is damaged: {defect}. {_ADVICE}')
+    return count
+
+
+def _end_fields(tail: bytes, size: int) -> Tuple[int, int, int]:
+    """Return offset, length (-1 if anything is wrong) and entries."""
+    _, *disks, here, count, length, start, comment = _END.unpack(
         tail[-_END.size:])
-    found: Tuple[int, ...] = (*disks, here, total, comment)
-    if magic != _END_MAGIC or \
-            found != (0, 0, min(count, 0xffff), min(count, 0xffff), 0):
-        return (f'its zip directory has {count} entries, which its end record '
-                'does not fit')
-    end, told = size - _END.size, (length, start)
-    if tail[-_END.size - _LOCATOR.size:][:4] == _LOCATOR_MAGIC:
+    fields, expected = [*disks, here, comment], [0, 0, count, 0]
+    end = size - _END.size
+    if tail[-_END.size - _LOCATOR.size:][:4] == _LOCATOR_MAGIC and \
+            len(tail) == _END64.size + _LOCATOR.size + _END.size:
+        small = [min(count, 0xffff), length, start]
         end -= _LOCATOR.size + _END64.size
-        _, own, _, _, *fields, length, start = _END64.unpack(
+        magic, own, _, _, *fields64, count, length, start = _END64.unpack(
             tail[:_END64.size])
-        _, disk, offset, _ = _LOCATOR.unpack(tail[_END64.size:-_END.size])
-        # the first 12 bytes of the record do not count
-        fields += [own + 12, disk, offset]
-        if fields != [0, 0, count, count, _END64.size, 0, end]:
-            return (f'its zip directory has {count} entries, which its zip64 '
-                    'end record does not fit')
-    small = (min(length, 0xffffffff), min(start, 0xffffffff))
-    if start + length != end or told != small:
-        return 'its zip directory is not where its end record says'
-    file.seek(start)
-    return _entries_defect(file.read(length), count)
+        _, disk, offset, of = _LOCATOR.unpack(tail[_END64.size:-_END.size])
+        fields += [*fields64, own, disk, offset, of, magic, *small]
+        expected += [
+            0, 0, count, _END64.size - 12, 0, end, 1, _END64_MAGIC,
+            min(count, 0xffff),
+            min(length, _MAX32),
+            min(start, _MAX32)
+        ]
+    if fields != expected or start + length != end:
+        length = -1
+    return start, length, count
 
 
 def _entries_defect(directory: bytes, count: int) -> str:
@@ -102,13 +104,24 @@ def _entries_defect(directory: bytes, count: int) -> str:
     return ''
 
 
+def check_records(records: List[zipfile.ZipInfo], size: int,
+                  path: str) -> None:
+    """Check that the records are a torch checkpoint's, and lie in the file.
+
+    Raises:
+        CorruptError: If not.
+    """
+    defect = _records_defect(records, size)
+    if defect:
+        raise CorruptError(f'{path}: {defect}. {_ADVICE}')
+
+
 def _records_defect(records: List[zipfile.ZipInfo], size: int) -> str:
-    """Say what is wrong with the records that the directory lists."""
     names = [record.filename for record in records]
     folder = names[0].split('/')[0] if names else ''
     if f'{folder}/data.pkl' not in names:
-        return ("it is a zip file, but no torch checkpoint: it has no record "
-                f"'data.pkl' (records: {names[:5]})")
+        return ("it is no torch checkpoint, it has no record 'data.pkl' "
+                f'(records: {names[:5]})')
     if len(set(names)) != len(names):
         return 'two records have the same name'
     if sum(record.file_size for record in records) > size:

@@ -633,13 +633,10 @@ def test_two_evaluations_of_one_run_keep_both_bests(tmp_path):
         runner=runner_config('IterBasedRunnerAmp', 8),
         hooks=[dict(interval=4, max_keep_ckpts=1, **OURS)])
     for key, scores in (('mIoU', [.9, .8]), ('aAcc', [.1, .2])):
-        runner.register_hook(
-            QuickEvalHook([{
-                key: score
-            } for score in scores],
-                          interval=4,
-                          by_epoch=False,
-                          save_best=key), 'LOW')
+        results = [{key: score} for score in scores]
+        hook = QuickEvalHook(
+            results, interval=4, by_epoch=False, save_best=key)
+        runner.register_hook(hook, 'LOW')
     runner.run([make_loader()], [('train', 1)])
     assert best_files(tmp_path) == [
         'best_aAcc_iter_8.pth', 'best_mIoU_iter_4.pth'

@@ -136,7 +136,7 @@ def test_what_is_logged_as_saved_is_durable_by_then(bench):
     """INVARIANT 4."""
     one = bench()
     there = []
-    one.saver._log = lambda line: there.append(
+    one.saver._committer._log = lambda line: there.append(
         (line, 'iter_4.pth' in one.files.files, 'latest.pth' in one.files.files
          ))
     one.save(4)

@@ -121,9 +121,11 @@ def main():
         for number, mutant in enumerate(table, 1):
             problem = check(mutant) or try_mutant(mutant, folder)
             failures += problem is not None
-            print(f'[{number}/{len(table)}, {time.time() - begun:.0f} s] '
-                  f'{"killed" if problem is None else problem}: '
-                  f'{mutant["name"]} ({mutant["file"]})', flush=True)
+            print(
+                f'[{number}/{len(table)}, {time.time() - begun:.0f} s] '
+                f'{"killed" if problem is None else problem}: '
+                f'{mutant["name"]} ({mutant["file"]})',
+                flush=True)
     print(f'{len(table) - failures} of {len(table)} mutants killed in '
           f'{time.time() - begun:.0f} s')
     return 1 if failures else 0

@@ -1,0 +1,200 @@
+"""The steps of a commit: durable first, then known, then cleaned up."""
+import datetime
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import IO, Any, Callable, Iterator, List, Optional
+
+from .card import card
+from .catalog import LATEST_NAME, Catalog
+from .errors import StorageError
+from .history import History
+from .retention import KeepAny, KeepNames, deletable
+from .serialization import write_checkpoint
+from .staging import StagedState
+from .types import CheckpointInfo, RetentionPolicy, SaveRequest, StorageBackend
+
+
+class Committer:
+    """Commits staged checkpoints to one place.
+
+    Args:
+        backend (StorageBackend): Where to.
+        catalog (Catalog): Of that place.
+        history (History): Of that place.
+        policy (RetentionPolicy): What to keep besides the best.
+        log (callable): Told one line a commit.
+        symlink (bool): Whether to move ``latest.pth``.
+        protected (str, optional): Name of the file resumed from, if it is
+            here.
+
+    Thread: whichever the executor runs it on; one at a time.
+    """
+
+    def __init__(self, backend: StorageBackend, catalog: Catalog,
+                 history: History, policy: RetentionPolicy,
+                 log: Callable[[str], None], symlink: bool,
+                 protected: Optional[str]) -> None:
+        self.backend = backend
+        self.catalog = catalog
+        self._history = history
+        self._policy = policy
+        self._log = log
+        self._symlink = symlink
+        self._protected = protected
+        #: name of the last checkpoint that was committed and made the latest
+        self.last_committed: Optional[str] = None
+
+    def commit(self, request: SaveRequest, state: StagedState,
+               blocked: Optional[float]) -> None:
+        """Write, sync and name a checkpoint, and what follows from it.
+
+        Order: (3) write into a temporary file, sync, rename; (4) catalog;
+        (5) latest pointer; (6) retention; (7) history and log.
+
+        Args:
+            request (SaveRequest): What it is.
+            state (StagedState): What to write.
+            blocked (float, optional): Seconds that training waited; None if
+                it waits for all of it.
+
+        Raises:
+            StorageError: What was committed before is unchanged.
+        """
+        begun = time.monotonic()
+        info = self._describe(request)
+        digests: List[str] = []
+
+        def write(stream: IO[bytes]) -> None:
+            digests.append(write_checkpoint(stream, state, card(info)))
+
+        self._set_aside(request.name)
+        with self._replaced_in_catalog(request.name):
+            size = self.backend.put(request.name, write)
+        info = replace(info, bytes=size, digest=digests[0])
+        self.catalog.commit(info)
+        if request.make_latest and self._symlink:
+            self.backend.point(LATEST_NAME, request.name)
+        if request.make_latest:
+            self.last_committed = request.name
+        deleted = self._retain(request.name)
+        secs = time.monotonic() - begun
+        self.record(
+            'save',
+            name=info.name,
+            iter=info.iter,
+            epoch=info.epoch,
+            trigger=info.trigger,
+            bytes=size,
+            blocked_secs=secs if blocked is None else blocked,
+            durable_secs=secs + (blocked or 0.),
+            deleted=deleted,
+            time=info.created_at)
+        waited = '' if blocked is None else \
+            f', training waited {blocked * 1000:.1f} ms'
+        gone = f'; deleted {", ".join(deleted)}' if deleted else ''
+        self._log(f'Saved checkpoint {info.name}: {size / 1e6:.2f} MB in '
+                  f'{secs:.3f} s{waited}{gone}')
+
+    def link(self, same: CheckpointInfo, request: SaveRequest) -> None:
+        """Commit a best checkpoint as a second name of a regular one."""
+        self._set_aside(request.name)
+        with self._replaced_in_catalog(request.name):
+            self.backend.link(same.name, request.name)
+        self.catalog.commit(
+            replace(
+                same,
+                name=request.name,
+                trigger='best',
+                regular=False,
+                metrics=dict(request.metrics),
+                same_as=same.name))
+        self._log(f'Saved best checkpoint {request.name}: a second name of '
+                  f'{same.name}')
+
+    def can_link(self) -> bool:
+        """Whether a second name costs no second write."""
+        able = self.backend.capabilities
+        return able.link or able.server_copy
+
+    def record(self, event: str, **values: Any) -> None:
+        """Add an event to the history; a failure is only logged."""
+        try:
+            self._history.append(event, **values)
+        except OSError as error:
+            # it tells what happened; nothing depends on it
+            self._log(f'Could not write the history: {error}')
+
+    def delete(self, name: str) -> bool:
+        """Delete a checkpoint; False, and a log line, if that fails."""
+        if not self.backend.capabilities.delete:
+            return False
+        try:
+            self.backend.delete(name)
+        except StorageError as error:
+            # the new checkpoint is committed; one file too many is no reason
+            # to call the save failed
+            self._log(f'Could not delete {name}: {error}')
+            return False
+        self.catalog.forget(name)
+        return True
+
+    def _describe(self, request: SaveRequest) -> CheckpointInfo:
+        now = datetime.datetime.now(datetime.timezone.utc)
+        return CheckpointInfo(
+            name=request.name,
+            epoch=request.epoch,
+            iter=request.iter,
+            bytes=0,
+            metrics=dict(request.metrics),
+            created_at=now.isoformat(timespec='seconds'),
+            lineage=self.catalog.lineage,
+            generation=self.catalog.generation,
+            started_iter=self.catalog.started_iter,
+            trigger=request.trigger,
+            regular=request.regular)
+
+    @contextmanager
+    def _replaced_in_catalog(self, name: str) -> Iterator[None]:
+        """Take out the entry of a file while it is replaced.
+
+        INVARIANT: the catalog never holds the digest of another file of that
+        name; killed in between, it would have the good new one refused.
+        """
+        before = self.catalog.find(name)
+        if before is not None:
+            self.catalog.forget(name)
+        try:
+            yield
+        except BaseException:
+            if before is not None:
+                self.catalog.commit(before)
+            raise
+
+    def _set_aside(self, name: str) -> None:
+        """Keep another run's file of this name under a name of its own."""
+        known = self.catalog.find(name)
+        if known is None or known.lineage == self.catalog.lineage:
+            return
+        if not self.backend.capabilities.link:
+            self._log(f'{name} of another run is replaced: '
+                      f'{self.backend.url} cannot keep it under another name')
+            return
+        # not *.pth: tools that glob for checkpoints must not take it
+        mark = known.lineage or known.digest.partition(':')[2] or 'damaged'
+        aside = f'{name}.{mark[:8]}'
+        self.backend.link(name, aside)
+        self._log(f'{name} belongs to another run; that one is kept as '
+                  f'{aside}')
+
+    def _retain(self, committed: str) -> List[str]:
+        if not self.backend.capabilities.delete:
+            return []
+        policy = KeepAny(
+            [self._policy,
+             KeepNames(self.catalog.best_names() | {committed})])
+        deleted = []
+        for info in deletable(policy, self.catalog.owned(), self._protected):
+            if self.delete(info.name):
+                deleted.append(info.name)
+        return deleted

@@ -1,0 +1,322 @@
+"""``max_keep_ckpts`` over real runs: from the catalog, not by arithmetic."""
+import os
+import shutil
+
+import pytest
+import torch
+from foreign_files import stock_file
+from mmcv.runner import Hook
+from toy import make_loader, make_runner, names, train
+
+OURS = dict(type='DurableCheckpointHook')
+ITER = ['IterBasedRunner', 'IterBasedRunnerAmp']
+EPOCH = ['EpochBasedRunner', 'EpochBasedRunnerAmp']
+
+
+def runner_config(name, steps):
+    if 'Iter' in name:
+        return dict(type=name, max_iters=steps)
+    return dict(type=name, max_epochs=steps)
+
+
+def steps_in(directory, prefix='iter_'):
+    return sorted(
+        int(name[len(prefix):-4]) for name in names(directory)
+        if name.startswith(prefix))
+
+
+class Look(Hook):
+    """Notes after every iteration which checkpoints are there."""
+
+    def __init__(self, directory):
+        self.directory, self.seen = directory, []
+
+    def after_train_iter(self, runner):
+        self.seen.append(steps_in(self.directory))
+
+
+def run(directory, steps, name='IterBasedRunnerAmp', **kwargs):
+    extra = kwargs.pop('hooks', [])
+    return train(
+        directory,
+        runner=runner_config(name, steps),
+        hooks=[dict(resume='auto', **kwargs, **OURS), *extra])
+
+
+@pytest.mark.parametrize('name', ITER)
+@pytest.mark.parametrize('keep', [1, 2, 3])
+def test_exactly_so_many_stay(tmp_path, name, keep):
+    run(tmp_path, 10, name, interval=2, max_keep_ckpts=keep)
+    assert steps_in(tmp_path) == [2, 4, 6, 8, 10][-keep:]
+
+
+@pytest.mark.parametrize('name', EPOCH)
+def test_exactly_so_many_stay_by_epoch(tmp_path, name):
+    run(tmp_path, 5, name, interval=1, max_keep_ckpts=2)
+    assert steps_in(tmp_path, 'epoch_') == [4, 5]
+
+
+@pytest.mark.parametrize('name', EPOCH)
+def test_exactly_so_many_stay_inside_epochs(tmp_path, name):
+    """Trap 4: the names that stock looks for do not exist."""
+    run(tmp_path, 3, name, interval=2, by_epoch=False, max_keep_ckpts=2)
+    assert names(tmp_path) == [
+        'epoch_2_iter_10.pth', 'epoch_3_iter_12.pth', 'latest.pth'
+    ]
+
+
+@pytest.mark.parametrize('name', ITER)
+def test_the_settings_of_checkpoint_config_count(tmp_path, name):
+    train(
+        tmp_path,
+        runner=runner_config(name, 8),
+        checkpoint_config=dict(interval=2, max_keep_ckpts=2),
+        hooks=[OURS])
+    assert steps_in(tmp_path) == [6, 8]
+
+
+@pytest.mark.parametrize('name', ITER)
+def test_a_gap_stops_nothing(tmp_path, name):
+    """Trap 7: stock keeps everything older than the gap for ever."""
+    run(tmp_path, 8, name, interval=2)
+    os.unlink(tmp_path / 'iter_6.pth')
+    run(tmp_path, 10, name, interval=2, max_keep_ckpts=1)
+    assert steps_in(tmp_path) == [10]
+
+
+@pytest.mark.parametrize('name', ITER)
+def test_a_gap_made_while_the_run_goes_on_stops_nothing(tmp_path, name):
+
+    class Cleaner(Hook):
+
+        def after_train_iter(self, runner):
+            if runner.iter == 4:
+                for hook in runner.hooks:
+                    getattr(hook, '_saver', None) and hook._saver.wait()
+                os.unlink(tmp_path / 'iter_4.pth')
+
+    run(tmp_path, 10, name, interval=2, max_keep_ckpts=3, hooks=[Cleaner()])
+    assert steps_in(tmp_path) == [6, 8, 10]
+
+
+@pytest.mark.parametrize('name', ITER)
+def test_a_changed_interval_leaves_nothing_behind(tmp_path, name):
+    """Trap 7."""
+    run(tmp_path, 9, name, interval=3, max_keep_ckpts=2)
+    assert steps_in(tmp_path) == [6, 9]
+    run(tmp_path, 20, name, interval=5, max_keep_ckpts=2)
+    assert steps_in(tmp_path) == [15, 20]
+
+
+@pytest.mark.parametrize('name', ITER)
+def test_a_last_one_off_the_grid_counts_as_one(tmp_path, name):
+    """Trap 7: stock keeps one too many."""
+    run(tmp_path, 11, name, interval=4, max_keep_ckpts=2)
+    assert steps_in(tmp_path) == [8, 11]
+    run(tmp_path, 16, name, interval=4, max_keep_ckpts=2)
+    assert steps_in(tmp_path) == [12, 16]
+
+
+@pytest.mark.parametrize('name', ITER)
+def test_a_smaller_number_takes_effect_after_a_resume(tmp_path, name):
+    run(tmp_path, 8, name, interval=2)
+    run(tmp_path, 10, name, interval=2, max_keep_ckpts=2)
+    assert steps_in(tmp_path) == [8, 10]
+
+
+def test_keep_every_so_many_for_ever(tmp_path):
+    run(tmp_path, 14, interval=2, keep=dict(last=2, every=4))
+    assert steps_in(tmp_path) == [4, 8, 12, 14]
+
+
+def test_keep_every_so_many_epochs(tmp_path):
+    run(tmp_path,
+        5,
+        'EpochBasedRunnerAmp',
+        interval=1,
+        keep=dict(last=1, every=2))
+    assert steps_in(tmp_path, 'epoch_') == [2, 4, 5]
+
+
+@pytest.mark.parametrize('name', ITER)
+def test_one_off_the_grid_goes_when_the_next_regular_one_is_there(
+        tmp_path, name):
+
+    class Ask(Hook):
+
+        def after_train_iter(self, runner):
+            if runner.iter == 4:
+                (tmp_path / 'SAVE').touch()
+                for hook in runner.hooks:
+                    if hasattr(hook, '_schedule'):
+                        hook._schedule._looked_at -= 10
+
+    look = Look(tmp_path)
+
+    run(tmp_path,
+        8,
+        name,
+        interval=4,
+        max_keep_ckpts=1,
+        write=dict(background=False),
+        hooks=[Ask(), look])
+    assert not (tmp_path / 'SAVE').exists()
+    assert look.seen[3:] == [[4], [4], [4, 6], [4, 6], [8]]
+
+
+# -- whose files ------------------------------------------------------------
+
+
+@pytest.mark.parametrize('name', ITER)
+def test_files_of_stock_mmcv_are_not_deleted(tmp_path, name):
+    """INVARIANT 3."""
+    stock_file(tmp_path, 6)
+    run(tmp_path, 14, name, interval=2, max_keep_ckpts=1)
+    assert steps_in(tmp_path) == [6, 14]
+
+
+@pytest.mark.parametrize('name', ITER)
+def test_files_of_another_run_are_not_deleted(tmp_path, name):
+    """Trap 7: stock deletes whatever has the name."""
+    run(tmp_path, 8, name, interval=2)
+    train(
+        tmp_path,
+        runner=runner_config(name, 7),
+        hooks=[dict(interval=3, max_keep_ckpts=1, **OURS)])
+    assert steps_in(tmp_path) == [2, 4, 7, 8]
+    # the one whose name was needed is kept under another
+    assert len(list(tmp_path.glob('iter_6.pth.*'))) == 1
+
+
+def test_a_same_named_file_of_another_run_is_set_aside(tmp_path, caplog):
+    train(tmp_path, hooks=[dict(interval=4, **OURS)], seed=1)
+    before = (tmp_path / 'iter_4.pth').read_bytes()
+    caplog.clear()
+    train(tmp_path, hooks=[dict(interval=4, max_keep_ckpts=1, **OURS)], seed=2)
+    aside = [
+        path for path in tmp_path.iterdir()
+        if path.name.startswith('iter_4.pth.')
+    ]
+    assert len(aside) == 1
+    assert aside[0].read_bytes() == before
+    assert aside[0].name in caplog.text
+    assert 'another run' in caplog.text
+    # our own iter_4.pth is gone by our own retention
+    assert steps_in(tmp_path) == [8]
+
+
+def test_adopted_files_are_counted_and_deleted(tmp_path):
+    stock_file(tmp_path, 6)
+    run(tmp_path, 10, interval=2, max_keep_ckpts=1, adopt_existing=True)
+    assert steps_in(tmp_path) == [10]
+
+
+def test_a_copy_that_the_user_made_is_not_deleted(tmp_path):
+    run(tmp_path, 4, interval=2)
+    shutil.copy(tmp_path / 'iter_2.pth', tmp_path / 'keep_me.pth')
+    os.rename(tmp_path / 'iter_2.pth', tmp_path / 'also_me.pth')
+    run(tmp_path, 8, interval=2, max_keep_ckpts=1)
+    assert names(tmp_path) == [
+        'also_me.pth', 'iter_8.pth', 'keep_me.pth', 'latest.pth'
+    ]
+
+
+def test_what_lies_beside_the_checkpoints_is_left_alone(tmp_path):
+    others = ['log.txt', 'iter_2.pth.bak', 'iter_4.txt', 'config.py']
+    tmp_path.mkdir(exist_ok=True)
+    for other in others:
+        (tmp_path / other).write_text('mine')
+    (tmp_path / 'iter_2').mkdir()
+    run(tmp_path, 8, interval=2, max_keep_ckpts=1)
+    assert all((tmp_path / other).read_text() == 'mine' for other in others)
+
+
+def test_a_link_to_a_checkpoint_is_not_deleted(tmp_path):
+    outside = tmp_path / 'outside'
+    stock_file(outside, 6)
+    work = tmp_path / 'work'
+    work.mkdir()
+    (work / 'iter_2.pth').symlink_to(outside / 'iter_6.pth')
+    run(work, 8, interval=4, max_keep_ckpts=1)
+    assert (outside / 'iter_6.pth').exists()
+    assert (work / 'iter_2.pth').is_symlink()
+
+
+# -- never without a checkpoint ---------------------------------------------
+
+
+@pytest.mark.parametrize('name', ITER)
+def test_at_every_moment_one_checkpoint_is_there(tmp_path, name, monkeypatch):
+    """Trap 9, INVARIANT 2: with max_keep_ckpts=1 a kill leaves one."""
+    seen = []
+    from mmcv_ckpt_hooks.storage import local
+    replace, unlink = os.replace, os.unlink
+
+    def look():
+        seen.append(
+            [one for one in names(tmp_path) if one.startswith('iter_')])
+
+    def watched(function):
+
+        def call(path, *args):
+            if str(path).startswith(str(tmp_path)):
+                look()
+            result = function(path, *args)
+            if str(path).startswith(str(tmp_path)):
+                look()
+            return result
+
+        return call
+
+    monkeypatch.setattr(local.os, 'replace', watched(replace))
+    monkeypatch.setattr(local.os, 'unlink', watched(unlink))
+    run(tmp_path, 12, name, interval=2, max_keep_ckpts=1)
+    first = next(index for index, there in enumerate(seen) if there)
+    assert all(seen[first:])
+    for there in seen[first:]:
+        assert len(there) <= 2
+
+
+def test_the_file_resumed_from_stays_until_a_newer_one_is_there(tmp_path):
+    run(tmp_path, 4, interval=4, max_keep_ckpts=1)
+    look = Look(tmp_path)
+
+    run(tmp_path,
+        8,
+        interval=4,
+        max_keep_ckpts=1,
+        write=dict(background=False),
+        hooks=[look])
+    assert look.seen == [[4], [4], [4], [8]]
+
+
+@pytest.mark.parametrize('name', ITER)
+def test_a_failed_save_deletes_nothing(tmp_path, name, monkeypatch):
+    """INVARIANT 6."""
+    from mmcv_ckpt_hooks.storage import local
+    fill = local.fill_file
+
+    def fail(temporary, write, what, path, *args):
+        if path.endswith('iter_8.pth'):
+            raise OSError(28, 'No space left on device')
+        return fill(temporary, write, what, path, *args)
+
+    monkeypatch.setattr(local, 'fill_file', fail)
+    run(tmp_path, 8, name, interval=4, max_keep_ckpts=1)
+    assert steps_in(tmp_path) == [4]
+    assert torch.load(tmp_path / 'latest.pth')['meta']['iter'] == 4
+
+
+def test_going_back_and_on_keeps_what_the_run_stands_on(tmp_path):
+    """From an explicit older checkpoint; its later ones are thrown away."""
+    run(tmp_path, 12, interval=4)
+    runner = make_runner(
+        tmp_path,
+        runner=runner_config('IterBasedRunnerAmp', 10),
+        hooks=[dict(interval=3, max_keep_ckpts=2, **OURS)])
+    runner.resume(str(tmp_path / 'iter_4.pth'))
+    runner.run([make_loader()], [('train', 1)])
+    assert {9, 10} <= set(steps_in(tmp_path))
+    assert 4 not in steps_in(tmp_path)
+    again = run(tmp_path, 10, interval=3)
+    assert again.restored.name == 'iter_10.pth'
