@@ -103,6 +103,10 @@ def _agreed_newest(runner: Any, options: CheckpointOptions,
         try:
             backend.prepare()
             catalog.home.prepare()
+            swept = backend.sweep()
+            if swept:
+                runner.logger.info('Removed what a killed save left behind: '
+                                   f'{", ".join(swept)}')
             catalog.open()
             if options.resume is not None:
                 found = resume.newest_verified(backend, catalog,

@@ -171,6 +171,14 @@ class StorageBackend(Protocol):
             MissingCheckpointError: If it is not there.
         """
 
+    def sweep(self) -> List[str]:
+        """Remove what writers that no longer live left unfinished.
+
+        Returns:
+            list[str]: Names of what was removed; always empty where nothing
+            unfinished can be left behind.
+        """
+
     def list(self) -> List[StoredFile]:
         """List committed files; leftovers of unfinished writes are not."""
 

@@ -28,17 +28,19 @@ def run_ranks(work_dir, max_iters, world_size=2):
             MASTER_ADDR='127.0.0.1',
             MASTER_PORT=str(port),
             OMP_NUM_THREADS='1')
+        command = [
+            sys.executable,
+            os.path.join(HERE, 'ddp_worker.py'),
+            str(work_dir),
+            str(max_iters)
+        ]
         ranks.append(
-            subprocess.Popen([
-                sys.executable,
-                os.path.join(HERE, 'ddp_worker.py'),
-                str(work_dir),
-                str(max_iters)
-            ],
-                             env=environment,
-                             stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT,
-                             text=True))
+            subprocess.Popen(
+                command,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True))
     outputs = [rank.communicate(timeout=180)[0] for rank in ranks]
     for rank, output in zip(ranks, outputs):
         assert rank.returncode == 0, output[-3000:]

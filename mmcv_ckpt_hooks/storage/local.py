@@ -23,6 +23,9 @@ _REPEATED_CHARACTERS = 40
 _SHARING_PAUSES_SECS = (0.05, 0.2, 0.8, 2.)
 _SHARING_VIOLATIONS = (5, 32)
 
+#: Temporary files younger than this are never swept.
+_YOUNG_SECS = 60.
+
 _WRITE = 'cannot write checkpoint'
 
 
@@ -67,7 +70,8 @@ class LocalBackend:
             # INVARIANT: the bytes are on the disk before the name is; else a
             # power cut leaves an empty .pth
             size_bytes = fill_file(temporary, write, _WRITE, path,
-                                   _sync_file if self._durable else None)
+                                   _sync_file if self._durable else None,
+                                   _lock)
             with mapped_errors(_WRITE, path, missing=StorageError):
                 _replace(temporary, path)
                 self._sync_directory(self.url)
@@ -79,6 +83,22 @@ class LocalBackend:
     def open(self, name: str) -> IO[bytes]:
         with mapped_errors('cannot read checkpoint', self._path(name)):
             return open(self._path(name), 'rb')
+
+    def sweep(self) -> List[str]:
+        """Remove temporary files whose writer is dead.
+
+        A writer holds a kernel lock on its file, which ends with the process
+        on whichever machine. Young files are left alone: a writer may not
+        have come to the lock yet.
+        """
+        swept = []
+        with mapped_errors('cannot sweep the checkpoint directory', self.url):
+            for name in sorted(os.listdir(self.url)):
+                path = os.path.join(self.url, name)
+                if is_temporary(name) and _is_abandoned(path):
+                    _unlink_quietly(path)
+                    swept.append(name)
+        return swept
 
     def list(self) -> List[StoredFile]:
         found = []
@@ -212,6 +232,33 @@ def _sync_file(descriptor: int) -> None:
             if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOTTY):
                 raise
     os.fsync(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock a file for as long as it is open; False if another has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: an open file cannot be deleted anyway
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        # held, or a file system without locks: then nothing is swept
+        return False
+    return True
+
+
+def _is_abandoned(path: str) -> bool:
+    try:
+        status = os.lstat(path)
+        if time.time() - status.st_mtime < _YOUNG_SECS:
+            return False
+        if stat.S_ISLNK(status.st_mode):
+            return True  # of a point() that was killed
+        with open(path, 'rb') as file:
+            return _lock(file.fileno())
+    except OSError:
+        return False  # gone meanwhile, or not ours to judge
 
 
 def _replace(source: str, target: str) -> None:

@@ -45,7 +45,8 @@ def fill_file(path: str,
               write: Callable[[IO[bytes]], Any],
               what: str,
               target: str,
-              sync: Optional[Callable[[int], None]] = None) -> int:
+              sync: Optional[Callable[[int], Any]] = None,
+              claim: Optional[Callable[[int], Any]] = None) -> int:
     """Create a file, have it written, and close it; it stays on errors.
 
     Args:
@@ -56,23 +57,28 @@ def fill_file(path: str,
         target (str): To which file, for errors.
         sync (callable, optional): Called with the file's descriptor when it
             is complete. Default: None.
+        claim (callable, optional): Called with the descriptor when it is
+            new. Default: None.
 
     Returns:
         int: Size in bytes.
     """
-    with _written_file(path, what, target, sync) as stream:
+    with _written_file(path, what, target, sync, claim) as stream:
         write(cast(IO[bytes], stream))
     return stream.size_bytes
 
 
 @contextmanager
 def _written_file(
-        path: str, what: str, target: str,
-        sync: Optional[Callable[[int], None]]) -> Iterator[WriteOnlyStream]:
+        path: str, what: str, target: str, sync: Optional[Callable[[int],
+                                                                   None]],
+        claim: Optional[Callable[[int], Any]]) -> Iterator[WriteOnlyStream]:
     with mapped_errors(what, target, missing=StorageError):
         # open() honours the umask and setgid directories, which
         # tempfile.mkstemp (mode 0600) does not
         raw = open(path, 'xb', buffering=0)
+        if claim is not None:
+            claim(raw.fileno())
     file = io.BufferedWriter(raw, _BUFFER_BYTES)
     stream = WriteOnlyStream(file, what, target)
     try:

@@ -218,6 +218,12 @@ class StorageBackendContract:
         assert _get(backend, 'b.pth') == b'b'
         backend.delete('a.pth')  # no error: it is not there, as asked
 
+    def test_sweep_takes_nothing_committed(self,
+                                           backend: StorageBackend) -> None:
+        _put(backend, 'a.pth', b'content')
+        assert backend.sweep() == []
+        assert _get(backend, 'a.pth') == b'content'
+
     # -- link and point ----------------------------------------------------
 
     def test_links(self, backend: StorageBackend) -> None:

@@ -4,7 +4,7 @@ from typing import IO, Any, Callable, Dict, List, Optional, Sequence, cast
 
 from ..types import StorageBackend, StoredFile
 
-_VERBS = ('prepare', 'put', 'open', 'list', 'delete', 'link', 'point')
+_VERBS = ('prepare', 'put', 'open', 'list', 'delete', 'link', 'point', 'sweep')
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,10 @@ class FaultyBackend:
     def open(self, name: str) -> IO[bytes]:
         self._enter('open', name)
         return self.inner.open(name)
+
+    def sweep(self) -> List[str]:
+        self._enter('sweep')
+        return self.inner.sweep()
 
     def list(self) -> List[StoredFile]:
         self._enter('list')

@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import sys
+import time
 
 import pytest
 
@@ -534,7 +535,10 @@ class FullDisk(io.RawIOBase):
     attempts = 0
 
     def __init__(self, path, mode, buffering):
-        io.FileIO(path, 'x').close()
+        self._file = io.FileIO(path, 'x')
+
+    def fileno(self):
+        return self._file.fileno()
 
     def writable(self):
         return True
@@ -669,3 +673,49 @@ def test_other_refusals_are_not_repeated(backend, monkeypatch, pauses):
     with pytest.raises(AccessError):
         put(backend, 'a.pth')
     assert pauses == []
+
+
+# -- leftovers of dead writers ---------------------------------------------
+
+
+def leftover(tmp_path, age_secs):
+    path = tmp_path / '.iter_8.pth.tmp-123-abc'
+    path.write_bytes(b'half a checkpoint')
+    os.utime(path, (time.time() - age_secs, ) * 2)
+    return path
+
+
+def test_gigabytes_of_a_killed_save_are_removed_at_the_next_start(
+        backend, tmp_path):
+    path = leftover(tmp_path, 3600)
+    assert backend.sweep() == [path.name]
+    assert not path.exists()
+
+
+def test_a_file_that_a_live_writer_holds_is_not_swept(backend, tmp_path):
+    """Another process, or another machine, may be saving right now."""
+    seen = []
+
+    def write(stream):
+        stream.write(b'content')
+        name = next(path for path in os.listdir(tmp_path) if '.tmp-' in path)
+        os.utime(tmp_path / name, (0, 0))
+        seen.append(LocalBackend(str(tmp_path)).sweep())
+
+    backend.put('iter_8.pth', write)
+    assert seen == [[]]
+    assert (tmp_path / 'iter_8.pth').read_bytes() == b'content'
+
+
+def test_a_young_file_is_not_swept(backend, tmp_path):
+    """Its writer may not have come to the lock yet."""
+    path = leftover(tmp_path, 5)
+    assert backend.sweep() == []
+    assert path.exists()
+
+
+def test_a_pointer_that_was_not_moved_is_swept(backend, tmp_path):
+    path = tmp_path / '.latest.pth.tmp-123-abc'
+    path.symlink_to('iter_8.pth')
+    os.utime(path, (0, 0), follow_symlinks=False)
+    assert backend.sweep() == [path.name]
