@@ -258,7 +258,12 @@ class Catalog:
             known = self._entries.get(name)
             if known is not None and size in (known.bytes, UNKNOWN_BYTES):
                 continue
-            found = describe(self._files, name, size)
+            try:
+                found = describe(self._files, name, size)
+            except MissingCheckpointError:
+                # deleted since it was listed
+                self._entries.pop(name, None)
+                continue
             if known is not None and not found.digest:
                 # it was cut off: the old entry says whose it is, and in which
                 # turn a resume passes it over with a reason

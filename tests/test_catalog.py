@@ -7,7 +7,8 @@ import torch
 
 from mmcv_ckpt_hooks.card import card, steps_in_name
 from mmcv_ckpt_hooks.catalog import CATALOG_NAME, BestScore, Catalog
-from mmcv_ckpt_hooks.errors import AccessError, StorageError
+from mmcv_ckpt_hooks.errors import (AccessError, MissingCheckpointError,
+                                    StorageError)
 from mmcv_ckpt_hooks.history import HISTORY_NAME, History
 from mmcv_ckpt_hooks.serialization import write_checkpoint
 from mmcv_ckpt_hooks.staging import reference
@@ -286,6 +287,15 @@ def test_a_refused_listing_is_not_taken_for_an_empty_directory(files):
     faulty = FaultyBackend(files, [Fault('list', AccessError('403'))])
     with pytest.raises(AccessError):
         opened(faulty)
+
+
+def test_a_file_that_vanishes_while_it_is_looked_at_is_no_obstacle(files):
+    """Another process prunes the directory."""
+    a_run(files, 4, 8)
+    files.delete(CATALOG_NAME)
+    gone = Fault('open', MissingCheckpointError('gone'), nth=2)
+    catalog = opened(FaultyBackend(files, [gone]))
+    assert step_names(catalog.resumable()) == ['iter_8.pth']
 
 
 def test_a_card_with_wrong_types_does_not_stop_the_start(files):
