@@ -16,6 +16,8 @@ from .types import (UNKNOWN_BYTES, CheckpointInfo, Metrics, StorageBackend,
                     StoredFile)
 
 CATALOG_NAME = 'checkpoints.json'
+#: Of a second place whose catalog must be kept in the work dir, too.
+BEST_CATALOG_NAME = 'checkpoints.best.json'
 LATEST_NAME = 'latest.pth'
 CATALOG_VERSION = 1
 
@@ -46,13 +48,18 @@ class Catalog:
         home (StorageBackend): Where the catalog itself is kept: the same, if
             that can list and replace files.
         warn (callable): Told what was found wrong and how it was mended.
+        name (str): File name of the catalog. Default: ``checkpoints.json``.
 
     Thread: any; every method takes the catalog's lock.
     """
 
-    def __init__(self, files: StorageBackend, home: StorageBackend,
-                 warn: Callable[[str], None]) -> None:
+    def __init__(self,
+                 files: StorageBackend,
+                 home: StorageBackend,
+                 warn: Callable[[str], None],
+                 name: str = CATALOG_NAME) -> None:
         self._files = files
+        self._name = name
         self.home = home
         self._warn = warn
         self._lock = threading.RLock()
@@ -223,7 +230,7 @@ class Catalog:
 
     def _read(self) -> None:
         try:
-            with self.home.open(CATALOG_NAME) as file:
+            with self.home.open(self._name) as file:
                 data = file.read()
         except MissingCheckpointError:
             return
@@ -231,7 +238,7 @@ class Catalog:
             self._load(json.loads(data))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self._entries, self._best = {}, {}
-            self._warn(f'{self.home.url}/{CATALOG_NAME} is damaged '
+            self._warn(f'{self.home.url}/{self._name} is damaged '
                        f'({error}); it is rebuilt from the checkpoints')
 
     def _load(self, content: Mapping[str, Any]) -> None:
@@ -285,7 +292,7 @@ class Catalog:
             },
         }
         data = json.dumps(content, indent=1, sort_keys=True).encode()
-        self.home.put(CATALOG_NAME, lambda stream: stream.write(data))
+        self.home.put(self._name, lambda stream: stream.write(data))
 
 
 def _order(info: CheckpointInfo) -> Any:

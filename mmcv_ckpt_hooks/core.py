@@ -1,4 +1,5 @@
 """The save core as a function, a drop-in for mmcv's."""
+import os
 from typing import IO, Any, Dict, List, Mapping, Optional
 
 import torch
@@ -40,7 +41,7 @@ def save_checkpoint(model: torch.nn.Module,
             unchanged.
     """
     checkpoint = build_checkpoint(model, optimizer, meta, capture_amp(amp=amp))
-    directory, name = split_filename(filename)
+    directory, name = split_filename(os.fspath(filename))
     save_to(open_backend(directory, file_client_args), name, checkpoint)
 
 

@@ -78,12 +78,17 @@ def extra_fields(runner: Any) -> Dict[str, Any]:
     def catch(value: Any, *_: Any, **__: Any) -> None:
         saved.append(value)
 
+    arguments: Dict[str, Any] = dict(
+        save_optimizer=False, create_symlink=False)
+    parameters = inspect.signature(type(runner).save_checkpoint).parameters
+    template = parameters.get('filename_tmpl')
+    if template is not None and template.default is template.empty:
+        arguments['filename_tmpl'] = 'asked_{}.pth'
     setattr(runner, _ASKED, saved)
     try:
         with tempfile.TemporaryDirectory() as directory, \
                 _replaced('save', catch):
-            runner.save_checkpoint(
-                directory, save_optimizer=False, create_symlink=False)
+            runner.save_checkpoint(directory, **arguments)
     finally:
         setattr(runner, _ASKED, None)
     if not saved or not isinstance(saved[-1], dict):
@@ -127,7 +132,9 @@ def resume_with(runner: Any, checkpoint: Dict[str, Any], path: str) -> None:
             for key, value in checkpoint['meta'].items() if key != 'config'
         })
     parameters = inspect.signature(type(runner).resume).parameters
-    kwargs = {'map_location': 'cpu'} if 'map_location' in parameters or any(
+    kwargs = {
+        'map_location': 'cpu'
+    } if 'map_location' in parameters or any(
         one.kind is one.VAR_KEYWORD for one in parameters.values()) else {}
     meta = runner.meta
     with _replaced('load', lambda *_, **__: harmless):

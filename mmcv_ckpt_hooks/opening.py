@@ -6,12 +6,12 @@ import os
 from typing import Any, List, Optional
 
 from . import distributed, foreign, resume, takeover
-from .catalog import Catalog
+from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
 from .config import CheckpointOptions
 from .errors import CheckpointError, ConfigError
 from .executor import BackgroundExecutor, InlineExecutor
 from .history import History
-from .restore import Restored, begin_epoch_anew, refresh_hooks, restore_runner
+from .restore import Restored, finish_on_stock, refresh_hooks, restore_runner
 from .retention import KeepAll, KeepAny, KeepEvery, KeepLast
 from .saver import Saver
 from .storage import open_backend
@@ -64,7 +64,8 @@ def open_best(runner: Any, options: CheckpointOptions, eval_hook: Any,
         return saver
     backend = open_backend(place, getattr(eval_hook, 'file_client_args', None))
     home = _catalog_home(backend, runner.work_dir)
-    catalog = Catalog(backend, home, runner.logger.warning)
+    catalog = Catalog(backend, home, runner.logger.warning,
+                      CATALOG_NAME if home is backend else BEST_CATALOG_NAME)
     backend.prepare()
     home.prepare()
     catalog.open()
@@ -130,6 +131,10 @@ def _resume(runner: Any, options: CheckpointOptions, backend: StorageBackend,
             already.iter >= found.iter:
         return already
     if found is not None:
+        if options.resume != 'auto':
+            runner.logger.info(
+                f'resume={options.resume!r} was where this run started: it '
+                f'goes on from its own newest checkpoint, {found.name}')
         checkpoint = resume.load_from(backend, found, trust)
         directory, name = backend.url, found.name
     elif options.resume != 'auto':
@@ -143,7 +148,7 @@ def _resume(runner: Any, options: CheckpointOptions, backend: StorageBackend,
     if foreign.overrides(runner, 'resume'):
         foreign.resume_with(runner, checkpoint, os.path.join(directory, name))
     restored = restore_runner(runner, checkpoint, directory, name)
-    restored = begin_epoch_anew(runner, restored)
+    restored = finish_on_stock(runner, restored)
     refresh_hooks(runner)
     runner.restored = restored
     return restored

@@ -27,7 +27,7 @@ class _Shortener(reprlib.Repr):
 
     def __init__(self) -> None:
         super().__init__()
-        self.maxstring = self.maxother = 80
+        self.maxlevel, self.maxstring, self.maxother = 3, 80, 80
 
     def repr_Tensor(self, value: Any, level: int) -> str:
         return 'a tensor'

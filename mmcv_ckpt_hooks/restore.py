@@ -3,12 +3,12 @@ import os
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Tuple
 
-from mmcv.runner import EMAHook, EpochBasedRunner
-from mmcv.runner.checkpoint import get_state_dict, load_state_dict
+from mmcv.runner import EpochBasedRunner
+from mmcv.runner.checkpoint import load_state_dict
 
-from . import distributed
+from . import distributed, ema
 from .amp import restore_amp
 from .card import steps_in_name
 from .errors import ResumeError
@@ -61,7 +61,7 @@ def restore_runner(runner: Any,
     """
     log = runner.logger.info
     state_dict = without_prefix(checkpoint['state_dict'])
-    late = _split_late(runner, state_dict)
+    late = ema.split_late(runner, state_dict)
     load_state_dict(unwrapped(runner.model), state_dict, False, runner.logger)
     if resume_optimizer:
         _restore_optimizer(runner, checkpoint, name)
@@ -82,33 +82,22 @@ def restore_runner(runner: Any,
                     resume_state.get('lineage', ''), late)
 
 
-def restore_late(runner: Any, restored: Restored) -> None:
-    """Load what had no owner before the hooks' ``before_run``."""
-    if not restored.late:
-        return
-    model = unwrapped(runner.model)
-    own = get_state_dict(model)
-    for name, value in restored.late.items():
-        if name in own and own[name].shape == value.shape:
-            own[name].copy_(value)
-        else:
-            runner.logger.warning(
-                f'{restored.name} holds {name}, which this model does not '
-                'have: it was skipped')
+def finish_on_stock(runner: Any, restored: Restored) -> Restored:
+    """Do what our runners do themselves, from inside ``before_run``.
 
-
-def begin_epoch_anew(runner: Any, restored: Restored) -> Restored:
-    """Count back to the first iteration of an unfinished epoch.
-
-    A stock epoch runner cannot begin inside an epoch: it repeats it. Without
-    this it would end with too many iterations.
+    A stock epoch runner cannot begin inside an epoch: it repeats it. The
+    counters go back to its first iteration; else it would end with too many.
     """
-    if not isinstance(runner, EpochBasedRunner) or \
-            hasattr(runner, 'finished_steps') or not runner.max_iters:
+    if hasattr(runner, 'finished_steps'):
+        return restored
+    if not isinstance(runner, EpochBasedRunner) or not runner.max_iters:
+        ema.restore_when_ready(runner, restored.late, restored.name, False)
         return restored
     # set at the start of run()
     per_epoch = runner.max_iters // runner.max_epochs
     used = restored.iter - restored.epoch * per_epoch
+    ema.restore_when_ready(runner, restored.late, restored.name,
+                           0 < used <= per_epoch)
     if used == per_epoch:
         runner._epoch += 1
     elif 0 < used < per_epoch:
@@ -142,18 +131,6 @@ def _initial_values(optimizer: Any, key: str) -> Any:
             for name, one in optimizer.items()
         }
     return [group.get(key) for group in optimizer.param_groups]
-
-
-def _split_late(runner: Any, state_dict: Dict[str, Any]) -> Dict[str, Any]:
-    """Take out what EMAHook's buffers will need, if they do not exist yet."""
-    if not any(isinstance(hook, EMAHook) for hook in runner.hooks):
-        return {}
-    own = get_state_dict(unwrapped(runner.model))
-    return {
-        name: state_dict.pop(name)
-        for name in list(state_dict)
-        if name.startswith('ema_') and name not in own
-    }
 
 
 def without_prefix(

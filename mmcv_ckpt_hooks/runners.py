@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Optional, Tuple
 from mmcv.runner import RUNNERS, BaseRunner, EpochBasedRunner, IterBasedRunner
 from mmcv.runner.checkpoint import load_state_dict
 
-from . import data_position, foreign, restore, resume
+from . import data_position, ema, foreign, restore, resume
 from .best import evaluate_by_iteration
 from .core import save_to
 from .errors import CheckpointError
@@ -24,6 +24,8 @@ class DurableRunnerMixin(BaseRunner):
     restored: Optional[restore.Restored] = None
     _stage = ''
     _skipped_batches = 0
+    #: whether the first epoch begins with a state from inside an epoch
+    _is_inside_epoch = False
 
     def call_hook(self, fn_name: str) -> None:
         """Call all hooks, and remember the event for the counters."""
@@ -31,6 +33,9 @@ class DurableRunnerMixin(BaseRunner):
         if fn_name == 'before_train_iter' and self._skipped_batches:
             # mmcv counts from the first batch that the loader yields
             self._inner_iter += self._skipped_batches
+        if fn_name == 'before_train_epoch' and self._is_inside_epoch:
+            self._is_inside_epoch = False
+            ema.swap(self)
         if fn_name == 'after_train_epoch':
             self._skipped_batches = 0
         try:
@@ -39,7 +44,7 @@ class DurableRunnerMixin(BaseRunner):
             self._stage = stage
         if fn_name == 'before_run' and self.restored is not None and \
                 self._is_at_restored_step():
-            restore.restore_late(self, self.restored)
+            ema.restore_late(self, self.restored.late, self.restored.name)
 
     def finished_steps(self) -> Tuple[int, int]:
         """Return finished epochs and iterations, also inside an event.
@@ -227,6 +232,7 @@ class _EpochMixin(DurableRunnerMixin):
             return
         for loader in loaders:
             used = self.restored.iter - self.restored.epoch * len(loader)
+            self._is_inside_epoch = 0 < used <= len(loader)
             if used == len(loader):
                 # saved in the last iteration of an epoch
                 self._epoch, used = self.restored.epoch + 1, 0

@@ -118,6 +118,8 @@ def open_archive(file: IO[bytes], path: str) -> zipfile.ZipFile:
             archive = zipfile.ZipFile(file)
         except (zipfile.BadZipFile, NotImplementedError, ValueError,
                 OverflowError, struct.error) as error:
+            if isinstance(error.__context__, OSError):
+                raise error.__context__  # zipfile hides it
             raise CorruptError(f'{path}: its zip directory is damaged '
                                f'({error}). {_ADVICE}') from error
     records = archive.infolist()

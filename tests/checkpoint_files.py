@@ -89,9 +89,10 @@ def equal(one, other):
 
 def tensor_bytes(tensor):
     """The values of a tensor of any type as bytes."""
-    flat = tensor.detach().resolve_conj().resolve_neg().contiguous()
+    plain = tensor.detach().resolve_conj().resolve_neg()
+    flat = plain.clone(memory_format=torch.contiguous_format).reshape(-1)
     # numpy lacks bfloat16 and float8
-    return flat.reshape(-1).view(torch.uint8).numpy().tobytes()
+    return flat.view(torch.uint8).numpy().tobytes()
 
 
 class Payload:

@@ -4,35 +4,22 @@ import os.path as osp
 import torch
 from mmcv.runner import EpochBasedRunner, IterBasedRunner
 from mmcv.runner.checkpoint import get_state_dict, weights_to_cpu
+from toy import train
 
 
-def stock_file(directory, finished, cls=IterBasedRunner, meta=None, **kwargs):
-    """What stock ``save_checkpoint`` writes after so many iterations."""
-    runner = trained(cls, directory, finished, meta=meta, **kwargs)
-    runner.run_until_saved()
-    return runner.saved
-
-
-def trained(cls, directory, steps, size=16, **kwargs):
-    """A stock-like runner that saves in ``after_train_*`` of its last step."""
-    from toy import make_loader, make_runner
-    in_iters = issubclass(cls, IterBasedRunner)
-    runner = make_runner(
+def stock_file(directory, steps, cls=IterBasedRunner, **kwargs):
+    """Train so many steps; return the path of the last step's file."""
+    by_epoch = not issubclass(cls, IterBasedRunner)
+    unit = 'epoch' if by_epoch else 'iter'
+    train(
         directory,
-        runner=dict(
-            type=cls,
-            **({
-                'max_iters': steps
-            } if in_iters else {
-                'max_epochs': steps
-            })),
-        checkpoint_config=dict(interval=steps, by_epoch=not in_iters),
+        runner={
+            'type': cls,
+            f'max_{unit}s': steps
+        },
+        checkpoint_config=dict(interval=steps, by_epoch=by_epoch),
         **kwargs)
-    unit = 'iter' if in_iters else 'epoch'
-    runner.saved = osp.join(str(directory), f'{unit}_{steps}.pth')
-    runner.run_until_saved = lambda: runner.run([make_loader(size)], [('train',
-                                                                       1)])
-    return runner
+    return osp.join(str(directory), f'{unit}_{steps}.pth')
 
 
 class BeitRunner(IterBasedRunner):

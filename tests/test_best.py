@@ -14,6 +14,8 @@ from mmcv_ckpt_hooks import opening
 from mmcv_ckpt_hooks.errors import ConfigError, OutOfSpaceError
 from mmcv_ckpt_hooks.storage.local import LocalBackend
 from mmcv_ckpt_hooks.testing.faulty import Fault, FaultyBackend
+from mmcv_ckpt_hooks.testing.memory import MemoryBackend
+from mmcv_ckpt_hooks.types import Capabilities
 
 OURS = dict(type='DurableCheckpointHook')
 ITER = ['IterBasedRunner', 'IterBasedRunnerAmp']
@@ -625,6 +627,32 @@ def test_best_goes_to_the_out_dir_of_evaluation(tmp_path, name):
         out / 'work' / 'best_mIoU_iter_12.pth')
     # the scores are still joined to the run's checkpoints
     assert metrics_of(tmp_path / 'work')['iter_8.pth'] == dict(mIoU=.4)
+
+
+def test_a_best_place_that_cannot_list_leaves_the_runs_catalog_alone(
+        tmp_path, monkeypatch):
+    """Both catalogs are kept in the work dir then."""
+    far = MemoryBackend(
+        Capabilities(stream_in=True), url=str(tmp_path / 'far' / 'work'))
+    original = opening.open_backend
+
+    def open_backend(url, *args, **kwargs):
+        return far if url == far.url else original(url, *args, **kwargs)
+
+    monkeypatch.setattr(opening, 'open_backend', open_backend)
+    for steps, scores in ((8, [.5, .4]), (12, [.3])):
+        runner = train(
+            tmp_path / 'work',
+            runner=runner_config('IterBasedRunnerAmp', steps),
+            hooks=[dict(interval=4, resume='auto', **OURS)],
+            evaluation=by_iter(scores, out_dir=str(tmp_path / 'far')))
+    assert list(far.files) == ['best_mIoU_iter_4.pth']
+    assert runner.meta['hook_msgs']['best_score'] == .5
+    assert metrics_of(tmp_path / 'work') == {
+        'iter_4.pth': dict(mIoU=.5),
+        'iter_8.pth': dict(mIoU=.4),
+        'iter_12.pth': dict(mIoU=.3),
+    }
 
 
 def test_two_evaluations_of_one_run_keep_both_bests(tmp_path):

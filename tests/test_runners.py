@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from foreign_files import BeitRunner, UniFormerRunner, stock_file
-from mmcv.runner import (RUNNERS, EpochBasedRunner, Hook, IterBasedRunner,
-                         build_runner)
+from mmcv.runner import (RUNNERS, BaseRunner, EpochBasedRunner, Hook,
+                         IterBasedRunner, build_runner, save_checkpoint)
 from toy import ToyModel, make_loader, make_runner, names, train
 
 from mmcv_ckpt_hooks.errors import (CheckpointError, ConfigError,
@@ -156,15 +156,13 @@ def test_a_stopped_run_ends_with_the_weights_of_one_that_was_not(
         and one[key]['step'] == other[key]['step'] for key in one)
 
 
-@pytest.mark.parametrize('by_hook', [True, False])
-@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('by_hook, workers', [(True, 0), (False, 0),
+                                              (True, 2)])
 def test_a_run_stopped_inside_an_epoch_goes_on_behind_its_last_batch(
         tmp_path, by_hook, workers):
     """Trap 4: stock counts the unfinished epoch as finished."""
     config = runner_config('EpochBasedRunnerAmp', 3)
     ours = dict(interval=3, by_epoch=False, **OURS)
-    if workers and not by_hook:
-        pytest.skip('once with workers is enough')
 
     def loader():
         return make_loader(num_workers=workers)
@@ -1033,6 +1031,61 @@ def test_a_subclass_of_our_runner_may_add_to_save_checkpoint(tmp_path, base):
     except ConfigError:
         return
     assert load(tmp_path / f'{unit}_2.pth')['meta']['own'] == 1
+
+
+class OwnBaseRunner(BaseRunner):
+    """Neither of mmcv's two: a loop of its own over iterations."""
+
+    def train(self, data_loader):
+        self.mode = 'train'
+        for data in data_loader:
+            if self.iter >= self.max_iters:
+                return
+            self.data_batch = data
+            self.call_hook('before_train_iter')
+            self.outputs = self.model.train_step(data, self.optimizer)
+            self.call_hook('after_train_iter')
+            self._inner_iter += 1
+            self._iter += 1
+
+    def val(self, data_loader):
+        pass
+
+    def run(self, data_loaders, workflow):
+        self.call_hook('before_run')
+        self.call_hook('before_epoch')
+        while self.iter < self.max_iters:
+            self.train(data_loaders[0])
+        self.call_hook('after_run')
+
+    def save_checkpoint(self,
+                        out_dir,
+                        filename_tmpl,
+                        save_optimizer=True,
+                        meta=None,
+                        create_symlink=True):
+        meta = dict(meta or {}, loop='own')
+        save_checkpoint(
+            self.model,
+            os.path.join(out_dir, filename_tmpl.format(self.iter + 1)),
+            meta=meta)
+
+
+RUNNERS.register_module(force=True)(OwnBaseRunner)
+
+
+def test_any_runner_of_mmcvs_base_saves_and_resumes(tmp_path):
+    hook = dict(interval=4, resume='auto', **OURS)
+    config = dict(type='OwnBaseRunner', max_iters=6)
+    train(tmp_path, runner=dict(config), hooks=[hook])
+    assert names(tmp_path) == ['iter_4.pth', 'iter_6.pth', 'latest.pth']
+    checkpoint = load(tmp_path / 'iter_4.pth')
+    assert (checkpoint['meta']['iter'], checkpoint['meta']['loop']) == (4,
+                                                                        'own')
+    assert 'optimizer' in checkpoint
+    config['max_iters'] = 10
+    runner, recorder = run_recorded(tmp_path, runner=config, hooks=[hook])
+    assert (recorder.steps, runner.iter) == (4, 10)
 
 
 def test_a_runner_whose_fields_cannot_be_kept_is_refused_at_start(tmp_path):

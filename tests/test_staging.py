@@ -8,6 +8,7 @@ from checkpoint_files import equal, written
 
 from mmcv_ckpt_hooks import staging
 from mmcv_ckpt_hooks.loading import load_checkpoint
+from mmcv_ckpt_hooks.serialization import write_checkpoint
 from mmcv_ckpt_hooks.staging import (StagingBuffers, available_memory_bytes,
                                      reference)
 
@@ -126,13 +127,8 @@ def test_a_step_after_the_save_is_not_in_the_checkpoint():
     with torch.no_grad():
         model.weight.fill_(-1)
     stream = io.BytesIO()
-    staging_writer(stream, copied)
+    write_checkpoint(stream, copied, {})
     assert equal(load_checkpoint(stream, 'a.pth'), expected)
-
-
-def staging_writer(stream, state):
-    from mmcv_ckpt_hooks.serialization import write_checkpoint
-    write_checkpoint(stream, state, {})
 
 
 def test_the_second_save_allocates_nothing():

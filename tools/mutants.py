@@ -2,7 +2,7 @@
 
 Usage::
 
-    python tools/mutants.py [--only WORD] [--list]
+    python tools/mutants.py [--only WORD] [--list] [--why]
 
 The table is ``tools/mutants.json``: a list of objects with ``name``, ``file``,
 ``old`` (text that stands in the file exactly once), ``new`` and ``test`` (what
@@ -75,11 +75,11 @@ def run_tests(folder, selection):
             timeout=TIMEOUT_SECS)
     except subprocess.TimeoutExpired:
         return 1, f'(stopped after {TIMEOUT_SECS} s)'
-    return done.returncode, done.stdout.decode(errors='replace')[-1500:]
+    return done.returncode, done.stdout.decode(errors='replace')[-3000:]
 
 
 def try_mutant(mutant, folder):
-    """Return None if the mutant is killed, else what happened."""
+    """Return what is wrong (None if it is killed), and pytest's last words."""
     path = os.path.join(folder, mutant['file'])
     whole = read(path)
     write(path, whole.replace(mutant['old'], mutant['new']))
@@ -87,17 +87,25 @@ def try_mutant(mutant, folder):
         code, output = run_tests(folder, mutant['test'])
     finally:
         write(path, whole)
+    problem = None
     if code == 0:
-        return 'SURVIVED: the test passes on broken code'
-    if code != 1:
-        return f'no verdict: pytest ended with {code}\n{output}'
-    return None
+        problem = 'SURVIVED: the test passes on broken code'
+    elif code != 1:
+        problem = f'no verdict: pytest ended with {code}\n{output}'
+    return problem, output
+
+
+def reasons(output):
+    """Return the lines in which pytest says why a test failed."""
+    return [line for line in output.splitlines() if line.startswith('E  ')]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--only', default='', help='part of a name or file')
     parser.add_argument('--list', action='store_true')
+    parser.add_argument(
+        '--why', action='store_true', help='show how the tests failed')
     args = parser.parse_args()
     table = [
         mutant for mutant in json.loads(read(TABLE))
@@ -119,13 +127,17 @@ def main():
             print(f'the tests fail on the unbroken code:\n{output}')
             return 1
         for number, mutant in enumerate(table, 1):
-            problem = check(mutant) or try_mutant(mutant, folder)
+            problem, output = check(mutant), ''
+            if problem is None:
+                problem, output = try_mutant(mutant, folder)
             failures += problem is not None
             print(
                 f'[{number}/{len(table)}, {time.time() - begun:.0f} s] '
                 f'{"killed" if problem is None else problem}: '
                 f'{mutant["name"]} ({mutant["file"]})',
                 flush=True)
+            if args.why:
+                print('    ' + '\n    '.join(reasons(output)), flush=True)
     print(f'{len(table) - failures} of {len(table)} mutants killed in '
           f'{time.time() - begun:.0f} s')
     return 1 if failures else 0

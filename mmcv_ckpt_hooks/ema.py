@@ -1,0 +1,87 @@
+"""The weights of mmcv's EMAHook across a resume.
+
+Its buffers exist only after its ``before_run``, and at the ends of an epoch it
+swaps them with the model's weights: a checkpoint saved inside an epoch holds
+the weights as trained, one saved after it holds them swapped.
+
+Source: mmcv v1.7.2, runner/hooks/ema.py:43-91.
+"""
+from typing import Any, Dict, List, Mapping
+
+from mmcv.runner import EMAHook
+from mmcv.runner.checkpoint import get_state_dict
+
+from .state import unwrapped
+
+
+def ema_hooks(runner: Any) -> List[Any]:
+    """Return the runner's EMAHooks."""
+    return [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
+
+
+def split_late(runner: Any, state_dict: Dict[str, Any]) -> Dict[str, Any]:
+    """Take out what EMAHook's buffers will need, if they do not exist yet."""
+    if not ema_hooks(runner):
+        return {}
+    own = get_state_dict(unwrapped(runner.model))
+    return {
+        name: state_dict.pop(name)
+        for name in list(state_dict)
+        if name.startswith('ema_') and name not in own
+    }
+
+
+def restore_late(runner: Any, late: Mapping[str, Any], source: str) -> None:
+    """Load what had no owner before the hooks' ``before_run``.
+
+    Args:
+        runner (BaseRunner): Its hooks' ``before_run`` were called.
+        late (dict): Of :func:`split_late`.
+        source (str): Name of the checkpoint, for the log.
+    """
+    own = get_state_dict(unwrapped(runner.model)) if late else {}
+    for name, value in late.items():
+        if name in own and own[name].shape == value.shape:
+            own[name].copy_(value)
+        else:
+            runner.logger.warning(
+                f'{source} holds {name}, which this model does not have: it '
+                'was skipped')
+
+
+def restore_when_ready(runner: Any, late: Mapping[str, Any], source: str,
+                       inside: bool) -> None:
+    """Finish a restore that happens inside ``before_run``.
+
+    A hook's ``before_run`` comes before or after that of EMAHook.
+
+    Args:
+        runner (BaseRunner): A stock one.
+        late (dict): Of :func:`split_late`.
+        source (str): Name of the checkpoint, for the log.
+        inside (bool): Whether it was saved inside an epoch.
+    """
+    for hook in ema_hooks(runner):
+        if hasattr(hook, 'param_ema_buffer'):
+            continue
+
+        def before_run(runner: Any, make: Any = hook.before_run) -> None:
+            make(runner)
+            restore_late(runner, late, source)
+            if inside:
+                swap(runner)
+
+        hook.before_run = before_run
+        return
+    if inside:
+        swap(runner)
+
+
+def swap(runner: Any) -> None:
+    """Swap as at the end of an epoch; its start swaps back.
+
+    Called once before an epoch begins with the state of a checkpoint that was
+    saved inside one: else training would go on from the averaged weights.
+    """
+    for hook in ema_hooks(runner):
+        hook._swap_ema_parameters()
