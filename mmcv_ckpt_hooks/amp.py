@@ -96,17 +96,34 @@ def restore_amp(hooks: List[Any], saved: Optional[Mapping[str, Any]],
             log('AMP is on, but the checkpoint has no AMP state: the loss '
                 'scale starts anew')
         return
-    is_apex_state = any(key.startswith('loss_scaler') for key in saved)
-    if is_apex_state and apex is not None:
-        apex.load_state_dict(dict(saved))
-    elif is_apex_state and scalers:
-        _set_scale(scalers[0], saved, log)
-    elif not is_apex_state and scalers:
-        scalers[0].load_state_dict(dict(saved))
-    else:
-        log('the checkpoint has AMP state '
-            f'({"apex" if is_apex_state else "torch GradScaler"}), which this '
-            'run does not use: it was skipped')
+    is_apex_state = 'loss_scaler0' in saved
+    kind = 'apex' if is_apex_state else 'torch GradScaler'
+    try:
+        if is_apex_state and apex is not None:
+            apex.load_state_dict(dict(saved))
+        elif is_apex_state and scalers:
+            _set_scale(scalers[0], saved, log)
+        elif not is_apex_state and scalers:
+            _set_state(scalers[0], saved)
+        else:
+            log(f'the checkpoint has AMP state ({kind}), which this run does '
+                'not use: it was skipped')
+    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+        # not worth a run: the scale finds its level in some hundred steps
+        log(f'the AMP state of the checkpoint ({kind}) cannot be used: '
+            f'{type(error).__name__}: {error}. The loss scale starts anew')
+
+
+def _set_state(scaler: Any, saved: Mapping[str, Any]) -> None:
+    # load_state_dict would stop half way
+    needed = scaler.state_dict()
+    wrong = [
+        name for name in needed
+        if not isinstance(dict(saved).get(name), (int, float))
+    ]
+    if wrong:
+        raise ValueError(f'it has no number for {", ".join(wrong)}')
+    scaler.load_state_dict({name: saved[name] for name in needed})
 
 
 def _set_scale(scaler: Any, saved: Mapping[str, Any],
@@ -141,7 +158,7 @@ class DistOptimizerHook(OptimizerHook):
                  coalesce: bool = True,
                  bucket_size_mb: int = -1,
                  use_fp16: bool = False) -> None:
-        if not isinstance(update_interval, int) or update_interval < 1:
+        if type(update_interval) is not int or update_interval < 1:
             raise ConfigError('update_interval must be an int of at least 1, '
                               f'but got {update_interval!r}')
         super().__init__(grad_clip=grad_clip)

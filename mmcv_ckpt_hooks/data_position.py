@@ -32,6 +32,8 @@ class AdvancingBatchSampler:
         return len(self._inner)
 
     def __getattr__(self, name: str) -> Any:
+        if name == '_inner':  # a copy that is not filled yet
+            raise AttributeError(name)
         return getattr(self._inner, name)
 
 

@@ -32,8 +32,10 @@ def main(work_dir, max_iters):
         hooks=[dict(type='DurableCheckpointHook', resume='auto')])
     if rank == 0:  # as DistEvalHook, which evaluates on rank 0 alone
         runner.register_hook(
-            QuickEvalHook(
-                [0.5, 0.6], interval=2, by_epoch=False, save_best='mIoU'),
+            QuickEvalHook([0.5, 0.6],
+                          interval=2,
+                          by_epoch=False,
+                          save_best='mIoU'),
             priority='LOW')
     started = runner.iter
     runner.run([make_loader(seed_of_data=rank)], [('train', 1)])

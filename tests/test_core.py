@@ -112,6 +112,9 @@ def test_buffers_that_torch_would_leave_out_are_kept_as_stock_keeps_them(
 
 def test_stock_mmcv_loads_the_file(tmp_path):
     saved, fresh = Zoo(), Zoo()
+    for model in (saved, fresh):
+        # torch cannot copy into the one and does not expect the other
+        del model.wide_view, model.passing
     with torch.no_grad():
         saved.embed.weight.fill_(3)
         saved.norm[0].running_mean.fill_(4)

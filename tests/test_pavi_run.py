@@ -29,8 +29,7 @@ def run(tmp_path, max_iters=4, **options):
         hooks=[hook])
 
 
-def test_hook_saves_to_pavi_where_stock_refuses_the_prefix(
-        tmp_path, platform):
+def test_hook_saves_to_pavi_where_stock_refuses_the_prefix(tmp_path, platform):
     run(tmp_path)
     # the last level of the work dir is appended, as for every out_dir
     model = os.path.join(platform.directory, 'project', 'model', 'run')
@@ -56,8 +55,7 @@ def test_a_run_continues_from_pavi_with_an_empty_disk_but_the_catalog(
 def test_a_run_starts_from_a_pavi_url(tmp_path, platform):
     first = run(tmp_path)
     (tmp_path / 'run' / 'checkpoints.json').unlink()
-    second = run(
-        tmp_path, max_iters=4, resume=f'{OUT_DIR}/run/iter_4.pth')
+    second = run(tmp_path, max_iters=4, resume=f'{OUT_DIR}/run/iter_4.pth')
     for name, value in first.model.state_dict().items():
         assert torch.equal(value, second.model.state_dict()[name]), name
 

@@ -441,6 +441,23 @@ def test_paths_in_messages_lead_into_the_directory_of_the_file(tmp_path, name):
     assert os.path.exists(best)
 
 
+def test_a_path_in_a_file_of_stock_never_leads_to_the_original(tmp_path):
+    """Trap 10: stock writes absolute paths, and deletes what they name."""
+    first, second = tmp_path / 'first', tmp_path / 'second'
+    train(
+        first,
+        runner=runner_config('IterBasedRunner', 4),
+        checkpoint_config=dict(interval=2),
+        evaluation=dict(
+            scores=[.5], interval=2, by_epoch=False, save_best='mIoU'))
+    messages = load(first / 'iter_4.pth')['meta']['hook_msgs']
+    assert str(first) in messages['best_ckpt']
+    second.mkdir()
+    shutil.copy(first / 'iter_4.pth', second)
+    runner = resumed(second / 'iter_4.pth')
+    assert str(first) not in str(runner.meta['hook_msgs'])
+
+
 @pytest.mark.parametrize('name', AMP)
 @pytest.mark.parametrize('wanted', [True, False])
 def test_the_optimizer_is_restored_where_it_is_wanted(tmp_path, name, wanted):
@@ -659,6 +676,16 @@ def test_a_copied_latest_pointer_of_windows_repeats_nothing(
         model=model,
         optimizer=getattr(torch.optim, optimizer)(model.parameters(), lr=.01))
     assert runner.iter == 6
+
+
+def test_a_copied_beit_pointer_without_amp_skips_nothing(tmp_path):
+    """ConvNeXt's files have no ``amp``: the steps of Adam tell."""
+    BeitRunner.amp = None
+    path = stock_file(tmp_path, 6, BeitRunner)
+    copied = tmp_path / 'copied'
+    copied.mkdir()
+    shutil.copy(path, copied / 'latest.pth')
+    assert resumed(copied / 'latest.pth').iter == 6
 
 
 def test_stocks_best_file_repeats_nothing(tmp_path):

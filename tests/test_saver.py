@@ -1,5 +1,6 @@
 """The order of a save, and what a failure at each place leaves behind."""
 import io
+import json
 import threading
 
 import pytest
@@ -211,6 +212,24 @@ def test_training_goes_on_while_a_checkpoint_is_written(bench):
     assert one.value('iter_4.pth') == 4
 
 
+def test_the_next_save_does_not_change_the_one_that_is_being_written(bench):
+    """INVARIANT 5: the staging buffers are in use until it has ended."""
+    backend = GatedBackend(MemoryBackend())
+    one = bench(backend=backend, executor=BackgroundExecutor())
+    one.save(4)
+    assert backend.reached.wait(60)
+    captured, capture = threading.Event(), one.capture
+    one.capture = lambda: captured.set() or capture()
+    second = threading.Thread(target=one.save, args=(8, ))
+    second.start()
+    too_early = captured.wait(.3)
+    backend.gate.set()
+    second.join(60)
+    one.saver.wait()
+    assert not too_early
+    assert (one.value('iter_4.pth'), one.value('iter_8.pth')) == (4, 8)
+
+
 def test_where_no_copy_fits_in_memory_it_is_written_at_once(
         bench, monkeypatch):
     """INVARIANT 11: streamed while training waits, and said."""
@@ -266,6 +285,8 @@ def test_backlog_skip_never_leaves_the_last_checkpoint_out(bench):
     last = threading.Thread(
         target=one.save, args=(10, ), kwargs=dict(is_last=True))
     last.start()
+    last.join(.3)
+    assert last.is_alive()  # it waits for the one before
     backend.gate.set()
     last.join(60)
     one.saver.wait()
@@ -410,6 +431,23 @@ def test_a_new_best_is_committed_before_the_old_one_goes(bench):
     assert one.stored() == ['best_mIoU_iter_8.pth']
 
 
+def test_a_kill_before_the_old_best_goes_knows_the_new_one(bench):
+    """Else the next start hands the new best file to retention."""
+    one = bench()
+    one.best(4, .5)
+    known = []
+    delete = one.files.delete
+
+    def look(name):
+        catalog = json.loads(one.files.files[CATALOG_NAME])
+        known.append((name, catalog['best']['mIoU']['name']))
+        delete(name)
+
+    one.files.delete = look
+    one.best(8, .6)
+    assert known == [('best_mIoU_iter_4.pth', 'best_mIoU_iter_8.pth')]
+
+
 def test_best_at_the_step_of_a_save_is_a_second_name(bench):
     one = bench()
     one.save(4)
@@ -552,6 +590,47 @@ def test_of_two_other_runs_neither_is_lost(bench):
     assert {1, 2} <= sizes
 
 
+def test_killed_while_a_file_is_replaced_the_new_one_is_not_refused(bench):
+    """The catalog must not hold the digest of the file before."""
+    one = bench()
+    one.save(4)
+    known = []
+    put = one.backend.put
+
+    def spy(name, write):
+        size = put(name, write)
+        if name == 'iter_4.pth':
+            # what a process that starts now would read
+            after = Catalog(one.files, one.files, one.warnings.append)
+            after.open()
+            known.append(after.find(name))
+        return size
+
+    one.backend.put = spy
+    one.save(4)
+    assert one.errors() == []
+    entry, = known
+    file = io.BytesIO(one.files.files['iter_4.pth'])
+    assert verify_file(file, entry.name, entry.digest).digest == entry.digest
+
+
+def test_a_file_that_could_not_be_replaced_stays_in_the_catalog(bench):
+    one = bench()
+    one.save(4)
+    put = one.backend.put
+
+    def full(name, write):
+        if name == 'iter_4.pth':
+            raise OutOfSpaceError('no space left')
+        return put(name, write)
+
+    one.backend.put = full
+    one.save(4)
+    assert len(one.errors()) == 1
+    assert one.catalog.find('iter_4.pth') is not None
+    assert one.value('iter_4.pth') == 4
+
+
 def test_the_files_own_name_of_an_earlier_generation_is_replaced(bench):
     first = bench()
     first.save(4)
@@ -564,6 +643,26 @@ def test_the_files_own_name_of_an_earlier_generation_is_replaced(bench):
     assert again.stored() == ['iter_4.pth', 'iter_8.pth']
     assert not any(
         name.startswith('iter_8.pth.') for name in again.files.files)
+
+
+def test_a_kill_after_a_file_was_replaced_does_not_have_it_refused(bench):
+    """The catalog must not keep the digest of the file before."""
+    first = bench()
+    first.save(4)
+    first.save(8)
+    # the new file is committed, the catalog is not written any more
+    fault = Fault('put', OutOfSpaceError('killed'), nth=3, times=None)
+    again = bench(
+        backend=FaultyBackend(first.files, [fault]),
+        lineage=first.catalog.lineage,
+        started=4)
+    again.save(8)
+    puts = [call for call in again.backend.calls if call.startswith('put')]
+    assert puts[1] == 'put iter_8.pth'
+    after = Catalog(first.files, first.files, print)
+    after.open()
+    file = io.BytesIO(first.files.files['iter_8.pth'])
+    verify_file(file, 'iter_8.pth', after.find('iter_8.pth').digest)
 
 
 def test_nothing_of_another_run_is_ever_deleted(bench):

@@ -1,6 +1,7 @@
 """The copy that training cannot change, and how much memory it takes."""
 import io
 import os
+import weakref
 
 import pytest
 import torch
@@ -48,6 +49,13 @@ def test_slices_of_one_tensor_stay_slices_of_one_tensor():
     assert equal(loaded, tree)
     loaded['first'][2] = -1
     assert loaded['second'][0, 0] == -1
+
+
+def test_a_slice_before_the_ones_already_seen_is_not_lost():
+    flat = torch.arange(10.)
+    tree = dict(first=flat[4:8], second=flat[2:5])
+    assert [one.numel() for one in reference(tree).storages] == [6]
+    assert equal(round_trip(tree), tree)
 
 
 def test_an_expanded_tensor_is_not_blown_up():
@@ -159,6 +167,24 @@ def test_a_changed_state_never_takes_two_copies_of_memory(monkeypatch):
     buffers.copy(reference(tree))
     assert held == [0, 28, 28 + 4000]
     assert buffers.nbytes == reference(tree).nbytes
+
+
+def test_a_buffer_that_no_longer_fits_is_gone_before_more_is_allocated(
+        monkeypatch):
+    buffers = StagingBuffers()
+    copied = buffers.copy(reference(dict(a=torch.zeros(1000))))
+    old = weakref.ref(copied.storages[0])
+    del copied
+    alive = []
+    empty = torch.empty
+
+    def spy(*args, **kwargs):
+        alive.append(old() is not None)
+        return empty(*args, **kwargs)
+
+    monkeypatch.setattr(staging.torch, 'empty', spy)
+    buffers.copy(reference(dict(a=torch.zeros(2000))))
+    assert alive == [False]
 
 
 def test_a_smaller_state_gives_memory_back():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmcv.runner import HOOKS, CheckpointHook, Hook
 from mmcv.runner.hooks import LoggerHook, PaviLoggerHook
-from toy import make_loader, make_runner, names, train
+from toy import QuickEvalHook, make_loader, make_runner, names, train
 
 from mmcv_ckpt_hooks import DurableCheckpointHook
 from mmcv_ckpt_hooks.errors import ConfigError
@@ -161,6 +161,18 @@ def test_by_iteration_on_an_epoch_runner_every_save_has_its_own_name(
     }
 
 
+@pytest.mark.parametrize('name', EPOCH)
+def test_the_end_of_an_epoch_is_one_file_and_not_two(tmp_path, name):
+    train(
+        tmp_path,
+        runner=runner_config(name, 1),
+        checkpoint_config=dict(interval=2, by_epoch=False),
+        hooks=[OURS])
+    assert names(tmp_path) == [
+        'epoch_0_iter_2.pth', 'epoch_1_iter_4.pth', 'latest.pth'
+    ]
+
+
 def test_the_silenced_stock_hook_of_mmseg_configs_stays_silent(tmp_path):
     """``checkpoint_config=dict(interval=-1, save_last=False)``, trap 15."""
     train(
@@ -209,6 +221,24 @@ def test_whatever_priority_a_kill_during_evaluation_loses_nothing(
     seen.watch(runner)
     runner.run([make_loader()], [('train', 1)])
     assert seen.seen == [['iter_2.pth'], ['iter_2.pth', 'iter_4.pth']]
+
+
+@pytest.mark.parametrize('priority', ['NORMAL', 'VERY_LOW'])
+@pytest.mark.parametrize('name', ITER)
+def test_an_evaluation_of_normal_priority_is_no_exception(
+        tmp_path, name, priority):
+    """As mmseg and mmcls register it under older versions of mmcv."""
+    seen = Seen(tmp_path)
+    runner = make_runner(
+        tmp_path,
+        runner=runner_config(name, 2),
+        hooks=[
+            QuickEvalHook([.5], interval=2, by_epoch=False),
+            dict(interval=2, priority=priority, **INLINE)
+        ])
+    seen.watch(runner)
+    runner.run([make_loader()], [('train', 1)])
+    assert seen.seen == [['iter_2.pth']]
 
 
 @pytest.mark.parametrize('priority', ['VERY_LOW', 'HIGHEST'])
