@@ -5,14 +5,14 @@ happens.
 """
 from . import environment  # noqa: F401  mmcv and torch are checked first
 from .amp import DistOptimizerHook
+from .constructor import DurableRunnerConstructor
 from .core import save_checkpoint
 from .errors import (CheckpointError, ConfigError, IntegrityError, ResumeError,
                      StorageError, UnsafeCheckpointError)
 from .hook import DurableCheckpointHook
 from .registration import register_all
 from .resume import find_resumable, verify_checkpoint
-from .runners import (DurableRunnerConstructor, EpochBasedRunnerAmp,
-                      IterBasedRunnerAmp)
+from .runners import EpochBasedRunnerAmp, IterBasedRunnerAmp
 from .version import __version__
 
 __all__ = [

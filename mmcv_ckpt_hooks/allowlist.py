@@ -15,7 +15,7 @@ from .compat import STORAGE_NAMES, torch_dtypes
 from .rebuilding import Array, Dtype, Malformed, Refused, shortened
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Name:
     """What stands for a name in a pickle; by itself it does nothing.
 
@@ -31,6 +31,9 @@ class Name:
     call: Optional[Callable[..., Any]] = None
     factory: Optional[type] = None
     storage_dtype: Optional[torch.dtype] = None
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 #: Types of a key, or of its parts if it is a tuple.

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from mmcv.runner import IterBasedRunner
 
-from .catalog import BestScore
+from .catalog_file import BestScore
 from .compat import best_saver_name
 from .errors import ConfigError
 from .saver import Saver

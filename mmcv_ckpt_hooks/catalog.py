@@ -4,13 +4,13 @@ The catalog is a cache of what the files say of themselves. Lost or broken, it
 is rebuilt from them; where it and the directory disagree, the directory is
 right. Standard library only.
 """
-import json
 import threading
 import uuid
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from dataclasses import replace
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
-from .card import checked, describe
+from .card import describe
+from .catalog_file import BestScore, decode, encode, without_step
 from .errors import MissingCheckpointError
 from .types import (UNKNOWN_BYTES, CheckpointInfo, Metrics, StorageBackend,
                     StoredFile)
@@ -19,25 +19,6 @@ CATALOG_NAME = 'checkpoints.json'
 #: Of a second place whose catalog must be kept in the work dir, too.
 BEST_CATALOG_NAME = 'checkpoints.best.json'
 LATEST_NAME = 'latest.pth'
-CATALOG_VERSION = 1
-
-
-@dataclass(frozen=True)
-class BestScore:
-    """The best score of one metric so far.
-
-    Args:
-        key (str): The metric.
-        score (float): Its best value.
-        rule (str): ``'greater'`` or ``'less'``.
-        name (str): The checkpoint that has it.
-        iter (int): Finished iterations then.
-    """
-    key: str
-    score: float
-    rule: str
-    name: str
-    iter: int
 
 
 class Catalog:
@@ -64,19 +45,30 @@ class Catalog:
         self._warn = warn
         self._lock = threading.RLock()
         self._entries: Dict[str, CheckpointInfo] = {}
-        self._best: Dict[str, BestScore] = {}
+        # by lineage and metric: who goes back to an older run finds its best
+        self._best: Dict[Tuple[str, str], BestScore] = {}
+        # files that came since the catalog was written last
+        self._appeared: Set[str] = set()
         self.lineage = ''
         self.generation = 0
         self.started_iter = 0
 
     # -- reading -----------------------------------------------------------
 
-    def open(self) -> None:
-        """Read ``checkpoints.json`` and reconcile it with the directory."""
+    def open(self, reconcile: bool = True) -> None:
+        """Read ``checkpoints.json`` and reconcile it with the directory.
+
+        Args:
+            reconcile (bool): False to believe the catalog without a look at
+                the directory. Default: True.
+        """
         with self._lock:
-            self._read()
-            if self._files.capabilities.listing:
+            is_known = self._read()
+            if reconcile and self._files.capabilities.listing:
+                listed = set(self._entries)
                 self._reconcile(self._files.list())
+                if is_known:
+                    self._appeared = set(self._entries) - listed
 
     def checkpoints(self) -> List[CheckpointInfo]:
         """Return everything that is there, by finished iterations."""
@@ -86,23 +78,22 @@ class Catalog:
     def owned(self) -> List[CheckpointInfo]:
         """Return what this run may delete, by finished iterations."""
         return [
-            info for info in self.checkpoints()
-            if info.lineage == self.lineage and not self._superseded(info)
+            info for info in self._current() if info.lineage == self.lineage
         ]
 
     def resumable(self) -> List[CheckpointInfo]:
         """Return what a run may continue from, newest first.
 
         The last run's checkpoints, then those of other programs (stock mmcv),
-        from which it may have started. What an older generation wrote beyond
-        the point from which a newer one went on is left out.
+        from which it may have started; before both what such a program wrote
+        since, when it went on from there. What an older generation wrote
+        beyond the point from which a newer one went on is left out.
         """
-        there = [
-            info for info in self.checkpoints() if not self._superseded(info)
-        ]
         # of one step, the regular name before best_*
-        there.sort(key=lambda info:
-                   (-info.iter, -info.epoch, not info.regular, info.name))
+        there = sorted(
+            self._current(),
+            key=lambda info:
+            (-info.iter, -info.epoch, not info.regular, info.name))
         last = self.lineage
         if not last or not any(info.lineage == last for info in there):
             # the catalog is lost: the lineage that committed last
@@ -111,7 +102,13 @@ class Catalog:
                 key=lambda info: info.created_at,
                 default=CheckpointInfo('', 0, 0, 0)).lineage
         own = [info for info in there if info.lineage == last]
-        return own + [info for info in there if not info.lineage and last]
+        others = [info for info in there if not info.lineage and last]
+        newest = max((info.iter for info in own), default=0)
+        since = [
+            info for info in others if info.iter > newest and info.regular
+            and info.name in self._appeared
+        ]
+        return since + own + [info for info in others if info not in since]
 
     def find(self, name: str) -> Optional[CheckpointInfo]:
         """Return the entry of that name, or None."""
@@ -128,12 +125,27 @@ class Catalog:
     def best(self, key: str) -> Optional[BestScore]:
         """Return the best score of a metric so far, or None."""
         with self._lock:
-            return self._best.get(key)
+            return self._best.get((self.lineage, key))
 
     def best_names(self) -> 'frozenset[str]':
-        """Return the names of the files with the best scores."""
+        """Return the names of this run's files with the best scores."""
         with self._lock:
-            return frozenset(one.name for one in self._best.values())
+            return frozenset(
+                best.name for (lineage, _), best in self._best.items()
+                if lineage == self.lineage)
+
+    def is_replaced_best(self, info: CheckpointInfo) -> bool:
+        """Whether a best checkpoint has a better one in its place.
+
+        Without a record of its metric nobody knows, and the answer is no.
+        """
+        with self._lock:
+            names = [
+                best.name for (lineage, _), best in self._best.items()
+                if lineage == info.lineage
+            ]
+        return info.name not in names and any(
+            without_step(name) == without_step(info.name) for name in names)
 
     # -- writing -----------------------------------------------------------
 
@@ -150,12 +162,10 @@ class Catalog:
                 info.generation for info in self._entries.values()
                 if info.lineage == lineage
             ]
-            if lineage != self.lineage:
-                self._best = {}
             self._best = {
                 key: best
                 for key, best in self._best.items()
-                if best.iter <= started_iter
+                if best.lineage != lineage or best.iter <= started_iter
             }
             self.lineage = lineage or uuid.uuid4().hex
             self.generation = max(generations, default=-1) + 1
@@ -164,13 +174,15 @@ class Catalog:
     def adopt(self) -> int:
         """Own the checkpoints of other lineages that are here.
 
+        Best ones stay with their run: how good they are is not known.
+
         Returns:
             int: How many were adopted.
         """
         with self._lock:
             foreign = [
                 info for info in self._entries.values()
-                if info.lineage != self.lineage
+                if info.lineage != self.lineage and info.trigger != 'best'
             ]
             for info in foreign:
                 self._entries[info.name] = replace(
@@ -209,48 +221,47 @@ class Catalog:
     def set_best(self, best: BestScore) -> None:
         """Record a new best score; its file is committed already."""
         with self._lock:
-            self._best[best.key] = best
+            self._best[self.lineage, best.key] = replace(
+                best, lineage=self.lineage)
             self._write()
 
     # -- inside ------------------------------------------------------------
 
-    def _superseded(self, info: CheckpointInfo) -> bool:
-        """Whether a later start of the run went on from before this one."""
-        if not info.lineage:
-            return False
-        starts = [
-            other for other in self._entries.values()
-            if other.lineage == info.lineage
-        ]
-        if info.lineage == self.lineage and self.generation > info.generation \
-                and self.started_iter < info.iter:
-            return True
-        return any(other.generation > info.generation
-                   and other.started_iter < info.iter for other in starts)
+    def _current(self) -> List[CheckpointInfo]:
+        """Leave out what a later start of the same run went on from before.
 
-    def _read(self) -> None:
+        Returns:
+            list[CheckpointInfo]: By finished iterations.
+        """
+        with self._lock:
+            starts: Dict[str, Set[Tuple[int, int]]] = {}
+            for info in self._entries.values():
+                starts.setdefault(info.lineage, set()).add(
+                    (info.generation, info.started_iter))
+            starts.setdefault(self.lineage, set()).add(
+                (self.generation, self.started_iter))
+            return [
+                info for info in self.checkpoints()
+                if not info.lineage or not any(
+                    generation > info.generation and started < info.iter
+                    for generation, started in starts[info.lineage])
+            ]
+
+    def _read(self) -> bool:
+        """Read the catalog; False if there is none that can be read."""
         try:
             with self.home.open(self._name) as file:
                 data = file.read()
         except MissingCheckpointError:
-            return
+            return False
         try:
-            self._load(json.loads(data))
+            self.lineage, self._entries, self._best = decode(data)
+            return True
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             self._entries, self._best = {}, {}
             self._warn(f'{self.home.url}/{self._name} is damaged '
                        f'({error}); it is rebuilt from the checkpoints')
-
-    def _load(self, content: Mapping[str, Any]) -> None:
-        version = content['version']
-        if version > CATALOG_VERSION:
-            raise ValueError(f'version {version}, expected {CATALOG_VERSION}')
-        for item in content['checkpoints']:
-            info = checked(CheckpointInfo, item)
-            self._entries[info.name] = info
-        for key, item in content.get('best', {}).items():
-            self._best[key] = checked(BestScore, item)
-        self.lineage = str(content['lineage'])
+            return False
 
     def _reconcile(self, files: List[StoredFile]) -> None:
         sizes = {
@@ -276,22 +287,16 @@ class Catalog:
                 # turn a resume passes it over with a reason
                 found = replace(known, bytes=size, digest='')
             self._entries[name] = found
+        # a file that somebody put there in its place is no best of ours
         self._best = {
             key: best
             for key, best in self._best.items() if best.name in self._entries
+            and self._entries[best.name].lineage == best.lineage
         }
 
     def _write(self) -> None:
-        content = {
-            'version': CATALOG_VERSION,
-            'lineage': self.lineage,
-            'checkpoints': [asdict(info) for info in self.checkpoints()],
-            'best': {
-                key: asdict(best)
-                for key, best in self._best.items()
-            },
-        }
-        data = json.dumps(content, indent=1, sort_keys=True).encode()
+        data = encode(self.lineage, self.checkpoints(),
+                      list(self._best.values()))
         self.home.put(self._name, lambda stream: stream.write(data))
 
 

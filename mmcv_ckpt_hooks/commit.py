@@ -1,11 +1,11 @@
 """The steps of a commit: durable first, then known, then cleaned up."""
 import datetime
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import IO, Any, Callable, Iterator, List, Optional
 
-from .card import card
+from .card import card, describe
 from .catalog import LATEST_NAME, Catalog
 from .errors import StorageError
 from .history import History
@@ -73,10 +73,8 @@ class Committer:
             size = self.backend.put(request.name, write)
         info = replace(info, bytes=size, digest=digests[0])
         self.catalog.commit(info)
-        if request.make_latest and self._symlink:
-            self.backend.point(LATEST_NAME, request.name)
         if request.make_latest:
-            self.last_committed = request.name
+            self._move_latest(request.name)
         deleted = self._retain(request.name)
         secs = time.monotonic() - begun
         self.record(
@@ -139,6 +137,21 @@ class Committer:
         self.catalog.forget(name)
         return True
 
+    def owns(self, name: str) -> bool:
+        """Whether a best file is this run's, and not one put in its place."""
+        known = self.catalog.find(name)
+        return known is not None and known.trigger == 'best' and \
+            known.lineage == self.catalog.lineage
+
+    def _move_latest(self, name: str) -> None:
+        if self._symlink:
+            self.backend.point(LATEST_NAME, name)
+        elif self.backend.capabilities.point and \
+                self.backend.capabilities.delete:
+            # of a start that had one: a stale pointer is worse than none
+            self.backend.delete(LATEST_NAME)
+        self.last_committed = name
+
     def _describe(self, request: SaveRequest) -> CheckpointInfo:
         now = datetime.datetime.now(datetime.timezone.utc)
         return CheckpointInfo(
@@ -168,8 +181,19 @@ class Committer:
             yield
         except BaseException:
             if before is not None:
-                self.catalog.commit(before)
+                self._put_back(before)
             raise
+
+    def _put_back(self, before: CheckpointInfo) -> None:
+        """Enter a file again whose replacement failed, if it is the same.
+
+        A failed sync of the directory comes after the rename: then the new
+        file is there, and the next start finds it.
+        """
+        with suppress(StorageError):
+            there = describe(self.backend, before.name, before.bytes)
+            if there.digest == before.digest:
+                self.catalog.commit(before)
 
     def _set_aside(self, name: str) -> None:
         """Keep another run's file of this name under a name of its own."""
@@ -195,6 +219,11 @@ class Committer:
              KeepNames(self.catalog.best_names() | {committed})])
         deleted = []
         for info in deletable(policy, self.catalog.owned(), self._protected):
+            # INVARIANT: a best checkpoint goes when a better one is there,
+            # and not because the catalog has forgotten that it is the best
+            if info.trigger == 'best' and \
+                    not self.catalog.is_replaced_best(info):
+                continue
             if self.delete(info.name):
                 deleted.append(info.name)
         return deleted

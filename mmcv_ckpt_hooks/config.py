@@ -1,97 +1,34 @@
 """Config dict to frozen options: the only place where input is validated."""
 import difflib
 import os
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from .errors import ConfigError
+from .options import (CheckpointOptions, KeepOptions, TriggerOptions,
+                      WriteOptions)
 
 #: Options of the design that this version does not have yet. A config that
 #: names one fails at start: a promise that is not kept loses checkpoints.
 _LATER = {
     'storage_options': 'object stores are not supported yet',
     'mirror': 'mirrors are not supported yet',
+    'triggers.signals': 'saving on signals is not supported yet',
+    'triggers.exception': 'saving on exceptions is not supported yet',
+    'keep.best': "use evaluation=dict(save_best=...), which keeps one",
+    'keep.monitor': 'use evaluation=dict(save_best=...)',
+    'keep.rule': 'use evaluation=dict(rule=...)',
+    'keep.bytes': 'keeping by size is not supported yet',
 }
-
-
-@dataclass(frozen=True)
-class TriggerOptions:
-    """When to save besides ``interval``.
-
-    Args:
-        begin (int): No interval saves before this many epochs or iterations.
-        secs (float, optional): Save when this many seconds have passed since
-            the last save.
-        at (tuple[int]): Epochs or iterations to save at.
-        file (str, optional): Save when a file of this name appears in the
-            work dir; it is removed.
-    """
-    begin: int = 0
-    secs: Optional[float] = None
-    at: Tuple[int, ...] = ()
-    file: Optional[str] = 'SAVE'
-
-
-@dataclass(frozen=True)
-class KeepOptions:
-    """What to keep, united.
-
-    Args:
-        last (int, optional): The last so many; None or -1 keeps all.
-        every (int, optional): Multiples of so many epochs or iterations.
-    """
-    last: Optional[int] = None
-    every: Optional[int] = None
-
-
-@dataclass(frozen=True)
-class WriteOptions:
-    """How to write.
-
-    Args:
-        background (bool): Whether training goes on while a copy is written.
-        staging (str): ``'copy'``, or ``'auto'``, which is the same in this
-            version.
-        backlog (str): What to do when the save before is still being
-            written: ``'wait'`` for it or ``'skip'`` this one.
-        durability (str): ``'fsync'``, or ``'none'``: a power cut may lose
-            what was reported as saved.
-    """
-    background: bool = True
-    staging: str = 'auto'
-    backlog: str = 'wait'
-    durability: str = 'fsync'
-
-
-@dataclass(frozen=True)
-class CheckpointOptions:
-    """All arguments of ``DurableCheckpointHook``; see there."""
-    interval: int = -1
-    by_epoch: Optional[bool] = None
-    save_optimizer: bool = True
-    out_dir: Optional[str] = None
-    max_keep_ckpts: int = -1
-    save_last: bool = True
-    sync_buffer: bool = False
-    file_client_args: Optional[Mapping[str, Any]] = None
-    filename_tmpl: Optional[str] = None
-    create_symlink: bool = True
-    meta: Optional[Mapping[str, Any]] = None
-    triggers: TriggerOptions = TriggerOptions()
-    keep: KeepOptions = KeepOptions()
-    write: WriteOptions = WriteOptions()
-    resume: Optional[str] = None
-    trust_checkpoint: bool = False
-    adopt_existing: bool = False
-    on_error: str = 'warn'
-    format: str = 'pth'
-
-    @property
-    def keep_last(self) -> Optional[int]:
-        """How many to keep; None for all."""
-        count = self.keep.last if self.keep.last is not None \
-            else self.max_keep_ckpts
-        return count if count > 0 else None
+#: Values of the design that this version does not have yet.
+_LATER_VALUES = {
+    'write.staging': {
+        'overlap': "overlapped staging is not supported yet, use 'auto'"
+    },
+    'format': {
+        'dcp': "sharded checkpoints are not supported yet, use 'pth'"
+    },
+}
 
 
 def parse_options(given: Mapping[str, Any]) -> CheckpointOptions:
@@ -108,9 +45,7 @@ def parse_options(given: Mapping[str, Any]) -> CheckpointOptions:
         name: value
         for name, value in given.items() if value is not None
     }
-    for name, why in _LATER.items():
-        if name in values:
-            raise ConfigError(f'{name}={values[name]!r}: {why}; remove it')
+    _refuse_later(values)
     _known('argument', values, [one.name for one in fields(CheckpointOptions)])
     _check_types(values, _TYPES)
     for name, group, types in (('triggers', TriggerOptions, _TRIGGER_TYPES),
@@ -175,6 +110,7 @@ _CHOICES: Mapping[str, Sequence[str]] = {
 def _group(name: str, value: Mapping[str, Any], group: type,
            types: _Types) -> Any:
     names = [one.name for one in fields(group)]
+    _refuse_later(value, prefix=f'{name}.')
     _known(f'key of {name}', value, names, prefix=f'{name}.')
     _check_types(value, types, prefix=f'{name}.')
     # None means the default, except that it switches the trigger file off
@@ -185,6 +121,14 @@ def _group(name: str, value: Mapping[str, Any], group: type,
     if 'at' in given:
         given['at'] = tuple(given['at'])
     return group(**given)
+
+
+def _refuse_later(given: Mapping[str, Any], prefix: str = '') -> None:
+    for name, value in given.items():
+        why = _LATER.get(f'{prefix}{name}')
+        if why is not None:
+            raise ConfigError(f'DurableCheckpointHook: {prefix}{name}='
+                              f'{value!r}: {why}; remove it')
 
 
 def _known(what: str,
@@ -220,6 +164,10 @@ def _check_values(options: CheckpointOptions) -> None:
         value: Any = options
         for part in name.split('.'):
             value = getattr(value, part)
+        later = _LATER_VALUES.get(name, {}).get(value)
+        if later is not None:
+            raise ConfigError(
+                f'DurableCheckpointHook: {name}={value!r}: {later}')
         if value not in choices:
             near = difflib.get_close_matches(value, choices, n=1)
             hint = f', did you mean {near[0]!r}?' if near else ''
@@ -278,6 +226,11 @@ def _check_contradictions(options: CheckpointOptions,
         raise ConfigError(
             f'DurableCheckpointHook: keep.last={last} contradicts '
             f'max_keep_ckpts={options.max_keep_ckpts}; give one of them')
+    if options.keep.every is not None and options.keep_last is None:
+        raise ConfigError(
+            f'DurableCheckpointHook: keep.every={options.keep.every} without '
+            'keep.last or max_keep_ckpts deletes nothing: give how many of '
+            'the last to keep')
     if (options.out_dir or '').startswith('pavi://') and \
             options.file_client_args is not None:
         raise ConfigError(

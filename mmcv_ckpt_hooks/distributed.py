@@ -8,6 +8,8 @@ from typing import Any, Iterable, List, Optional
 import torch
 from torch import distributed as dist
 
+from .errors import ResumeError
+
 
 def world_size() -> int:
     """Number of ranks, 1 without ``torch.distributed``."""
@@ -19,18 +21,27 @@ def rank() -> int:
     return dist.get_rank() if _initialized() else 0
 
 
-def gather_objects(value: Any) -> Optional[List[Any]]:
-    """Collect one picklable value of every rank on rank 0.
+def raise_together(failure: Optional[Exception], what: str) -> None:
+    """Raise on all ranks if any rank has failed: nobody waits for the dead.
 
-    Returns:
-        list | None: By rank; None on the other ranks.
+    Args:
+        failure (Exception, optional): This rank's.
+        what (str): What was tried, for the other ranks' message.
+
+    Raises:
+        Exception: This rank's own.
+        ResumeError: On the others, naming the rank that failed.
     """
-    if world_size() == 1:
-        return [value]
-    # gather_object is missing in some backends; the values are small
-    gathered: List[Any] = [None] * world_size()
-    dist.all_gather_object(gathered, value)
-    return gathered if rank() == 0 else None
+    failures: List[Any] = [failure and f'{type(failure).__name__}: {failure}']
+    if world_size() > 1:
+        failures = [None] * world_size()
+        dist.all_gather_object(
+            failures, failure and f'{type(failure).__name__}: {failure}')
+    if failure is not None:
+        raise failure
+    for number, text in enumerate(failures):
+        if text:
+            raise ResumeError(f'{what} failed on rank {number}: {text}')
 
 
 def broadcast_object(value: Any) -> Any:

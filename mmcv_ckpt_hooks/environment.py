@@ -18,7 +18,7 @@ def check_environment() -> None:
             moved to mmengine there) or older than 1.3.
     """
     try:
-        importlib.import_module('torch')
+        torch = importlib.import_module('torch')
         mmcv = importlib.import_module('mmcv')
     except ModuleNotFoundError as error:
         if error.name not in ('torch', 'mmcv'):
@@ -28,6 +28,10 @@ def check_environment() -> None:
             'installed. Install mmcv-full as its manual says for your torch '
             'and CUDA, or "pip install mmcv==1.7.2" if you need no compiled '
             'operators') from error
+    if version_tuple(getattr(torch, '__version__', 'unknown')) < (1, 8):
+        raise ImportError(
+            f'mmcv_ckpt_hooks works with {SUPPORTED}, but torch '
+            f'{getattr(torch, "__version__", "unknown")} is installed')
     # a folder named mmcv where Python is started has no version
     version = getattr(mmcv, '__version__', 'unknown')
     if not (1, 3) <= version_tuple(version) < (2, ):

@@ -10,11 +10,12 @@ import inspect
 import tempfile
 import threading
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 import torch
 from mmcv.runner import BaseRunner, EpochBasedRunner, IterBasedRunner
 
+from . import distributed
 from .errors import ConfigError
 
 _STOCK = (BaseRunner, EpochBasedRunner, IterBasedRunner)
@@ -40,11 +41,23 @@ def overridden(cls: type, method: str) -> bool:
 def check_runner(runner: Any) -> None:
     """Refuse a runner whose own fields could not be kept.
 
+    Rank 0 asks, as it alone saves: many runners do nothing on the others.
+
     Raises:
-        ConfigError: Before training, naming what is wrong.
+        ConfigError: Before training, on all ranks, naming what is wrong.
     """
-    if not overrides(runner, 'save_checkpoint'):
-        return
+    failure: Optional[Exception] = None
+    if distributed.rank() == 0 and overrides(runner, 'save_checkpoint'):
+        try:
+            _check_fields(runner)
+        except ConfigError as error:
+            failure = error
+    failure = distributed.broadcast_object(failure)
+    if failure is not None:
+        raise failure
+
+
+def _check_fields(runner: Any) -> None:
     parameters = inspect.signature(type(runner).save_checkpoint).parameters
     open_ended = any(one.kind is one.VAR_KEYWORD
                      for one in parameters.values())

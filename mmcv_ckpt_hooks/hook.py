@@ -1,15 +1,17 @@
 """Runner events to saves; takes over the stock CheckpointHook."""
 import os
 import time
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 from mmcv.runner import CheckpointHook, EpochBasedRunner, IterBasedRunner
 
 from . import distributed, foreign, takeover
 from .best import BestKeeper, eval_hooks, evaluate_by_iteration
-from .config import CheckpointOptions, parse_options
+from .config import parse_options
+from .ema import ema_hooks
 from .errors import ConfigError
 from .opening import open_best, open_run
+from .options import CheckpointOptions
 from .saver import Saver
 from .state import capture_runner
 from .triggers import Progress, Schedule
@@ -83,6 +85,8 @@ class DurableCheckpointHook(CheckpointHook):
             file_client_args=file_client_args,
             **options)
         self._saver: Optional[Saver] = None
+        self._savers: List[Saver] = []
+        self._evaluates_by_iter = False
         self._prepared_for: Optional[Any] = None
         self._waits_for: Optional[str] = None
         self._apply(parse_options(self._given))
@@ -115,7 +119,7 @@ class DurableCheckpointHook(CheckpointHook):
             return
         stock = takeover.find_stock_hook(runner.hooks)
         taken = takeover.inherited(stock, runner.work_dir) if stock else {}
-        if isinstance(runner, IterBasedRunner) and taken.get('by_epoch'):
+        if _counts_iterations(runner) and taken.get('by_epoch'):
             taken['by_epoch'] = None  # stock would never save
         self._apply(parse_options(takeover.merge(self._given, taken)))
         self.by_epoch = self._inferred_by_epoch(runner)
@@ -128,15 +132,15 @@ class DurableCheckpointHook(CheckpointHook):
         self._waits_for = takeover.needs_files_at_once(runner.hooks)
         evaluate_by_iteration(runner)
         saver = open_run(runner, self.options, self.by_epoch, place)
-        if saver is not None:
-            for hook in eval_hooks(runner):
-                place_of_best = open_best(runner, self.options, hook, saver)
-                BestKeeper(hook, place_of_best, self._capture,
-                           saver).recall(runner)
+        self._savers = [] if saver is None else [saver]
         self._saver = saver
+        if saver is not None:
+            self._keep_best(runner, saver)
         self._schedule = Schedule(self.interval, self.save_last,
                                   self.options.triggers, time.monotonic,
                                   lambda name: self._take_file(runner, name))
+        self._evaluates_by_iter = any(not hook.by_epoch
+                                      for hook in eval_hooks(runner))
         self._prepared_for = runner
         if stock is not None:
             runner.logger.info(
@@ -145,9 +149,16 @@ class DurableCheckpointHook(CheckpointHook):
                 f'{"epochs" if self.by_epoch else "iterations"}); checkpoints '
                 f'go to {place}')
 
+    def _keep_best(self, runner: Any, saver: Saver) -> None:
+        for hook in eval_hooks(runner):
+            place = open_best(runner, self.options, hook, saver)
+            BestKeeper(hook, place, self._capture, saver).recall(runner)
+            if place not in self._savers:
+                self._savers.append(place)
+
     def _inferred_by_epoch(self, runner: Any) -> bool:
         given = self.options.by_epoch
-        if given and isinstance(runner, IterBasedRunner):
+        if given and _counts_iterations(runner):
             raise ConfigError(
                 f'by_epoch=True on {type(runner).__name__} would never save: '
                 'it has no epoch events. Leave by_epoch out')
@@ -156,19 +167,30 @@ class DurableCheckpointHook(CheckpointHook):
     # -- events ------------------------------------------------------------
 
     def after_train_iter(self, runner: Any) -> None:
-        in_epochs = isinstance(runner, EpochBasedRunner)
-        if in_epochs and self.end_of_epoch(runner):
-            # the epoch is finished with its last iteration: after_train_epoch
-            # follows at once and saves a state that is
-            return
-        finished = runner.iter + 1
+        epoch, finished = runner.epoch, runner.iter + 1
+        is_last = not isinstance(runner, EpochBasedRunner) and \
+            self.is_last_iter(runner)
+        if self._ends_epoch(runner):
+            if self.by_epoch or not self._evaluates_by_iter:
+                # the epoch is finished with its last iteration:
+                # after_train_epoch follows at once and saves a state that is
+                return
+            # an evaluation by iteration comes before that event
+            is_last = self.is_last_epoch(runner)
+            if not ema_hooks(runner):
+                # EMAHook swaps in after_train_epoch: before, a state is one
+                # from inside the epoch
+                epoch += 1
         step = None if self.by_epoch else finished
-        self._save_if_due(
-            runner, Progress(step, not in_epochs
-                             and self.is_last_iter(runner)), runner.epoch,
-            finished)
+        self._save_if_due(runner, Progress(step, is_last), epoch, finished)
+
+    def _ends_epoch(self, runner: Any) -> bool:
+        return isinstance(runner, EpochBasedRunner) and \
+            bool(self.end_of_epoch(runner))
 
     def after_train_epoch(self, runner: Any) -> None:
+        if not self.by_epoch and self._evaluates_by_iter:
+            return  # saved in after_train_iter
         epoch, finished = runner.epoch + 1, runner.iter
         step = epoch if self.by_epoch else finished
         self._save_if_due(runner, Progress(step, self.is_last_epoch(runner)),
@@ -177,11 +199,18 @@ class DurableCheckpointHook(CheckpointHook):
     def after_run(self, runner: Any) -> None:
         self.drain(runner)
 
+    def forget(self, out_dir: str, name: str) -> None:
+        """Drop a catalog entry whose file a tool's own save has replaced."""
+        if self._saver is not None and takeover.same_place(
+                out_dir, self._saver.backend.url):
+            self._saver.wait()
+            self._saver.catalog.forget(name)
+
     def drain(self, runner: Any) -> None:
         """Wait for the last save, report it and end the writer's thread."""
-        if self._saver is not None:
-            self._saver.close()
-            self._report(runner)
+        for saver in self._savers:
+            saver.close()
+        self._report(runner)
 
     def _save_if_due(self, runner: Any, progress: Progress, epoch: int,
                      finished: int) -> None:
@@ -193,14 +222,15 @@ class DurableCheckpointHook(CheckpointHook):
         if self.sync_buffer and regular:
             # a collective: only triggers that all ranks see alike
             distributed.average_float_buffers(runner.model.buffers())
-        self._schedule.saved()
         if self._saver is None:
+            self._schedule.saved()
             return
         name = self._name(runner, regular, progress.step, epoch, finished)
         request = SaveRequest(
             name, epoch, finished, trigger, regular, is_last=progress.is_last)
-        self._saver.save(request,
-                         lambda: self._capture(runner, epoch, finished))
+        if self._saver.save(request,
+                            lambda: self._capture(runner, epoch, finished)):
+            self._schedule.saved()
         if self._waits_for is not None:
             self._saver.wait()
         self._report(runner)
@@ -235,11 +265,14 @@ class DurableCheckpointHook(CheckpointHook):
         if committed is not None and runner.meta is not None:
             runner.meta.setdefault('hook_msgs', {})['last_ckpt'] = \
                 os.path.join(self._saver.backend.url, committed)
-        error = self._saver.take_error()
-        if error is not None and self.options.on_error == 'raise':
-            raise error
+        for saver in self._savers:
+            error = saver.take_error()
+            if error is not None and self.options.on_error == 'raise':
+                raise error
 
     def _take_file(self, runner: Any, name: str) -> bool:
+        if self._saver is None:
+            return False  # it is for the rank that saves
         path = os.path.join(runner.work_dir or '.', name)
         try:
             os.unlink(path)

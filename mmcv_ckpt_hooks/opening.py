@@ -7,10 +7,10 @@ from typing import Any, List, Optional
 
 from . import distributed, foreign, resume, takeover
 from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
-from .config import CheckpointOptions
-from .errors import CheckpointError, ConfigError
+from .errors import ConfigError
 from .executor import BackgroundExecutor, InlineExecutor
 from .history import History
+from .options import CheckpointOptions
 from .restore import Restored, finish_on_stock, refresh_hooks, restore_runner
 from .retention import KeepAll, KeepAny, KeepEvery, KeepLast
 from .saver import Saver
@@ -95,11 +95,11 @@ def _agreed_newest(runner: Any, options: CheckpointOptions,
     """Open the place on rank 0; tell all ranks where to resume, or why not.
 
     Raises:
-        CheckpointError: On all ranks: a rank that waited for one that has
-            failed would hang.
+        Exception: On all ranks: a rank that waited for one that has failed
+            would hang.
     """
     found: Optional[CheckpointInfo] = None
-    failure: Optional[CheckpointError] = None
+    failure: Optional[Exception] = None
     if distributed.rank() == 0:
         try:
             backend.prepare()
@@ -110,9 +110,8 @@ def _agreed_newest(runner: Any, options: CheckpointOptions,
                                    f'{", ".join(swept)}')
             catalog.open()
             if options.resume is not None:
-                found = resume.newest_verified(backend, catalog,
-                                               runner.logger.warning)
-        except CheckpointError as error:
+                found = _newest(runner, options, backend, catalog)
+        except Exception as error:  # passed on to all ranks
             failure = error
     found, failure = distributed.broadcast_object((found, failure))
     if failure is not None:
@@ -120,16 +119,51 @@ def _agreed_newest(runner: Any, options: CheckpointOptions,
     return found
 
 
+def _newest(runner: Any, options: CheckpointOptions, backend: StorageBackend,
+            catalog: Catalog) -> Optional[CheckpointInfo]:
+    """Return this run's own newest checkpoint that verifies."""
+    warn = runner.logger.warning
+    if options.resume == 'auto':
+        return resume.newest_verified(backend, catalog, warn)
+    start = resume.describe_path(str(options.resume))
+    own = [
+        info for info in catalog.resumable() if info.lineage and (
+            start is None or resume.continues(info, start, catalog))
+    ]
+    if own:
+        return resume.newest_verified(backend, catalog, warn, own)
+    if catalog.checkpoints():
+        warn(f'The checkpoints in {backend.url} do not belong to a run that '
+             f'started from {options.resume}: they are not resumed from')
+    return None
+
+
 def _resume(runner: Any, options: CheckpointOptions, backend: StorageBackend,
             found: Optional[CheckpointInfo]) -> Optional[Restored]:
     """Continue as the options say; the run's own newest goes first."""
     already: Optional[Restored] = getattr(runner, 'restored', None)
-    trust, log = options.trust_checkpoint, runner.logger.warning
     if options.resume is None:
         return already
     if found is not None and already is not None and \
             already.iter >= found.iter:
         return already
+    if found is None and options.resume == 'auto':
+        runner.logger.warning(
+            f"resume='auto': there is no checkpoint in {backend.url}; "
+            'training starts anew')
+        return already
+    failure, restored = None, None
+    try:
+        restored = _restore(runner, options, backend, found)
+    except Exception as error:  # passed on to all ranks
+        failure = error
+    distributed.raise_together(failure, 'resuming')
+    return restored
+
+
+def _restore(runner: Any, options: CheckpointOptions, backend: StorageBackend,
+             found: Optional[CheckpointInfo]) -> Restored:
+    trust = options.trust_checkpoint
     if found is not None:
         if options.resume != 'auto':
             runner.logger.info(
@@ -137,14 +171,9 @@ def _resume(runner: Any, options: CheckpointOptions, backend: StorageBackend,
                 f'goes on from its own newest checkpoint, {found.name}')
         checkpoint = resume.load_from(backend, found, trust)
         directory, name = backend.url, found.name
-    elif options.resume != 'auto':
-        checkpoint, directory, name = resume.load_verified(
-            options.resume, trust, log)
     else:
-        runner.logger.warning(
-            f"resume='auto': there is no checkpoint in {backend.url}; "
-            'training starts anew')
-        return already
+        checkpoint, directory, name = resume.load_verified(
+            str(options.resume), trust, runner.logger.warning)
     if foreign.overrides(runner, 'resume'):
         foreign.resume_with(runner, checkpoint, os.path.join(directory, name))
     restored = restore_runner(runner, checkpoint, directory, name)

@@ -37,10 +37,13 @@ class _Shortener(reprlib.Repr):
 shortened = _Shortener().repr
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Storage:
     """A storage that was read: flat, on the CPU; bytes if it is untyped."""
     flat: torch.Tensor
+
+    def __repr__(self) -> str:
+        return 'a storage'
 
 
 def check_counts(values: Any, what: str) -> None:

@@ -6,9 +6,9 @@ from mmcv.utils import get_logger
 
 from .amp import DistOptimizerHook
 from .compat import register, runner_builders
+from .constructor import DurableRunnerConstructor
 from .hook import DurableCheckpointHook
-from .runners import (DurableRunnerConstructor, EpochBasedRunnerAmp,
-                      IterBasedRunnerAmp)
+from .runners import EpochBasedRunnerAmp, IterBasedRunnerAmp
 
 
 def register_all() -> None:
@@ -19,9 +19,12 @@ def register_all() -> None:
                                        (RUNNERS, EpochBasedRunnerAmp)]
     if runner_builders() is not None:
         classes.append((runner_builders(), DurableRunnerConstructor))
+    replaced = []
     for registry, cls in classes:
         before = register(registry, cls)
         if before is not None:
-            get_logger('mmcv_ckpt_hooks').info(
-                f'{cls.__name__} of mmcv_ckpt_hooks takes the place of the '
-                f'one registered by {before.__module__}')
+            replaced.append(f'{cls.__name__} of {before.__module__}')
+    if replaced:
+        get_logger('mmcv_ckpt_hooks').info(
+            'mmcv_ckpt_hooks registers its own classes in the place of '
+            f'{", ".join(replaced)}')

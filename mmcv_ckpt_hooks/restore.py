@@ -65,7 +65,11 @@ def restore_runner(runner: Any,
     load_state_dict(unwrapped(runner.model), state_dict, False, runner.logger)
     if resume_optimizer:
         _restore_optimizer(runner, checkpoint, name)
-    restore_amp(runner.hooks, checkpoint.get('amp'), runner.logger.warning)
+    # stock mmcv keeps the state of its fp16 hook in meta
+    fp16 = checkpoint['meta'].get('fp16') or {}
+    restore_amp(runner.hooks,
+                checkpoint.get('amp') or fp16.get('loss_scaler'),
+                runner.logger.warning)
     epoch, finished = finished_steps(checkpoint, name,
                                      isinstance(runner, EpochBasedRunner), log)
     runner._epoch, runner._iter = epoch, finished
@@ -130,7 +134,15 @@ def _initial_values(optimizer: Any, key: str) -> Any:
             name: _initial_values(one, key)
             for name, one in optimizer.items()
         }
-    return [group.get(key) for group in optimizer.param_groups]
+    plain = key[len('initial_'):]
+    # as mmcv's hooks: a run without them has saved no initial value
+    return [
+        group.setdefault(
+            key,
+            group.get(plain) if plain in group else group.get('betas',
+                                                              (0., ))[0])
+        for group in optimizer.param_groups
+    ]
 
 
 def without_prefix(

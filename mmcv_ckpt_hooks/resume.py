@@ -1,15 +1,16 @@
 """The newest verified checkpoint of a directory, loaded."""
 import logging
 import os
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
+from .card import describe
 from .catalog import LATEST_NAME, Catalog
 from .errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                      ResumeError, StorageError, UnsafeCheckpointError,
                      UnverifiableError)
 from .loading import load_checkpoint
 from .storage import open_backend, scheme_of, split_filename
-from .types import CheckpointInfo, StorageBackend
+from .types import UNKNOWN_BYTES, CheckpointInfo, StorageBackend
 from .verification import VerifyReport, verify_file
 
 Log = Callable[[str], None]
@@ -36,7 +37,7 @@ def verify_checkpoint(path: str) -> VerifyReport:
     digest = None
     if backend.capabilities.listing:
         catalog = Catalog(backend, backend, warn=lambda message: None)
-        catalog.open()
+        catalog.open(reconcile=False)
         known = catalog.find(name)
         digest = known.digest if known is not None else None
     with backend.open(name) as file:
@@ -67,9 +68,20 @@ def find_resumable(dir_or_url: str) -> Optional[str]:
     return None if found is None else os.path.join(dir_or_url, found.name)
 
 
-def newest_verified(backend: StorageBackend, catalog: Catalog,
-                    log: Log) -> Optional[CheckpointInfo]:
+def newest_verified(
+    backend: StorageBackend,
+    catalog: Catalog,
+    log: Log,
+    candidates: Optional[List[CheckpointInfo]] = None
+) -> Optional[CheckpointInfo]:
     """Try the candidates of a place, newest first.
+
+    Args:
+        backend (StorageBackend): The place.
+        catalog (Catalog): Of it.
+        log (callable): Told which are passed over, and why.
+        candidates (list, optional): Which to try. Default: None, which means
+            all that the catalog calls resumable.
 
     Returns:
         CheckpointInfo | None: None if there is no candidate.
@@ -77,7 +89,8 @@ def newest_verified(backend: StorageBackend, catalog: Catalog,
     Raises:
         IntegrityError: If there are some, but none verifies.
     """
-    candidates = catalog.resumable()
+    if candidates is None:
+        candidates = catalog.resumable()
     reasons = []
     for info in candidates:
         try:
@@ -95,6 +108,29 @@ def newest_verified(backend: StorageBackend, catalog: Catalog,
             f'resumed from: {"; ".join(reasons)}. Move them away to start '
             'anew')
     return None
+
+
+def describe_path(path: str) -> Optional[CheckpointInfo]:
+    """Say which checkpoint a path leads to; None if it is gone."""
+    directory, name = split_filename(_real_path(path))
+    try:
+        return describe(open_backend(directory), name, UNKNOWN_BYTES)
+    except MissingCheckpointError:
+        return None
+
+
+def continues(info: CheckpointInfo, start: CheckpointInfo,
+              catalog: Catalog) -> bool:
+    """Whether a checkpoint is of a run that was started from another.
+
+    A run keeps the lineage of what it resumes from; from a file of another
+    program, which has none, it begins a lineage at that step.
+    """
+    if start.lineage:
+        return info.lineage == start.lineage
+    return any(other.lineage == info.lineage and other.generation == 0
+               and other.started_iter == start.iter
+               for other in catalog.checkpoints())
 
 
 def load_verified(path: str, trust: bool,

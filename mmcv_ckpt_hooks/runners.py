@@ -1,14 +1,13 @@
-"""The two runners, and a constructor that gives the same to any runner."""
+"""The two runners, and the mixins that make them."""
 from contextlib import suppress
 from typing import Any, Dict, List, Optional, Tuple
 
-from mmcv.runner import RUNNERS, BaseRunner, EpochBasedRunner, IterBasedRunner
+from mmcv.runner import BaseRunner, EpochBasedRunner, IterBasedRunner
 from mmcv.runner.checkpoint import load_state_dict
 
 from . import data_position, ema, foreign, restore, resume
 from .best import evaluate_by_iteration
 from .core import save_to
-from .errors import CheckpointError
 from .hook import DurableCheckpointHook
 from .state import capture_runner, unwrapped
 from .storage import open_backend, scheme_of
@@ -161,11 +160,14 @@ class DurableRunnerMixin(BaseRunner):
             return
         backend = open_backend(out_dir)
         save_to(backend, filename, checkpoint)
+        for hook in self._own_hooks():
+            hook.forget(out_dir, filename)
         if create_symlink and backend.capabilities.point:
             backend.point('latest.pth', filename)
 
 
-class _IterMixin(DurableRunnerMixin):
+class DurableIterMixin(DurableRunnerMixin):
+    """For runners that count iterations."""
 
     _start_epoch = 0
 
@@ -202,7 +204,8 @@ class _IterMixin(DurableRunnerMixin):
             data_position.seek(loader, self._start_epoch, used)
 
 
-class _EpochMixin(DurableRunnerMixin):
+class DurableEpochMixin(DurableRunnerMixin):
+    """For runners that count epochs."""
 
     def save_checkpoint(self,
                         out_dir: str,
@@ -252,7 +255,7 @@ class _EpochMixin(DurableRunnerMixin):
                     f'{self._epoch + 1} starts at its first batch')
 
 
-class IterBasedRunnerAmp(_IterMixin, IterBasedRunner):
+class IterBasedRunnerAmp(DurableIterMixin, IterBasedRunner):
     """Iteration-based runner with exact counters, resume and AMP state.
 
     Takes the arguments of ``mmcv.runner.IterBasedRunner``; the name is that
@@ -260,66 +263,9 @@ class IterBasedRunnerAmp(_IterMixin, IterBasedRunner):
     """
 
 
-class EpochBasedRunnerAmp(_EpochMixin, EpochBasedRunner):
+class EpochBasedRunnerAmp(DurableEpochMixin, EpochBasedRunner):
     """Epoch-based runner with exact counters, resume and AMP state.
 
     Takes the arguments of ``mmcv.runner.EpochBasedRunner``; the name is that
     of the apex_runner family of configs.
     """
-
-
-class DurableRunnerConstructor:
-    """Gives any registered runner what the Amp runners have.
-
-    ``runner=dict(type='IterBasedRunner', constructor=
-    'DurableRunnerConstructor', max_iters=...)`` keeps the type's name, which
-    some tools compare.
-
-    Args:
-        runner_cfg (dict): Config of the runner.
-        default_args (dict, optional): Default: None.
-    """
-
-    def __init__(self,
-                 runner_cfg: Dict[str, Any],
-                 default_args: Optional[Dict[str, Any]] = None) -> None:
-        if not isinstance(runner_cfg, dict):
-            raise TypeError('runner_cfg should be a dict, but got '
-                            f'{type(runner_cfg)}')
-        self.runner_cfg = runner_cfg
-        self.default_args = default_args
-
-    def __call__(self) -> Any:
-        """Build the runner."""
-        config = {**(self.default_args or {}), **self.runner_cfg}
-        runner_type = config.pop('type')
-        cls = RUNNERS.get(runner_type) if isinstance(runner_type, str) \
-            else runner_type
-        if cls is None:
-            raise CheckpointError(f'{runner_type} is not in the runner '
-                                  'registry')
-        return durable_class(cls)(**config)
-
-
-def durable_class(cls: type) -> type:
-    """Return a runner class with the mixin; its name stays.
-
-    Raises:
-        CheckpointError: If it is neither iteration- nor epoch-based.
-    """
-    if issubclass(cls, DurableRunnerMixin):
-        return cls
-    if issubclass(cls, IterBasedRunner):
-        mixin: type = _IterMixin
-    elif issubclass(cls, EpochBasedRunner):
-        mixin = _EpochMixin
-    else:
-        raise CheckpointError(
-            f'{cls.__name__} is neither an IterBasedRunner nor an '
-            'EpochBasedRunner: its counters are unknown')
-    namespace: Dict[str, Any] = {'__module__': cls.__module__}
-    for method in ('save_checkpoint', 'resume'):
-        if foreign.overridden(cls, method):
-            # what it adds to a checkpoint only its own method knows
-            namespace[method] = getattr(cls, method)
-    return type(cls.__name__, (mixin, cls), namespace)

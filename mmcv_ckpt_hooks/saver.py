@@ -3,8 +3,10 @@ import time
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, List, Optional
 
-from .catalog import BestScore, Catalog
+from .catalog import Catalog
+from .catalog_file import BestScore
 from .commit import Committer
+from .errors import MissingCheckpointError
 from .executor import BackgroundExecutor, InlineExecutor
 from .history import History
 from .staging import (StagedState, StagingBuffers, available_memory_bytes,
@@ -13,6 +15,9 @@ from .types import RetentionPolicy, SaveRequest, StorageBackend
 
 #: Part of the available memory that a staged copy may take.
 _MEMORY_SHARE = 0.8
+
+#: Triggers that ask again; a wish of the user is never skipped.
+_REPEATED = ('interval', 'time')
 
 
 class Saver:
@@ -82,7 +87,7 @@ class Saver:
         """
         begun = time.monotonic()
         if self._executor.busy() and self._backlog == 'skip' and \
-                not request.is_last:
+                request.trigger in _REPEATED and not request.is_last:
             self._log(f'Skipped checkpoint {request.name}: the one before is '
                       "still being written (backlog='skip')")
             return False
@@ -146,17 +151,28 @@ class Saver:
 
     def _commit_best(self, best: BestScore, request: SaveRequest,
                      capture: Callable[[], Dict[str, Any]]) -> None:
-        same = self.catalog.at_iter(request.iter)
-        if same is not None and self._committer.can_link() and \
-                same.name != request.name:
-            self._committer.link(same, request)
-        else:
+        if not self._link_best(request):
             self._committer.commit(request, reference(capture()), None)
         # INVARIANT: the new best is committed before the old one goes
         before = self.catalog.best(best.key)
         self.catalog.set_best(best)
-        if before is not None and before.name != request.name:
+        if before is not None and before.name != request.name and \
+                self._committer.owns(before.name):
             self._committer.delete(before.name)
+
+    def _link_best(self, request: SaveRequest) -> bool:
+        """Give the checkpoint of the same step a second name, if it is there.
+        """
+        same = self.catalog.at_iter(request.iter)
+        if same is None or same.name == request.name or \
+                not self._committer.can_link():
+            return False
+        try:
+            self._committer.link(same, request)
+        except MissingCheckpointError:
+            self.catalog.forget(same.name)  # somebody deleted it
+            return False
+        return True
 
     @contextmanager
     def _failures_logged(self, request: SaveRequest) -> Iterator[None]:

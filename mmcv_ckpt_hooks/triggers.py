@@ -2,7 +2,7 @@
 from dataclasses import dataclass
 from typing import Callable, Optional
 
-from .config import TriggerOptions
+from .options import TriggerOptions
 
 #: The trigger file is looked at no more than once in so many seconds: on
 #: network file systems a look is a round trip.

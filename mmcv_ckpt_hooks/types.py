@@ -3,8 +3,7 @@
 Standard library only: every other module may import this one.
 """
 from dataclasses import dataclass, field
-from typing import (IO, Any, Callable, Dict, Iterable, List, Mapping, Optional,
-                    Sequence, Set, Union)
+from typing import IO, Any, Callable, List, Mapping, Sequence, Set
 
 try:  # Python 3.8: Protocol is in typing since 3.8
     from typing import Protocol
@@ -219,19 +218,3 @@ class RetentionPolicy(Protocol):
         Returns:
             set[str]: Names to keep.
         """
-
-
-class PendingSave(Protocol):
-    """A save that may still be under way."""
-
-    def done(self) -> bool:
-        """Whether it is committed or has failed."""
-
-    def wait(self) -> Optional[CheckpointInfo]:
-        """Wait for the end; None if it failed (the error is reported once,
-        by the executor)."""
-
-
-#: What serialisation accepts as a leaf beside tensors.
-Builtin = Union[None, bool, int, float, complex, str, bytes]
-Tree = Union[Builtin, Dict[Any, Any], List[Any], Iterable[Any]]

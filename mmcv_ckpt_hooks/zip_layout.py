@@ -33,16 +33,13 @@ _MAX32 = 0xffffffff
 _ADVICE = 'Resume from an older checkpoint'
 
 
-def check_directory(file: IO[bytes], size: int, path: str) -> int:
+def check_directory(file: IO[bytes], size: int, path: str) -> None:
     """Check the end records and the lengths of the directory's entries.
 
     Args:
         file (file): Binary and seekable.
         size (int): Of the file in bytes.
         path (str): Its name, for the messages.
-
-    Returns:
-        int: Number of entries.
 
     Raises:
         TruncatedError: If the file does not end as a zip file does.
@@ -61,7 +58,6 @@ def check_directory(file: IO[bytes], size: int, path: str) -> int:
         defect = _entries_defect(file.read(length), count)
     if defect:
         raise CorruptError(f'{path} is damaged: {defect}. {_ADVICE}')
-    return count
 
 
 def _end_fields(tail: bytes, size: int) -> Tuple[int, int, int]:

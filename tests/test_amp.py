@@ -119,8 +119,8 @@ def test_the_state_of_apex_is_saved_without_being_passed(apex):
 def test_the_scaler_of_mmcvs_hook_is_found():
     scaler = cpu_scaler(init_scale=512.)
     assert capture_amp([object(), holder(scaler)])['scale'] == 512.
-    assert capture_amp([holder(make_grad_scaler(False)), holder(scaler)
-                        ])['scale'] == 512.
+    assert capture_amp([holder(make_grad_scaler(False)),
+                        holder(scaler)])['scale'] == 512.
 
 
 def test_mmcvs_hook_on_a_machine_without_a_gpu_saves_no_empty_state():
@@ -203,8 +203,13 @@ def test_the_state_of_a_scaler_is_not_loaded_into_apex(apex):
 
 
 @pytest.mark.parametrize('saved', [
-    dict(scale='large'), dict(other=1), dict(loss_scaler0=None),
-    dict(loss_scaler0={}), {0: 1}, [1], 'text', dict(loss_scaler1={})
+    dict(scale='large'),
+    dict(other=1),
+    dict(loss_scaler0=None),
+    dict(loss_scaler0={}), {
+        0: 1
+    }, [1], 'text',
+    dict(loss_scaler1={})
 ])
 def test_an_amp_state_that_makes_no_sense_does_not_stop_a_resume(saved):
     scaler = cpu_scaler(init_scale=2.)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from mmcv_ckpt_hooks.card import card, steps_in_name
-from mmcv_ckpt_hooks.catalog import CATALOG_NAME, BestScore, Catalog
+from mmcv_ckpt_hooks.catalog import CATALOG_NAME, Catalog
+from mmcv_ckpt_hooks.catalog_file import BestScore
 from mmcv_ckpt_hooks.errors import (AccessError, MissingCheckpointError,
                                     StorageError)
 from mmcv_ckpt_hooks.history import HISTORY_NAME, History

@@ -16,7 +16,6 @@ from mmcv_ckpt_hooks import compat, environment
 pytestmark = pytest.mark.filterwarnings('error')
 
 
-@pytest.mark.filterwarnings('ignore:TypedStorage is deprecated')
 def test_every_storage_class_is_the_one_that_torch_writes():
     for dtype, name in compat.STORAGE_NAMES.items():
         pickled = torch_written(torch.zeros(1, dtype=dtype))
@@ -81,8 +80,8 @@ def test_a_trusted_file_is_unpickled_in_full_by_every_torch(
     def load(file, map_location, **kwargs):
         calls.append((file.tell(), map_location, kwargs))
 
-    monkeypatch.setattr(
-        compat, 'torch', types.SimpleNamespace(__version__=version, load=load))
+    monkeypatch.setattr(compat, 'torch',
+                        types.SimpleNamespace(__version__=version, load=load))
     file = io.BytesIO(b'content')
     file.seek(3)
     compat.trusting_load(file)
@@ -185,9 +184,16 @@ def test_only_mmcv_1_3_to_1_x_is_accepted(version, works, monkeypatch):
 
 
 def test_a_folder_that_happens_to_be_called_mmcv_is_told(monkeypatch):
-    monkeypatch.setattr(importlib, 'import_module',
-                        lambda name: types.ModuleType(name))
+    stubs = dict(torch=torch, mmcv=types.ModuleType('mmcv'))
+    monkeypatch.setattr(importlib, 'import_module', stubs.get)
     with pytest.raises(ImportError, match='mmcv unknown is installed'):
+        environment.check_environment()
+
+
+@pytest.mark.parametrize('version', ['1.7.1', '0.4.1', 'unknown'])
+def test_a_torch_that_is_too_old_is_told(version, monkeypatch):
+    monkeypatch.setattr(torch, '__version__', version)
+    with pytest.raises(ImportError, match=f'torch {version} is installed'):
         environment.check_environment()
 
 

@@ -188,7 +188,7 @@ def test_what_mmcv_reads_from_a_file_is_accepted():
     """ConfigDict, not dict, is what the hook gets from a config file."""
     config = Config.fromstring(
         "hook = dict(type='DurableCheckpointHook', interval=4, "
-        "triggers=dict(at=[3, 5]), keep=dict(every=2), "
+        "triggers=dict(at=[3, 5]), keep=dict(last=1, every=2), "
         "meta=dict(CLASSES=('a', 'b')))", '.py')
     hook = build_from_cfg(config.hook, HOOKS)
     assert hook.options.triggers.at == (3, 5)

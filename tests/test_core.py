@@ -64,8 +64,9 @@ class Zoo(nn.Module):
         self.register_buffer('passing', torch.ones(2), persistent=False)
         self.register_buffer('absent', None)
         self.register_buffer('turned', torch.arange(6.).reshape(2, 3).t())
-        self.register_buffer('last', torch.randn(
-            1, 2, 3, 4).to(memory_format=torch.channels_last))
+        self.register_buffer(
+            'last',
+            torch.randn(1, 2, 3, 4).to(memory_format=torch.channels_last))
         self.register_buffer('wide_view', torch.ones(1).expand(5))
         flat = torch.arange(20.)
         self.register_buffer('left', flat[:7])
@@ -162,8 +163,7 @@ def test_meta_has_version_time_classes_and_palette(tmp_path):
 def test_classes_of_the_config_stay_where_the_model_has_none(tmp_path):
     model = nn.Linear(1, 1)
     model.CLASSES = None
-    save_checkpoint(
-        model, str(tmp_path / 'a.pth'), meta=dict(CLASSES=('a', )))
+    save_checkpoint(model, str(tmp_path / 'a.pth'), meta=dict(CLASSES=('a', )))
     assert ours(tmp_path / 'a.pth')['meta']['CLASSES'] == ('a', )
 
 
@@ -286,8 +286,8 @@ def test_the_optimizer_continues_where_it_was(kind, kwargs, tmp_path):
 
 def test_several_optimizers_are_saved_by_name(tmp_path):
     first, second = trained()[1], trained(torch.optim.SGD, momentum=0.9)[1]
-    stock, saved = both_saved(
-        tmp_path, ToyModel(), dict(generator=first, discriminator=second))
+    stock, saved = both_saved(tmp_path, ToyModel(),
+                              dict(generator=first, discriminator=second))
     assert list(saved['optimizer']) == ['generator', 'discriminator']
     for name in saved['optimizer']:
         assert equal(saved['optimizer'][name]['state'],
@@ -305,12 +305,14 @@ def test_the_amp_state_is_saved_where_the_apex_runners_put_it(tmp_path):
 # -- wrappers --------------------------------------------------------------
 
 
-@pytest.mark.parametrize('wrap', [
-    nn.DataParallel,
-    MMDataParallel,
-    lambda model: MMDataParallel(nn.DataParallel(model)),
-    lambda model: nn.DataParallel(MMDataParallel(nn.DataParallel(model))),
-], ids=['DP', 'MMDP', 'MMDP(DP)', 'DP(MMDP(DP))'])
+@pytest.mark.parametrize(
+    'wrap', [
+        nn.DataParallel,
+        MMDataParallel,
+        lambda model: MMDataParallel(nn.DataParallel(model)),
+        lambda model: nn.DataParallel(MMDataParallel(nn.DataParallel(model))),
+    ],
+    ids=['DP', 'MMDP', 'MMDP(DP)', 'DP(MMDP(DP))'])
 def test_wrappers_leave_no_prefix_and_lose_no_classes(wrap, tmp_path):
     model = Zoo()
     save_checkpoint(wrap(model), str(tmp_path / 'a.pth'))
@@ -364,16 +366,14 @@ def test_missing_directories_are_made_and_nothing_is_left_over(tmp_path):
     assert os.listdir(tmp_path / 'deep' / 'er') == ['a.pth']
 
 
-def test_a_name_relative_to_the_current_directory_works(tmp_path,
-                                                        monkeypatch):
+def test_a_name_relative_to_the_current_directory_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     save_checkpoint(ToyModel(), 'a.pth')
     assert names(tmp_path) == ['a.pth']
 
 
 @pytest.mark.parametrize('filename', ['', 'directory/', 'file://'])
-def test_a_filename_without_a_name_is_refused(filename, tmp_path,
-                                              monkeypatch):
+def test_a_filename_without_a_name_is_refused(filename, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match='names no file'):
         save_checkpoint(ToyModel(), filename)
@@ -451,8 +451,7 @@ def test_an_error_while_writing_leaves_the_checkpoint_that_was_there(
     assert os.listdir(tmp_path) == ['a.pth']
 
 
-def test_a_directory_that_is_a_file_is_told_before_training_goes_on(
-        tmp_path):
+def test_a_directory_that_is_a_file_is_told_before_training_goes_on(tmp_path):
     (tmp_path / 'work').write_text('')
     with pytest.raises(StorageError, match='work'):
         save_checkpoint(ToyModel(), str(tmp_path / 'work' / 'a.pth'))

@@ -418,23 +418,32 @@ def test_a_stock_runner_repeats_an_epoch_from_the_raw_weights(tmp_path):
     assert torch.equal(raw[7], before)
 
 
-def test_ema_inside_an_epoch_goes_on_from_the_raw_weights(tmp_path):
-    """Trap 42: EMAHook swaps at the start of an epoch."""
-    config = runner_config('EpochBasedRunnerAmp', 2)
+@pytest.mark.parametrize('evaluation', [False, True])
+@pytest.mark.parametrize('step', [2, 4, 6])
+def test_ema_inside_an_epoch_goes_on_from_the_raw_weights(
+        tmp_path, step, evaluation):
+    """Trap 42: EMAHook swaps at the start and at the end of an epoch.
+
+    With an evaluation by iteration the end of an epoch is saved before that.
+    """
 
     def build(where):
         runner = make_runner(
             tmp_path / where,
-            runner=config,
-            hooks=[dict(interval=3, by_epoch=False, **OURS)])
+            runner=runner_config('EpochBasedRunnerAmp', 2),
+            evaluation=dict(scores=[.5], interval=2, by_epoch=False)
+            if evaluation else None,
+            hooks=[dict(interval=2, by_epoch=False, **OURS)])
         runner.register_hook(EMAHook(momentum=.3), 49)
         return runner
 
     whole = build('whole')
     whole.run([make_loader()], [('train', 1)])
+    file, = (tmp_path / 'whole').glob(f'epoch_*_iter_{step}.pth')
     part = build('part')
-    part.resume(str(tmp_path / 'whole' / 'epoch_1_iter_6.pth'))
+    part.resume(str(file))
     part.run([make_loader()], [('train', 1)])
+    assert (part.epoch, part.iter) == (2, 8)
     one, other = weights(whole), weights(part)
     assert all(torch.equal(one[key], other[key]) for key in one)
 

@@ -54,55 +54,115 @@ def cyclic():
 
 
 STOCK = {
-    'state dict': model_state,
-    'Adam': lambda: trained_optimizer(torch.optim.Adam),
-    'SGD': lambda: trained_optimizer(momentum),
-    'numpy scalars': lambda: dict(
-        best_score=np.float64(0.75), a=np.float32(1.5), b=np.int64(-1),
-        c=np.bool_(True), d=np.str_('é'), e=np.bytes_(b'a'), f=np.float16(2),
-        g=np.complex128(1j), h=np.uint8(255), i=np.longdouble(0.5)),
-    'empty numpy scalars': lambda: [np.str_(''), np.bytes_(b'')],
-    'numpy arrays': lambda: [
-        np.arange(6.).reshape(2, 3), np.arange(6).reshape(2, 3).T,
-        np.zeros((0, 3)), np.array(3), np.array(['a', 'bc']),
-        np.array([b'a']), np.array([True]), np.array([1j]),
-        np.array([1, 2], '>i4'), np.zeros(2, np.float16),
-        np.arange(10)[::-2]],
-    'numpy dtype': lambda: [np.dtype('float32'), np.dtype('U5')],
-    'numpy generator': np.random.get_state,
-    'python generator': random.getstate,
-    'torch generator': torch.get_rng_state,
-    'range': lambda: dict(gpu_ids=range(2), back=range(9, 0, -3)),
-    'defaultdicts': lambda: [
-        collections.defaultdict(list, a=[1]), collections.defaultdict(int, a=1),
-        collections.defaultdict(float), collections.defaultdict(dict),
-        collections.defaultdict(set), collections.defaultdict(str),
-        collections.defaultdict(bool), collections.defaultdict(None, b=2)],
-    'Counter': lambda: collections.Counter('aab'),
-    'OrderedDict': lambda: collections.OrderedDict(b=1, a=2),
-    'sets': lambda: [{1, 2}, set(), frozenset('a'), {(1, 'a'): {2}}],
-    'parameter': lambda: dict(a=torch.nn.Parameter(torch.ones(2))),
-    'bfloat16': lambda: torch.arange(4).bfloat16(),
-    'half': lambda: torch.arange(4).half(),
-    'bool': lambda: torch.tensor([True, False]),
-    'complex': lambda: torch.tensor([1 + 2j]),
-    'lazy conjugate': lambda: torch.tensor([1 + 2j]).conj(),
-    'lazy negative': lambda: torch.tensor([1 + 2j]).conj().imag,
-    'float8': lambda: torch.ones(3).to(torch.float8_e4m3fn),
-    'uint16': lambda: torch.ones(3, dtype=torch.uint16),
-    'scalar tensor': lambda: torch.tensor(3.5),
-    'empty tensor': lambda: torch.empty(0, 3),
-    'transposed': lambda: torch.arange(6.).reshape(2, 3).t(),
-    'expanded': lambda: torch.ones(1).expand(5),
-    'sliced': lambda: torch.arange(9)[2:5],
-    'torch.Size': lambda: dict(shape=torch.Size([1, 2])),
-    'device': lambda: [torch.device('cpu'), torch.device('cuda', 1)],
-    'dtype': lambda: [torch.float32, torch.bfloat16, torch.bool],
-    'bytes': lambda: [b'', b'\x00\xff', bytearray(b''), bytearray(b'a')],
-    'numbers': lambda: [1 << 100, -(1 << 3000), 1e300, float('nan'), 2j, True],
-    'text': lambda: ['', 'é', 'x' * 300, '\ud800'],
-    'tuples': lambda: [(), (1, ), (1, 2), (1, 2, 3), (1, 2, 3, 4), ((), )],
-    'state dict with meta': lambda: dict(
+    'state dict':
+    model_state,
+    'Adam':
+    lambda: trained_optimizer(torch.optim.Adam),
+    'SGD':
+    lambda: trained_optimizer(momentum),
+    'numpy scalars':
+    lambda: dict(
+        best_score=np.float64(0.75),
+        a=np.float32(1.5),
+        b=np.int64(-1),
+        c=np.bool_(True),
+        d=np.str_('é'),
+        e=np.bytes_(b'a'),
+        f=np.float16(2),
+        g=np.complex128(1j),
+        h=np.uint8(255),
+        i=np.longdouble(0.5)),
+    'empty numpy scalars':
+    lambda: [np.str_(''), np.bytes_(b'')],
+    'numpy arrays':
+    lambda: [
+        np.arange(6.).reshape(2, 3),
+        np.arange(6).reshape(2, 3).T,
+        np.zeros((0, 3)),
+        np.array(3),
+        np.array(['a', 'bc']),
+        np.array([b'a']),
+        np.array([True]),
+        np.array([1j]),
+        np.array([1, 2], '>i4'),
+        np.zeros(2, np.float16),
+        np.arange(10)[::-2]
+    ],
+    'numpy dtype':
+    lambda: [np.dtype('float32'), np.dtype('U5')],
+    'numpy generator':
+    np.random.get_state,
+    'python generator':
+    random.getstate,
+    'torch generator':
+    torch.get_rng_state,
+    'range':
+    lambda: dict(gpu_ids=range(2), back=range(9, 0, -3)),
+    'defaultdicts':
+    lambda: [
+        collections.defaultdict(list, a=[1]),
+        collections.defaultdict(int, a=1),
+        collections.defaultdict(float),
+        collections.defaultdict(dict),
+        collections.defaultdict(set),
+        collections.defaultdict(str),
+        collections.defaultdict(bool),
+        collections.defaultdict(None, b=2)
+    ],
+    'Counter':
+    lambda: collections.Counter('aab'),
+    'OrderedDict':
+    lambda: collections.OrderedDict(b=1, a=2),
+    'sets':
+    lambda: [{1, 2}, set(), frozenset('a'), {
+        (1, 'a'): {2}
+    }],
+    'parameter':
+    lambda: dict(a=torch.nn.Parameter(torch.ones(2))),
+    'bfloat16':
+    lambda: torch.arange(4).bfloat16(),
+    'half':
+    lambda: torch.arange(4).half(),
+    'bool':
+    lambda: torch.tensor([True, False]),
+    'complex':
+    lambda: torch.tensor([1 + 2j]),
+    'lazy conjugate':
+    lambda: torch.tensor([1 + 2j]).conj(),
+    'lazy negative':
+    lambda: torch.tensor([1 + 2j]).conj().imag,
+    'float8':
+    lambda: torch.ones(3).to(torch.float8_e4m3fn),
+    'uint16':
+    lambda: torch.ones(3, dtype=torch.uint16),
+    'scalar tensor':
+    lambda: torch.tensor(3.5),
+    'empty tensor':
+    lambda: torch.empty(0, 3),
+    'transposed':
+    lambda: torch.arange(6.).reshape(2, 3).t(),
+    'expanded':
+    lambda: torch.ones(1).expand(5),
+    'sliced':
+    lambda: torch.arange(9)[2:5],
+    'torch.Size':
+    lambda: dict(shape=torch.Size([1, 2])),
+    'device':
+    lambda: [torch.device('cpu'), torch.device('cuda', 1)],
+    'dtype':
+    lambda: [torch.float32, torch.bfloat16, torch.bool],
+    'bytes':
+    lambda: [b'', b'\x00\xff',
+             bytearray(b''), bytearray(b'a')],
+    'numbers':
+    lambda: [1 << 100, -(1 << 3000), 1e300,
+             float('nan'), 2j, True],
+    'text':
+    lambda: ['', 'é', 'x' * 300, '\ud800'],
+    'tuples':
+    lambda: [(), (1, ), (1, 2), (1, 2, 3), (1, 2, 3, 4), ((), )],
+    'state dict with meta':
+    lambda: dict(
         meta=dict(epoch=1, hook_msgs=dict(best_score=np.float64(1))),
         state_dict=model_state()),
 }

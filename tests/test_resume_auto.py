@@ -307,6 +307,17 @@ def test_auto_goes_before_an_older_file_of_the_tool(tmp_path, caplog):
         assert runner.iter == expected
 
 
+def test_a_newer_file_of_the_tool_goes_before_auto(tmp_path, caplog):
+    """Given on purpose: from where another run had come further."""
+    run(tmp_path / 'other', 12)
+    run(tmp_path / 'own', 4)
+    runner = built(tmp_path / 'own', hooks=[dict(resume='auto', **OURS)])
+    runner.resume(str(tmp_path / 'other' / 'iter_12.pth'))
+    for hook in runner._own_hooks():
+        hook.prepare(runner)
+    assert runner.iter == 12
+
+
 def test_without_resume_nothing_is_resumed(tmp_path, caplog):
     run(tmp_path, 8)
     caplog.clear()

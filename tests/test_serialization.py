@@ -23,7 +23,6 @@ from mmcv_ckpt_hooks.verification import verify_file
 
 pytestmark = pytest.mark.filterwarnings('error')
 
-
 #: SHA-256 of a small checkpoint; changes with every change of the format.
 GOLDEN = '600638e6e0e9204d2816853c030f1a63609f4b63825cf1412fa1962224da010d'
 

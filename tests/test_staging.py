@@ -59,7 +59,8 @@ def test_a_slice_before_the_ones_already_seen_is_not_lost():
 
 
 def test_an_expanded_tensor_is_not_blown_up():
-    tree = dict(a=torch.ones(1).expand(1 << 20), b=torch.ones(3, 1).expand(3, 9))
+    tree = dict(
+        a=torch.ones(1).expand(1 << 20), b=torch.ones(3, 1).expand(3, 9))
     assert reference(tree).nbytes == 4 + 12
     loaded = round_trip(tree)
     assert loaded['a'].shape == (1 << 20, ) and loaded['a'].stride() == (0, )
@@ -69,7 +70,8 @@ def test_an_expanded_tensor_is_not_blown_up():
 @pytest.mark.parametrize('tensor', [
     torch.arange(6.).reshape(2, 3).t(),
     torch.arange(24.).reshape(2, 3, 4).permute(2, 0, 1),
-    torch.arange(24.).reshape(1, 2, 3, 4).to(memory_format=torch.channels_last),
+    torch.arange(24.).reshape(1, 2, 3,
+                              4).to(memory_format=torch.channels_last),
     torch.arange(10)[1::3],
     torch.arange(10)[3:3],
     torch.tensor(4.),
@@ -270,8 +272,10 @@ MEMORY = [
     ({
         **MEMINFO, 'proc/self/cgroup':
         '5:cpu,cpuacct:/a\n4:memory:/docker/x\n1:name=systemd:/a\n',
-        'sys/fs/cgroup/memory/memory.limit_in_bytes': '500000\n',
-        'sys/fs/cgroup/memory/memory.usage_in_bytes': '450000\n',
+        'sys/fs/cgroup/memory/memory.limit_in_bytes':
+        '500000\n',
+        'sys/fs/cgroup/memory/memory.usage_in_bytes':
+        '450000\n',
         'sys/fs/cgroup/memory/memory.stat':
         'cache 400000\ntotal_inactive_file 300000\ntotal_active_file 50000\n'
     }, 400000),
@@ -301,9 +305,12 @@ def test_checkpoints_in_the_page_cache_do_not_end_background_saves(tmp_path):
     # a container that has written 400 kB of files has not lost that memory
     make_files(
         tmp_path, {
-            'proc/self/cgroup': '0::/\n',
-            'sys/fs/cgroup/memory.max': '500000\n',
-            'sys/fs/cgroup/memory.current': '490000\n',
+            'proc/self/cgroup':
+            '0::/\n',
+            'sys/fs/cgroup/memory.max':
+            '500000\n',
+            'sys/fs/cgroup/memory.current':
+            '490000\n',
             'sys/fs/cgroup/memory.stat':
             'anon 90000\ninactive_file 300000\nactive_file 100000\n'
         })

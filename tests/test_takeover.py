@@ -256,9 +256,6 @@ def test_it_is_so_by_epoch_too(tmp_path, name, priority):
     assert seen.seen == [['epoch_1.pth'], ['epoch_1.pth', 'epoch_2.pth']]
 
 
-@pytest.mark.xfail(
-    reason='saved in after_train_epoch: EMAHook has swapped only then',
-    strict=True)
 @pytest.mark.parametrize('name', EPOCH)
 def test_by_iteration_the_end_of_an_epoch_is_saved_before_evaluation(
         tmp_path, name):
@@ -273,6 +270,30 @@ def test_by_iteration_the_end_of_an_epoch_is_saved_before_evaluation(
     runner.run([make_loader()], [('train', 1)])
     assert seen.seen == [['epoch_0_iter_2.pth'],
                          ['epoch_0_iter_2.pth', 'epoch_1_iter_4.pth']]
+
+
+@pytest.mark.parametrize('name', ITER)
+@pytest.mark.parametrize('stock', [True, False])
+def test_a_hook_listed_after_ours_still_comes_after_it(tmp_path, name, stock):
+    """mmcv: of one priority in the order of the config."""
+    read = []
+
+    class Upload(Hook):
+
+        def after_train_iter(self, runner):
+            if self.every_n_iters(runner, 2):
+                path = tmp_path / f'iter_{runner.iter + 1}.pth'
+                read.append(load(path)['meta']['iter'])
+
+    train(
+        tmp_path,
+        runner=runner_config(name, 4),
+        checkpoint_config=dict(interval=2) if stock else None,
+        hooks=[
+            dict(**INLINE, **({} if stock else dict(interval=2))),
+            Upload()
+        ])
+    assert read == [2, 4]
 
 
 @pytest.mark.parametrize('name', ITER + EPOCH)
@@ -554,10 +575,6 @@ class WandbLikeHook(LoggerHook):
             path = os.path.join(self.ckpt_hook.out_dir,
                                 f'iter_{runner.iter + 1}.pth')
             self.read.append(load(path)['meta']['iter'])
-
-
-class EarlyWandbLikeHook(WandbLikeHook):
-    """Looks for the hook while it is built into the runner (mmdet)."""
 
 
 @pytest.mark.parametrize('name', ITER)

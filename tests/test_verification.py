@@ -99,8 +99,8 @@ def assert_found_or_harmless(content, place, bit):
     except IntegrityError:
         return
     where = f'byte {place}, bit {bit}'
-    assert equal(
-        load_checkpoint(io.BytesIO(damaged), 'a.pth'), small_tree()), where
+    assert equal(load_checkpoint(io.BytesIO(damaged), 'a.pth'),
+                 small_tree()), where
     assert equal(torch.load(io.BytesIO(damaged)), small_tree()), where
 
 
@@ -151,8 +151,7 @@ def test_zeroed_blocks_are_found():
 
 
 def legacy():
-    return torch_written(
-        small_tree(), _use_new_zipfile_serialization=False)
+    return torch_written(small_tree(), _use_new_zipfile_serialization=False)
 
 
 WRONG = [
@@ -168,18 +167,18 @@ WRONG = [
     (stored_zip([('a.txt', b'a')]), CorruptError, "'data.pkl'"),
     (stored_zip([]), CorruptError, 'no torch checkpoint'),
     (stored_zip([('data.pkl', b'a')]), CorruptError, "'data.pkl'"),
-    (stored_zip([('a/data.pkl', b'a'), ('b/data/0', b'')]), CorruptError,
-     'outside'),
+    (stored_zip([('a/data.pkl', b'a'),
+                 ('b/data/0', b'')]), CorruptError, 'outside'),
     (torch_zip(b'', more=[('archive/../../etc/passwd', b'')]), CorruptError,
      'outside'),
     (torch_zip(b'', more=[('../etc/passwd', b'')]), CorruptError, 'outside'),
     (torch_zip(b'', more=[('/etc/passwd', b'')]), CorruptError, 'outside'),
-    (stored_zip([('a/data.pkl', b'a' * 99)], zipfile.ZIP_DEFLATED),
-     CorruptError, 'compressed'),
-    (stored_zip([('a/data.pkl', b'a' * 99)], zipfile.ZIP_BZIP2), CorruptError,
-     'compressed'),
-    (stored_zip([('a/data.pkl', b'a' * 99)], zipfile.ZIP_LZMA), CorruptError,
-     'compressed'),
+    (stored_zip([('a/data.pkl', b'a' * 99)],
+                zipfile.ZIP_DEFLATED), CorruptError, 'compressed'),
+    (stored_zip([('a/data.pkl', b'a' * 99)],
+                zipfile.ZIP_BZIP2), CorruptError, 'compressed'),
+    (stored_zip([('a/data.pkl', b'a' * 99)],
+                zipfile.ZIP_LZMA), CorruptError, 'compressed'),
 ]
 
 
@@ -292,6 +291,17 @@ def test_a_bad_sector_is_damage():
     error = OSError(errno.EIO, 'Input/output error')
     with pytest.raises(CorruptError, match='Input/output error'):
         verify_file(Failing(OURS, reads_needed() - 1, error), 'a.pth')
+
+
+def test_a_record_that_ends_early_is_not_filled_up_with_old_memory(
+        monkeypatch):
+    # a reader that does not tell, as other versions of zipfile may be
+    monkeypatch.setattr(zipfile.ZipFile, 'open',
+                        lambda self, record: io.BytesIO(b''))
+    with pytest.raises(CorruptError, match='has 0 bytes, expected'):
+        verify(OURS)
+    with pytest.raises(CorruptError, match='has 0 bytes, expected'):
+        load_checkpoint(io.BytesIO(OURS), 'a.pth')
 
 
 def test_verifying_executes_nothing():

@@ -35,9 +35,9 @@ def write(path, text):
         file.write(text)
 
 
-def check(mutant):
+def check(mutant, folder):
     """Return what is wrong with a row of the table, or None."""
-    path = os.path.join(ROOT, mutant['file'])
+    path = os.path.join(folder, mutant['file'])
     if not os.path.exists(path):
         return f'{mutant["file"]} does not exist'
     count = read(path).count(mutant['old'])
@@ -127,7 +127,7 @@ def main():
             print(f'the tests fail on the unbroken code:\n{output}')
             return 1
         for number, mutant in enumerate(table, 1):
-            problem, output = check(mutant), ''
+            problem, output = check(mutant, folder), ''
             if problem is None:
                 problem, output = try_mutant(mutant, folder)
             failures += problem is not None

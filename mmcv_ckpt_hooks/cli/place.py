@@ -4,7 +4,8 @@ import stat
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Optional, Sequence
 
-from ..catalog import LATEST_NAME, BestScore, Catalog
+from ..catalog import LATEST_NAME, Catalog
+from ..catalog_file import BestScore
 from ..errors import ConfigError, MissingCheckpointError
 from ..storage import scheme_of
 from ..storage.local import LocalBackend

@@ -223,15 +223,16 @@ def test_the_newest_is_damaged_although_the_catalog_is_lost(run_dir, capsys):
     assert statuses(capsys, run_dir) == (1, {'iter_8.pth': 'damaged'})
 
 
-def test_a_newer_file_of_another_program_is_not_the_runs_newest(
-        run_dir, tmp_path, capsys):
+def test_what_another_program_went_on_to_is_the_newest(run_dir, tmp_path,
+                                                       capsys):
+    """It came after the run's last save, and a resume would take it."""
     train(
         tmp_path / 'stock',
         loader=make_loader(64),
         runner=dict(type='IterBasedRunner', max_iters=9),
         checkpoint_config=dict(interval=9))
     shutil.copy(tmp_path / 'stock' / 'iter_9.pth', run_dir)
-    assert statuses(capsys, run_dir) == (0, {'iter_8.pth': 'ok'})
+    assert statuses(capsys, run_dir) == (0, {'iter_9.pth': 'ok'})
 
 
 def test_a_format_without_checksums_is_not_called_good(tmp_path, capsys):

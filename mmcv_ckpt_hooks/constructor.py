@@ -1,0 +1,65 @@
+"""A constructor that gives any registered runner what ours have."""
+from typing import Any, Dict, Optional
+
+from mmcv.runner import RUNNERS, EpochBasedRunner, IterBasedRunner
+
+from . import foreign
+from .errors import CheckpointError
+from .runners import DurableEpochMixin, DurableIterMixin, DurableRunnerMixin
+
+
+class DurableRunnerConstructor:
+    """Gives any registered runner what the Amp runners have.
+
+    ``runner=dict(type='IterBasedRunner', constructor=
+    'DurableRunnerConstructor', max_iters=...)`` keeps the type's name, which
+    some tools compare.
+
+    Args:
+        runner_cfg (dict): Config of the runner.
+        default_args (dict, optional): Default: None.
+    """
+
+    def __init__(self,
+                 runner_cfg: Dict[str, Any],
+                 default_args: Optional[Dict[str, Any]] = None) -> None:
+        if not isinstance(runner_cfg, dict):
+            raise TypeError('runner_cfg should be a dict, but got '
+                            f'{type(runner_cfg)}')
+        self.runner_cfg = runner_cfg
+        self.default_args = default_args
+
+    def __call__(self) -> Any:
+        """Build the runner."""
+        config = {**(self.default_args or {}), **self.runner_cfg}
+        runner_type = config.pop('type')
+        cls = RUNNERS.get(runner_type) if isinstance(runner_type, str) \
+            else runner_type
+        if cls is None:
+            raise CheckpointError(f'{runner_type} is not in the runner '
+                                  'registry')
+        return durable_class(cls)(**config)
+
+
+def durable_class(cls: type) -> type:
+    """Return a runner class with the mixin; its name stays.
+
+    Raises:
+        CheckpointError: If it is neither iteration- nor epoch-based.
+    """
+    if issubclass(cls, DurableRunnerMixin):
+        return cls
+    if issubclass(cls, IterBasedRunner):
+        mixin: type = DurableIterMixin
+    elif issubclass(cls, EpochBasedRunner):
+        mixin = DurableEpochMixin
+    else:
+        raise CheckpointError(
+            f'{cls.__name__} is neither an IterBasedRunner nor an '
+            'EpochBasedRunner: its counters are unknown')
+    namespace: Dict[str, Any] = {'__module__': cls.__module__}
+    for method in ('save_checkpoint', 'resume'):
+        if foreign.overridden(cls, method):
+            # what it adds to a checkpoint only its own method knows
+            namespace[method] = getattr(cls, method)
+    return type(cls.__name__, (mixin, cls), namespace)
