@@ -6,7 +6,7 @@ programs their name. Standard library only.
 import re
 import zipfile
 from dataclasses import fields, replace
-from typing import Any, Dict, Tuple, Type, TypeVar, Union, cast
+from typing import Any, Dict, Optional, Tuple, Type, TypeVar, Union, cast
 
 from .errors import IntegrityError
 from .types import CheckpointInfo, Metrics, StorageBackend
@@ -48,7 +48,10 @@ def card(info: CheckpointInfo) -> Dict[str, Any]:
     }
 
 
-def describe(files: StorageBackend, name: str, size: int) -> CheckpointInfo:
+def describe(files: StorageBackend,
+             name: str,
+             size: int,
+             known: Optional[CheckpointInfo] = None) -> CheckpointInfo:
     """Build a catalog entry from a file; nothing is unpickled.
 
     A damaged file gets an entry, too, with what its name tells: who resumes
@@ -68,7 +71,10 @@ def describe(files: StorageBackend, name: str, size: int) -> CheckpointInfo:
             digest = zip_digest(archive.infolist())
             info = read_info(archive, name)
     except (IntegrityError, zipfile.BadZipFile):
-        return entry
+        # what was known says whose it is, and in which turn a resume passes
+        # it over with a reason
+        return entry if known is None else replace(
+            known, bytes=size, digest='')
     told = {
         key: info[key]
         for key, expected in _VALUES.items()

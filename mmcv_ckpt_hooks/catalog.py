@@ -277,16 +277,9 @@ class Catalog:
             if known is not None and size in (known.bytes, UNKNOWN_BYTES):
                 continue
             try:
-                found = describe(self._files, name, size)
+                self._entries[name] = describe(self._files, name, size, known)
             except MissingCheckpointError:
-                # deleted since it was listed
-                self._entries.pop(name, None)
-                continue
-            if known is not None and not found.digest:
-                # it was cut off: the old entry says whose it is, and in which
-                # turn a resume passes it over with a reason
-                found = replace(known, bytes=size, digest='')
-            self._entries[name] = found
+                self._entries.pop(name, None)  # deleted since it was listed
         # a file that somebody put there in its place is no best of ours
         self._best = {
             key: best

@@ -162,7 +162,7 @@ def test_by_iteration_on_an_epoch_runner_every_save_has_its_own_name(
 
 
 @pytest.mark.parametrize('name', EPOCH)
-def test_the_end_of_an_epoch_is_one_file_and_not_two(tmp_path, name):
+def test_the_end_of_an_epoch_is_saved_once(tmp_path, caplog, name):
     train(
         tmp_path,
         runner=runner_config(name, 1),
@@ -171,6 +171,7 @@ def test_the_end_of_an_epoch_is_one_file_and_not_two(tmp_path, name):
     assert names(tmp_path) == [
         'epoch_0_iter_2.pth', 'epoch_1_iter_4.pth', 'latest.pth'
     ]
+    assert sum('Saved checkpoint' in one for one in caplog.messages) == 2
 
 
 def test_the_silenced_stock_hook_of_mmseg_configs_stays_silent(tmp_path):

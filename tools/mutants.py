@@ -12,9 +12,9 @@ survives or the table no longer fits the code.
 """
 import argparse
 import json
+import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -58,24 +58,48 @@ def copy_tree(folder):
 
 
 def run_tests(folder, selection):
-    """Return pytest's exit code and the end of what it printed."""
-    environment = dict(
-        os.environ, PYTHONPATH=folder, PYTHONDONTWRITEBYTECODE='1')
-    command = [
-        sys.executable, '-m', 'pytest', '-x', '-q', '-p', 'no:cacheprovider',
-        *selection.split()
-    ]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=TIMEOUT_SECS)
-    except subprocess.TimeoutExpired:
+    """Return pytest's exit code and the end of what it printed.
+
+    In a fork of this process: torch and mmcv, whose import takes longer than
+    most of the tests, are there already; the package is not.
+    """
+    with tempfile.TemporaryFile() as printed:
+        process = multiprocessing.get_context('fork').Process(
+            target=_run_pytest, args=(folder, selection, printed.fileno()))
+        process.start()
+        process.join(TIMEOUT_SECS)
+        stopped = process.is_alive()
+        if stopped:
+            process.kill()
+            process.join()
+        printed.seek(0)
+        output = printed.read().decode(errors='replace')[-3000:]
+    if stopped:
         return 1, f'(stopped after {TIMEOUT_SECS} s)'
-    return done.returncode, done.stdout.decode(errors='replace')[-3000:]
+    return process.exitcode, output
+
+
+def _run_pytest(folder, selection, printed):
+    os.dup2(printed, 1)
+    os.dup2(printed, 2)
+    os.chdir(folder)
+    sys.path.insert(0, folder)
+    sys.dont_write_bytecode = True
+    # of the processes that tests start
+    os.environ.update(PYTHONPATH=folder, PYTHONDONTWRITEBYTECODE='1')
+    import pytest
+    code = pytest.main(
+        ['-x', '-q', '-p', 'no:cacheprovider', *selection.split()])
+    sys.stdout.flush()
+    os._exit(int(code))
+
+
+def preload():
+    """Import what every test needs, but nothing that is broken here."""
+    import mmcv.runner
+    import torch
+    assert 'mmcv_ckpt_hooks' not in sys.modules
+    return mmcv, torch
 
 
 def try_mutant(mutant, folder):
@@ -117,6 +141,7 @@ def main():
         return 0
     failures = 0
     begun = time.time()
+    preload()
     with tempfile.TemporaryDirectory(prefix='mutants-') as folder:
         copy_tree(folder)
         selections = sorted({mutant['test'] for mutant in table})
