@@ -3,17 +3,21 @@
 Importing the package registers its hooks and runners in mmcv; nothing else
 happens.
 """
+from typing import TYPE_CHECKING, Any
+
 from . import environment  # noqa: F401  mmcv and torch are checked first
 from .amp import DistOptimizerHook
 from .constructor import DurableRunnerConstructor
-from .core import save_checkpoint
 from .errors import (CheckpointError, ConfigError, IntegrityError, ResumeError,
                      StorageError, UnsafeCheckpointError)
 from .hook import DurableCheckpointHook
 from .registration import register_all
-from .resume import find_resumable, verify_checkpoint
 from .runners import EpochBasedRunnerAmp, IterBasedRunnerAmp
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .core import save_checkpoint
+    from .resume import find_resumable, verify_checkpoint
 
 __all__ = [
     'CheckpointError', 'ConfigError', 'DistOptimizerHook',
@@ -24,3 +28,18 @@ __all__ = [
 ]
 
 register_all()
+
+
+def __getattr__(name: str) -> Any:
+    """Import the functions when they are used first.
+
+    Tools import the package for the names that it registers, and most of it
+    is not needed before a run begins.
+    """
+    if name == 'save_checkpoint':
+        from .core import save_checkpoint
+        return save_checkpoint
+    if name in ('find_resumable', 'verify_checkpoint'):
+        from . import resume
+        return getattr(resume, name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

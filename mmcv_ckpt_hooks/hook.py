@@ -1,21 +1,20 @@
 """Runner events to saves; takes over the stock CheckpointHook."""
 import os
 import time
-from typing import Any, Dict, List, Mapping, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
 from mmcv.runner import CheckpointHook, EpochBasedRunner, IterBasedRunner
 
 from . import distributed, foreign, takeover
-from .best import BestKeeper, eval_hooks, evaluate_by_iteration
 from .config import parse_options
 from .ema import ema_hooks
 from .errors import ConfigError
-from .opening import open_best, open_run
 from .options import CheckpointOptions
-from .saver import Saver
 from .state import capture_runner
 from .triggers import Progress, Schedule
-from .types import SaveRequest
+
+if TYPE_CHECKING:
+    from .saver import Saver
 
 
 class DurableCheckpointHook(CheckpointHook):
@@ -84,8 +83,8 @@ class DurableCheckpointHook(CheckpointHook):
             sync_buffer=sync_buffer,
             file_client_args=file_client_args,
             **options)
-        self._saver: Optional[Saver] = None
-        self._savers: List[Saver] = []
+        self._saver: Optional['Saver'] = None
+        self._savers: List['Saver'] = []
         self._evaluates_by_iter = False
         self._prepared_for: Optional[Any] = None
         self._waits_for: Optional[str] = None
@@ -117,6 +116,10 @@ class DurableCheckpointHook(CheckpointHook):
         """
         if self._prepared_for is runner:
             return
+        # not at the top: importing the package stays cheap for tools that
+        # only want the registered names
+        from .best import eval_hooks, evaluate_by_iteration
+        from .opening import open_run
         stock = takeover.find_stock_hook(runner.hooks)
         taken = takeover.inherited(stock, runner.work_dir) if stock else {}
         if _counts_iterations(runner) and taken.get('by_epoch'):
@@ -149,7 +152,9 @@ class DurableCheckpointHook(CheckpointHook):
                 f'{"epochs" if self.by_epoch else "iterations"}); checkpoints '
                 f'go to {place}')
 
-    def _keep_best(self, runner: Any, saver: Saver) -> None:
+    def _keep_best(self, runner: Any, saver: 'Saver') -> None:
+        from .best import BestKeeper, eval_hooks
+        from .opening import open_best
         for hook in eval_hooks(runner):
             place = open_best(runner, self.options, hook, saver)
             BestKeeper(hook, place, self._capture, saver).recall(runner)
@@ -225,6 +230,7 @@ class DurableCheckpointHook(CheckpointHook):
         if self._saver is None:
             self._schedule.saved()
             return
+        from .types import SaveRequest
         name = self._name(runner, regular, progress.step, epoch, finished)
         request = SaveRequest(
             name, epoch, finished, trigger, regular, is_last=progress.is_last)

@@ -1,16 +1,17 @@
 """The two runners, and the mixins that make them."""
 from contextlib import suppress
-from typing import Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from mmcv.runner import BaseRunner, EpochBasedRunner, IterBasedRunner
 from mmcv.runner.checkpoint import load_state_dict
 
-from . import data_position, ema, foreign, restore, resume
-from .best import evaluate_by_iteration
-from .core import save_to
+from . import data_position, ema, foreign
 from .hook import DurableCheckpointHook
 from .state import capture_runner, unwrapped
 from .storage import open_backend, scheme_of
+
+if TYPE_CHECKING:
+    from .restore import Restored
 
 #: mmcv's default: the prefix of DataParallel goes.
 _REVISE_KEYS = ((r'^module.', ''), )
@@ -20,7 +21,7 @@ class DurableRunnerMixin(BaseRunner):
     """Saves, loads and resumes a mmcv runner through the save core."""
 
     #: what the runner was continued from; None after a fresh start
-    restored: Optional[restore.Restored] = None
+    restored: Optional['Restored'] = None
     _stage = ''
     _skipped_batches = 0
     #: whether the first epoch begins with a state from inside an epoch
@@ -78,12 +79,14 @@ class DurableRunnerMixin(BaseRunner):
         if scheme_of(filename) not in ('', 'file'):
             return super().load_checkpoint(filename, map_location, strict,
                                            list(revise_keys))
-        checkpoint = resume.load_weights(filename, self._trusts())
+        # not at the top: importing the package stays cheap
+        from .restore import without_prefix
+        from .resume import load_weights
+        checkpoint = load_weights(filename, self._trusts())
         state_dict = checkpoint.get('state_dict', checkpoint)
         load_state_dict(
             unwrapped(self.model),
-            restore.without_prefix(state_dict, list(revise_keys)), strict,
-            self.logger)
+            without_prefix(state_dict, list(revise_keys)), strict, self.logger)
         return checkpoint
 
     def resume(self,
@@ -102,17 +105,19 @@ class DurableRunnerMixin(BaseRunner):
             IntegrityError: If it is damaged; names the newest good one.
             ResumeError: If it does not fit this run.
         """
-        logger = self.logger
-        content, directory, name = resume.load_verified(
-            checkpoint, self._trusts(), logger.warning)
-        self.restored = restore.restore_runner(self, content, directory, name,
-                                               resume_optimizer)
+        from .restore import restore_runner
+        from .resume import load_verified
+        content, directory, name = load_verified(checkpoint, self._trusts(),
+                                                 self.logger.warning)
+        self.restored = restore_runner(self, content, directory, name,
+                                       resume_optimizer)
 
     resume.saves_through_core = True  # type: ignore[attr-defined]
 
     def run(self, data_loaders: List[Any], workflow: List[Any], *args: Any,
             **kwargs: Any) -> None:
         """Run, with the resumed data position and the hooks prepared."""
+        from .best import evaluate_by_iteration
         for hook in self._own_hooks():
             hook.prepare(self)
         evaluate_by_iteration(self)
@@ -158,6 +163,7 @@ class DurableRunnerMixin(BaseRunner):
             self, epoch, finished, meta=meta, save_optimizer=save_optimizer)
         if foreign.takes(self, checkpoint):
             return
+        from .core import save_to
         backend = open_backend(out_dir)
         save_to(backend, filename, checkpoint)
         for hook in self._own_hooks():

@@ -1,9 +1,11 @@
 """Where checkpoints go: one file a backend, chosen by URL."""
 import os
-from typing import Any, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Mapping, Optional, Tuple
 
 from ..errors import ConfigError
-from ..types import StorageBackend
+
+if TYPE_CHECKING:
+    from ..types import StorageBackend
 
 #: Schemes of :class:`LocalBackend`; a path has none.
 _LOCAL = ('', 'file')
@@ -39,7 +41,7 @@ def split_filename(filename: str) -> Tuple[str, str]:
 
 def open_backend(url: str,
                  file_client_args: Optional[Mapping[str, Any]] = None,
-                 durable: bool = True) -> StorageBackend:
+                 durable: bool = True) -> 'StorageBackend':
     """Choose the backend of a directory; nothing is touched yet.
 
     Args:
