@@ -140,12 +140,11 @@ class Catalog:
         Without a record of its metric nobody knows, and the answer is no.
         """
         with self._lock:
-            names = [
-                best.name for (lineage, _), best in self._best.items()
-                if lineage == info.lineage
-            ]
-        return info.name not in names and any(
-            without_step(name) == without_step(info.name) for name in names)
+            # a kill between file and record leaves a newer file: no replaced
+            # one, but the one to come
+            return any(lineage == info.lineage and best.iter > info.iter
+                       and without_step(best.name) == without_step(info.name)
+                       for (lineage, _), best in self._best.items())
 
     # -- writing -----------------------------------------------------------
 

@@ -25,6 +25,8 @@ def register_all() -> None:
         if before is not None:
             replaced.append(f'{cls.__name__} of {before.__module__}')
     if replaced:
-        get_logger('mmcv_ckpt_hooks').info(
+        # not 'mmcv_...': mmcv leaves loggers below one that exists, such as
+        # 'mmcv', without a level and a handler
+        get_logger('ckpt_hooks').info(
             'mmcv_ckpt_hooks registers its own classes in the place of '
             f'{", ".join(replaced)}')

@@ -74,6 +74,10 @@ for cls in (IterBasedRunnerAmp, DistOptimizerHook):
 RUNNERS.register_module()(IterBasedRunnerAmp)
 HOOKS.register_module()(DistOptimizerHook)
 
+# mmcv's own, which silences all whose names begin with it
+from mmcv.utils import get_logger
+get_logger('mmcv')
+
 import mmcv_ckpt_hooks
 assert RUNNERS.get('IterBasedRunnerAmp') is mmcv_ckpt_hooks.IterBasedRunnerAmp
 assert HOOKS.get('DistOptimizerHook') is mmcv_ckpt_hooks.DistOptimizerHook

@@ -508,6 +508,23 @@ def test_retention_leaves_the_best_alone(bench):
     assert one.value('best_mIoU_iter_4.pth') == 4
 
 
+def test_a_best_that_the_catalog_has_forgotten_is_not_deleted(bench):
+    one = bench(policy=KeepLast(1))
+    one.save(4)
+    one.best(4, .5)
+    content = json.loads(one.files.files[CATALOG_NAME])
+    content['best'] = {}
+    one.files.files[CATALOG_NAME] = json.dumps(content).encode()
+    later = bench(
+        backend=FaultyBackend(one.files),
+        policy=KeepLast(1),
+        lineage=one.catalog.lineage,
+        started=4)
+    for step in (8, 12):
+        later.save(step)
+    assert later.stored() == ['best_mIoU_iter_4.pth', 'iter_12.pth']
+
+
 def test_the_best_of_two_metrics_are_both_kept(bench):
     one = bench(policy=KeepLast(1))
     one.save(4)
@@ -681,3 +698,25 @@ def test_nothing_of_another_run_is_ever_deleted(bench):
         'best_mIoU_iter_5.pth', 'best_mIoU_iter_8.pth', 'iter_5.pth',
         'iter_8.pth'
     ]
+
+
+def test_a_kill_between_a_best_and_its_record_does_not_cost_it(bench):
+    one = bench(policy=KeepLast(1))
+    one.save(4)
+    assert one.best(4, .5)
+    one.save(8)
+    set_best = one.catalog.set_best
+    one.catalog.set_best = lambda best: 1 / 0
+    one.best(8, .6)
+    one.catalog.set_best = set_best
+    one.save(12)
+    assert 'best_mIoU_iter_8.pth' in one.stored()
+
+
+def test_backlog_skip_never_leaves_a_wish_of_the_user_out(bench):
+    one = bench(backlog='skip')
+    one.executor.busy = lambda: True
+    assert not one.save(4)
+    assert not one.save(5, trigger='time')
+    for finished, trigger in ((6, 'at'), (7, 'file'), (8, 'last')):
+        assert one.save(finished, trigger=trigger)
