@@ -1,0 +1,82 @@
+"""The rules of the rooms: who may import what, and how large they may be."""
+import ast
+from pathlib import Path
+
+import pytest
+
+import mmcv_ckpt_hooks
+
+PACKAGE = Path(mmcv_ckpt_hooks.__file__).parent
+MODULES = sorted(PACKAGE.rglob('*.py'))
+NAMES = [str(path.relative_to(PACKAGE))[:-3] for path in MODULES]
+
+#: Rooms that face mmcv; all others must not know it.
+MMCV = {
+    'amp', 'best', 'compat', 'constructor', 'ema', 'foreign', 'hook',
+    'registration', 'restore', 'runners', 'state', 'storage/file_client',
+    'takeover'
+}
+#: Rooms that a machine without torch can use.
+WITHOUT_TORCH = {
+    'card', 'catalog', 'catalog_file', 'config', 'environment', 'errors',
+    'executor', 'history', 'options', 'retention', 'triggers', 'types',
+    'verification', 'zip_layout'
+}
+SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
+
+
+def imports(path):
+    """Top-level names of the foreign packages that a module imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split('.')[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module.split('.')[0])
+    return found
+
+
+def own_imports(path):
+    """Names of our own modules that a module of the top level imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            found |= {node.module} if node.module else \
+                {alias.name for alias in node.names}
+    return {name.split('.')[0] for name in found}
+
+
+@pytest.mark.parametrize('name, path', zip(NAMES, MODULES), ids=NAMES)
+def test_a_room_imports_what_it_may(name, path):
+    found = imports(path)
+    if name not in MMCV and not name.startswith('testing/'):
+        assert 'mmcv' not in found
+    if name in WITHOUT_TORCH or name.startswith(('storage/', 'cli/')):
+        found -= {'mmcv'} if name in MMCV else set()
+        assert not found & {'torch', 'numpy', 'mmcv'}
+    if not name.startswith(('storage/', 'testing/')):
+        assert not found & SDKS
+
+
+@pytest.mark.parametrize('name', sorted(WITHOUT_TORCH))
+def test_a_room_without_torch_leads_to_no_room_with_it(name):
+    left, seen = {name}, set()
+    while left:
+        one = left.pop()
+        seen.add(one)
+        # storage/ has no torch either: the test above
+        left |= own_imports(PACKAGE / f'{one}.py') - seen - {'storage'}
+    assert seen <= WITHOUT_TORCH
+
+
+@pytest.mark.parametrize('name, path', zip(NAMES, MODULES), ids=NAMES)
+def test_a_room_stays_small_and_has_a_telling_name(name, path):
+    assert len(path.read_text().splitlines()) <= 300
+    assert path.stem not in ('utils', 'helpers', 'misc', 'common')
+
+
+def test_every_public_name_is_there():
+    for name in mmcv_ckpt_hooks.__all__:
+        assert getattr(mmcv_ckpt_hooks, name) is not None
+    with pytest.raises(AttributeError, match='no attribute'):
+        mmcv_ckpt_hooks.save_checkpoints
