@@ -1,8 +1,8 @@
 """Registers the hooks and runners in mmcv."""
-import logging
 from typing import Any, List, Tuple
 
 from mmcv.runner import HOOKS, RUNNERS
+from mmcv.utils import get_logger
 
 from .amp import DistOptimizerHook
 from .compat import register, runner_builders
