@@ -28,7 +28,7 @@ custom_hooks = [dict(type='DurableCheckpointHook', resume='auto')]
 
 # A runner whose resume also restores scores, messages of hooks and AMP state.
 # Optional: the hook works with the stock IterBasedRunner too.
-runner = dict(type='IterBasedRunnerAmp', max_iters=160)
+runner = dict(type='IterBasedRunnerAmp', max_iters=120)
 checkpoint_config = dict(interval=20, max_keep_ckpts=3)
 evaluation = dict(interval=40, by_epoch=False, metric='mIoU', save_best='mIoU')
 
