@@ -124,14 +124,16 @@ def _newest(runner: Any, options: CheckpointOptions, backend: StorageBackend,
     """Return this run's own newest checkpoint that verifies."""
     warn = runner.logger.warning
     if options.resume == 'auto':
-        return resume.newest_verified(backend, catalog, warn)
+        return resume.newest_verified(
+            backend, catalog, warn, trust=options.trust_checkpoint)
     start = resume.describe_path(str(options.resume))
     own = [
         info for info in catalog.resumable() if info.lineage and (
             start is None or resume.continues(info, start, catalog))
     ]
     if own:
-        return resume.newest_verified(backend, catalog, warn, own)
+        return resume.newest_verified(backend, catalog, warn, own,
+                                      options.trust_checkpoint)
     if catalog.checkpoints():
         warn(f'The checkpoints in {backend.url} do not belong to a run that '
              f'started from {options.resume}: they are not resumed from')

@@ -72,7 +72,8 @@ def newest_verified(
     backend: StorageBackend,
     catalog: Catalog,
     log: Log,
-    candidates: Optional[List[CheckpointInfo]] = None
+    candidates: Optional[List[CheckpointInfo]] = None,
+    trust: bool = False,
 ) -> Optional[CheckpointInfo]:
     """Try the candidates of a place, newest first.
 
@@ -82,6 +83,8 @@ def newest_verified(
         log (callable): Told which are passed over, and why.
         candidates (list, optional): Which to try. Default: None, which means
             all that the catalog calls resumable.
+        trust (bool): Whether one in a format without checksums will do.
+            Default: False.
 
     Returns:
         CheckpointInfo | None: None if there is no candidate.
@@ -97,9 +100,9 @@ def newest_verified(
             with backend.open(info.name) as file:
                 verify_file(file, info.name, info.digest or None)
             return info
-        except UnverifiableError:
-            return info
         except (IntegrityError, MissingCheckpointError) as error:
+            if trust and isinstance(error, UnverifiableError):
+                return info
             reasons.append(str(error))
             log(f'Not resuming from {info.name}: {error}')
     if reasons:
@@ -152,7 +155,7 @@ def load_verified(path: str, trust: bool,
     if name == LATEST_NAME and backend.capabilities.listing:
         catalog = Catalog(backend, backend, warn=log)
         catalog.open()
-        found = newest_verified(backend, catalog, log)
+        found = newest_verified(backend, catalog, log, trust=trust)
         if found is not None:
             return load_from(backend, found, trust), directory, found.name
     directory, name = split_filename(_real_path(path))

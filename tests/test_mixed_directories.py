@@ -248,3 +248,13 @@ def test_a_runner_of_another_repo_that_counts_iterations_saves(tmp_path):
         hooks=[OURS])
     runner.run([make_loader()], [('train', 1)])
     assert names(tmp_path) == ['iter_2.pth', 'iter_4.pth', 'latest.pth']
+
+
+def test_a_file_without_checksums_does_not_hide_an_older_good_one(tmp_path):
+    run(tmp_path, 4)
+    torch.save(
+        dict(meta=dict(epoch=1, iter=7), state_dict={}),
+        tmp_path / 'iter_8.pth',
+        _use_new_zipfile_serialization=False)
+    runner = run(tmp_path, 6, hook=dict(OURS, resume='auto'))
+    assert runner.restored.iter == 4
