@@ -145,6 +145,10 @@ class DurableCheckpointHook(CheckpointHook):
         self._evaluates_by_iter = any(not hook.by_epoch
                                       for hook in eval_hooks(runner))
         self._prepared_for = runner
+        if self.interval < 1 and self.options.triggers.secs is None:
+            runner.logger.warning(
+                'DurableCheckpointHook has no interval: nothing is saved '
+                'before the end but what triggers ask for')
         if stock is not None:
             runner.logger.info(
                 'DurableCheckpointHook takes over from CheckpointHook '

@@ -7,7 +7,7 @@ from typing import Any, List, Optional
 
 from . import distributed, foreign, resume, takeover
 from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
-from .errors import ConfigError
+from .errors import ConfigError, StorageError
 from .executor import BackgroundExecutor, InlineExecutor
 from .history import History
 from .options import CheckpointOptions
@@ -83,7 +83,10 @@ def _saver(runner: Any, options: CheckpointOptions, backend: StorageBackend,
         policy,
         BackgroundExecutor() if options.write.background else InlineExecutor(),
         runner.logger.info,
-        lambda message, error: runner.logger.error(message, exc_info=error),
+        # what a storage says is clear without a traceback
+        lambda message, error: runner.logger.error(
+            message,
+            exc_info=None if isinstance(error, StorageError) else error),
         backlog=options.write.backlog,
         symlink=options.create_symlink and backend.capabilities.point,
         protected=restored.name if restored is not None else None)

@@ -1,4 +1,5 @@
 """Taking over the stock CheckpointHook, and putting ours in its place."""
+import difflib
 import os
 from typing import Any, Dict, List, Mapping, Optional
 
@@ -45,10 +46,13 @@ def inherited(stock: CheckpointHook, work_dir: str) -> Dict[str, Any]:
     for name in _INHERITED_ARGS:
         if name in arguments:
             values[name] = arguments.pop(name)
-    if arguments:
+    for name in arguments:
+        near = difflib.get_close_matches(name, [*_INHERITED, *_INHERITED_ARGS],
+                                         1)
+        hint = f'did you mean {near[0]!r}?' if near else 'remove it'
         raise ConfigError(
-            f'checkpoint_config has unknown arguments {sorted(arguments)}: '
-            'mmcv would fail on them at the first save. Remove them')
+            f'checkpoint_config has the unknown arguments {sorted(arguments)}'
+            f', on which mmcv would fail at the first save: {hint}')
     return values
 
 
