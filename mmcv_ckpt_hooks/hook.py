@@ -10,7 +10,7 @@ from .config import parse_options
 from .ema import ema_hooks
 from .errors import ConfigError
 from .options import CheckpointOptions
-from .state import capture_runner
+from .state import capture_rank, capture_runner
 from .triggers import Progress, Schedule
 
 if TYPE_CHECKING:
@@ -231,6 +231,9 @@ class DurableCheckpointHook(CheckpointHook):
         if self.sync_buffer and regular:
             # a collective: only triggers that all ranks see alike
             distributed.average_float_buffers(runner.model.buffers())
+        ranks = None
+        if regular:
+            ranks = distributed.gather_objects(capture_rank(runner))
         if self._saver is None:
             self._schedule.saved()
             return
@@ -238,8 +241,9 @@ class DurableCheckpointHook(CheckpointHook):
         name = self._name(runner, regular, progress.step, epoch, finished)
         request = SaveRequest(
             name, epoch, finished, trigger, regular, is_last=progress.is_last)
-        if self._saver.save(request,
-                            lambda: self._capture(runner, epoch, finished)):
+        if self._saver.save(
+                request,
+                lambda: self._capture(runner, epoch, finished, ranks)):
             self._schedule.saved()
         if self._waits_for is not None:
             self._saver.wait()
@@ -256,8 +260,11 @@ class DurableCheckpointHook(CheckpointHook):
             return f'iter_{finished}.pth'
         return f'epoch_{epoch}_iter_{finished}.pth'
 
-    def _capture(self, runner: Any, epoch: int,
-                 finished: int) -> Dict[str, Any]:
+    def _capture(self,
+                 runner: Any,
+                 epoch: int,
+                 finished: int,
+                 ranks: Optional[List[Any]] = None) -> Dict[str, Any]:
         assert self._saver is not None
         return capture_runner(
             runner,
@@ -265,7 +272,8 @@ class DurableCheckpointHook(CheckpointHook):
             finished,
             lineage=self._saver.catalog.lineage,
             meta=self.options.meta,
-            save_optimizer=bool(self.save_optimizer))
+            save_optimizer=bool(self.save_optimizer),
+            ranks=ranks)
 
     def _report(self, runner: Any) -> None:
         """Tell the runner of the last commit; hand back errors, each once."""
