@@ -94,6 +94,7 @@ def drawing_run(work_dir,
                 hooks=(),
                 early_hooks=(),
                 make_hooks=list,
+                wrap=None,
                 runner_type='IterBasedRunnerAmp',
                 sample_seeds=True,
                 by_epoch=False,
@@ -110,6 +111,8 @@ def drawing_run(work_dir,
     loaders = [drawing_loader()] if loaders is None else \
         [make() for make in loaders]
     model = DrawingModel()
+    if wrap is not None:
+        model = wrap(model)
     limit = 'max_epochs' if 'Epoch' in runner_type else 'max_iters'
     runner = make_runner(
         work_dir,
