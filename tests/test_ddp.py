@@ -17,7 +17,8 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def run_ranks(work_dir, max_iters, world_size=2):
+def start_ranks(work_dir, max_iters, world_size=2):
+    """Run all ranks to their end; each has its ``output``."""
     port = free_port()
     ranks = []
     for rank in range(world_size):
@@ -41,10 +42,17 @@ def run_ranks(work_dir, max_iters, world_size=2):
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True))
-    outputs = [rank.communicate(timeout=180)[0] for rank in ranks]
-    for rank, output in zip(ranks, outputs):
-        assert rank.returncode == 0, output[-3000:]
-    return [line for line in outputs[0].splitlines() if 'RESULT' in line][0]
+    for rank in ranks:
+        rank.output = rank.communicate(timeout=180)[0]
+    return ranks
+
+
+def run_ranks(work_dir, max_iters):
+    ranks = start_ranks(work_dir, max_iters)
+    for rank in ranks:
+        assert rank.returncode == 0, rank.output[-3000:]
+    lines = ranks[0].output.splitlines()
+    return [line for line in lines if 'RESULT' in line][0]
 
 
 def test_two_ranks_save_once_resume_together_and_average_float_buffers(
