@@ -104,6 +104,19 @@ def left_on_failure(lock: Optional[RunLock]) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def taken(lock: Optional[RunLock]) -> Iterator[None]:
+    """Have a lock for as long as something else than a run writes."""
+    if lock is None:
+        yield
+        return
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def take(lock: RunLock, backend: StorageBackend,
          home: StorageBackend) -> List[str]:
     """Acquire a lock; remove what a run that died there left unfinished.

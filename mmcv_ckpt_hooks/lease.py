@@ -30,7 +30,10 @@ except ImportError:  # Windows: the lease alone
 #: back, or spoil the other's.
 _BEAT_START = b'{"beat": '
 _BEAT_WIDTH = 12
-_MOST_BYTES = 4096
+
+#: All records are padded to one length: one write replaces another's whole,
+#: and needs no new block of a full disk.
+_RECORD_BYTES = 1024
 _BOOT_ID = '/proc/sys/kernel/random/boot_id'
 
 #: A file system without locks, and how it says so.
@@ -101,8 +104,9 @@ def encode(owner: Owner) -> bytes:
     """Return the content of a lock file."""
     fields = asdict(owner)
     beat = fields.pop('beat')
-    text = json.dumps(fields)
-    return _BEAT_START + _beat_text(beat) + f', {text[1:]}\n'.encode()
+    text = f', {json.dumps(fields)[1:]}'.encode()
+    record = _BEAT_START + _beat_text(beat) + text
+    return record.ljust(_RECORD_BYTES - 1) + b'\n'
 
 
 def decode(data: bytes) -> Optional[Owner]:
@@ -179,14 +183,14 @@ class LockFile:
         """Return the content."""
         with mapped_errors('cannot read the lock file', self.path):
             os.lseek(self._descriptor, 0, os.SEEK_SET)
-            return os.read(self._descriptor, _MOST_BYTES)
+            return os.read(self._descriptor, _RECORD_BYTES * 4)
 
     def write(self, owner: Owner) -> None:
         """Name the owner."""
         data = encode(owner)
         self._write_at(0, data)
         with mapped_errors('cannot write the lock file', self.path):
-            os.ftruncate(self._descriptor, len(data))
+            os.ftruncate(self._descriptor, len(data))  # if it was not ours
 
     def write_beat(self, beat: Optional[int]) -> None:
         """Renew the lease, or end it with None."""
@@ -224,4 +228,4 @@ def read_anew(path: str) -> bytes:
     """
     with mapped_errors('cannot read the lock file', path):
         with open(path, 'rb') as file:
-            return file.read(_MOST_BYTES)
+            return file.read(_RECORD_BYTES * 4)

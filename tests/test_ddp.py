@@ -17,7 +17,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def start_ranks(work_dir, max_iters, world_size=2):
+def start_ranks(*arguments, world_size=2):
     """Run all ranks to their end; each has its ``output``."""
     port = free_port()
     ranks = []
@@ -32,8 +32,7 @@ def start_ranks(work_dir, max_iters, world_size=2):
         command = [
             sys.executable,
             os.path.join(HERE, 'ddp_worker.py'),
-            str(work_dir),
-            str(max_iters)
+            *(str(argument) for argument in arguments)
         ]
         ranks.append(
             subprocess.Popen(

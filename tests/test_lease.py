@@ -30,6 +30,7 @@ def test_an_owner_is_read_as_it_was_written():
 @pytest.mark.parametrize('content', [
     b'', b'{', b'[]', b'{}', b'null', b'\xff\xfe', b'held by me',
     encode(OWNER)[:40],
+    encode(OWNER)[:-900],
     encode(OWNER).replace(b'"pid": 41', b'"pid": "x"')
 ])
 def test_what_names_nobody_is_said_to(content):
@@ -56,10 +57,25 @@ def test_the_beat_of_a_run_that_was_taken_over_spoils_no_name(file):
     taker.close()
 
 
-def test_a_shorter_name_leaves_no_rest_of_the_longer(file):
-    file.write(replace(OWNER, host='a-much-longer-name'))
-    file.write(OWNER)
-    assert file.read() == encode(OWNER)
+@pytest.mark.parametrize('before', [
+    encode(replace(OWNER, host='a-much-longer-name')), b'not ours' * 200, b''
+])
+def test_a_kill_leaves_one_name_or_the_other(file, tmp_path, monkeypatch,
+                                             before):
+    """Killed after the write itself; a half name would be watched."""
+    path = tmp_path / 'checkpoints.lock'
+    path.write_bytes(before)
+
+    def kill(*args):
+        raise KeyboardInterrupt
+
+    if before[:1] == b'{':
+        monkeypatch.setattr(os, 'ftruncate', kill)
+        with pytest.raises(KeyboardInterrupt):
+            file.write(OWNER)
+    else:
+        file.write(OWNER)
+    assert path.read_bytes() == encode(OWNER)
 
 
 def test_other_machines_see_every_beat(file, monkeypatch):

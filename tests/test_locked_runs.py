@@ -125,13 +125,17 @@ def test_a_run_that_was_stopped_does_not_replace_the_newer_one(tmp_path):
 
 
 @pytest.mark.slow
-def test_all_ranks_are_refused(tmp_path):
-    with another(tmp_path, 'acquire') as first:
-        for rank in start_ranks(tmp_path, 4):
+@pytest.mark.parametrize('place', ['run', 'best/run'])
+def test_all_ranks_are_refused(tmp_path, place):
+    """Also where only rank 0 opens the second place; none hangs."""
+    place = tmp_path / place
+    place.mkdir(parents=True)
+    with another(place, 'acquire') as first:
+        for rank in start_ranks(tmp_path / 'run', 4, tmp_path / 'best'):
             assert rank.returncode == 1
-            assert f'LockedError: {tmp_path}' in rank.output
+            assert f'LockedError: {place}' in rank.output
             assert f'pid {first.pid}' in rank.output
-    assert names(tmp_path) == []
+    assert names(tmp_path / 'run') == []
 
 
 @pytest.mark.parametrize('name', RUNNERS)
@@ -268,6 +272,47 @@ def test_readers_take_no_lock(tmp_path, capsys):
         assert NAME not in capsys.readouterr().out
         assert (tmp_path / NAME).read_bytes() == before
         assert first.ask('check') is None
+
+
+def test_a_repair_is_refused_while_a_run_writes(tmp_path, capsys):
+    train(tmp_path, hooks=[dict(OURS)])
+    repair = ['verify', '--repair-catalog', str(tmp_path)]
+    with another(tmp_path, 'acquire') as first:
+        assert command(repair) == 2
+        assert f'pid {first.pid}' in capsys.readouterr().err
+        first.ask('release')
+        assert command(repair) == 0
+    assert signed(tmp_path).beat is None
+
+
+@pytest.mark.slow
+def test_what_a_run_that_raised_had_staged_is_saved_at_the_exit(tmp_path):
+    """On a stock runner no hook is told; then the directory is left."""
+    code = f"""
+import time
+from mmcv.runner import Hook
+from mmcv_ckpt_hooks.storage import local
+from toy import train
+
+class Fail(Hook):
+    def after_train_iter(self, runner):
+        if runner.iter == 1:
+            raise RuntimeError('damaged')
+
+sync = local._sync_file
+local._sync_file = lambda number: time.sleep(.5) or sync(number)
+train({str(tmp_path)!r}, runner=dict(type='IterBasedRunner', max_iters=4),
+      hooks=[{OURS!r}, Fail()])
+"""
+    ended = subprocess.run([sys.executable, '-c', code],
+                           cwd=HERE,
+                           capture_output=True,
+                           timeout=180,
+                           text=True)
+    assert 'RuntimeError: damaged' in ended.stderr
+    assert 'iter_2.pth' in names(tmp_path)
+    verify_checkpoint(str(tmp_path / 'iter_2.pth'))
+    assert signed(tmp_path).beat is None
 
 
 def test_a_refused_run_sweeps_nothing_of_the_live_one(tmp_path):
