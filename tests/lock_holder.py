@@ -62,7 +62,8 @@ class Process:
         os.kill(self.pid, number)
 
     def join(self):
-        self._process.join(60)
+        # a timeout would wait for its forked children, too
+        self._process.join()
 
     def end(self):
         if self._process.is_alive():
