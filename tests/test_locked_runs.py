@@ -132,7 +132,8 @@ def test_all_ranks_are_refused(tmp_path, place):
     place.mkdir(parents=True)
     with another(place, 'acquire') as first:
         for rank in start_ranks(tmp_path / 'run', 4, tmp_path / 'best'):
-            assert rank.returncode == 1
+            # not 1: gloo may abort a rank whose peer has left
+            assert rank.returncode != 0
             assert f'LockedError: {place}' in rank.output
             assert f'pid {first.pid}' in rank.output
     assert names(tmp_path / 'run') == []
