@@ -13,6 +13,7 @@
     `-- StorageError                a storage backend could not do its work
         |-- MissingCheckpointError  not there (a ``FileNotFoundError``)
         |-- AccessError             not allowed; never means "not there"
+        |-- LockedError             another run writes to the directory
         |-- OutOfSpaceError         no space or quota left
         |-- UnsupportedError        the backend lacks this capability
         `-- DependencyError         no such package (an ``ImportError``)
@@ -64,6 +65,10 @@ class MissingCheckpointError(StorageError, FileNotFoundError):
 
 class AccessError(StorageError):
     """The storage refuses access; this never means "not there"."""
+
+
+class LockedError(StorageError):
+    """Another run writes to the directory, or has taken it over."""
 
 
 class OutOfSpaceError(StorageError):

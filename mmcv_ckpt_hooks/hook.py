@@ -116,10 +116,19 @@ class DurableCheckpointHook(CheckpointHook):
         """
         if self._prepared_for is runner:
             return
+        try:
+            self._start(runner)
+        except BaseException:
+            # a failed start must not keep others out of the directory
+            for saver in self._savers:
+                saver.close()
+            raise
+
+    def _start(self, runner: Any) -> None:
         # not at the top: importing the package stays cheap for tools that
         # only want the registered names
         from .best import eval_hooks, evaluate_by_iteration
-        from .opening import open_run
+        from .opening import keep_best, open_run
         stock = takeover.find_stock_hook(runner.hooks)
         taken = takeover.inherited(stock, runner.work_dir) if stock else {}
         if _counts_iterations(runner) and taken.get('by_epoch'):
@@ -137,8 +146,7 @@ class DurableCheckpointHook(CheckpointHook):
         saver = open_run(runner, self.options, self.by_epoch, place)
         self._savers = [] if saver is None else [saver]
         self._saver = saver
-        if saver is not None:
-            self._keep_best(runner, saver)
+        keep_best(runner, self.options, self._savers, self._capture)
         self._schedule = Schedule(self.interval, self.save_last,
                                   self.options.triggers, time.monotonic,
                                   lambda name: self._take_file(runner, name))
@@ -155,15 +163,6 @@ class DurableCheckpointHook(CheckpointHook):
                 f'(interval {self.interval}, '
                 f'{"epochs" if self.by_epoch else "iterations"}); checkpoints '
                 f'go to {place}')
-
-    def _keep_best(self, runner: Any, saver: 'Saver') -> None:
-        from .best import BestKeeper, eval_hooks
-        from .opening import open_best
-        for hook in eval_hooks(runner):
-            place = open_best(runner, self.options, hook, saver)
-            BestKeeper(hook, place, self._capture, saver).recall(runner)
-            if place not in self._savers:
-                self._savers.append(place)
 
     def _inferred_by_epoch(self, runner: Any) -> bool:
         given = self.options.by_epoch

@@ -36,6 +36,7 @@ class Saver:
         symlink (bool): Whether to move ``latest.pth``.
         protected (str, optional): Name of the file resumed from, if it is
             here. Default: None.
+        leave (callable): Called by ``close`` when all is written.
 
     Order of ``save``: (1) the caller handed back earlier errors, asked the
     triggers and gathered what other ranks have; (2) reduce to builtin types
@@ -53,7 +54,8 @@ class Saver:
                  log_failure: Callable[[str, Exception], None],
                  backlog: str = 'wait',
                  symlink: bool = True,
-                 protected: Optional[str] = None) -> None:
+                 protected: Optional[str] = None,
+                 leave: Callable[[], None] = lambda: None) -> None:
         self.backend = backend
         self.catalog = catalog
         self._executor = executor
@@ -64,6 +66,7 @@ class Saver:
                                     symlink, protected)
         self._buffers = StagingBuffers()
         self._said_inline = False
+        self._leave = leave
 
     @property
     def last_committed(self) -> Optional[str]:
@@ -126,8 +129,9 @@ class Saver:
         return self._executor.take_error()
 
     def close(self) -> None:
-        """Wait, and end the writer's thread."""
+        """Wait, end the writer's thread and leave the directory."""
         self._executor.close()
+        self._leave()
 
     def commit_best(self, best: BestScore, request: SaveRequest,
                     capture: Callable[[], Dict[str, Any]]) -> bool:

@@ -286,8 +286,8 @@ def test_nothing_but_checkpoints_and_their_books_is_left(tmp_path, name):
         runner=runner_config(name, 2),
         hooks=[dict(interval=1, **OURS)])
     assert sorted(os.listdir(tmp_path)) == [
-        'checkpoints.json', 'checkpoints.log.jsonl', f'{unit}_1.pth',
-        f'{unit}_2.pth', 'latest.pth'
+        'checkpoints.json', 'checkpoints.lock', 'checkpoints.log.jsonl',
+        f'{unit}_1.pth', f'{unit}_2.pth', 'latest.pth'
     ]
 
 

@@ -19,8 +19,8 @@ MMCV = {
 #: Rooms that a machine without torch can use.
 WITHOUT_TORCH = {
     'card', 'catalog', 'catalog_file', 'config', 'environment', 'errors',
-    'executor', 'history', 'options', 'retention', 'triggers', 'types',
-    'verification', 'zip_layout'
+    'executor', 'guarded', 'history', 'holding', 'lease', 'options',
+    'retention', 'run_lock', 'triggers', 'types', 'verification', 'zip_layout'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 
