@@ -6,7 +6,8 @@ import os
 from typing import Any, List, Optional
 
 from . import distributed, foreign, resume, takeover
-from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
+from .catalog import (BEST_CATALOG_NAME, CATALOG_NAME, LATEST_NAME,
+                      Catalog)
 from .errors import ConfigError, StorageError
 from .executor import BackgroundExecutor, InlineExecutor
 from .history import History
@@ -43,6 +44,10 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
     if distributed.rank() != 0:
         return None
     _begin(runner, options, catalog, restored)
+    if newest is not None and options.create_symlink and \
+            backend.capabilities.point:
+        # killed between a commit and its pointer, and nothing left to train
+        backend.point(LATEST_NAME, newest.name)
     return _saver(runner, options, backend, catalog, home,
                   _policy(options, by_epoch), restored)
 
