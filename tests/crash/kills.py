@@ -45,10 +45,11 @@ class KilledRun:
             watched=self._folder,
             run=self._options,
             **how)
-        for operation in read_log(self._log):
-            disk.apply(operation)
-            self.promises.follow(operation, disk)
-        os.unlink(self._log)
+        if os.path.exists(self._log):  # else killed before it was created
+            for operation in read_log(self._log):
+                disk.apply(operation)
+                self.promises.follow(operation, disk)
+            os.unlink(self._log)
         resumable = [self.promises.committed]
         if 'after_secs' in how:
             # killed from outside, it may have done more than was recorded
@@ -84,7 +85,7 @@ class Interrupted:
 
     def again(self, driver, folder):
         """Return a run in a copy of it."""
-        folder.mkdir()
+        os.mkdir(folder)
         materialise(self._state, folder)
         run = KilledRun(driver, folder, self._options)
         run.promises = copy.deepcopy(self._promises)
