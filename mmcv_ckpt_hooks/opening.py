@@ -6,8 +6,7 @@ import os
 from typing import Any, List, Optional
 
 from . import distributed, foreign, resume, takeover
-from .catalog import (BEST_CATALOG_NAME, CATALOG_NAME, LATEST_NAME,
-                      Catalog)
+from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, LATEST_NAME, Catalog
 from .errors import ConfigError, StorageError
 from .executor import BackgroundExecutor, InlineExecutor
 from .history import History

@@ -22,7 +22,8 @@ def drivers(recorder, tmp_path_factory):
     folder = tmp_path_factory.mktemp('drivers')
     started = [
         Driver(str(folder / f'errors-{number}'))
-        for number in range(min(2, os.cpu_count() or 1))
+        for number in range(min(2,
+                                os.cpu_count() or 1))
     ]
     yield started
     for driver in started:

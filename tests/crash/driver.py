@@ -39,8 +39,7 @@ class Driver:
                 environment(build()),
                 OMP_NUM_THREADS='1',
                 PYTHONPATH=os.pathsep.join(
-                    [HERE, _STARTED_ELSEWHERE,
-                     *filter(None, sys.path)])),
+                    [HERE, _STARTED_ELSEWHERE, *filter(None, sys.path)])),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -67,7 +67,10 @@ class Promises:
             os.path.join(directory, name) for name in _names(directory)
             if _REGULAR.match(name)
         ]
-        step_of = {path: int(_REGULAR.search(os.path.basename(path)).group(1)) for path in paths}
+        step_of = {
+            path: int(_REGULAR.search(os.path.basename(path)).group(1))
+            for path in paths
+        }
         newest = max(paths, key=step_of.get, default=None)
         digest = newest and _digest_of(newest)
         if digest in self._known:

@@ -89,9 +89,7 @@ class Interrupted:
         materialise(self._state, folder)
         run = KilledRun(driver, folder, self._options)
         run.promises = copy.deepcopy(self._promises)
-        halves = [
-            name for name in os.listdir(run.work_dir) if '.tmp-' in name
-        ]
+        halves = [name for name in os.listdir(run.work_dir) if '.tmp-' in name]
         assert halves
         for name in halves:  # so old that it is swept
             os.utime(os.path.join(run.work_dir, name), (0, 0))
@@ -111,9 +109,10 @@ def kill_and_resume(run, moment, digest):
     assert run.go_on().digest == digest
     names = set(os.listdir(run.work_dir))
     assert {'iter_4.pth', 'iter_6.pth'} <= names
-    assert not any(name.startswith('.iter_4.pth') and
-                   os.path.getmtime(os.path.join(run.work_dir, name)) == 0
-                   for name in names)
+    assert not any(
+        name.startswith('.iter_4.pth')
+        and os.path.getmtime(os.path.join(run.work_dir, name)) == 0
+        for name in names)
     assert os.readlink(os.path.join(run.work_dir, 'latest.pth')) == \
         'iter_6.pth'
     run.remove()

@@ -10,7 +10,8 @@ The model is the weakest that POSIX allows, and covers those of the ALICE study
   the size may be on the disk and the data not, which reads as zeros.
 - Each change of a directory (create, rename, link, symlink, unlink, mkdir)
   since its last ``fsync`` may be there or not, each for itself, in any order:
-  a later one without an earlier one, too. One rename is atomic.
+  a later one without an earlier one, too. A rename inside one
+  directory is atomic.
 - Nothing else changes: what is durable stays, and disks do not lie.
 
 File systems that order more (ext4's and XFS's journals) leave a part of these
@@ -130,6 +131,10 @@ class Disk:
     def _do_ftruncate(self, operation):
         self._files[operation.fd].writes.append((operation.offset, None))
 
+    def _do_truncate(self, operation):
+        directory, name = self._place(operation.path)
+        directory.entries[name].writes.append((operation.offset, None))
+
     def _do_fsync(self, operation):
         self._files[operation.fd].sync()
 
@@ -158,10 +163,14 @@ class Disk:
     def _do_rename(self, operation):
         source, old = self._place(operation.path)
         directory, name = self._place(operation.other)
-        assert source is directory, 'a rename over two directories'
         node = source.entries[old]
-        if directory.entries.get(name) is not node:  # else POSIX does nothing
+        if directory.entries.get(name) is node:
+            return  # POSIX: two links to one file
+        if source is directory:
             directory.change({old: None, name: node})
+        else:  # no file system promises that both are there, or neither
+            directory.change({name: node})
+            source.change({old: None})
 
     def read(self, path):
         """Content of a file as the process sees it."""
@@ -179,9 +188,7 @@ class Disk:
     def states(self, limit, seed=0):
         """Yield what a cut at this moment may leave, at most ``limit``."""
         directories = _directories(self.top)
-        choices = [
-            _subsets(len(node.changes)) for node in directories
-        ]
+        choices = [_subsets(len(node.changes)) for node in directories]
         files = sorted({
             id(node): node
             for directory in directories
@@ -191,8 +198,9 @@ class Disk:
         choices += [_contents(node) for node in files]
         for chosen in _combinations(choices, limit, random.Random(seed)):
             left = {
-                id(node): _changed(node.durable_entries,
-                                   [node.changes[index] for index in subset])
+                id(node):
+                _changed(node.durable_entries,
+                         [node.changes[index] for index in subset])
                 for node, subset in zip(directories, chosen)
             }
             contents = {
@@ -360,7 +368,6 @@ def key_of(state):
     """
     parts = []
     for path, (node, content) in state.items():
-        parts.append(
-            (path.partition('.tmp-')[0], node.kind,
-             hashlib.sha256(content).hexdigest()))
+        parts.append((path.partition('.tmp-')[0], node.kind,
+                      hashlib.sha256(content).hexdigest()))
     return tuple(sorted(parts))

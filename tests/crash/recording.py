@@ -77,11 +77,9 @@ def build() -> str:
     library = os.path.join(folder, f'{mark}.so')
     if not os.path.exists(library):
         partial = f'{library}.{os.getpid()}'
-        subprocess.run([
-            find_compiler(), '-Wall', '-shared', '-fPIC', '-O1', '-o', partial,
-            SOURCE, '-ldl', '-lpthread'
-        ],
-                       check=True)
+        command = [find_compiler(), '-Wall', '-shared', '-fPIC', '-O1']
+        command += ['-o', partial, SOURCE, '-ldl', '-lpthread']
+        subprocess.run(command, check=True)
         os.rename(partial, library)
     return library
 
@@ -142,7 +140,7 @@ def read_log(path: str) -> List[Operation]:
             if file.read(1) != b'\n':
                 break
             operations.append(
-                Operation(kind, number, fd, offset, flags,
-                          os.fsdecode(first), os.fsdecode(second), data))
+                Operation(kind, number, fd, offset, flags, os.fsdecode(first),
+                          os.fsdecode(second), data))
         assert not file.read(1 << 20).count(b'\n'), f'{path} is damaged'
     return operations

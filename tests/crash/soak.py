@@ -70,8 +70,10 @@ class Soak:
             before = self.kills
             self.kills, self.runs = before + kills, self.runs + 1
             if self.kills // 100 > before // 100:
-                print(f'{self.kills} kills, {self.runs} runs, '
-                      f'{self.secs():.0f} s', flush=True)
+                print(
+                    f'{self.kills} kills, {self.runs} runs, '
+                    f'{self.secs():.0f} s',
+                    flush=True)
 
     def secs(self):
         return time.monotonic() - self._begun
@@ -92,12 +94,19 @@ def random_kills(soak, drivers, folder, seed, wanted):
 def matrix(soak, driver, folder):
     """Kill before and after every single file operation, once."""
     whole = os.path.join(folder, 'whole')
-    digest = driver.run(whole, f'{whole}.log', run=RUN).digest
+    os.mkdir(whole)
+    digest = driver.run(
+        os.path.join(whole, 'run'), f'{whole}.log', watched=whole,
+        run=RUN).digest
     operations = read_log(f'{whole}.log')
     first = Interrupted(driver, os.path.join(folder, 'first'), RUN, operations)
-    resumed = first.again(driver, os.path.join(folder, 'resumed'))
-    log = os.path.join(folder, 'resumed.log')
-    driver.run(resumed.work_dir, log, run=RUN)
+    resumed = os.path.join(folder, 'resumed')
+    driver.run(
+        first.again(driver, resumed).work_dir,
+        f'{resumed}.log',
+        watched=resumed,
+        run=RUN)
+    log = f'{resumed}.log'
     numbers = dict(run=operations[-1].number, resume=read_log(log)[-1].number)
     print(f'{numbers["run"]} file operations in a run, {numbers["resume"]} '
           'in a resumed one')
@@ -130,7 +139,8 @@ def main():
     folder = tempfile.mkdtemp(prefix='mmcv-ckpt-soak-')
     drivers = [
         Driver(os.path.join(folder, f'errors-{number}'))
-        for number in range(min(2, os.cpu_count() or 1))
+        for number in range(min(2,
+                                os.cpu_count() or 1))
     ]
     soak = Soak(drivers, folder)
     if args.matrix:

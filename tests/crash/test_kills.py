@@ -15,7 +15,12 @@ from recording import AFTER, BEFORE, read_log
 def whole(drivers, tmp_path_factory):
     """Digest of the run that nobody stops, and its operations."""
     folder = tmp_path_factory.mktemp('whole')
-    outcome = drivers[0].run(folder / 'run', folder / 'log', run=RUN)
+    (folder / 'disk').mkdir()
+    outcome = drivers[0].run(
+        folder / 'disk' / 'run',
+        folder / 'log',
+        watched=str(folder / 'disk'),
+        run=RUN)
     operations = read_log(folder / 'log')
     kinds = {operation.kind for operation in operations}
     assert {'rename', 'link', 'symlink', 'unlink', 'fsync'} <= kinds
@@ -42,8 +47,8 @@ def test_killed_at_every_change_of_a_run(tmp_path, whole, in_parallel):
     digest, operations = whole
 
     def kill(driver, moment):
-        kill_and_resume(KilledRun(driver, tmp_path / name(moment), RUN),
-                        moment, digest)
+        kill_and_resume(
+            KilledRun(driver, tmp_path / name(moment), RUN), moment, digest)
 
     in_parallel(kill, moments(operations))
 
@@ -53,7 +58,11 @@ def test_killed_at_every_change_of_a_resume(tmp_path, whole, in_parallel,
     digest, operations = whole
     interrupted = Interrupted(driver, tmp_path / 'first', RUN, operations)
     unstopped = interrupted.again(driver, tmp_path / 'unstopped')
-    driver.run(unstopped.work_dir, tmp_path / 'log', run=RUN)
+    driver.run(
+        unstopped.work_dir,
+        tmp_path / 'log',
+        watched=str(tmp_path / 'unstopped'),
+        run=RUN)
 
     def kill(driver, moment):
         run = interrupted.again(driver, tmp_path / name(moment))

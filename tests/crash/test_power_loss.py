@@ -8,9 +8,8 @@ import shutil
 import subprocess
 import sys
 
-import pytest
 from judge import Promises, judge
-from kills import RUN, KilledRun, digests_of_unstopped
+from kills import RUN, KilledRun
 from power_loss import Disk, contents, key_of, materialise
 from recording import HERE, build, environment, read_log
 
@@ -33,18 +32,11 @@ def test_what_a_verb_returned_is_durable(recorder, tmp_path):
     watched = tmp_path / 'disk'
     watched.mkdir()
     disk = Disk(watched)
-    subprocess.run([
-        sys.executable,
-        os.path.join(HERE, 'verbs.py'),
-        str(watched),
-        str(watched / 'new' / 'deep'),
-        str(tmp_path / 'log')
-    ],
-                   env=dict(
-                       environment(build()),
-                       PYTHONPATH=os.pathsep.join(
-                           [HERE, *filter(None, sys.path)])),
-                   check=True)
+    paths = os.pathsep.join([HERE, *filter(None, sys.path)])
+    command = [sys.executable, os.path.join(HERE, 'verbs.py'), str(watched)]
+    command += [str(watched / 'new' / 'deep'), str(tmp_path / 'log')]
+    subprocess.run(
+        command, env=dict(environment(build()), PYTHONPATH=paths), check=True)
     before, seen = visible(disk.now()), []
     for operation in read_log(tmp_path / 'log'):
         disk.apply(operation)

@@ -169,8 +169,8 @@ def main():
         train(directory)  # what is imported only then need not be per fork
     print('ready', file=answers, flush=True)
     for line in sys.stdin:
-        print(json.dumps(in_a_fork(json.loads(line))), file=answers,
-              flush=True)
+        print(
+            json.dumps(in_a_fork(json.loads(line))), file=answers, flush=True)
 
 
 if __name__ == '__main__':

@@ -18,6 +18,7 @@ def verbs(backend):
         return lambda: backend.put(name, lambda stream: stream.write(content))
 
     def point_where_no_links_are_allowed():
+
         def refuse(*args):
             raise PermissionError(1, 'Operation not permitted')
 
