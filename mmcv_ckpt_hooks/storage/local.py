@@ -179,14 +179,14 @@ class LocalBackend:
                           f'{writer_id()}-{uuid.uuid4().hex[:8]}')
 
     def _make_directories(self) -> None:
-        missing, path = [], self.url
-        while not os.path.lexists(path):
-            missing.append(path)
-            path = os.path.dirname(path)
         os.makedirs(self.url, exist_ok=True)
-        for path in missing:
-            # a power cut must not take the directory with its checkpoints
-            self._sync_directory(os.path.dirname(path))
+        path = os.path.realpath(self.url)
+        while not os.path.ismount(path):
+            path = os.path.dirname(path)
+            # INVARIANT: a power cut must not take the directory with its
+            # checkpoints. mmcv's runner creates the work dir before us, so
+            # that nobody knows how much of the path is new
+            self._sync_directory(path)
 
     def _sync_directory(self, path: str) -> None:
         if not self._durable or os.name == 'nt':
