@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from .card import describe
 from .catalog import LATEST_NAME, Catalog
+from .checkpoint_fields import check_fields
 from .errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                      ResumeError, StorageError, UnsafeCheckpointError,
                      UnverifiableError)
@@ -166,7 +167,7 @@ def load_verified(path: str, trust: bool,
                                          trust)
     except (IntegrityError, UnsafeCheckpointError) as error:
         raise type(error)(f'{error}{_better_one(directory, name)}') from error
-    _check_fields(checkpoint, path)
+    check_fields(checkpoint, path)
     return checkpoint, directory, name
 
 
@@ -192,19 +193,8 @@ def load_from(backend: StorageBackend, info: CheckpointInfo,
     with backend.open(info.name) as file:
         checkpoint = load_checkpoint(file, _local_path(backend, info.name),
                                      trust)
-    _check_fields(checkpoint, info.name)
+    check_fields(checkpoint, info.name)
     return dict(checkpoint)
-
-
-def _check_fields(checkpoint: Any, path: str) -> None:
-    if isinstance(checkpoint, dict) and isinstance(
-            checkpoint.get('meta'), dict) and 'state_dict' in checkpoint:
-        return
-    held = list(checkpoint)[:5] if isinstance(checkpoint, dict) \
-        else type(checkpoint).__name__
-    raise ResumeError(
-        f"{path} cannot be resumed from: expected the fields 'meta' and "
-        f"'state_dict', found {held}. Use load_from to take only the weights")
 
 
 def _better_one(directory: str, name: str) -> str:
