@@ -6,7 +6,7 @@ it changes the run.
 """
 import numbers
 import random
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, List, Mapping, Set, Tuple
 
 import numpy as np
 import torch
@@ -18,7 +18,11 @@ from .rebuilding import shortened
 _NUMPY_WORDS = 624
 _MAX_STEPS = 1 << 62
 
-#: Field to what it must be if it is there; None is taken for "not there".
+_CONTAINERS = (dict, list, tuple)
+#: How much larger a tree may be for who walks through it than it is in
+#: memory, where parts are shared; and what every tree may have.
+_UNFOLDED_TIMES, _UNFOLDED_FREE = 4, 1000000
+#: What must be a dict if it is there; None is taken for "not there".
 _DICTS = ('optimizer', 'resume_state')
 _META_DICTS = ('hook_msgs', 'fp16')
 
@@ -58,14 +62,58 @@ def _defect(checkpoint: Mapping[str, Any]) -> str:
         if not isinstance(steps, numbers.Integral) or \
                 not 0 <= int(steps) < _MAX_STEPS:
             return _wrong(f'meta[{key!r}]', 'a number of steps', steps)
+    if _unfolds_without_end(checkpoint):
+        return 'the same parts stand in it again and again'
     return _optimizer_defect(checkpoint.get('optimizer') or {}) or \
         _generators_defect((checkpoint.get('resume_state') or {}).get('rng'))
+
+
+def _unfolds_without_end(tree: Any) -> bool:
+    """Whether a walk through a tree would take longer than its file allows.
+
+    A tuple of twice the same tuple, sixty deep, is small in memory; torch's
+    optimizers, and who saves it again, see 2 ** 60 parts. A tree that
+    contains itself has no end at all.
+    """
+    sizes: Dict[int, int] = {}
+    entered: Set[int] = set()
+    references = 0
+    left: List[Tuple[Any, bool]] = [(tree, False)]
+    while left:
+        value, is_left = left.pop()
+        if not isinstance(value, _CONTAINERS):
+            continue
+        parts = list(value.values() if isinstance(value, dict) else value)
+        if is_left:
+            sizes[id(value)] = 1 + sum(_unfolded(part, sizes) for part in parts)
+        elif id(value) not in sizes:
+            if id(value) in entered:
+                return True
+            entered.add(id(value))
+            references += len(parts)
+            left.append((value, True))
+            left += [(part, False) for part in parts]
+    return _unfolded(tree, sizes) > \
+        _UNFOLDED_FREE + _UNFOLDED_TIMES * references
+
+
+def _unfolded(value: Any, sizes: Mapping[int, int]) -> int:
+    if isinstance(value, _CONTAINERS):
+        return sizes[id(value)]
+    if isinstance(value, range):  # len() of a large one overflows
+        return abs(value.stop - value.start) // abs(value.step) + 1
+    return 1
 
 
 def _optimizer_defect(optimizer: Dict[str, Any]) -> str:
     states = optimizer.get('state', {})
     if not isinstance(states, dict):
         return _wrong("optimizer['state']", 'a dict', states)
+    groups = optimizer.get('param_groups', [])
+    if not isinstance(groups, list) or not all(
+            isinstance(group, dict) and isinstance(group.get('params'), list)
+            for group in groups):
+        return _wrong("optimizer['param_groups']", 'a list of groups', groups)
     for state in states.values():
         step = state.get('step', 0) if isinstance(state, dict) else 0
         if isinstance(step, torch.Tensor) and step.numel() == 1:

@@ -175,16 +175,19 @@ def load_weights(path: str, trust: bool) -> Dict[str, Any]:
     """Load any checkpoint of a model, also a bare state dict.
 
     Raises:
-        ResumeError: If it holds no dict.
+        ResumeError: If it holds no weights by name.
     """
     directory, name = split_filename(_real_path(path))
     backend = open_backend(directory)
     with backend.open(name) as file:
         content = load_checkpoint(file, _local_path(backend, name), trust)
-    if not isinstance(content, dict):
+    weights = content.get('state_dict', content) \
+        if isinstance(content, dict) else content
+    if not isinstance(weights, dict) or \
+            not all(isinstance(key, str) for key in weights):
         raise ResumeError(f'{path} holds a {type(content).__name__}, expected '
-                          'a checkpoint or a state dict')
-    return content
+                          'a checkpoint or a state dict: weights by name')
+    return dict(content)
 
 
 def load_from(backend: StorageBackend, info: CheckpointInfo,
