@@ -12,7 +12,7 @@ import pytest
 import torch
 from checkpoint_files import Payload, record_of, rewritten, torch_written
 from doors import DOORS, OUTSIDE, try_doors
-from toy import ToyModel, train
+from toy import ToyModel, make_runner, train
 
 NAME = 'iter_4.pth'
 
@@ -224,6 +224,28 @@ def test_what_follows_the_end_of_a_pickle_is_not_run(tmp_path, good):
     content = with_pickle(
         good, lambda data: data + b'\x80\x02' + system(str(mark)) + b'.')
     assert set(outcomes(tmp_path, content).values()) == {'ok'}
+    assert not mark.exists()
+
+
+def test_config_text_is_not_executed(tmp_path, good):
+    """Trap 36: mmcv executes it on a resume with other GPUs."""
+    mark = tmp_path / 'executed'
+    tree = tree_of(good)
+    tree['meta']['config'] = f'open({str(mark)!r}, "w")\ngpu_ids = [0, 1]\n'
+    content = torch_written(tree)
+    assert set(outcomes(tmp_path, content).values()) == {'ok'}
+    for number, name in enumerate(('EpochBasedRunnerAmp', 'EpochBasedRunner')):
+        work = tmp_path / f'by_epoch_{number}'
+        work.mkdir()
+        (work / NAME).write_bytes(content)
+        hook = dict(type='DurableCheckpointHook', resume=str(work / NAME))
+        runner = train(
+            work, runner=dict(type=name, max_epochs=3), hooks=[hook])
+        assert runner.iter >= 4
+        if name.endswith('Amp'):
+            other = make_runner(work, runner=dict(type=name, max_epochs=3))
+            other.resume(str(work / NAME))
+            assert other.iter == 4
     assert not mark.exists()
 
 
