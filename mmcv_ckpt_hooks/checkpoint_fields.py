@@ -85,7 +85,8 @@ def _unfolds_without_end(tree: Any) -> bool:
             continue
         parts = list(value.values() if isinstance(value, dict) else value)
         if is_left:
-            sizes[id(value)] = 1 + sum(_unfolded(part, sizes) for part in parts)
+            sizes[id(value)] = 1 + sum(
+                _unfolded(part, sizes) for part in parts)
         elif id(value) not in sizes:
             if id(value) in entered:
                 return True

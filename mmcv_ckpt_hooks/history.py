@@ -5,7 +5,6 @@ from typing import Any, Dict, List
 
 HISTORY_NAME = 'checkpoints.log.jsonl'
 
-
 #: A link would lead the lines into any file of the user, a pipe would have
 #: the writer wait for ever. Windows has neither flag.
 _SAFE = getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0)
@@ -25,8 +24,10 @@ class History:
         """Add one event; the line of a killed run may be torn."""
         line = json.dumps({'event': event, **values}, sort_keys=True)
         with open(
-                self._path, 'ab', opener=lambda path, flags: os.open(
-                    path, flags | _SAFE, 0o666)) as file:
+                self._path,
+                'ab',
+                opener=lambda path, flags: os.open(path, flags | _SAFE, 0o666)
+        ) as file:
             if file.tell() and not self._ends_with_newline():
                 file.write(b'\n')
             file.write(line.encode() + b'\n')

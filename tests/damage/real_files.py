@@ -50,7 +50,9 @@ def run_directory(directory, kind):
         [dict(type='DurableCheckpointHook')] * ours,
         checkpoint_config=dict(interval=every, by_epoch=by_epoch),
         evaluation=dict(
-            scores=[.5, .6], interval=every, by_epoch=by_epoch,
+            scores=[.5, .6],
+            interval=every,
+            by_epoch=by_epoch,
             save_best='mIoU'),
         meta=dict(seed=1, config='model = dict()\n', exp_name='toy.py'))
     files = {path.name: path.read_bytes() for path in directory.iterdir()}
@@ -67,5 +69,3 @@ def held(checkpoint):
         ema=any('ema' in key for key in checkpoint['state_dict']),
         amp=bool(checkpoint.get('amp') or meta.get('fp16')),
         messages=bool(meta.get('hook_msgs')))
-
-

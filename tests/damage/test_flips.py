@@ -191,7 +191,8 @@ def test_no_damage_of_the_catalog_does_harm(run_files, damaged):
         owned = {info.name for info in catalog.owned()}
         assert owned <= {'iter_4.pth', 'iter_8.pth'}
         # as a run that is not resumed would see the file
-        verify_file(backend.open('iter_4.pth'), 'iter_4.pth',
-                    catalog.find('iter_4.pth').digest)
+        verify_file(
+            backend.open('iter_4.pth'), 'iter_4.pth',
+            catalog.find('iter_4.pth').digest)
     # a flip in the name of the checksum's own key changes nothing else
     assert counts[True] > counts[False]

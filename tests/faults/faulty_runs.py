@@ -40,8 +40,12 @@ def contents(directory):
     }
 
 
-def faulty_run(directory, on_error='warn', background=True, steps=LAST,
-               better=0., **options):
+def faulty_run(directory,
+               on_error='warn',
+               background=True,
+               steps=LAST,
+               better=0.,
+               **options):
     """Train; return the runner, the watch and what was raised or None.
 
     Args:

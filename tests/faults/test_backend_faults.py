@@ -36,8 +36,8 @@ class OneFault(FaultyBackend):
         super().__init__(inner)
         self.fault = Fault(call.split()[0], error, after_bytes=after_bytes)
         self.call, self.nth = call, nth
-        self.is_failing = not call.startswith(('put', 'point', 'delete',
-                                               'link'))
+        self.is_failing = not call.startswith(
+            ('put', 'point', 'delete', 'link'))
         self.met = 0
 
     def _enter(self, verb, *names):
@@ -111,17 +111,17 @@ def test_training_goes_on(tmp_path, caplog, backends, point, number):
     if told:
         assert str(error) in told[0].getMessage()
         assert told[0].exc_info is None  # one line says it
-        assert ('was not saved' in told[0].getMessage()) == (
-            not committed or point == 'best')
+        assert ('was not saved'
+                in told[0].getMessage()) == (not committed or point == 'best')
     else:
         assert str(error) in caplog.text
     # the next save works, and retention catches up
     assert_whole(tmp_path, END)
 
 
-@pytest.mark.parametrize('point', [
-    point for point, (_, _, _, _, is_error) in POINTS.items() if is_error
-])
+@pytest.mark.parametrize(
+    'point',
+    [point for point, (_, _, _, _, is_error) in POINTS.items() if is_error])
 @pytest.mark.parametrize('number', range(len(ERRORS)), ids=IDS)
 def test_training_stops_where_it_is_asked_to(tmp_path, caplog, backends, point,
                                              number):
@@ -138,8 +138,7 @@ def test_training_stops_where_it_is_asked_to(tmp_path, caplog, backends, point,
         assert there['iter_2.pth'] == watch.before['iter_2.pth']
     # the fault is gone: the same command goes on
     backends.mend()
-    again, _, raised = faulty_run(
-        tmp_path, 'raise', resume='auto', better=1.)
+    again, _, raised = faulty_run(tmp_path, 'raise', resume='auto', better=1.)
     assert raised is None
     assert f'iter_{again.restored.iter}.pth' == max(
         name.replace('best_mIoU_', '') for name in there)
@@ -149,9 +148,9 @@ def test_training_stops_where_it_is_asked_to(tmp_path, caplog, backends, point,
 # -- the start ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize('call', [
-    'prepare', 'sweep', 'open checkpoints.json', 'list', 'open iter_8.pth'
-])
+@pytest.mark.parametrize(
+    'call',
+    ['prepare', 'sweep', 'open checkpoints.json', 'list', 'open iter_8.pth'])
 @pytest.mark.parametrize('number', range(len(ERRORS)), ids=IDS)
 def test_no_run_starts_in_a_place_that_fails(tmp_path, backends, call, number):
     """A refusal is never taken for an empty directory."""
@@ -159,8 +158,7 @@ def test_no_run_starts_in_a_place_that_fails(tmp_path, backends, call, number):
     before = contents(tmp_path)
     made = backends(ERRORS[number], call)
     on_error = 'raise' if number % 2 else 'warn'  # it makes no difference
-    runner, _, raised = faulty_run(
-        tmp_path, on_error, steps=12, resume='auto')
+    runner, _, raised = faulty_run(tmp_path, on_error, steps=12, resume='auto')
     assert raised is ERRORS[number]
     assert runner.iter == 0 and runner.restored is None
     assert made[0].met == 1

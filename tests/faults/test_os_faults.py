@@ -123,9 +123,10 @@ POINTS = {
 
 
 @pytest.mark.parametrize('point', POINTS)
-@pytest.mark.parametrize('number, code', list(enumerate(ERRNOS)), ids=[
-    errno.errorcode[code] for code in ERRNOS
-])
+@pytest.mark.parametrize(
+    'number, code',
+    list(enumerate(ERRNOS)),
+    ids=[errno.errorcode[code] for code in ERRNOS])
 def test_training_goes_on(tmp_path, caplog, disk, point, number, code):
     call, committed, is_error = POINTS[point]
     disk.fail(call, code)
@@ -162,9 +163,8 @@ def lost(point, background):
     return [best] if 'catalog' in point and background else []
 
 
-@pytest.mark.parametrize('point', [
-    point for point, (_, _, is_error) in POINTS.items() if is_error
-])
+@pytest.mark.parametrize(
+    'point', [point for point, (_, _, is_error) in POINTS.items() if is_error])
 @pytest.mark.parametrize('background', [False, True])
 def test_training_stops_where_it_is_asked_to(tmp_path, caplog, disk, point,
                                              background):
@@ -178,8 +178,7 @@ def test_training_stops_where_it_is_asked_to(tmp_path, caplog, disk, point,
     if not committed:
         assert there['iter_2.pth'] == watch.before['iter_2.pth']
     disk.mend()
-    again, _, raised = faulty_run(
-        tmp_path, 'raise', resume='auto', better=1.)
+    again, _, raised = faulty_run(tmp_path, 'raise', resume='auto', better=1.)
     assert raised is None
     assert again.restored.iter == max(
         int(name.split('_')[-1][:-4]) for name in there)

@@ -203,8 +203,7 @@ def test_a_directory_that_is_deleted_during_the_run(tmp_path, caplog,
 def test_with_on_error_raise_a_directory_that_goes_stops_the_run(tmp_path):
     work = tmp_path / 'work'
     with pytest.raises(StorageError, match='No such file or directory'):
-        run(
-            work,
+        run(work,
             10,
             False,
             At(_5=lambda: shutil.rmtree(work)),

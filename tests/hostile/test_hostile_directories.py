@@ -116,8 +116,7 @@ def best_is(name):
     def change(content):
         content['best']['mIoU'].update(name=name, iter=1)
         content['checkpoints'].append(
-            dict(
-                content['checkpoints'][0], name=name, trigger='best', iter=1))
+            dict(content['checkpoints'][0], name=name, trigger='best', iter=1))
 
     return change
 
@@ -138,16 +137,25 @@ OUTSIDE_NAMES = [
     '../victim/' + 'x' * 5000
 ]
 CATALOGS = {
-    **{f'a checkpoint {name[:30]!r}': added(name=name)
-       for name in OUTSIDE_NAMES},
-    **{f'a best {name[:30]!r}': best_is(name)
-       for name in OUTSIDE_NAMES[:4]},
-    **{f'a lineage {name[:30]!r}': lineage_is(name)
-       for name in OUTSIDE_NAMES[:4]},
-    'steps without end': added(name='iter_4.pth', generation=10**300),
-    'a size without end': added(name='iter_1.pth', bytes=10**300),
-    'scores of lists': lambda content: content['checkpoints'][0].update(
-        metrics={'mIoU': [1, {}]}),
+    **{
+        f'a checkpoint {name[:30]!r}': added(name=name)
+        for name in OUTSIDE_NAMES
+    },
+    **{
+        f'a best {name[:30]!r}': best_is(name)
+        for name in OUTSIDE_NAMES[:4]
+    },
+    **{
+        f'a lineage {name[:30]!r}': lineage_is(name)
+        for name in OUTSIDE_NAMES[:4]
+    },
+    'steps without end':
+    added(name='iter_4.pth', generation=10**300),
+    'a size without end':
+    added(name='iter_1.pth', bytes=10**300),
+    'scores of lists':
+    lambda content: content['checkpoints'][0].update(metrics={'mIoU': [1, {}]}
+                                                     ),
     'a time that is a terminal':
     lambda content: content['checkpoints'][0].update(created_at='\x1b[2J'),
     'a trigger of its own':
@@ -195,21 +203,37 @@ def with_card(content, **values):
 
 
 CARDS = {
-    'a lineage that leads out': dict(lineage='../victim'),
-    'an absolute lineage': dict(lineage='/etc/cron.d/x'),
-    'a lineage that is a checkpoint': dict(lineage='x.pth'),
-    'a lineage of control characters': dict(lineage='\x1b[2J\0\n\ud800'),
-    'a long lineage': dict(lineage='x' * 100000),
-    'a name that leads out': dict(name='../victim/iter_4.pth'),
-    'an absolute name': dict(name='/etc/hostname'),
-    'steps without end': dict(iter=10**1000),
-    'negative steps': dict(iter=-5, epoch=-5),
-    'a generation without end': dict(generation=10**1000),
-    'metrics of anything': dict(metrics={'mIoU': ['x', {}], '../x': 'y'}),
-    'a time of control characters': dict(created_at='\x1b[2J\n'),
-    'no values at all': dict.fromkeys(
-        ('lineage', 'name', 'iter', 'epoch', 'metrics', 'trigger')),
-    'a best that is none': dict(trigger='best', regular=False),
+    'a lineage that leads out':
+    dict(lineage='../victim'),
+    'an absolute lineage':
+    dict(lineage='/etc/cron.d/x'),
+    'a lineage that is a checkpoint':
+    dict(lineage='x.pth'),
+    'a lineage of control characters':
+    dict(lineage='\x1b[2J\0\n\ud800'),
+    'a long lineage':
+    dict(lineage='x' * 100000),
+    'a name that leads out':
+    dict(name='../victim/iter_4.pth'),
+    'an absolute name':
+    dict(name='/etc/hostname'),
+    'steps without end':
+    dict(iter=10**1000),
+    'negative steps':
+    dict(iter=-5, epoch=-5),
+    'a generation without end':
+    dict(generation=10**1000),
+    'metrics of anything':
+    dict(metrics={
+        'mIoU': ['x', {}],
+        '../x': 'y'
+    }),
+    'a time of control characters':
+    dict(created_at='\x1b[2J\n'),
+    'no values at all':
+    dict.fromkeys(('lineage', 'name', 'iter', 'epoch', 'metrics', 'trigger')),
+    'a best that is none':
+    dict(trigger='best', regular=False),
 }
 
 
@@ -271,8 +295,10 @@ def directory(place, path):
 
 
 #: Names that a run reads, writes or sweeps, and what stands there.
-READ = ['latest.pth', 'last_checkpoint', 'checkpoints.log.jsonl', 'iter_3.pth',
-        '.iter_3.pth.tmp-1-2', 'SAVE']
+READ = [
+    'latest.pth', 'last_checkpoint', 'checkpoints.log.jsonl', 'iter_3.pth',
+    '.iter_3.pth.tmp-1-2', 'SAVE'
+]
 LINKS = [
     link_to('iter_4.pth'),
     link_to('notes.txt'),
@@ -281,8 +307,9 @@ LINKS = [
 
 
 @pytest.mark.parametrize(
-    'make', LINKS, ids='file text dir relative pipe zero dangling itself'.
-    split())
+    'make',
+    LINKS,
+    ids='file text dir relative pipe zero dangling itself'.split())
 @pytest.mark.parametrize('name', READ)
 def test_no_link_leads_out_and_no_pipe_is_waited_for(place, untouched, make,
                                                      name):
@@ -298,8 +325,9 @@ def test_no_link_leads_out_and_no_pipe_is_waited_for(place, untouched, make,
 
 
 @pytest.mark.parametrize(
-    'make', LINKS, ids='file text dir relative pipe zero dangling itself'.
-    split())
+    'make',
+    LINKS,
+    ids='file text dir relative pipe zero dangling itself'.split())
 def test_a_catalog_that_is_no_file_is_an_error_or_replaced(
         place, untouched, make):
     path = place / 'work' / 'checkpoints.json'
@@ -312,7 +340,8 @@ def test_a_catalog_that_is_no_file_is_an_error_or_replaced(
 
 
 @pytest.mark.parametrize(
-    'make', LINKS + [directory],
+    'make',
+    LINKS + [directory],
     ids='file text dir relative pipe zero dangling itself directory'.split())
 def test_a_name_that_a_save_needs_is_replaced_or_an_error(
         place, untouched, make):
@@ -334,9 +363,10 @@ def test_what_is_no_file_is_not_read_if_it_is_named(place, untouched, kind):
 
     def job():
         told = []
-        for read in (lambda: verify_checkpoint(str(path)), lambda: make_runner(
-                place / 'work').resume(str(path)), lambda: make_runner(
-                    place / 'work').load_checkpoint(str(path))):
+        for read in (lambda: verify_checkpoint(str(path)),
+                     lambda: make_runner(place / 'work').resume(str(path)),
+                     lambda: make_runner(place / 'work').load_checkpoint(
+                         str(path))):
             with pytest.raises(StorageError, match='no regular file'):
                 read()
             told.append(main(['verify', str(path)]))
@@ -352,8 +382,7 @@ def test_a_latest_pointer_to_another_run_is_not_followed(
     latest = place / 'work' / 'latest.pth'
     latest.unlink()
     os.symlink('../victim/iter_4.pth', latest)
-    resumed = make_runner(
-        place / 'work', runner=dict(type=AMP, max_iters=8))
+    resumed = make_runner(place / 'work', runner=dict(type=AMP, max_iters=8))
     resumed.resume(str(latest))
     assert resumed.restored.directory == str(place / 'work')
 

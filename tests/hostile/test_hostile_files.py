@@ -10,7 +10,7 @@ import types
 import numpy as np
 import pytest
 import torch
-from checkpoint_files import Payload, record_of, rewritten, torch_written
+from checkpoint_files import Payload, rewritten, torch_written
 from doors import DOORS, OUTSIDE, try_doors
 from toy import ToyModel, make_runner, train
 
@@ -178,32 +178,48 @@ def system(mark):
 
 #: Instructions that leave one more value on the stack.
 INSTRUCTIONS = {
-    'GLOBAL and REDUCE': system,
-    'STACK_GLOBAL': lambda mark: b'\x8c\x02os\x8c\x06system\x93' + system(
-        mark)[len(b'cos\nsystem\n'):],
-    'INST': lambda mark: b"(S'touch " + mark.encode() + b"'\nios\nsystem\n",
-    'OBJ': lambda mark: b'(cos\nsystem\n' + system(mark)[11:-2] + b'o',
-    'NEWOBJ': lambda mark: b'csubprocess\nPopen\n](X\x05\x00\x00\x00touchX' +
-    struct.pack('<I', len(mark)) + mark.encode() + b'e\x85\x81',
-    'NEWOBJ_EX': lambda mark: b'csubprocess\nPopen\n](X\x05\x00\x00\x00touchX'
-    + struct.pack('<I', len(mark)) + mark.encode() + b'e\x85}\x92',
-    'EXT1': lambda mark: b'\x82\xf0',
-    'EXT2': lambda mark: b'\x83\xf0\x00',
-    'EXT4': lambda mark: b'\x84\xf0\x00\x00\x00',
-    'BUILD of a module': lambda mark: b'ctorch.nn\nLinear\n)\x81}b',
-    'BUILD with a state': lambda mark:
-    b'ccollections\nOrderedDict\n)R}X\x0c\x00\x00\x00__setstate__' + system(
-        mark) + b'sb',
-    'a persistent id': lambda mark: b'(' + system(mark) + b'tQ',
-    'a storage type': lambda mark:
+    'GLOBAL and REDUCE':
+    system,
+    'STACK_GLOBAL':
+    lambda mark: b'\x8c\x02os\x8c\x06system\x93' + system(mark)[len(
+        b'cos\nsystem\n'):],
+    'INST':
+    lambda mark: b"(S'touch " + mark.encode() + b"'\nios\nsystem\n",
+    'OBJ':
+    lambda mark: b'(cos\nsystem\n' + system(mark)[11:-2] + b'o',
+    'NEWOBJ':
+    lambda mark: b'csubprocess\nPopen\n](X\x05\x00\x00\x00touchX' + struct.
+    pack('<I', len(mark)) + mark.encode() + b'e\x85\x81',
+    'NEWOBJ_EX':
+    lambda mark: b'csubprocess\nPopen\n](X\x05\x00\x00\x00touchX' + struct.
+    pack('<I', len(mark)) + mark.encode() + b'e\x85}\x92',
+    'EXT1':
+    lambda mark: b'\x82\xf0',
+    'EXT2':
+    lambda mark: b'\x83\xf0\x00',
+    'EXT4':
+    lambda mark: b'\x84\xf0\x00\x00\x00',
+    'BUILD of a module':
+    lambda mark: b'ctorch.nn\nLinear\n)\x81}b',
+    'BUILD with a state':
+    lambda mark: b'ccollections\nOrderedDict\n)R}X\x0c\x00\x00\x00__setstate__'
+    + system(mark) + b'sb',
+    'a persistent id':
+    lambda mark: b'(' + system(mark) + b'tQ',
+    'a storage type':
+    lambda mark:
     b'(X\x07\x00\x00\x00storagecos\nsystem\nX\x01\x00\x00\x000X\x03\x00\x00'
     b'\x00cpuK\x01tQ',
-    'a persistent id as text': lambda mark: b'Pos.system\n',
-    'the result of getattr': lambda mark:
+    'a persistent id as text':
+    lambda mark: b'Pos.system\n',
+    'the result of getattr':
+    lambda mark:
     b'cbuiltins\ngetattr\n(cbuiltins\n__import__\nX\x02\x00\x00\x00os\x85R'
     b'X\x06\x00\x00\x00systemtRX\x04\x00\x00\x00true\x85R',
-    'BYTEARRAY8': lambda mark: b'\x96' + struct.pack('<Q', 1 << 40),
-    'NEXT_BUFFER': lambda mark: b'\x97',
+    'BYTEARRAY8':
+    lambda mark: b'\x96' + struct.pack('<Q', 1 << 40),
+    'NEXT_BUFFER':
+    lambda mark: b'\x97',
 }
 
 
@@ -212,8 +228,8 @@ def test_no_instruction_runs_code(tmp_path, good, name):
     mark = tmp_path / 'executed'
     extra = INSTRUCTIONS[name](str(mark))
     # before the checkpoint itself, which stays as it is
-    content = with_pickle(
-        good, lambda data: data[:2] + extra + b'0' + data[2:])
+    content = with_pickle(good,
+                          lambda data: data[:2] + extra + b'0' + data[2:])
     assert_inside_refuses(
         outcomes(tmp_path, content), ('UnsafeCheckpointError', 'CorruptError'))
     assert not mark.exists()
@@ -258,8 +274,11 @@ def test_old_formats_do_not_run_either(tmp_path, good):
     assert found.pop('mmcv-ckpt ls') == 'ok'
     assert found.pop('mmcv-ckpt verify') == 'CheckpointError'
     # with nothing else in the directory
-    assert {found.pop('find_resumable'), found.pop('auto'),
-            found.pop('auto, stock')} == {'IntegrityError'}
+    assert {
+        found.pop('find_resumable'),
+        found.pop('auto'),
+        found.pop('auto, stock')
+    } == {'IntegrityError'}
     assert set(found.values()) == {'UnverifiableError'}
     assert not mark.exists()
 
@@ -309,29 +328,43 @@ def set_state(value):
 
 #: Changes of a checkpoint that loads, after which no run must start.
 BOMBS = {
-    'a message of shared tuples': set_message(doubled()),
-    'a message of a range': set_message(ENDLESS),
-    'a group of shared tuples': set_group(doubled()),
-    'a group of a range': set_group(ENDLESS),
-    'a state of shared tuples': set_state(doubled()),
+    'a message of shared tuples':
+    set_message(doubled()),
+    'a message of a range':
+    set_message(ENDLESS),
+    'a group of shared tuples':
+    set_group(doubled()),
+    'a group of a range':
+    set_group(ENDLESS),
+    'a state of shared tuples':
+    set_state(doubled()),
     'groups that are a range':
     lambda tree: tree['optimizer'].update(param_groups=range(1)),
-    'parameters that are a range': lambda tree: tree['optimizer'][
-        'param_groups'][0].update(params=range(10**12)),
+    'parameters that are a range':
+    lambda tree: tree['optimizer']['param_groups'][0].update(
+        params=range(10**12)),
     'steps of a thousand digits':
     lambda tree: tree['meta'].update(iter=10**1000),
     'steps that are a megabyte':
     lambda tree: tree['meta'].update(iter=1 << (8 << 20)),
-    'negative steps': lambda tree: tree['meta'].update(iter=-1),
-    'an epoch that is text': lambda tree: tree['meta'].update(epoch='many'),
-    'an epoch that is none': lambda tree: tree['meta'].update(epoch=None),
-    'weights that are a list': lambda tree: tree.update(state_dict=[1]),
-    'weights by number': lambda tree: tree.update(state_dict={1: 2}),
-    'an optimizer that is a list': lambda tree: tree.update(optimizer=[1]),
+    'negative steps':
+    lambda tree: tree['meta'].update(iter=-1),
+    'an epoch that is text':
+    lambda tree: tree['meta'].update(epoch='many'),
+    'an epoch that is none':
+    lambda tree: tree['meta'].update(epoch=None),
+    'weights that are a list':
+    lambda tree: tree.update(state_dict=[1]),
+    'weights by number':
+    lambda tree: tree.update(state_dict={1: 2}),
+    'an optimizer that is a list':
+    lambda tree: tree.update(optimizer=[1]),
     'messages that are a list':
     lambda tree: tree['meta'].update(hook_msgs=[1]),
-    'fp16 that is text': lambda tree: tree['meta'].update(fp16='on'),
-    'a state that is text': lambda tree: tree.update(resume_state='x'),
+    'fp16 that is text':
+    lambda tree: tree['meta'].update(fp16='on'),
+    'a state that is text':
+    lambda tree: tree.update(resume_state='x'),
     'generators of a range':
     lambda tree: tree['resume_state'].update(rng=ENDLESS),
     'a python generator of another size':
@@ -343,8 +376,9 @@ BOMBS = {
 BOMBS.update({
     f'a numpy generator at {position}':
     lambda tree, position=position: tree['resume_state']['rng'][0].update(
-        numpy=('MT19937', torch.zeros(624, dtype=torch.int64), position, 0,
-               0.)) for position in (625, 10**9, -1, 1 << 70)
+        numpy=('MT19937', torch.zeros(624, dtype=torch.int64), position, 0, 0.)
+    )
+    for position in (625, 10**9, -1, 1 << 70)
 })
 BOMBS['a numpy generator of few words'] = \
     lambda tree: tree['resume_state']['rng'][0].update(
@@ -374,16 +408,24 @@ def test_shared_parts_that_no_run_reads_are_refused_too(tmp_path, good):
 
 
 PICKLE_BOMBS = {
-    'deep lists': b']' * 50000 + b'a' * 49999,
-    'deep tuples': b')' + b'\x85' * 100000,
-    'a huge number': b'\x8b' + struct.pack('<i', 0x7fffffff) + b'1',
-    'huge text': b'\x8d' + struct.pack('<Q', 1 << 60) + b'a',
-    'a huge frame': b'\x95' + struct.pack('<Q', 1 << 60),
+    'deep lists':
+    b']' * 50000 + b'a' * 49999,
+    'deep tuples':
+    b')' + b'\x85' * 100000,
+    'a huge number':
+    b'\x8b' + struct.pack('<i', 0x7fffffff) + b'1',
+    'huge text':
+    b'\x8d' + struct.pack('<Q', 1 << 60) + b'a',
+    'a huge frame':
+    b'\x95' + struct.pack('<Q', 1 << 60),
     'a huge array':
-    pickle.dumps(np.zeros(3), 2)[2:-1].replace(b'K\x03\x85', b'J\xff\xff\xff\x7f\x85', 1),
-    'ranges as sets': b'cbuiltins\nset\ncbuiltins\nrange\nJ\xff\xff\xff\x7f'
+    pickle.dumps(np.zeros(3), 2)[2:-1].replace(b'K\x03\x85',
+                                               b'J\xff\xff\xff\x7f\x85', 1),
+    'ranges as sets':
+    b'cbuiltins\nset\ncbuiltins\nrange\nJ\xff\xff\xff\x7f'
     b'\x85R\x85R',
-    'copies': b'X' + struct.pack('<I', 1 << 20) + b'x' * (1 << 20) +
+    'copies':
+    b'X' + struct.pack('<I', 1 << 20) + b'x' * (1 << 20) +
     b'q\xfe0c_codecs\nencode\nq\xff0' + b'(' + b'h\xffh\xfe\x85R' * 5000 +
     b't',
 }
@@ -391,8 +433,8 @@ PICKLE_BOMBS = {
 
 @pytest.mark.parametrize('name', PICKLE_BOMBS)
 def test_no_pickle_fills_the_memory(tmp_path, good, name):
-    content = with_pickle(
-        good, lambda data: data[:2] + PICKLE_BOMBS[name] + b'.')
+    content = with_pickle(good,
+                          lambda data: data[:2] + PICKLE_BOMBS[name] + b'.')
     assert_inside_refuses(outcomes(tmp_path, content), ('CorruptError', ))
 
 
@@ -445,7 +487,8 @@ def renamed(good, old, new):
 
 
 ZIPS = {
-    'a record shorter than its tensor': shorter_record,
+    'a record shorter than its tensor':
+    shorter_record,
     'a name that leads out':
     lambda good: renamed(good, b'archive/data/1', b'../../../etc/p'),
     'an absolute name':
@@ -456,9 +499,11 @@ ZIPS = {
     lambda good: packed(good, '<2L', 20, 0xfffffff0, 0xfffffff0),
     'a record that is packed':
     lambda good: packed(good, '<H', 10, 8),
-    'records in one place': all_claim_one_place,
+    'records in one place':
+    all_claim_one_place,
     'a record beyond the end':
-    lambda good: packed(good, '<L', 42, len(good) + 5),
+    lambda good: packed(good, '<L', 42,
+                        len(good) + 5),
     'a record in the directory':
     lambda good: packed(good, '<L', 42, next(entries(good))),
     'sizes in a zip64 field that is not there':
@@ -467,8 +512,10 @@ ZIPS = {
     lambda good: good[:-14] + struct.pack('<2H', 65535, 65535) + good[-10:],
     'a directory that begins later':
     lambda good: good[:-6] + struct.pack('<L', len(good)) + good[-2:],
-    'a comment': lambda good: good[:-2] + b'\x01\x00x',
-    'encryption': lambda good: packed(good, '<H', 8, 0x0809),
+    'a comment':
+    lambda good: good[:-2] + b'\x01\x00x',
+    'encryption':
+    lambda good: packed(good, '<H', 8, 0x0809),
 }
 
 
