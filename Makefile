@@ -47,6 +47,10 @@ soak: env-test  ## kill real runs 1,000 times at random moments and check what i
 	@PYTHONPATH=tests/crash:tests:. OMP_NUM_THREADS=1 \
 		$(PY) tests/crash/soak.py $(SOAK_ARGS)
 
+.PHONY: flips
+flips: env-test  ## 10,000 flipped bits and 1,000 truncations of real checkpoints, counted (`make test` makes a quarter)
+	@MMCV_CKPT_ALL_FLIPS=1 $(PY) -m pytest -q tests/damage
+
 .PHONY: clean
 clean:  ## delete the environments, demo runs and caches of this checkout; built wheels are kept
 	rm -rf .venv .venv-demo work_dirs data build dist ./*.egg-info \

@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from .card import describe
-from .catalog_file import BestScore, decode, encode, without_step
+from .catalog_file import (CATALOG_LIMIT_BYTES, BestScore, decode, encode,
+                           without_step)
 from .errors import MissingCheckpointError
 from .types import (UNKNOWN_BYTES, CheckpointInfo, Metrics, StorageBackend,
                     StoredFile)
@@ -250,13 +251,14 @@ class Catalog:
         """Read the catalog; False if there is none that can be read."""
         try:
             with self.home.open(self._name) as file:
-                data = file.read()
+                data = file.read(CATALOG_LIMIT_BYTES + 1)
         except MissingCheckpointError:
             return False
         try:
             self.lineage, self._entries, self._best = decode(data)
             return True
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError,
+                RecursionError) as error:
             self._entries, self._best = {}, {}
             self._warn(f'{self.home.url}/{self._name} is damaged '
                        f'({error}); it is rebuilt from the checkpoints')

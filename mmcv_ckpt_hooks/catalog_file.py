@@ -1,13 +1,16 @@
 """``checkpoints.json`` to records and back. Standard library only."""
 import json
 import re
+import zlib
 from dataclasses import asdict, dataclass, field
-from typing import Dict, List, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 from .card import checked
 from .types import CheckpointInfo
 
 CATALOG_VERSION = 1
+#: Largest catalog that is read (bytes): 10,000 checkpoints take about 5 MB.
+CATALOG_LIMIT_BYTES = 64 << 20
 
 _STEP = re.compile(r'_(epoch|iter)_\d+\.pth$')
 
@@ -46,7 +49,7 @@ def encode(lineage: str, checkpoints: Sequence[CheckpointInfo],
         'best_of_others':
         [asdict(one) for one in best if one.lineage != lineage],
     }
-    return json.dumps(content, indent=1, sort_keys=True).encode()
+    return _dumped({**content, 'crc32': zlib.crc32(_dumped(content))})
 
 
 def decode(
@@ -59,10 +62,17 @@ def decode(
         lineage and metric.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: If it is damaged or
-            of a newer version.
+        ValueError, KeyError, TypeError, AttributeError, RecursionError: If it
+            is damaged, was edited or is of a newer version.
     """
+    if len(data) > CATALOG_LIMIT_BYTES:
+        raise ValueError(f'it has more than {CATALOG_LIMIT_BYTES} bytes')
     content = json.loads(data)
+    # INVARIANT: a flipped bit in a digest or a lineage would have a good
+    # checkpoint refused for ever, or another run's deleted
+    expected = content.pop('crc32', None)  # version 0.1 wrote none
+    if expected not in (None, zlib.crc32(_dumped(content))):
+        raise ValueError('its CRC-32 is wrong')
     version = content['version']
     if version > CATALOG_VERSION:
         raise ValueError(f'version {version}, expected {CATALOG_VERSION}')
@@ -82,6 +92,10 @@ def decode(
         (one.lineage, one.key): one
         for one in scores
     }
+
+
+def _dumped(content: Dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=1, sort_keys=True).encode()
 
 
 def without_step(name: str) -> str:

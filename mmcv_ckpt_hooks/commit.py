@@ -1,5 +1,6 @@
 """The steps of a commit: durable first, then known, then cleaned up."""
 import datetime
+import hashlib
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -206,7 +207,9 @@ class Committer:
             return
         # not *.pth: tools that glob for checkpoints must not take it
         mark = known.lineage or known.digest.partition(':')[2] or 'damaged'
-        aside = f'{name}.{mark[:8]}'
+        # a lineage is what a file says: it may hold a separator or '.pth'
+        plain = hashlib.sha256(mark.encode(errors='replace')).hexdigest()
+        aside = f'{name}.{(mark if mark.isalnum() else plain)[:8]}'
         self.backend.link(name, aside)
         self._log(f'{name} belongs to another run; that one is kept as '
                   f'{aside}')

@@ -6,12 +6,8 @@ import os
 from typing import Any, Callable, Dict, List, Optional
 
 from . import distributed, foreign, resume, takeover
-<<<<<<< HEAD
 from .best import BestKeeper, eval_hooks
-from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
-=======
 from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, LATEST_NAME, Catalog
->>>>>>> w-crash
 from .errors import ConfigError, StorageError
 from .executor import BackgroundExecutor, InlineExecutor
 from .guarded import guarded, left_on_failure, lock_of, take
@@ -47,28 +43,19 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
     lock = lock_of(home, CATALOG_NAME, runner.logger.warning)
     backend, home = guarded(lock, backend, home)
     catalog = Catalog(backend, home, runner.logger.warning)
-<<<<<<< HEAD
     with left_on_failure(lock):
         newest = _agreed_newest(runner, options, backend, catalog, lock)
         restored = _resume(runner, options, backend, newest)
         if distributed.rank() != 0:
             return None
         _begin(runner, options, catalog, restored)
+        if newest is not None and options.create_symlink and \
+                backend.capabilities.point:
+            # killed between a commit and its pointer, and nothing left to
+            # train
+            backend.point(LATEST_NAME, newest.name)
         return _saver(runner, options, backend, catalog, home,
                       _policy(options, by_epoch), restored, lock)
-=======
-    newest = _agreed_newest(runner, options, backend, catalog)
-    restored = _resume(runner, options, backend, newest)
-    if distributed.rank() != 0:
-        return None
-    _begin(runner, options, catalog, restored)
-    if newest is not None and options.create_symlink and \
-            backend.capabilities.point:
-        # killed between a commit and its pointer, and nothing left to train
-        backend.point(LATEST_NAME, newest.name)
-    return _saver(runner, options, backend, catalog, home,
-                  _policy(options, by_epoch), restored)
->>>>>>> w-crash
 
 
 def keep_best(runner: Any, options: CheckpointOptions, savers: List[Saver],

@@ -190,6 +190,14 @@ BROKEN = {
     b' "lineage": "x"}',
     'no lineage':
     b'{"version": 1, "checkpoints": []}',
+    'nested without end':
+    b'[' * 100000,
+    'no object':
+    b'[1]',
+    'a wrong checksum':
+    b'{"version": 1, "checkpoints": [], "lineage": "x", "crc32": 1}',
+    'a checksum of another type':
+    b'{"version": 1, "checkpoints": [], "lineage": "x", "crc32": []}',
 }
 
 
@@ -221,6 +229,7 @@ def test_an_entry_with_a_wrong_type_does_not_stop_the_next_start(
     """Edited by hand, or written by another version."""
     a_run(files, 4, 8)
     content = json.loads(files.files[CATALOG_NAME])
+    del content['crc32']
     content['checkpoints'][1].update(change)
     files.files[CATALOG_NAME] = json.dumps(content).encode()
     after = opened(files)
@@ -240,6 +249,7 @@ def test_a_best_with_a_wrong_type_does_not_stop_the_next_start(files, change):
     catalog = a_run(files, 4)
     catalog.set_best(BestScore('mIoU', .5, 'greater', 'iter_4.pth', 4))
     content = json.loads(files.files[CATALOG_NAME])
+    del content['crc32']
     content['best']['mIoU'].update(change)
     files.files[CATALOG_NAME] = json.dumps(content).encode()
     after = opened(files)
@@ -314,6 +324,7 @@ def test_a_card_with_wrong_types_does_not_stop_the_start(files):
 def test_a_name_in_the_catalog_cannot_lead_out_of_the_directory(files):
     a_run(files, 4)
     content = json.loads(files.files[CATALOG_NAME])
+    del content['crc32']
     content['checkpoints'].append(
         dict(content['checkpoints'][0], name='../other/iter_2.pth', iter=2))
     files.files[CATALOG_NAME] = json.dumps(content).encode()

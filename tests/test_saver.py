@@ -513,6 +513,7 @@ def test_a_best_that_the_catalog_has_forgotten_is_not_deleted(bench):
     one.save(4)
     one.best(4, .5)
     content = json.loads(one.files.files[CATALOG_NAME])
+    del content['crc32']
     content['best'] = {}
     one.files.files[CATALOG_NAME] = json.dumps(content).encode()
     later = bench(

@@ -84,6 +84,8 @@ def _is_abandoned(path: str) -> bool:
             return False
         if stat.S_ISLNK(status.st_mode):
             return True  # of a point() that was killed
+        if not stat.S_ISREG(status.st_mode):
+            return False  # opening a pipe would wait for ever
         # for writing: NFS locks no other file exclusively
         with open(path, 'r+b') as file:
             return claim(file.fileno())

@@ -79,8 +79,15 @@ class LocalBackend:
         return size_bytes
 
     def open(self, name: str) -> IO[bytes]:
-        with mapped_errors('cannot read checkpoint', self._path(name)):
-            return open(self._path(name), 'rb')
+        path = self._path(name)
+        with mapped_errors('cannot read checkpoint', path):
+            file = open(path, 'rb', opener=_open_at_once)
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                # a pipe or a device: it may never end
+                file.close()
+                raise StorageError(f'cannot read checkpoint {path}: it is no '
+                                   'regular file. Move it away')
+            return file
 
     def sweep(self) -> List[str]:
         return sweep_abandoned(self.url)
@@ -203,6 +210,11 @@ class LocalBackend:
                 raise
         finally:
             os.close(descriptor)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # without the flag, which Windows lacks, a pipe waits for a writer
+    return os.open(path, flags | getattr(os, 'O_NONBLOCK', 0))
 
 
 def _sync_file(descriptor: int) -> None:
