@@ -6,13 +6,15 @@ import os
 from typing import Any, List, Optional
 
 from . import distributed, foreign, resume, takeover
+from .best import eval_hooks
 from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
 from .errors import ConfigError, StorageError
 from .executor import BackgroundExecutor, InlineExecutor
 from .history import History
 from .options import CheckpointOptions
+from .ranking import Metrics, Ranking
 from .restore import Restored, finish_on_stock, refresh_hooks, restore_runner
-from .retention import KeepAll, KeepAny, KeepEvery, KeepLast
+from .retention import KeepAny, KeepEvery, KeepLast
 from .saver import Saver
 from .storage import open_backend
 from .storage.local import LocalBackend
@@ -32,6 +34,9 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
     Returns:
         Saver | None: None on ranks other than 0.
     """
+    # on all ranks, before anything is done
+    metrics = None if options.keep.best is None else \
+        Metrics(options.keep, eval_hooks(runner))
     backend = open_backend(
         place,
         options.file_client_args,
@@ -43,8 +48,11 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
     if distributed.rank() != 0:
         return None
     _begin(runner, options, catalog, restored)
-    return _saver(runner, options, backend, catalog, home,
-                  _policy(options, by_epoch), restored)
+    saver = _saver(runner, options, backend, catalog, home,
+                   _policy(options, by_epoch), restored)
+    if metrics is not None and options.keep.best is not None:
+        saver.ranking = Ranking(saver, options.keep.best, metrics)
+    return saver
 
 
 def open_best(runner: Any, options: CheckpointOptions, eval_hook: Any,
@@ -70,7 +78,8 @@ def open_best(runner: Any, options: CheckpointOptions, eval_hook: Any,
     home.prepare()
     catalog.open()
     catalog.begin(saver.catalog.lineage, runner.iter)
-    return _saver(runner, options, backend, catalog, home, KeepAll(), None)
+    return _saver(runner, options, backend, catalog, home, KeepLast(None),
+                  None)
 
 
 def _saver(runner: Any, options: CheckpointOptions, backend: StorageBackend,
@@ -89,7 +98,8 @@ def _saver(runner: Any, options: CheckpointOptions, backend: StorageBackend,
             exc_info=None if isinstance(error, StorageError) else error),
         backlog=options.write.backlog,
         symlink=options.create_symlink and backend.capabilities.point,
-        protected=restored.name if restored is not None else None)
+        protected=restored.name if restored is not None else None,
+        budget=options.keep.bytes)
 
 
 def _agreed_newest(runner: Any, options: CheckpointOptions,
@@ -214,8 +224,6 @@ def _begin(runner: Any, options: CheckpointOptions, catalog: Catalog,
 
 
 def _policy(options: CheckpointOptions, by_epoch: bool) -> RetentionPolicy:
-    if options.keep_last is None:
-        return KeepAll()
     policies: List[RetentionPolicy] = [KeepLast(options.keep_last)]
     if options.keep.every is not None:
         policies.append(KeepEvery(options.keep.every, by_epoch))

@@ -18,9 +18,10 @@ MMCV = {
 }
 #: Rooms that a machine without torch can use.
 WITHOUT_TORCH = {
-    'card', 'catalog', 'catalog_file', 'config', 'environment', 'errors',
-    'executor', 'history', 'options', 'retention', 'triggers', 'types',
-    'verification', 'zip_layout'
+    'best_scores', 'card', 'catalog', 'catalog_file', 'config', 'environment',
+    'errors', 'executor', 'history', 'keep_config', 'lineage', 'monitors',
+    'options', 'recovery', 'retention', 'triggers', 'types', 'verification',
+    'zip_layout'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 
