@@ -97,8 +97,8 @@ def unknown_metric(key: str, available: Sequence[str]) -> ConfigError:
     """Say that no evaluation has this metric, and which there are."""
     return ConfigError(
         f'keep.monitor={key!r} is not among the metrics of the evaluation'
-        f'{did_you_mean(key, available)}; there are: {", ".join(available) or "none"}'
-    )
+        f'{did_you_mean(key, available)} There are: '
+        f'{", ".join(available) or "none"}')
 
 
 def did_you_mean(key: str, names: Sequence[str]) -> str:
@@ -106,4 +106,4 @@ def did_you_mean(key: str, names: Sequence[str]) -> str:
     """
     lower = {name.lower(): name for name in names}
     near = difflib.get_close_matches(key.lower(), list(lower), 1, cutoff=0.5)
-    return f', did you mean {lower[near[0]]!r}?' if near else ''
+    return f', did you mean {lower[near[0]]!r}?' if near else '.'

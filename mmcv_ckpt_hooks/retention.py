@@ -62,8 +62,8 @@ class KeepEvery:
 class KeepBest:
     """Keep the steps with the best scores, those of each metric.
 
-    Of a step that has several files the first is kept: the regular one, then
-    one off the grid, then ``best_*.pth``. Of equal scores the earlier counts.
+    Of a step that has several files with scores the first is kept: the
+    regular one, then one off the grid, then ``best_*.pth``. Of equal scores the earlier counts.
     A step without a score of a metric has no rank in it.
 
     Args:
@@ -77,13 +77,10 @@ class KeepBest:
     def keep(self, checkpoints: Sequence[CheckpointInfo]) -> Set[str]:
         if self.monitors is None:
             return {info.name for info in checkpoints if info.metrics}
-        first: Dict[int, CheckpointInfo] = {}
-        for info in sorted(checkpoints, key=_precedence):
-            first.setdefault(info.iter, info)
         return {
-            first[step].name
+            name
             for monitor in self.monitors
-            for step in self._best_steps(monitor, checkpoints)
+            for name in self._best_names(monitor, checkpoints)
         }
 
     def would_keep(self, request: SaveRequest,
@@ -107,15 +104,14 @@ class KeepBest:
             and monitor.goodness(info.metrics) is not None
             for monitor in self.monitors or ())
 
-    def _best_steps(self, monitor: Monitor,
-                    checkpoints: Sequence[CheckpointInfo]) -> List[int]:
-        scores: Dict[int, float] = {}
-        for info in checkpoints:
+    def _best_names(self, monitor: Monitor,
+                    checkpoints: Sequence[CheckpointInfo]) -> List[str]:
+        ranked: Dict[int, Tuple[float, int, str]] = {}
+        for info in sorted(checkpoints, key=_precedence):
             goodness = monitor.goodness(info.metrics)
             if goodness is not None:
-                scores[info.iter] = goodness
-        ranked = sorted(scores, key=lambda step: (-scores[step], step))
-        return ranked[:self.count]
+                ranked.setdefault(info.iter, (-goodness, info.iter, info.name))
+        return [name for _, _, name in sorted(ranked.values())[:self.count]]
 
 
 @dataclass(frozen=True)
