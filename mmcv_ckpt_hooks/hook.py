@@ -46,7 +46,8 @@ class DurableCheckpointHook(CheckpointHook):
         meta (dict, optional): Further meta. Default: None.
         triggers (dict, optional): ``begin``, ``secs``, ``at``, ``file``; see
             :class:`~mmcv_ckpt_hooks.config.TriggerOptions`. Default: None.
-        keep (dict, optional): ``last``, ``every``. Default: None.
+        keep (dict, optional): ``last``, ``best``, ``monitor``, ``rule``,
+            ``every``, ``bytes``; see :class:`~.options.KeepOptions`.
         write (dict, optional): ``background``, ``staging``, ``backlog``,
             ``durability``. Default: None.
         resume (str, optional): ``'auto'`` for the newest checkpoint here that

@@ -63,8 +63,8 @@ class KeepBest:
     """Keep the steps with the best scores, those of each metric.
 
     Of a step that has several files with scores the first is kept: the
-    regular one, then one off the grid, then ``best_*.pth``. Of equal scores the earlier counts.
-    A step without a score of a metric has no rank in it.
+    regular one, then one off the grid, then ``best_*.pth``. Of equal scores
+    the earlier counts. A step without a score of a metric has no rank in it.
 
     Args:
         count (int): How many steps of each metric, at least 1.
