@@ -92,10 +92,12 @@ def _owned(info: CheckpointInfo, event: Mapping[str, Any]) -> CheckpointInfo:
         for key, expected in _OWNED.items()
         if isinstance(event.get(key), expected)
     }
+    if len(told) < len(_OWNED):
+        return info
     same_as = event.get('same_as')
     if isinstance(same_as, str):
         told['same_as'] = same_as
-    return replace(info, **told) if len(told) >= len(_OWNED) else info
+    return replace(info, **told)
 
 
 def _joined(
