@@ -28,7 +28,15 @@ class CheckpointError(Exception):
 
 
 class ConfigError(CheckpointError, ValueError):
-    """An argument is unknown, has a wrong value or contradicts another."""
+    """An argument is unknown, has a wrong value or contradicts another.
+
+    ``mmcv.build_from_cfg`` puts the class's name before the message; where it
+    stands there already, it is not said twice.
+    """
+
+    def __init__(self, message: str = '') -> None:
+        name, _, rest = message.partition(': ')
+        super().__init__(rest if rest.startswith(f'{name}: ') else message)
 
 
 class IntegrityError(CheckpointError):

@@ -3,7 +3,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
-from mmcv.runner import CheckpointHook, EpochBasedRunner, IterBasedRunner
+from mmcv.runner import CheckpointHook, EpochBasedRunner
 
 from . import distributed, foreign, takeover
 from .config import parse_options
@@ -46,7 +46,8 @@ class DurableCheckpointHook(CheckpointHook):
         meta (dict, optional): Further meta. Default: None.
         triggers (dict, optional): ``begin``, ``secs``, ``at``, ``file``; see
             :class:`~mmcv_ckpt_hooks.config.TriggerOptions`. Default: None.
-        keep (dict, optional): ``last``, ``every``. Default: None.
+        keep (dict, optional): ``last``, ``best``, ``monitor``, ``rule``,
+            ``every``, ``bytes``; see :class:`~.options.KeepOptions`.
         write (dict, optional): ``background``, ``staging``, ``backlog``,
             ``durability``. Default: None.
         resume (str, optional): ``'auto'`` for the newest checkpoint here that
@@ -131,7 +132,7 @@ class DurableCheckpointHook(CheckpointHook):
         from .opening import keep_best, open_run
         stock = takeover.find_stock_hook(runner.hooks)
         taken = takeover.inherited(stock, runner.work_dir) if stock else {}
-        if _counts_iterations(runner) and taken.get('by_epoch'):
+        if takeover.counts_iterations(runner) and taken.get('by_epoch'):
             taken['by_epoch'] = None  # stock would never save
         self._apply(parse_options(takeover.merge(self._given, taken)))
         self.by_epoch = self._inferred_by_epoch(runner)
@@ -166,11 +167,12 @@ class DurableCheckpointHook(CheckpointHook):
 
     def _inferred_by_epoch(self, runner: Any) -> bool:
         given = self.options.by_epoch
-        if given and _counts_iterations(runner):
+        if given and takeover.counts_iterations(runner):
             raise ConfigError(
                 f'by_epoch=True on {type(runner).__name__} would never save: '
                 'it has no epoch events. Leave by_epoch out')
-        return not _counts_iterations(runner) if given is None else given
+        return not takeover.counts_iterations(
+            runner) if given is None else given
 
     # -- events ------------------------------------------------------------
 
@@ -255,7 +257,7 @@ class DurableCheckpointHook(CheckpointHook):
             return template.format(step)
         if regular and self.by_epoch:
             return f'epoch_{epoch}.pth'
-        if _counts_iterations(runner):
+        if takeover.counts_iterations(runner):
             return f'iter_{finished}.pth'
         return f'epoch_{epoch}_iter_{finished}.pth'
 
@@ -296,10 +298,3 @@ class DurableCheckpointHook(CheckpointHook):
         except OSError:
             return False
         return True
-
-
-def _counts_iterations(runner: Any) -> bool:
-    """Whether a runner, of whatever repo, has no epochs."""
-    if isinstance(runner, (IterBasedRunner, EpochBasedRunner)):
-        return isinstance(runner, IterBasedRunner)
-    return runner.max_epochs is None and runner.max_iters is not None

@@ -13,8 +13,9 @@ from .executor import BackgroundExecutor, InlineExecutor
 from .guarded import guarded, left_on_failure, lock_of, take
 from .history import History
 from .options import CheckpointOptions
+from .ranking import Metrics, Ranking
 from .restore import Restored, finish_on_stock, refresh_hooks, restore_runner
-from .retention import KeepAll, KeepAny, KeepEvery, KeepLast
+from .retention import KeepAny, KeepEvery, KeepLast
 from .run_lock import RunLock
 from .saver import Saver
 from .storage import open_backend
@@ -35,6 +36,9 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
     Returns:
         Saver | None: None on ranks other than 0.
     """
+    # on all ranks, before anything is done
+    metrics = None if options.keep.best is None else \
+        Metrics(options.keep, eval_hooks(runner))
     backend = open_backend(
         place,
         options.file_client_args,
@@ -54,8 +58,11 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
             # killed between a commit and its pointer, and nothing left to
             # train
             backend.point(LATEST_NAME, newest.name)
-        return _saver(runner, options, backend, catalog, home,
-                      _policy(options, by_epoch), restored, lock)
+        saver = _saver(runner, options, backend, catalog, home,
+                       _policy(options, by_epoch), restored, lock)
+        if metrics is not None and options.keep.best is not None:
+            saver.ranking = Ranking(saver, options.keep.best, metrics)
+        return saver
 
 
 def keep_best(runner: Any, options: CheckpointOptions, savers: List[Saver],
@@ -114,8 +121,8 @@ def _open_best(runner: Any, options: CheckpointOptions, eval_hook: Any,
         _occupy(runner, backend, home, lock)
         catalog.open()
         catalog.begin(saver.catalog.lineage, runner.iter)
-        return _saver(runner, options, backend, catalog, home, KeepAll(), None,
-                      lock)
+        return _saver(runner, options, backend, catalog, home, KeepLast(None),
+                      None, lock)
 
 
 def _occupy(runner: Any, backend: StorageBackend, home: StorageBackend,
@@ -145,6 +152,7 @@ def _saver(runner: Any, options: CheckpointOptions, backend: StorageBackend,
         backlog=options.write.backlog,
         symlink=options.create_symlink and backend.capabilities.point,
         protected=restored.name if restored is not None else None,
+        budget=options.keep.bytes,
         leave=lambda: None if lock is None else lock.release())
     if lock is not None:
         lock.finish = saver.close
@@ -270,8 +278,6 @@ def _begin(runner: Any, options: CheckpointOptions, catalog: Catalog,
 
 
 def _policy(options: CheckpointOptions, by_epoch: bool) -> RetentionPolicy:
-    if options.keep_last is None:
-        return KeepAll()
     policies: List[RetentionPolicy] = [KeepLast(options.keep_last)]
     if options.keep.every is not None:
         policies.append(KeepEvery(options.keep.every, by_epoch))

@@ -73,6 +73,7 @@ def test_two_ranks_save_once_resume_together_and_average_float_buffers(
 @pytest.mark.parametrize('world_size', [2, 4])
 def test_every_rank_goes_on_with_its_own_generators_and_data(
         tmp_path, world_size):
+
     def run(directory, kill_at, seed):
         line = run_ranks(
             tmp_path / directory,
@@ -94,8 +95,7 @@ def test_every_rank_goes_on_with_its_own_generators_and_data(
 
 
 def test_a_changed_number_of_ranks_goes_on_and_says_so(tmp_path):
-    run_ranks(
-        tmp_path, 4, 1, world_size=2, worker='ddp_exact_worker.py')
+    run_ranks(tmp_path, 4, 1, world_size=2, worker='ddp_exact_worker.py')
     line = run_ranks(
         tmp_path, 0, 77, world_size=1, worker='ddp_exact_worker.py')
     result = json.loads(line.partition('RESULT ')[2])
