@@ -244,9 +244,11 @@ def test_no_card_leads_out_of_the_directory(place, untouched, name, catalog,
     work = place / 'work'
     if not catalog:
         (work / 'checkpoints.json').unlink()
-    hostile = with_card((work / 'iter_4.pth').read_bytes(), **CARDS[name])
-    (work / 'iter_2.pth').write_bytes(hostile)
-    (work / 'iter_6.pth').write_bytes(hostile)
+    good = (work / 'iter_4.pth').read_bytes()
+    for target in ('iter_2.pth', 'iter_6.pth'):
+        # a file under another name than its own is nobody's from the start
+        card = dict(dict(name=target), **CARDS[name])
+        (work / target).write_bytes(with_card(good, **card))
     main(['ls', str(work)])
     assert '\x1b' not in capsys.readouterr().out
     # the run saves over both names
