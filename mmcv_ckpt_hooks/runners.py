@@ -125,12 +125,12 @@ class DurableRunnerMixin(BaseRunner):
             self._seek(data_position.train_loaders(data_loaders, workflow))
         try:
             super().run(data_loaders, workflow, *args, **kwargs)
-        except BaseException:
+        except BaseException as error:
             # mmcv calls no hook then; what is staged is committed first
             for hook in self._own_hooks():
                 # a failed save was logged; what stopped the run is raised
                 with suppress(Exception):
-                    hook.drain(self)
+                    hook.stopped(self, error)
             raise
 
     def _own_hooks(self) -> List[DurableCheckpointHook]:

@@ -12,15 +12,15 @@ NAMES = [str(path.relative_to(PACKAGE))[:-3] for path in MODULES]
 
 #: Rooms that face mmcv; all others must not know it.
 MMCV = {
-    'amp', 'best', 'compat', 'constructor', 'ema', 'foreign', 'hook',
-    'registration', 'restore', 'runners', 'state', 'storage/file_client',
-    'takeover'
+    'amp', 'best', 'companions', 'compat', 'constructor', 'ema', 'foreign',
+    'hook', 'leaving', 'registration', 'restore', 'runners', 'state',
+    'storage/file_client', 'takeover'
 }
 #: Rooms that a machine without torch can use.
 WITHOUT_TORCH = {
     'card', 'catalog', 'catalog_file', 'config', 'environment', 'errors',
-    'executor', 'history', 'options', 'retention', 'triggers', 'types',
-    'verification', 'zip_layout'
+    'executor', 'history', 'options', 'retention', 'signals', 'triggers',
+    'types', 'verification', 'zip_layout'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 
