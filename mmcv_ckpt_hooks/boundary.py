@@ -55,27 +55,31 @@ class BoundaryKeeper:
         for module in unwrapped(model).modules():
             self._tensors += [module._parameters, module._buffers]
         self._partial_gradients = partial_gradients
-        self._stepped = False
         self._unwatch: List[Callable[[], None]] = [
-            watch_steps(one, self._note_step) for one in self._optimizers
+            watch_steps(
+                one,
+                lambda: self.spoil('the optimizer has begun a step since'))
+            for one in self._optimizers
         ]
         self.record(begin)
 
     def record(self, boundary: Boundary) -> None:
         """Remember a boundary: all hooks that change the state have run."""
         self.last = boundary
-        self._stepped = False
+        self._defect: Optional[str] = None
         self._mark = self._fingerprint()
         self._generators = capture_generators()
         self._groups = self._hyperparameters()
 
     def defect(self) -> Optional[str]:
         """Say what has changed since the last boundary; None if nothing."""
-        if self._stepped:
-            return 'the optimizer has begun a step since'
-        if self._mark != self._fingerprint():
+        if self._defect is None and self._mark != self._fingerprint():
             return 'tensors of the model have changed since'
-        return None
+        return self._defect
+
+    def spoil(self, why: str) -> None:
+        """Note a change that leaves no trace: one through ``Tensor.data``."""
+        self._defect = why
 
     @contextmanager
     def as_it_was(self) -> Iterator[None]:
@@ -97,9 +101,6 @@ class BoundaryKeeper:
         for unwatch in self._unwatch:
             unwatch()
         self._unwatch = []
-
-    def _note_step(self) -> None:
-        self._stepped = True
 
     def _fingerprint(self) -> List[Any]:
         # a tensor's version counts its changes in place

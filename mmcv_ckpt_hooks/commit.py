@@ -7,7 +7,7 @@ from typing import IO, Any, Callable, Iterator, List, Optional
 
 from .card import card, describe
 from .catalog import LATEST_NAME, Catalog
-from .errors import StorageError
+from .errors import OutOfSpaceError, StorageError
 from .history import History
 from .retention import KeepAny, KeepNames, deletable
 from .serialization import write_checkpoint
@@ -70,8 +70,13 @@ class Committer:
 
         self._set_aside(request.name)
         with self._replaced_in_catalog(request.name):
-            size = self.backend.put(request.name, write)
-        info = replace(info, bytes=size, digest=digests[0])
+            try:
+                size = self.backend.put(request.name, write)
+            except OutOfSpaceError:
+                if not self._free_space(info):
+                    raise
+                size = self.backend.put(request.name, write)
+        info = replace(info, bytes=size, digest=digests[-1])
         self.catalog.commit(info)
         if request.make_latest:
             self._move_latest(request.name)
@@ -211,19 +216,43 @@ class Committer:
         self._log(f'{name} belongs to another run; that one is kept as '
                   f'{aside}')
 
+    def _free_space(self, coming: CheckpointInfo) -> bool:
+        """Delete beforehand what will go when a checkpoint is committed.
+
+        Returns:
+            bool: Whether anything was deleted.
+        """
+        owned = self.catalog.owned()
+        # INVARIANT: the newest committed one stays until the new one is there
+        newest = max((info.iter for info in owned), default=-1)
+        gone = [
+            info.name
+            for info in self._superseded(coming.name, [*owned, coming])
+            if info.iter != newest and self.delete(info.name)
+        ]
+        if gone:
+            self._log(f'No space for {coming.name}: deleted '
+                      f'{", ".join(gone)}, which it replaces')
+        return bool(gone)
+
     def _retain(self, committed: str) -> List[str]:
+        return [
+            info.name
+            for info in self._superseded(committed, self.catalog.owned())
+            if self.delete(info.name)
+        ]
+
+    def _superseded(self, committed: str,
+                    owned: List[CheckpointInfo]) -> List[CheckpointInfo]:
+        """Return what no policy keeps of what this run owns."""
         if not self.backend.capabilities.delete:
             return []
         policy = KeepAny(
             [self._policy,
              KeepNames(self.catalog.best_names() | {committed})])
-        deleted = []
-        for info in deletable(policy, self.catalog.owned(), self._protected):
-            # INVARIANT: a best checkpoint goes when a better one is there,
-            # and not because the catalog has forgotten that it is the best
-            if info.trigger == 'best' and \
-                    not self.catalog.is_replaced_best(info):
-                continue
-            if self.delete(info.name):
-                deleted.append(info.name)
-        return deleted
+        # INVARIANT: a best checkpoint goes when a better one is there, and
+        # not because the catalog has forgotten that it is the best
+        return [
+            info for info in deletable(policy, owned, self._protected)
+            if info.trigger != 'best' or self.catalog.is_replaced_best(info)
+        ]

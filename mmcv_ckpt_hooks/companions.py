@@ -19,14 +19,19 @@ class Lookout(Hook):
 
     Args:
         look (callable): May raise ``SystemExit``.
+        swapped (callable): Told when averaged weights are about to go.
     """
 
-    def __init__(self, look: Callable[[], None]) -> None:
+    def __init__(self, look: Callable[[], None],
+                 swapped: Callable[[], None]) -> None:
         self._look = look
+        self._swapped = swapped
 
     def before_train_epoch(self, runner: Any) -> None:
-        # before EMAHook takes the averaged weights out again
         self._look()
+        # mmcv's EMAHook, and mmdet's
+        if any(hasattr(hook, '_swap_ema_parameters') for hook in runner.hooks):
+            self._swapped()
 
     def before_train_iter(self, runner: Any) -> None:
         self._look()
@@ -44,12 +49,13 @@ class Lookout(Hook):
         self._look()
 
 
-def look_out(runner: Any, look: Callable[[], None]) -> None:
+def look_out(runner: Any, look: Callable[[], None],
+             swapped: Callable[[], None]) -> None:
     """Put a :class:`Lookout` first, and one into every EvalHook.
 
     An EvalHook evaluates inside its own event and calls no hook meanwhile.
     """
-    lookout = Lookout(look)
+    lookout = Lookout(look, swapped)
     lookout.priority = int(get_priority('HIGHEST'))
     # a new list: mmcv iterates the old one
     runner._hooks = [lookout] + runner.hooks

@@ -193,12 +193,12 @@ class DurableCheckpointHook(CheckpointHook):
         trigger = self._schedule.grid(progress)
         wish = self._interrupts.wishes(trigger is not None)
         trigger = trigger or wish.trigger
-        if trigger is not None and self._interrupts.may_save:
+        if trigger is not None and self._interrupts.may_save(wish):
             self._save(runner, trigger, boundary, progress.is_last
                        or bool(wish.exit_signal))
         self._interrupts.record(boundary)
         if wish.exit_signal:
-            self._interrupts.leave(wish, event)
+            self._interrupts.leave(wish, boundary, event)
         self._report(runner)
 
     def _save(self, runner: Any, trigger: str, boundary: Boundary,

@@ -58,10 +58,13 @@ class Interrupts:
                 Boundary(runner.epoch, runner.iter, started=True))
         self.watch.install()
 
-    @property
-    def may_save(self) -> bool:
-        """Whether all ranks can take part in a save."""
-        return not self._agreement.is_broken
+    def may_save(self, wish: Wish) -> bool:
+        """Whether a save, which is collective, has all ranks.
+
+        A rank that leaves alone does not wait for the dead; before that, the
+        grid needs no agreement.
+        """
+        return not (wish.exit_signal and self._agreement.is_broken)
 
     def wishes(self, on_grid: bool) -> Wish:
         """Return what is asked for at a boundary, the same on all ranks.
@@ -109,18 +112,25 @@ class Interrupts:
         name = self._save_last('signal', self._keeper)
         if not wish.exit_signal:
             self._runner.logger.info(
-                f'{name_of(wish.save_signal)}: the state of the last finished '
-                f'step is in {name}' if name else 'there is nothing to save')
+                f'{name_of(wish.save_signal)}: the last finished step is '
+                f'{"saved as " + name if name else "not saved"}')
         else:
-            self.leave(wish, None)
+            self.leave(wish, self._keeper.last, None)
 
-    def leave(self, wish: Wish, event: Optional[str]) -> None:
+    def swapped(self) -> None:
+        """Note that averaged weights go: the state of the boundary with them.
+        """
+        if self._keeper is not None:
+            self._keeper.spoil('the averaged weights have been taken out')
+
+    def leave(self, wish: Wish, last: Boundary, event: Optional[str]) -> None:
         """End the run when everything is committed and logged.
 
         If another of our hooks comes behind, that one ends it.
 
         Args:
             wish (Wish): Agreed.
+            last (Boundary): After which it ends.
             event (str, optional): The event under way.
 
         Raises:
@@ -136,9 +146,13 @@ class Interrupts:
             for saver in one._savers:
                 saver.close()
         self._agreement.wait_for_all()
-        runner.logger.info(self._last_words(wish))
         # not at the top: pure but for this
-        from .leaving import flush_loggers
+        from .leaving import flush_loggers, repeats_epoch
+        again = '; a resume repeats the epoch, EpochBasedRunnerAmp would ' \
+            'not' if repeats_epoch(runner, last.epoch, last.iter) else ''
+        runner.logger.info(
+            f'{name_of(wish.exit_signal)}: training ends after {last.iter} '
+            f'iterations; {self._last_committed()} stands{again}')
         flush_loggers(runner, event)
         for one in reversed(behind):
             one._interrupts.close()
@@ -202,10 +216,6 @@ class Interrupts:
         name = self._saver.last_committed if self._saver else None
         return f'{name}, the last one committed,' if name else \
             'what was there at the start'
-
-    def _last_words(self, wish: Wish) -> str:
-        name = name_of(wish.exit_signal)
-        return f'{name}: training stops; {self._last_committed()} stands'
 
 
 def on_stack_of(runner: Any) -> Callable[[Optional[FrameType]], bool]:

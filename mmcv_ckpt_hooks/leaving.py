@@ -2,7 +2,7 @@
 import logging
 from typing import Any, Optional
 
-from mmcv.runner import IterTimerHook, LoggerHook
+from mmcv.runner import EpochBasedRunner, IterTimerHook, LoggerHook
 
 
 def flush_loggers(runner: Any, event: Optional[str]) -> None:
@@ -28,3 +28,18 @@ def flush_loggers(runner: Any, event: Optional[str]) -> None:
     for logger in (runner.logger, logging.getLogger()):
         for handler in logger.handlers:
             handler.flush()
+
+
+def repeats_epoch(runner: Any, epoch: int, finished: int) -> bool:
+    """Whether a resume from there begins the epoch anew: stock runners do.
+
+    Args:
+        runner (BaseRunner): Any.
+        epoch (int): Finished epochs.
+        finished (int): Finished iterations.
+    """
+    if not isinstance(runner, EpochBasedRunner) or \
+            hasattr(runner, 'finished_steps'):
+        return False
+    per_epoch = runner.max_iters // runner.max_epochs
+    return finished > epoch * per_epoch

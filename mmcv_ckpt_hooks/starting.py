@@ -2,16 +2,18 @@
 import time
 from typing import Any, Optional
 
-from . import foreign, takeover
+from . import foreign, plan, sizes, takeover
 from .best import BestKeeper, eval_hooks, evaluate_by_iteration
 from .boundary import Boundary
 from .companions import look_out
 from .config import parse_options
 from .errors import ConfigError
+from .history import History
 from .hook import DurableCheckpointHook, counts_iterations
 from .interrupts import Interrupts
 from .opening import open_best, open_run
 from .saver import Saver
+from .storage.local import LocalBackend
 from .triggers import Schedule
 
 
@@ -47,12 +49,8 @@ def start(hook: DurableCheckpointHook, runner: Any) -> None:
         runner.logger.warning(
             'DurableCheckpointHook has no interval: nothing is saved '
             'before the end but what triggers ask for')
-    if stock is not None:
-        runner.logger.info(
-            'DurableCheckpointHook takes over from CheckpointHook '
-            f'(interval {hook.interval}, '
-            f'{"epochs" if hook.by_epoch else "iterations"}); checkpoints '
-            f'go to {place}')
+    if saver is not None:
+        _say_plan(hook, runner, saver, stock is not None)
 
 
 def _by_epoch(given: Optional[bool], runner: Any) -> bool:
@@ -83,5 +81,44 @@ def _watch(hook: DurableCheckpointHook, runner: Any,
 
     hook._interrupts = Interrupts(runner, triggers, hook._schedule, saver,
                                   save)
-    if triggers.signals:
-        look_out(runner, hook._interrupts.look)
+    look_out(runner, hook._interrupts.look, hook._interrupts.swapped)
+
+
+def _say_plan(hook: DurableCheckpointHook, runner: Any, saver: Saver,
+              takes_over: bool) -> None:
+    assert hook._interrupts is not None
+    unit = 'epochs' if hook.by_epoch else 'iterations'
+    place, options = saver.backend.url, hook.options
+    of_model = sizes.model_bytes(runner.model, runner.meta)
+    of_optimizer = sizes.optimizer_bytes(runner.optimizer) \
+        if hook.save_optimizer else 0
+    nbytes = of_model + (of_optimizer or 0)
+    is_local = isinstance(saver.backend, LocalBackend)
+    events = History(saver.catalog.home.url).read()
+    measured = plan.measured_secs(events, nbytes)
+    guess = plan.write_secs(place, nbytes) \
+        if measured is None and is_local else None
+    steps = runner.max_epochs if hook.by_epoch else runner.max_iters
+    said = plan.Plan(
+        options, unit, steps or 0, place, hook._interrupts.watch.watched(),
+        tuple(
+            str(one.key_indicator) for one in eval_hooks(runner)
+            if one.save_best), of_model, of_optimizer,
+        sum(info.bytes for info in saver.catalog.owned() if not info.same_as),
+        plan.free_bytes(place) if is_local else None,
+        guess if measured is None else measured, measured is not None,
+        'DurableCheckpointHook takes over from CheckpointHook (interval '
+        f'{hook.interval}, {unit})' if takes_over else None,
+        _came_from(runner))
+    runner.logger.info(said.text())
+    for warning in said.warnings():
+        runner.logger.warning(warning)
+
+
+def _came_from(runner: Any) -> str:
+    restored = getattr(runner, 'restored', None)
+    if restored is not None:
+        return f'this one goes on from {restored.name} in {restored.directory}'
+    if runner.iter:
+        return f'this one goes on after {runner.iter} iterations'
+    return 'this run starts anew'

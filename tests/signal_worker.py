@@ -4,6 +4,7 @@ At each wait it prints WAIT and reads a line; what is sent to it meanwhile, it
 has when it goes on.
 """
 import json
+import logging
 import os
 import signal
 import sys
@@ -11,8 +12,8 @@ import threading
 
 import torch
 from mmcv.runner import EvalHook, Hook, epoch_based_runner, iter_based_runner
-from toy import ToyData, ToyModel, make_loader, make_runner
 from torch.utils.data import DataLoader
+from toy import ToyData, ToyModel, make_loader, make_runner
 
 GIVEN = json.loads(sys.argv[2])
 
@@ -32,7 +33,8 @@ class Waits(Hook):
     def wait_at(self, runner):
         if runner.iter == self.at:
             self.at = None
-            wait(self.event)
+            for _ in range(GIVEN.get('waits', 1)):
+                wait(self.event)
 
     def get_triggered_stages(self):
         return [self.event]
@@ -110,10 +112,14 @@ def train(runner):
     finally:
         print(
             'LEFT',
-            [signal.getsignal(one).__name__ if callable(signal.getsignal(one))
-             else int(signal.getsignal(one)) for one in BEFORE] == [
-                 one.__name__ if callable(one) else int(one)
-                 for one in BEFORE.values()],
+            [
+                signal.getsignal(one).__name__ if callable(
+                    signal.getsignal(one)) else int(signal.getsignal(one))
+                for one in BEFORE
+            ] == [
+                one.__name__ if callable(one) else int(one)
+                for one in BEFORE.values()
+            ],
             len(runner.model._forward_pre_hooks),
             len(runner.optimizer._optimizer_step_pre_hooks),
             flush=True)
@@ -134,6 +140,7 @@ def main():
 
 if __name__ == '__main__':
     os.environ.setdefault('OMP_NUM_THREADS', '1')
+    logging.basicConfig(stream=sys.stdout, format='%(message)s')
     # a shell's background job is deaf to it
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if GIVEN.get('own_handler'):

@@ -19,8 +19,8 @@ MMCV = {
 #: Rooms that a machine without torch can use.
 WITHOUT_TORCH = {
     'card', 'catalog', 'catalog_file', 'config', 'environment', 'errors',
-    'executor', 'history', 'options', 'retention', 'signals', 'triggers',
-    'types', 'verification', 'zip_layout'
+    'executor', 'history', 'options', 'plan', 'retention', 'signals',
+    'triggers', 'types', 'verification', 'zip_layout'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 

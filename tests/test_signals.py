@@ -21,13 +21,11 @@ class Run:
 
     def __init__(self, work_dir, place, runner=ITERS, **given):
         given = dict(given, place=place, runner=runner)
+        worker = os.path.join(HERE, 'signal_worker.py')
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                os.path.join(HERE, 'signal_worker.py'),
-                str(work_dir),
-                json.dumps(given)
-            ],
+            [sys.executable, worker,
+             str(work_dir),
+             json.dumps(given)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -43,11 +41,10 @@ class Run:
                 return
         raise AssertionError(f'no {word}:\n{self.text}')
 
-    def send(self, *numbers, group=False):
-        """Send signals while it waits, each handled before the next."""
+    def send(self, number, group=False):
+        """Send a signal while it waits."""
         self.until('WAIT')
-        for number in numbers:
-            (os.killpg if group else os.kill)(self.process.pid, number)
+        (os.killpg if group else os.kill)(self.process.pid, number)
         return self
 
     def go_on(self):
@@ -128,8 +125,7 @@ def test_a_request_to_save_does_not_end_the_run(tmp_path):
 
 
 def test_a_step_of_the_grid_is_saved_once(tmp_path):
-    run = Run(
-        tmp_path, 'training', ours=dict(interval=3)).send(signal.SIGTERM)
+    run = Run(tmp_path, 'training', ours=dict(interval=3)).send(signal.SIGTERM)
     assert run.go_on().end() == 143, run.text
     assert files(tmp_path) == ['iter_3.pth']
     assert run.text.count('Saved checkpoint') == 1
@@ -138,9 +134,8 @@ def test_a_step_of_the_grid_is_saved_once(tmp_path):
 
 
 def test_a_second_interrupt_leaves_at_once(tmp_path):
-    run = Run(tmp_path, 'training')
+    run = Run(tmp_path, 'training', waits=2).send(signal.SIGINT).go_on()
     run.send(signal.SIGINT)
-    run.process.send_signal(signal.SIGINT)
     # nothing lets it go on but the signal
     assert run.end() == -signal.SIGINT, run.text
     assert 'RAISED KeyboardInterrupt 2' in run.text
@@ -148,7 +143,8 @@ def test_a_second_interrupt_leaves_at_once(tmp_path):
 
 
 def test_a_second_sigterm_changes_nothing(tmp_path):
-    run = Run(tmp_path, 'training').send(signal.SIGTERM, signal.SIGTERM)
+    run = Run(tmp_path, 'training', waits=2).send(signal.SIGTERM).go_on()
+    run.send(signal.SIGTERM)
     assert run.go_on().end() == 143, run.text
     assert files(tmp_path) == ['iter_3.pth']
 
@@ -177,9 +173,7 @@ def test_loader_workers_neither_save_nor_stop_the_iteration(
         tmp_path, number, code, persistent):
     """Ctrl-C, and some schedulers, signal workers as well."""
     loader = dict(num_workers=2, persistent_workers=persistent)
-    run = Run(
-        tmp_path, 'training', loader=loader).send(
-            number, group=True)
+    run = Run(tmp_path, 'training', loader=loader).send(number, group=True)
     assert run.go_on().end() == code, run.text
     assert files(tmp_path) == ['iter_3.pth']
     assert run.text.count('LEFT') == 1
@@ -212,8 +206,8 @@ def test_a_run_that_is_told_to_end_does_not_evaluate_to_the_end(
     assert files(tmp_path) == ['iter_2.pth']
     assert run.text.count('Saved checkpoint') == 1
     assert saved(tmp_path / 'iter_2.pth')['meta']['iter'] == 2
-    assert f'"trigger": "{expected}"' in (
-        tmp_path / 'checkpoints.log.jsonl').read_text()
+    assert f'"trigger": "{expected}"' in (tmp_path /
+                                          'checkpoints.log.jsonl').read_text()
     assert 'LEFT True 0 0' in run.text
 
 
@@ -232,8 +226,8 @@ def test_a_request_to_save_is_answered_during_an_evaluation(tmp_path):
 
 def test_a_signal_in_the_validation_of_the_workflow(tmp_path):
     run = Run(
-        tmp_path, 'val', workflow=[['train', 4],
-                                   ['val', 2]]).send(signal.SIGTERM)
+        tmp_path, 'val', workflow=[['train', 4], ['val',
+                                                  2]]).send(signal.SIGTERM)
     assert run.go_on().end() == 143, run.text
     assert files(tmp_path) == ['iter_4.pth']
     assert saved(tmp_path / 'iter_4.pth')['meta']['iter'] == 4
