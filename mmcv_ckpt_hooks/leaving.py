@@ -42,4 +42,4 @@ def repeats_epoch(runner: Any, epoch: int, finished: int) -> bool:
             hasattr(runner, 'finished_steps'):
         return False
     per_epoch = runner.max_iters // runner.max_epochs
-    return finished > epoch * per_epoch
+    return bool(finished > epoch * per_epoch)
