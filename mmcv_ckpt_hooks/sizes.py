@@ -91,6 +91,8 @@ def _tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:
     seen: Set[Any] = set()
     total = 0
     for tensor in tensors:
+        if tensor.layout is not torch.strided:
+            continue  # sparse: no storage of its own; the save tells
         where = storage_pointer(tensor), tensor.storage_offset()
         if tensor.numel() and where in seen:
             continue

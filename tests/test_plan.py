@@ -163,6 +163,9 @@ def test_tied_weights_and_unknown_optimizers():
     model.tied = torch.nn.Linear(4, 4, bias=False)
     model.tied.weight = model.first.weight
     assert sizes.model_bytes(model, None) == before
+    # has no storage; whether it can be saved, the save tells
+    model.register_buffer('sparse', torch.eye(2).to_sparse())
+    assert sizes.model_bytes(model, None) == before
     own = Own(model.parameters(), lr=0.1)
     assert sizes.optimizer_bytes(own) is None
     assert sizes.optimizer_bytes(dict(a=own)) is None
