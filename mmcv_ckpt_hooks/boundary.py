@@ -11,8 +11,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 import torch
 
 from .compat import watch_steps
-from .state import (Optimizers, capture_generators, restore_generators,
-                    unwrapped)
+from .state import Optimizers, capture_rank, unwrapped
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,7 @@ class BoundaryKeeper:
     """Remembers the last boundary, and says whether its state is intact.
 
     Args:
-        model (Module): The runner's, wrapped or not.
-        optimizers (Optimizer | dict, optional): The runner's.
+        runner (BaseRunner): With its model and optimizers.
         partial_gradients (bool): Whether gradients are carried from one
             iteration to the next, and so are a part of the state.
         begin (Boundary): The start of the run.
@@ -45,14 +43,16 @@ class BoundaryKeeper:
     Thread: training's.
     """
 
-    def __init__(self, model: torch.nn.Module, optimizers: Optimizers,
-                 partial_gradients: bool, begin: Boundary) -> None:
+    def __init__(self, runner: Any, partial_gradients: bool,
+                 begin: Boundary) -> None:
+        self._runner = runner
+        optimizers: Optimizers = runner.optimizer
         self._optimizers = list(optimizers.values()) if isinstance(
             optimizers, dict) else [optimizers] if optimizers else []
         # the dicts live as long as the modules; the tensors in them may be
         # replaced
         self._tensors: List[Dict[str, Any]] = []
-        for module in unwrapped(model).modules():
+        for module in unwrapped(runner.model).modules():
             self._tensors += [module._parameters, module._buffers]
         self._partial_gradients = partial_gradients
         self._unwatch: List[Callable[[], None]] = [
@@ -68,7 +68,8 @@ class BoundaryKeeper:
         self.last = boundary
         self._defect: Optional[str] = None
         self._mark = self._fingerprint()
-        self._generators = capture_generators()
+        #: generators and data position, which go on with the next batch
+        self.rank_state = capture_rank(self._runner)
         self._groups = self._hyperparameters()
 
     def defect(self) -> Optional[str]:
@@ -83,17 +84,12 @@ class BoundaryKeeper:
 
     @contextmanager
     def as_it_was(self) -> Iterator[None]:
-        """Put back generators and learning rates of the boundary meanwhile.
-
-        Only what is drawn and set anew in every iteration has moved on.
-        """
-        generators, groups = capture_generators(), self._hyperparameters()
-        restore_generators(self._generators)
+        """Put back the learning rates of the boundary meanwhile."""
+        groups = self._hyperparameters()
         self._set_hyperparameters(self._groups)
         try:
             yield
         finally:
-            restore_generators(generators)
             self._set_hyperparameters(groups)
 
     def close(self) -> None:

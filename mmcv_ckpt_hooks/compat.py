@@ -99,6 +99,17 @@ def best_saver_name(eval_hook: Any) -> Optional[str]:
     return None
 
 
+def evaluation_methods(eval_hook: Any) -> Tuple[str, ...]:
+    """Names of the methods in which an EvalHook evaluates.
+
+    mmcv 1.3.0 does it in its event methods, later ones in ``_do_evaluate``.
+    """
+    if callable(getattr(eval_hook, '_do_evaluate', None)):
+        return ('_do_evaluate', )
+    return ('before_train_iter', 'before_train_epoch', 'after_train_iter',
+            'after_train_epoch')
+
+
 def register(registry: Any, cls: type) -> Optional[type]:
     """Register a class, in place of one that a repo registered before.
 

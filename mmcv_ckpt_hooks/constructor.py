@@ -4,8 +4,9 @@ from typing import Any, Dict, Optional
 from mmcv.runner import RUNNERS, EpochBasedRunner, IterBasedRunner
 
 from . import foreign
+from .durable_runner import DurableRunnerMixin
 from .errors import CheckpointError
-from .runners import DurableEpochMixin, DurableIterMixin, DurableRunnerMixin
+from .runners import DurableEpochMixin, DurableIterMixin
 
 
 class DurableRunnerConstructor:

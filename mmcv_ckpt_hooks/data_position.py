@@ -1,83 +1,178 @@
 """Where in the data a run is.
 
-A resumed run goes on in the data epoch and behind the batch where it stopped.
-The sampler is advanced; no batch is loaded for it.
+A resumed run goes on in the pass over the data and behind the batch where it
+stopped. The sampler is advanced; no batch is loaded for it.
 """
-import itertools
-from typing import Any, Iterator, List
+from typing import Any, Callable, Dict, Mapping, Optional
+
+import torch
+from torch.utils.data import DataLoader, IterableDataset
+
+from .generators import mixed
+from .sampling import (TrackedSampler, generators_of, held_generators,
+                       samplers_of)
+
+#: Keeps the seeds of workers apart from those of :mod:`sampling`.
+_WORKERS = 3
+#: Attributes by which samplers shuffle differently.
+_SHUFFLED_BY = ('epoch', 'seed')
+
+Position = Mapping[str, Any]
 
 
-class AdvancingBatchSampler:
-    """A batch sampler whose next pass can begin behind some batches.
-
-    Args:
-        inner: The batch sampler (or sampler) of a data loader.
-    """
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-        self._skip = 0
-
-    def advance(self, batches: int) -> None:
-        """Leave out this many batches of the next pass."""
-        self._skip = batches
-
-    def __iter__(self) -> Iterator[Any]:
-        # a generator: a loader with workers makes two iterators for its first
-        # pass and uses the second
-        skip, self._skip = self._skip, 0
-        yield from itertools.islice(self._inner, skip, None)
-
-    def __len__(self) -> int:
-        return len(self._inner)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == '_inner':  # a copy that is not filled yet
-            raise AttributeError(name)
-        return getattr(self._inner, name)
-
-
-def is_sized(loader: Any) -> bool:
-    """Whether the length of a pass over a data loader is known."""
-    try:
-        return len(loader) > 0
-    except TypeError:  # an IterableDataset without a length
-        return False
-
-
-def seek(loader: Any, epoch: int, batches: int) -> bool:
-    """Let the next pass over a data loader begin inside an epoch.
+class TrackedLoader:
+    """The position of a run in one data loader.
 
     Args:
-        loader (DataLoader): Its iterator is not created yet.
-        epoch (int): Passes that are finished; told to a distributed sampler.
-        batches (int): Batches of this pass that are used already.
-
-    Returns:
-        bool: False if the loader has no batch sampler to advance (an
-        ``IterableDataset``).
+        loader (DataLoader): No iterator of it was created yet.
+        seed (int): Of the run on this rank.
+        rank (int): This process's.
+        number (int): Of the loader among the run's.
+        sample_seeds (bool): Whether the randomness of every sample is a
+            function of seed, rank and position.
     """
-    sampler = getattr(loader, 'sampler', None)
-    set_epoch = getattr(sampler, 'set_epoch', None)
-    if set_epoch is not None:
-        set_epoch(epoch)
-    if not batches:
-        return True
-    inner = getattr(loader, 'batch_sampler', None)
-    if inner is None:
-        return False
-    if not isinstance(inner, AdvancingBatchSampler):
-        inner = AdvancingBatchSampler(inner)
-        # DataLoader refuses this attribute after its construction, to catch
-        # user errors; iterators read it when they are created
-        object.__setattr__(loader, 'batch_sampler', inner)
-    inner.advance(batches)
-    return True
+
+    def __init__(self, loader: Any, seed: int, rank: int, number: int,
+                 sample_seeds: bool) -> None:
+        self.loader = loader
+        self._epoch = 0
+        # batches of the pass that training has consumed, not what workers
+        # have loaded before they are asked for; 0 between two passes
+        self._used = 0
+        self._pass = 0
+        self._first_epoch = 0
+        self._sampler = _track(loader, seed, rank, number, sample_seeds)
+
+    @property
+    def is_tracked(self) -> bool:
+        """Whether its sampler can be advanced."""
+        return self._sampler is not None
+
+    def length(self) -> int:
+        """Batches of a pass; 0 if that is not known."""
+        try:
+            return len(self.loader)
+        except TypeError:  # an IterableDataset without a length
+            return 0
+
+    def count(self, epoch: int) -> None:
+        """Take note that training consumes a batch.
+
+        Args:
+            epoch (int): Passes over the data, as the runner counts them.
+        """
+        self._epoch = epoch
+        if self._sampler is None:
+            return
+        running = self._sampler.passes - 1
+        if not self._used or self._pass != running:
+            self._pass, self._used = running, self._sampler.skipped
+        self._used += 1
+
+    def finish(self) -> None:
+        """Take note that the pass is over."""
+        self._used = 0
+
+    def position(self, ends: bool = False) -> Dict[str, Any]:
+        """Return where the run is, in builtin types and tensors.
+
+        Args:
+            ends (bool): Whether a full pass is over, although no further
+                batch was asked for. Default: False.
+        """
+        used = self._used
+        if ends and used == self.length():
+            used = 0
+        if self._sampler is None:
+            return dict(epoch=self._epoch, length=self.length())
+        return dict(
+            epoch=self._epoch,
+            length=self.length(),
+            passes=self._pass if used else self._sampler.passes,
+            used=used,
+            samplers=[{
+                name: getattr(one, name)
+                for name in _SHUFFLED_BY
+                if isinstance(getattr(one, name, None), int)
+            } for one in samplers_of(self.loader)],
+            generators=self._sampler.generators
+            if used else generators_of(self._sampler))
+
+    def assumed(self, epoch: int, used: int) -> Dict[str, Any]:
+        """Return the position of a checkpoint that only counts iterations.
+
+        Args:
+            epoch (int): Finished passes.
+            used (int): Batches of the next one that are used.
+        """
+        return dict(
+            epoch=epoch,
+            length=self.length(),
+            passes=epoch,
+            used=used)
+
+    def first_epoch(self) -> int:
+        """Return the passes to begin the runner's count with, once."""
+        epoch, self._first_epoch = self._first_epoch, 0
+        return epoch
+
+    def seek(self,
+             saved: Position,
+             ready: Optional[Callable[[], None]] = None) -> int:
+        """Go on where a run stopped, or at the same share of a pass.
+
+        Args:
+            saved (dict): Of :meth:`position`.
+            ready (callable, optional): See :meth:`TrackedSampler.advance`.
+                Default: None.
+
+        Returns:
+            int: Batches of the pass that are left out.
+        """
+        if self._sampler is None:
+            self._epoch = self._first_epoch = saved['epoch']
+            return 0
+        samplers = samplers_of(self.loader)
+        for one in samplers:
+            # mmdet's infinite samplers have a set_epoch that only raises
+            if hasattr(one, 'set_epoch') and hasattr(one, 'epoch'):
+                one.set_epoch(saved['epoch'])
+        for one, values in zip(samplers, saved.get('samplers', [])):
+            for name, value in values.items():
+                if isinstance(getattr(one, name, None), int):
+                    setattr(one, name, value)
+        states = saved.get('generators', [])
+        for held, state in zip(held_generators(self._sampler), states):
+            held.set_state(state)
+        used, before, now = saved['used'], saved['length'], self.length()
+        if before and now and before != now:
+            used = used * now // before
+        self._sampler.advance(saved['passes'], used, ready)
+        self._sampler.generators = states
+        self._epoch = self._first_epoch = saved['epoch']
+        self._pass, self._used = saved['passes'], used
+        return int(used)
 
 
-def train_loaders(data_loaders: List[Any], workflow: List[Any]) -> List[Any]:
-    """Return the loaders that the workflow's train phases use."""
-    return [
-        loader for loader, (mode, _) in zip(data_loaders, workflow)
-        if mode == 'train'
-    ]
+def _track(loader: Any, seed: int, rank: int, number: int,
+           sample_seeds: bool) -> Optional[TrackedSampler]:
+    if not isinstance(loader, DataLoader) or \
+            isinstance(loader.dataset, IterableDataset):
+        return None  # the data set itself decides on its order
+    # the seed of the workers is drawn when an iterator is created, which
+    # happens at other moments in a resumed run
+    loader.generator = torch.Generator()
+    loader.generator.manual_seed(
+        int.from_bytes(mixed(_WORKERS, seed, rank, number)[:7], 'little'))
+    name = 'sampler' if loader.batch_sampler is None else 'batch_sampler'
+    before = getattr(loader, name)
+    inner = before.inner if isinstance(before, TrackedSampler) else before
+    words = (seed, rank, number) if sample_seeds and \
+        name == 'batch_sampler' else None
+    sampler = TrackedSampler(inner, seed, number, words)
+    if inner is not before:  # run() is called again
+        sampler.passes = before.passes
+    # DataLoader refuses this attribute after its construction, to catch user
+    # errors; iterators read it when they are created
+    object.__setattr__(loader, name, sampler)
+    return sampler

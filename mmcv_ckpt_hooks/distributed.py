@@ -32,11 +32,8 @@ def raise_together(failure: Optional[Exception], what: str) -> None:
         Exception: This rank's own.
         ResumeError: On the others, naming the rank that failed.
     """
-    failures: List[Any] = [failure and f'{type(failure).__name__}: {failure}']
-    if world_size() > 1:
-        failures = [None] * world_size()
-        dist.all_gather_object(
-            failures, failure and f'{type(failure).__name__}: {failure}')
+    failures = gather_objects(failure
+                              and f'{type(failure).__name__}: {failure}')
     if failure is not None:
         raise failure
     for number, text in enumerate(failures):
@@ -51,6 +48,15 @@ def broadcast_object(value: Any) -> Any:
     values = [value]
     dist.broadcast_object_list(values, src=0)
     return values[0]
+
+
+def gather_objects(value: Any) -> List[Any]:
+    """Return every rank's value, by rank, on all ranks."""
+    if world_size() == 1:
+        return [value]
+    values: List[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def average_float_buffers(buffers: Iterable[torch.Tensor]) -> None:

@@ -9,7 +9,7 @@ from .boundary import Boundary
 from .config import parse_options
 from .ema import ema_hooks
 from .options import CheckpointOptions
-from .state import capture_runner
+from .state import capture_rank, capture_runner
 from .triggers import Progress, Schedule
 
 if TYPE_CHECKING:
@@ -201,12 +201,18 @@ class DurableCheckpointHook(CheckpointHook):
             self._interrupts.leave(wish, boundary, event)
         self._report(runner)
 
-    def _save(self, runner: Any, trigger: str, boundary: Boundary,
-              is_last: bool) -> None:
+    def _save(self,
+              runner: Any,
+              trigger: str,
+              boundary: Boundary,
+              is_last: bool,
+              ranks: Optional[List[Any]] = None) -> None:
         regular = trigger in ('interval', 'at', 'last')
         if self.sync_buffer:
             # a collective: all ranks have agreed to save
             distributed.average_float_buffers(runner.model.buffers())
+        if ranks is None:
+            ranks = distributed.gather_objects(capture_rank(runner))
         if self._saver is None:
             self._schedule.saved()
             return
@@ -215,8 +221,9 @@ class DurableCheckpointHook(CheckpointHook):
         name = self._name(runner, regular, boundary.step, epoch, finished)
         request = SaveRequest(
             name, epoch, finished, trigger, regular, is_last=is_last)
-        if self._saver.save(request,
-                            lambda: self._capture(runner, epoch, finished)):
+        if self._saver.save(
+                request,
+                lambda: self._capture(runner, epoch, finished, ranks)):
             self._schedule.saved()
         if self._waits_for is not None:
             self._saver.wait()
@@ -232,8 +239,11 @@ class DurableCheckpointHook(CheckpointHook):
             return f'iter_{finished}.pth'
         return f'epoch_{epoch}_iter_{finished}.pth'
 
-    def _capture(self, runner: Any, epoch: int,
-                 finished: int) -> Dict[str, Any]:
+    def _capture(self,
+                 runner: Any,
+                 epoch: int,
+                 finished: int,
+                 ranks: Optional[List[Any]] = None) -> Dict[str, Any]:
         assert self._saver is not None
         return capture_runner(
             runner,
@@ -241,7 +251,8 @@ class DurableCheckpointHook(CheckpointHook):
             finished,
             lineage=self._saver.catalog.lineage,
             meta=self.options.meta,
-            save_optimizer=bool(self.save_optimizer))
+            save_optimizer=bool(self.save_optimizer),
+            ranks=ranks)
 
     def _report(self, runner: Any) -> None:
         """Tell the runner of the last commit; hand back errors, each once."""

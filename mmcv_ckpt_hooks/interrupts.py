@@ -27,8 +27,9 @@ class Interrupts:
         options (TriggerOptions): Of the hook.
         schedule (Schedule): For the clock and the trigger file.
         saver (Saver, optional): None on ranks that do not write.
-        save (callable): ``save(trigger, boundary)`` saves the state that the
-            runner has now as that of a boundary.
+        save (callable): ``save(trigger, boundary, ranks)`` saves the state
+            that the runner has now as that of a boundary, with what each rank
+            had there.
 
     Order: the constructor on all ranks, at the start of the run; at every
     boundary :meth:`wishes` on all ranks, then :meth:`record`; :meth:`close`
@@ -37,7 +38,7 @@ class Interrupts:
 
     def __init__(self, runner: Any, options: TriggerOptions,
                  schedule: Schedule, saver: Optional[Saver],
-                 save: Callable[[str, Boundary], None]) -> None:
+                 save: Callable[[str, Boundary, Any], None]) -> None:
         warn = runner.logger.warning
         self._runner = runner
         self._saver = saver
@@ -51,7 +52,7 @@ class Interrupts:
         self._keeper: Optional[BoundaryKeeper] = None
         if self._agreement.is_alone and (options.exception or options.signals):
             self._keeper = BoundaryKeeper(
-                runner.model, runner.optimizer,
+                runner,
                 any(
                     getattr(hook, 'cumulative_iters', 1) > 1
                     for hook in runner.hooks),
@@ -197,7 +198,7 @@ class Interrupts:
         name = self._committed(keeper.last.iter)
         if name is None:
             with keeper.as_it_was():
-                self._save(trigger, keeper.last)
+                self._save(trigger, keeper.last, [keeper.rank_state])
             name = self._committed(keeper.last.iter)
         return name
 

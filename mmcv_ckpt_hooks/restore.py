@@ -12,7 +12,9 @@ from . import distributed, ema
 from .amp import restore_amp
 from .card import steps_in_name
 from .errors import ResumeError
-from .state import restore_generators, restore_optimizer, unwrapped
+from .generators import restore_generators
+from .gradients import continue_accumulation, restore_gradients
+from .state import restore_hooks, restore_optimizer, unwrapped
 
 Log = Callable[[str], None]
 
@@ -29,6 +31,9 @@ class Restored:
         lineage (str): Of the checkpoint; empty for other programs' files.
         late (dict): Tensors whose owner did not exist yet: ``EMAHook``
             registers its buffers in ``before_run``.
+        generators (dict): Of this rank, set when training goes on.
+        gradients (dict): Accumulated ones by parameter, likewise.
+        data (dict): Where in the data this rank was.
     """
     directory: str
     name: str
@@ -36,6 +41,9 @@ class Restored:
     iter: int
     lineage: str
     late: Mapping[str, Any] = field(default_factory=dict)
+    generators: Mapping[str, Any] = field(default_factory=dict)
+    gradients: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 def restore_runner(runner: Any,
@@ -46,7 +54,7 @@ def restore_runner(runner: Any,
     """Continue a runner from a checkpoint; its own meta stays.
 
     Order: model, optimizer, AMP, counters, best scores and hook messages,
-    generators.
+    hooks. What has to come last is in the returned record.
 
     Args:
         runner (BaseRunner): Built, with its hooks; not running yet.
@@ -76,14 +84,43 @@ def restore_runner(runner: Any,
     runner._inner_iter = finished
     _restore_messages(runner, checkpoint['meta'], directory)
     resume_state = checkpoint.get('resume_state') or {}
-    generators = resume_state.get('rng', [])
-    if distributed.rank() < len(generators):
-        restore_generators(generators[distributed.rank()])
+    restore_hooks(runner.hooks, resume_state.get('hooks', {}))
     runner.logger.info(
         f'Resumed from {os.path.join(directory, name)}: {epoch} epochs and '
         f'{finished} iterations are finished')
-    return Restored(directory, name, epoch, finished,
-                    resume_state.get('lineage', ''), late)
+    generators, data = _of_this_rank(runner, resume_state, name)
+    return Restored(
+        directory,
+        name,
+        epoch,
+        finished,
+        resume_state.get('lineage', ''),
+        late,
+        generators=generators,
+        gradients=resume_state.get('gradients', {}),
+        data=data)
+
+
+def _of_this_rank(runner: Any, resume_state: Mapping[str, Any],
+                  name: str) -> Tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return generators and data position for this rank.
+
+    With another number of ranks the iterations count on as they are; a rank
+    that was not there before begins with generators of its own, at the
+    position of rank 0.
+    """
+    saved, now = resume_state.get('world_size', 1), distributed.world_size()
+    if resume_state and saved != now:
+        runner.logger.warning(
+            f'{name} was saved by {saved} ranks, this run has {now}: it goes '
+            'on at the same iteration and the same share of the pass over '
+            'the data, but not with the same batches')
+    rank = distributed.rank()
+    generators = resume_state.get('rng', [])
+    positions = resume_state.get('data', {}).get('ranks', [])
+    return (generators[rank] if rank < len(generators) else {},
+            positions[rank if rank < len(positions) else 0]
+            if positions else {})
 
 
 def finish_on_stock(runner: Any, restored: Restored) -> Restored:
@@ -94,6 +131,13 @@ def finish_on_stock(runner: Any, restored: Restored) -> Restored:
     """
     if hasattr(runner, 'finished_steps'):
         return restored
+    restore_generators(restored.generators)
+    restore_gradients(unwrapped(runner.model), restored.gradients)
+    continue_accumulation(runner)
+    runner.logger.info(
+        f'{type(runner).__name__} goes over the data from the beginning; '
+        'IterBasedRunnerAmp and EpochBasedRunnerAmp go on behind the last '
+        'batch')
     if not isinstance(runner, EpochBasedRunner) or not runner.max_iters:
         ema.restore_when_ready(runner, restored.late, restored.name, False)
         return restored

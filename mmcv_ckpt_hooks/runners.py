@@ -1,189 +1,35 @@
 """The two runners, and the mixins that make them."""
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Optional
 
-from mmcv.runner import BaseRunner, EpochBasedRunner, IterBasedRunner
-from mmcv.runner.checkpoint import load_state_dict
+from mmcv.runner import EpochBasedRunner, IterBasedRunner
 
-from . import data_position, ema, foreign
-from .hook import DurableCheckpointHook
-from .state import capture_runner, unwrapped
-from .storage import open_backend, scheme_of
+from . import ema
+from .durable_runner import DurableRunnerMixin
 
 if TYPE_CHECKING:
+    from .continuation import Continuation, Workflow
     from .restore import Restored
-
-#: mmcv's default: the prefix of DataParallel goes.
-_REVISE_KEYS = ((r'^module.', ''), )
-
-
-class DurableRunnerMixin(BaseRunner):
-    """Saves, loads and resumes a mmcv runner through the save core."""
-
-    #: what the runner was continued from; None after a fresh start
-    restored: Optional['Restored'] = None
-    _stage = ''
-    _skipped_batches = 0
-    #: whether the first epoch begins with a state from inside an epoch
-    _is_inside_epoch = False
-
-    def call_hook(self, fn_name: str) -> None:
-        """Call all hooks, and remember the event for the counters."""
-        stage, self._stage = self._stage, fn_name
-        if fn_name == 'before_train_iter' and self._skipped_batches:
-            # mmcv counts from the first batch that the loader yields
-            self._inner_iter += self._skipped_batches
-        if fn_name == 'before_train_epoch' and self._is_inside_epoch:
-            self._is_inside_epoch = False
-            ema.swap(self)
-        if fn_name == 'after_train_epoch':
-            self._skipped_batches = 0
-        try:
-            super().call_hook(fn_name)
-        finally:
-            self._stage = stage
-        if fn_name == 'before_run' and self.restored is not None and \
-                self._is_at_restored_step():
-            ema.restore_late(self, self.restored.late, self.restored.name)
-
-    def finished_steps(self) -> Tuple[int, int]:
-        """Return finished epochs and iterations, also inside an event.
-
-        mmcv counts up after the hooks were called.
-        """
-        epoch, finished = self.epoch, self.iter
-        if self._stage == 'after_train_iter':
-            return epoch, finished + 1
-        if self._stage == 'after_train_epoch':
-            return epoch + 1, finished
-        return epoch, finished
-
-    def load_checkpoint(self,
-                        filename: str,
-                        map_location: Any = 'cpu',
-                        strict: bool = False,
-                        revise_keys: Any = _REVISE_KEYS) -> Any:
-        """Load weights as mmcv does; from files without executing them.
-
-        Args:
-            filename (str): A path, or a URL of mmcv (``torchvision://``,
-                ``http://``), which mmcv itself loads.
-            map_location: As for ``torch.load``; files always load to the CPU
-                first.
-            strict (bool): Whether keys must match. Default: False.
-            revise_keys (list): Pairs of pattern and replacement.
-
-        Returns:
-            dict: The checkpoint.
-        """
-        if scheme_of(filename) not in ('', 'file'):
-            return super().load_checkpoint(filename, map_location, strict,
-                                           list(revise_keys))
-        # not at the top: importing the package stays cheap
-        from .restore import without_prefix
-        from .resume import load_weights
-        checkpoint = load_weights(filename, self._trusts())
-        state_dict = checkpoint.get('state_dict', checkpoint)
-        load_state_dict(
-            unwrapped(self.model),
-            without_prefix(state_dict, list(revise_keys)), strict, self.logger)
-        return checkpoint
-
-    def resume(self,
-               checkpoint: str,
-               resume_optimizer: bool = True,
-               map_location: Any = 'default') -> None:
-        """Continue from a checkpoint, with or without a GPU.
-
-        Args:
-            checkpoint (str): A path or URL. ``latest.pth`` falls back to
-                older ones of its directory, any other is taken as it is.
-            resume_optimizer (bool): Default: True.
-            map_location: Ignored: weights are copied to where the model is.
-
-        Raises:
-            IntegrityError: If it is damaged; names the newest good one.
-            ResumeError: If it does not fit this run.
-        """
-        from .restore import restore_runner
-        from .resume import load_verified
-        content, directory, name = load_verified(checkpoint, self._trusts(),
-                                                 self.logger.warning)
-        self.restored = restore_runner(self, content, directory, name,
-                                       resume_optimizer)
-
-    resume.saves_through_core = True  # type: ignore[attr-defined]
-
-    def run(self, data_loaders: List[Any], workflow: List[Any], *args: Any,
-            **kwargs: Any) -> None:
-        """Run, with the resumed data position and the hooks prepared."""
-        from .best import evaluate_by_iteration
-        for hook in self._own_hooks():
-            hook.prepare(self)
-        evaluate_by_iteration(self)
-        if self._is_at_restored_step():
-            self._seek(data_position.train_loaders(data_loaders, workflow))
-        try:
-            super().run(data_loaders, workflow, *args, **kwargs)
-        except BaseException as error:
-            # mmcv calls no hook then; what is staged is committed first
-            for hook in self._own_hooks():
-                # a failed save was logged; what stopped the run is raised
-                with suppress(Exception):
-                    hook.stopped(self, error)
-            raise
-
-    def _own_hooks(self) -> List[DurableCheckpointHook]:
-        return [
-            hook for hook in self.hooks
-            if isinstance(hook, DurableCheckpointHook)
-        ]
-
-    def _is_at_restored_step(self) -> bool:
-        """Whether nothing was trained since; run() may be called again."""
-        return self.restored is not None and self.restored.iter == self.iter
-
-    def _seek(self, loaders: List[Any]) -> None:
-        """Go on in the data where the run stopped."""
-        raise NotImplementedError
-
-    def _trusts(self) -> bool:
-        hooks = self.hooks
-        return any(
-            getattr(getattr(hook, 'options', None), 'trust_checkpoint', False)
-            for hook in hooks)
-
-    def _save(self, out_dir: str, filename: str, save_optimizer: bool,
-              meta: Optional[Dict[str, Any]], create_symlink: bool) -> None:
-        if meta is not None and not isinstance(meta, dict):
-            raise TypeError(
-                f'meta should be a dict or None, but got {type(meta)}')
-        epoch, finished = self.finished_steps()
-        checkpoint = capture_runner(
-            self, epoch, finished, meta=meta, save_optimizer=save_optimizer)
-        if foreign.takes(self, checkpoint):
-            return
-        from .core import save_to
-        backend = open_backend(out_dir)
-        save_to(backend, filename, checkpoint)
-        for hook in self._own_hooks():
-            hook.forget(out_dir, filename)
-        if create_symlink and backend.capabilities.point:
-            backend.point('latest.pth', filename)
 
 
 class DurableIterMixin(DurableRunnerMixin):
     """For runners that count iterations."""
 
-    _start_epoch = 0
-
     def train(self, data_loader: Any, **kwargs: Any) -> None:
-        """Train one iteration; the data epoch goes on after a resume."""
-        if self._start_epoch:
-            # mmcv counts passes over the data anew at every start
-            data_loader._epoch += self._start_epoch
-            self._start_epoch = 0
+        """Train one iteration, unless it was done before the resume."""
+        assert self._continuation is not None
+        if self._continuation.skips('train'):
+            self._inner_iter += 1
+            return
+        self._continuation.ready()
+        # mmcv counts passes over the data anew at every start
+        data_loader._epoch += self._continuation.first_epoch(data_loader)
         super().train(data_loader, **kwargs)
+
+    def val(self, data_loader: Any, **kwargs: Any) -> None:
+        """Validate one iteration; the passes are counted on, too."""
+        assert self._continuation is not None
+        data_loader._epoch += self._continuation.first_epoch(data_loader)
+        super().val(data_loader, **kwargs)
 
     def save_checkpoint(self,
                         out_dir: str,
@@ -198,20 +44,53 @@ class DurableIterMixin(DurableRunnerMixin):
 
     save_checkpoint.saves_through_core = True  # type: ignore[attr-defined]
 
-    def _seek(self, loaders: List[Any]) -> None:
-        if self.restored is None:
-            return
-        self._start_epoch = self.restored.epoch
-        for loader in loaders:
-            used = 0
-            if len(loaders) == 1 and data_position.is_sized(loader):
-                self._start_epoch, used = divmod(self.restored.iter,
-                                                 len(loader))
-            data_position.seek(loader, self._start_epoch, used)
+    def _count_batch(self) -> None:
+        if self._continuation is not None:
+            self._continuation.count(self.data_loader, self.data_loader.epoch)
+
+    def _go_on(self, continuation: 'Continuation', restored: 'Restored',
+               workflow: 'Workflow') -> None:
+        continuation.skip(workflow, restored.iter, inside=False)
+        sole = sum(mode == 'train' for mode, _ in workflow) == 1
+        for number, (mode, _) in enumerate(workflow):
+            epoch, used = restored.epoch, 0
+            length = continuation.length(number)
+            if mode == 'train' and sole and length:
+                epoch, used = divmod(restored.iter, length)
+            continuation.seek(number, epoch, used)
 
 
 class DurableEpochMixin(DurableRunnerMixin):
     """For runners that count epochs."""
+
+    _passes_end = True
+    _skipped_batches = 0
+    #: whether the first epoch begins with a state from inside an epoch
+    _is_inside_epoch = False
+
+    def call_hook(self, fn_name: str) -> None:
+        """Call all hooks; the first epoch may begin inside."""
+        if fn_name == 'before_train_iter':
+            # mmcv counts from the first batch that the loader yields
+            self._inner_iter += self._skipped_batches
+        if fn_name == 'before_train_epoch' and self._is_inside_epoch:
+            self._is_inside_epoch = False
+            ema.swap(self)
+        if fn_name in ('after_train_epoch', 'after_val_epoch'):
+            self._skipped_batches = 0
+            if self._continuation is not None:
+                self._continuation.finish(self.data_loader)
+        super().call_hook(fn_name)
+
+    def train(self, data_loader: Any, **kwargs: Any) -> None:
+        """Train one epoch, unless it was done before the resume."""
+        assert self._continuation is not None
+        if self._continuation.skips('train'):
+            return
+        if not self._skipped_batches:
+            # else when the loader has come to the batch
+            self._continuation.ready()
+        super().train(data_loader, **kwargs)
 
     def save_checkpoint(self,
                         out_dir: str,
@@ -236,42 +115,68 @@ class DurableEpochMixin(DurableRunnerMixin):
 
     save_checkpoint.saves_through_core = True  # type: ignore[attr-defined]
 
-    def _seek(self, loaders: List[Any]) -> None:
-        if self.restored is None:
-            return
-        for loader in loaders:
-            used = self.restored.iter - self.restored.epoch * len(loader)
-            self._is_inside_epoch = 0 < used <= len(loader)
-            if used == len(loader):
-                # saved in the last iteration of an epoch
-                self._epoch, used = self.restored.epoch + 1, 0
-            if not 0 <= used < len(loader):
-                self.logger.warning(
-                    f'{self.restored.iter} finished iterations do not lie in '
-                    f'epoch {self.restored.epoch + 1} of {len(loader)} '
-                    'iterations: the data or the batch size changed; the '
-                    'epoch starts at its first batch')
-                continue
-            if data_position.seek(loader, self._epoch, used):
+    def _count_batch(self) -> None:
+        if self._continuation is not None:
+            self._continuation.count(self.data_loader, self.epoch)
+
+    def _go_on(self, continuation: 'Continuation', restored: 'Restored',
+               workflow: 'Workflow') -> None:
+        for number, (mode, _) in enumerate(workflow):
+            used = 0
+            if mode == 'train':
+                used = self._used_batches(continuation, restored, number)
+            used = continuation.seek(
+                number, self.epoch, used, begins_here=used > 0)
+            if mode == 'train' and used:
                 self._skipped_batches = used
-            else:
-                self._iter -= used
-                self.logger.warning(
-                    'the data loader has no batch sampler to advance: epoch '
-                    f'{self._epoch + 1} starts at its first batch')
+        inside = self._skipped_batches > 0
+        continuation.skip(workflow, self.epoch, inside)
+
+    def _used_batches(self, continuation: 'Continuation', restored: 'Restored',
+                      number: int) -> int:
+        """Return how much of the epoch was trained; counters to fit it."""
+        length = continuation.length(number)
+        used = restored.iter - restored.epoch * length
+        saved = continuation.saved_position(number)
+        if saved is not None and saved['length'] == length and used != length:
+            # with several train loaders the counters do not tell
+            used = saved['used']
+        elif saved is not None and saved['length'] != length:
+            self.logger.warning(
+                f'The epoch has {length} batches and had {saved["length"]} '
+                'when the checkpoint was saved: it goes on at the same share '
+                'of the epoch, not with the same batches')
+            used = saved['used'] * length // saved['length']
+            self._iter = restored.epoch * length + used
+        self._is_inside_epoch = 0 < used <= length
+        if used == length:
+            # saved in the last iteration of an epoch
+            self._epoch, used = restored.epoch + 1, 0
+        if not 0 <= used < length:
+            self.logger.warning(
+                f'{restored.iter} finished iterations do not lie in epoch '
+                f'{restored.epoch + 1} of {length} iterations: the data or '
+                'the batch size changed; the epoch starts at its first batch')
+            return 0
+        if used and not continuation.is_tracked(number):
+            self._iter -= used
+            self.logger.warning(
+                'the sampler of the data loader cannot be advanced: epoch '
+                f'{self._epoch + 1} starts at its first batch')
+        return used
 
 
 class IterBasedRunnerAmp(DurableIterMixin, IterBasedRunner):
     """Iteration-based runner with exact counters, resume and AMP state.
 
-    Takes the arguments of ``mmcv.runner.IterBasedRunner``; the name is that
-    of the apex_runner family of configs.
+    Takes the arguments of ``mmcv.runner.IterBasedRunner`` and
+    ``sample_seeds``; the name is that of the apex_runner family of configs.
     """
 
 
 class EpochBasedRunnerAmp(DurableEpochMixin, EpochBasedRunner):
     """Epoch-based runner with exact counters, resume and AMP state.
 
-    Takes the arguments of ``mmcv.runner.EpochBasedRunner``; the name is that
-    of the apex_runner family of configs.
+    Takes the arguments of ``mmcv.runner.EpochBasedRunner`` and
+    ``sample_seeds``; the name is that of the apex_runner family of configs.
     """

@@ -76,8 +76,8 @@ def _watch(hook: DurableCheckpointHook, runner: Any,
                               time.monotonic,
                               lambda name: hook._take_file(runner, name))
 
-    def save(trigger: str, boundary: Boundary) -> None:
-        hook._save(runner, trigger, boundary, is_last=True)
+    def save(trigger: str, boundary: Boundary, ranks: Any) -> None:
+        hook._save(runner, trigger, boundary, is_last=True, ranks=ranks)
 
     hook._interrupts = Interrupts(runner, triggers, hook._schedule, saver,
                                   save)

@@ -1,12 +1,11 @@
 """Runner to checkpoint dict, and the parts of it back."""
 import os
-import random
 import time
 import warnings
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import (Any, Dict, Iterator, List, Mapping, Optional, Sequence,
+                    Tuple, Union)
 
 import mmcv
-import numpy as np
 import torch
 from mmcv.parallel import is_module_wrapper
 from mmcv.runner.checkpoint import get_state_dict
@@ -14,6 +13,8 @@ from torch.optim import Optimizer
 
 from . import distributed, foreign
 from .amp import capture_amp
+from .generators import capture_generators
+from .gradients import capture_gradients
 from .portable import to_portable
 
 #: Version of the field ``resume_state``.
@@ -72,7 +73,8 @@ def capture_runner(runner: Any,
                    finished: int,
                    lineage: str = '',
                    meta: Optional[Mapping[str, Any]] = None,
-                   save_optimizer: bool = True) -> Dict[str, Any]:
+                   save_optimizer: bool = True,
+                   ranks: Optional[Sequence[Any]] = None) -> Dict[str, Any]:
     """Gather a runner's whole checkpoint; tensors are not copied.
 
     Args:
@@ -83,7 +85,10 @@ def capture_runner(runner: Any,
             Default: ''.
         meta (dict, optional): Further meta. Default: None.
         save_optimizer (bool): Default: True.
+        ranks (list, optional): What :func:`capture_rank` returned on every
+            rank. Default: None, which means this rank's alone.
     """
+    ranks = ranks or [capture_rank(runner)]
     extra = foreign.extra_fields(runner)
     full = dict(extra.pop('meta', {}))
     full.update(meta or {})
@@ -104,10 +109,21 @@ def capture_runner(runner: Any,
         resume_state=dict(
             version=RESUME_STATE_VERSION,
             lineage=lineage,
-            rng=[capture_generators()],
-            data=dict(epoch=epoch),
+            rng=[one['rng'] for one in ranks],
+            data=dict(epoch=epoch, ranks=[one['data'] for one in ranks]),
+            gradients=capture_gradients(
+                unwrapped(runner.model), runner.hooks, finished),
+            hooks=capture_hooks(runner.hooks),
             world_size=distributed.world_size()),
         extra=extra)
+
+
+def capture_rank(runner: Any) -> Dict[str, Any]:
+    """Return what only this rank knows: generators and data position."""
+    inside = getattr(runner, 'data_state', None)
+    return dict(
+        rng=getattr(runner, 'outer_generators', None) or capture_generators(),
+        data=inside() if inside is not None else {})
 
 
 def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
@@ -138,43 +154,27 @@ def restore_optimizer(optimizer: Optimizers, saved: Mapping[str, Any]) -> None:
         optimizer.load_state_dict(dict(saved))
 
 
-def capture_generators() -> Dict[str, Any]:
-    """Return the state of this process's random generators.
-
-    Returns:
-        dict: ``python`` (tuple), ``numpy`` (tuple with a tensor of
-        ``int64[624]``), ``torch`` (``uint8[N]``) and ``cuda`` (a list, one
-        ``uint8[N]`` a device).
-    """
-    generator: Any = np.random.get_state()
-    name, keys, position, has_gauss, gauss = generator
-    return {
-        'python':
-        random.getstate(),
-        'numpy': (name, torch.from_numpy(keys.astype(np.int64)), int(position),
-                  int(has_gauss), float(gauss)),
-        'torch':
-        torch.get_rng_state(),
-        'cuda':
-        torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
+def capture_hooks(hooks: List[Any]) -> Dict[str, Any]:
+    """Return the state of the hooks that have one, by their keys."""
+    return {key: hook.state_dict() for key, hook in _stateful(hooks)}
 
 
-def restore_generators(saved: Mapping[str, Any]) -> None:
-    """Set this process's random generators; missing ones are left alone."""
-    if 'python' in saved:
-        version, internal, gauss = saved['python']
-        random.setstate((version, tuple(internal), gauss))
-    if 'numpy' in saved:
-        name, keys, position, has_gauss, gauss = saved['numpy']
-        np.random.set_state(
-            (name, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
-    if 'torch' in saved:
-        torch.set_rng_state(saved['torch'])
-    states: List[torch.Tensor] = saved.get('cuda', [])
-    if states and torch.cuda.is_available():
-        for device in range(min(len(states), torch.cuda.device_count())):
-            torch.cuda.set_rng_state(states[device], device)
+def restore_hooks(hooks: List[Any], saved: Mapping[str, Any]) -> None:
+    """Load the state of the hooks that had one."""
+    for key, hook in _stateful(hooks):
+        if key in saved:
+            hook.load_state_dict(saved[key])
+
+
+def _stateful(hooks: List[Any]) -> Iterator[Tuple[str, Any]]:
+    """Yield ``'<class>'``, or ``'<class>.1'`` for the second, and hook."""
+    seen: Dict[str, int] = {}
+    for hook in hooks:
+        if callable(getattr(hook, 'state_dict', None)) and \
+                callable(getattr(hook, 'load_state_dict', None)):
+            name = type(hook).__name__
+            count = seen[name] = seen.get(name, -1) + 1
+            yield f'{name}.{count}' if count else name, hook
 
 
 def _full_meta(model: torch.nn.Module,

@@ -85,7 +85,7 @@ def main():
         hooks=[
             dict(
                 type='DurableCheckpointHook',
-                interval=4 if SCENE == 'dead' else 100,
+                interval=100,
                 # makes every save collective
                 sync_buffer=SCENE != 'dead',
                 triggers=triggers),

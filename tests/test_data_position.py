@@ -1,56 +1,85 @@
 """The sampler is advanced; the data loader stays what it was."""
 import copy
 import pickle
+import random
+import time
 
+import numpy as np
 import pytest
 import torch
-from torch.utils.data import (BatchSampler, DataLoader, IterableDataset,
+from torch.utils.data import (BatchSampler, DataLoader, Dataset,
+                              IterableDataset, RandomSampler,
                               SequentialSampler)
 from toy import ToyData, make_loader
 
-from mmcv_ckpt_hooks.data_position import is_sized, seek, train_loaders
+from mmcv_ckpt_hooks.data_position import TrackedLoader
+from mmcv_ckpt_hooks.generators import GeneratorStream, mixed
+from mmcv_ckpt_hooks.sampling import SeededBatch, samplers_of
 
 
-def batches(loader):
+def tracked(loader, seed=1, sample_seeds=True):
+    return TrackedLoader(loader, seed, 0, 0, sample_seeds)
+
+
+def sums(loader):
     return [round(float(batch['x'].sum()), 5) for batch in loader]
 
 
-@pytest.mark.parametrize('workers', [0, 2])
+def position(passes, used, length=4, epoch=0):
+    return dict(epoch=epoch, passes=passes, used=used, length=length)
+
+
+@pytest.mark.parametrize('kwargs', [
+    dict(),
+    dict(num_workers=2),
+    dict(num_workers=2, persistent_workers=True),
+    dict(shuffle=True)
+])
 @pytest.mark.parametrize('used', [0, 1, 3, 4])
-def test_the_next_pass_begins_behind_the_used_batches(workers, used):
-    whole = batches(make_loader())
-    loader = make_loader(num_workers=workers)
-    assert seek(loader, 0, used)
-    assert batches(loader) == whole[used:]
+def test_the_next_pass_begins_behind_the_used_batches(kwargs, used):
+    whole = make_loader(**kwargs)
+    tracked(whole)
+    passes = [sums(whole) for _ in range(3)]
+    loader = make_loader(**kwargs)
+    assert tracked(loader).seek(position(1, used)) == used
+    assert sums(loader) == passes[1][used:]
     # and only that one
-    assert batches(loader) == whole
+    assert sums(loader) == passes[2]
     assert len(loader) == 4
+    assert (passes[0] == passes[1]) is ('shuffle' not in kwargs)
 
 
-def test_so_it_does_with_workers_that_stay():
-    whole = batches(make_loader())
-    loader = make_loader(num_workers=2, persistent_workers=True)
-    seek(loader, 0, 2)
-    assert batches(loader) == whole[2:]
-    assert batches(loader) == whole
+def test_what_is_consumed_counts_and_not_what_workers_have_loaded():
+    loader = make_loader(32, num_workers=2)
+    one = tracked(loader)
+    batches = iter(loader)
+    assert one.position()['used'] == 0
+    for used in (1, 2, 3):
+        next(batches)  # workers are up to four batches ahead
+        one.count(0)
+        assert one.position()['used'] == used
+        assert one.position()['passes'] == 0
 
 
-def test_a_loader_may_be_advanced_twice():
+def test_a_pass_that_has_ended_is_followed_by_the_next():
     loader = make_loader()
-    seek(loader, 0, 3)
-    seek(loader, 0, 1)
-    assert batches(loader) == batches(make_loader())[1:]
+    one = tracked(loader)
+    for _ in loader:
+        one.count(0)
+    assert one.position() == dict(
+        epoch=0, length=4, passes=0, used=4, samplers=[{}, {}], generators=[])
+    # a runner that never asks a loader for more than it has
+    assert one.position(ends=True)['passes'] == 1
+    assert one.position(ends=True)['used'] == 0
+    next(iter(loader))
+    one.count(1)
+    assert one.position()['passes'] == 1 and one.position()['used'] == 1
 
 
-def test_a_distributed_sampler_is_told_its_epoch():
-    sampler = torch.utils.data.DistributedSampler(
-        ToyData(16), num_replicas=2, rank=0, shuffle=True)
-    loader = DataLoader(ToyData(16), batch_size=4, sampler=sampler)
-    seek(loader, 5, 1)
-    assert sampler.epoch == 5
-    expected = list(sampler)[4:]
-    assert [index for batch in loader.batch_sampler
-            for index in batch] == expected
+def test_another_length_goes_on_at_the_same_share():
+    loader = make_loader(32)
+    assert tracked(loader).seek(position(0, 2, length=4)) == 4
+    assert len(sums(loader)) == 4
 
 
 class OwnBatchSampler(BatchSampler):
@@ -61,15 +90,26 @@ class OwnBatchSampler(BatchSampler):
 def test_what_hooks_read_of_a_batch_sampler_is_still_there():
     sampler = OwnBatchSampler(SequentialSampler(range(16)), 4, False)
     loader = DataLoader(ToyData(16), batch_sampler=sampler)
-    seek(loader, 0, 1)
-    advanced = loader.batch_sampler
-    assert advanced.own == 3
-    assert advanced.batch_size == 4
-    assert advanced.sampler is sampler.sampler
-    assert not hasattr(advanced, 'set_epoch')
-    for again in (copy.copy(advanced), copy.deepcopy(advanced),
-                  pickle.loads(pickle.dumps(advanced))):
+    tracked(loader)
+    wrapped = loader.batch_sampler
+    assert wrapped.own == 3
+    assert wrapped.batch_size == 4
+    assert wrapped.sampler is sampler.sampler
+    assert not hasattr(wrapped, 'set_epoch')
+    for again in (copy.copy(wrapped), copy.deepcopy(wrapped),
+                  pickle.loads(pickle.dumps(wrapped))):
         assert again.own == 3
+
+
+def test_run_called_again_wraps_once_and_goes_on_counting():
+    loader = make_loader(shuffle=True)
+    tracked(loader)
+    first, second = sums(loader), sums(loader)
+    tracked(loader)
+    assert len(samplers_of(loader)) == 2
+    assert not isinstance(loader.batch_sampler.inner,
+                          type(loader.batch_sampler))
+    assert len({tuple(first), tuple(second), tuple(sums(loader))}) == 3
 
 
 class Stream(IterableDataset):
@@ -78,13 +118,183 @@ class Stream(IterableDataset):
         return iter(range(8))
 
 
-def test_a_stream_cannot_be_advanced_and_says_so():
-    loader = DataLoader(Stream(), batch_size=2)
-    assert seek(loader, 3, 0) is True
-    assert not is_sized(loader)
-    assert seek(DataLoader(ToyData(16), batch_size=None), 0, 2) is False
+@pytest.mark.parametrize('batch_size', [2, None])
+def test_a_stream_cannot_be_advanced_and_says_so(batch_size):
+    loader = DataLoader(Stream(), batch_size=batch_size)
+    one = tracked(loader)
+    assert not one.is_tracked
+    assert one.length() == 0
+    assert one.seek(position(3, 2)) == 0
+    assert len(list(loader)) == 8 // (batch_size or 1)
 
 
-def test_only_the_train_loaders_are_advanced():
-    assert train_loaders(['a', 'b', 'c'], [('train', 2), ('val', 1),
-                                           ('train', 1)]) == ['a', 'c']
+def test_a_loader_without_batches_is_advanced_too():
+    loader = DataLoader(ToyData(6), batch_size=None, shuffle=True)
+    tracked(loader)
+    whole = sums(loader)
+    again = DataLoader(ToyData(6), batch_size=None, shuffle=True)
+    tracked(again).seek(position(0, 2, length=6))
+    assert sums(again) == whole[2:]
+
+
+# -- randomness -------------------------------------------------------------
+
+
+class Drawing(Dataset):
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return torch.tensor(
+            [random.random(),
+             np.random.rand(),
+             float(torch.rand(())), index],
+            dtype=torch.float64)
+
+
+def drawn(workers, seed=1, rank=0, **kwargs):
+    loader = DataLoader(Drawing(), 5, num_workers=workers, **kwargs)
+    TrackedLoader(loader, seed, rank, 0, True)
+    return torch.cat(list(loader) + list(loader))
+
+
+def test_a_sample_draws_the_same_wherever_it_is_loaded():
+    alone = drawn(0)
+    assert torch.equal(alone, drawn(1))
+    assert torch.equal(alone, drawn(3, persistent_workers=True))
+    # every sample its own, in both passes, from all three generators
+    for column in range(3):
+        assert len(alone[:, column].unique()) == 24
+    assert not torch.equal(alone, drawn(0, seed=2))
+    assert not torch.equal(alone, drawn(0, rank=1))
+
+
+class ManyAtOnce(Drawing):
+    """As ``torch.utils.data.Subset`` of torch >= 2.0."""
+
+    def __getitems__(self, indices):
+        return [self[index] for index in indices]
+
+
+def test_data_sets_that_load_a_batch_at_once_are_seeded_too():
+    loader = DataLoader(ManyAtOnce(), 5)
+    tracked(loader)
+    assert torch.equal(torch.cat(list(loader)), drawn(0)[:12])
+
+
+def test_training_draws_as_if_no_data_were_loaded():
+    def draw():
+        return random.random(), np.random.rand(), float(torch.rand(()))
+
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = [draw() for _ in range(4)]
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    loader = DataLoader(Drawing(), 5, shuffle=True)
+    tracked(loader)
+    found = [draw()]
+    for _ in loader:
+        found.append(draw())
+    assert found == expected
+
+
+def test_a_sample_that_fails_leaves_the_generators_alone():
+    class Failing(Drawing):
+
+        def __getitem__(self, index):
+            torch.rand(3)
+            raise OSError('gone')
+
+    loader = DataLoader(Failing(), 5)
+    tracked(loader)
+    before = torch.get_rng_state()
+    with pytest.raises(OSError, match='gone'):
+        next(iter(loader))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_without_sample_seeds_samples_draw_from_the_global_generators():
+    loader = DataLoader(Drawing(), 5)
+    tracked(loader, sample_seeds=False)
+    torch.manual_seed(1)
+    first = next(iter(loader))
+    torch.manual_seed(1)
+    assert torch.equal(next(iter(loader))[:, 2], first[:, 2])
+    assert not isinstance(next(iter(loader.batch_sampler)), SeededBatch)
+
+
+def test_a_batch_of_indices_is_a_list_and_can_be_sent():
+    batch = SeededBatch([3, 1], (1, 2))
+    assert batch == [3, 1] and len(batch) == 2 and batch[0] == 3
+    sent = pickle.loads(pickle.dumps(batch))
+    assert type(sent) is SeededBatch and sent == batch
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    values = []
+    for one in (batch, sent):
+        values.append([(index, float(torch.rand(()))) for index in one])
+    assert values[0] == values[1]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+class DrawsEveryTime(torch.utils.data.Sampler):
+    """A sampler of a research repo: global numpy, index by index."""
+
+    def __init__(self):
+        pass
+
+    def __iter__(self):
+        for _ in range(16):
+            yield int(np.random.randint(16))
+
+    def __len__(self):
+        return 16
+
+
+def test_samplers_that_draw_all_the_time_have_a_stream_of_their_own():
+    def order(skip=0, noise=0):
+        loader = make_loader(sampler=DrawsEveryTime())
+        tracked(loader).seek(position(0, skip))
+        found = []
+        for batch in loader:
+            np.random.rand(noise)
+            found.append(round(float(batch['x'].sum()), 5))
+        return found
+
+    whole = order()
+    assert len(set(whole)) > 1
+    assert order(noise=5) == whole
+    assert order(skip=2, noise=1) == whole[2:]
+
+
+def test_streams_are_told_apart_by_every_word():
+    keys = {mixed(*words) for words in ((1, 2), (2, 1), (1, ), (1, 2, 0))}
+    assert len(keys) == 4
+    assert mixed(-1) == mixed(2**64 - 1)
+
+    def first(key):
+        with GeneratorStream(key):
+            return torch.rand(()), np.random.rand(), random.random()
+
+    assert first(mixed(1)) == first(mixed(1)) != first(mixed(2))
+
+
+def test_twenty_thousand_batches_are_passed_over_without_loading_one():
+    class Untouchable(Dataset):
+
+        def __len__(self):
+            return 20001 * 2
+
+        def __getitem__(self, index):
+            loaded.append(index)
+            return index
+
+    loaded = []
+    loader = DataLoader(
+        Untouchable(), 2, sampler=RandomSampler(range(20001 * 2)))
+    one = tracked(loader)
+    begun = time.monotonic()
+    one.seek(position(0, 20000, length=20001))
+    assert len(next(iter(loader))) == 2
+    print(f'20,000 batches were left out in {time.monotonic() - begun:.3f} s')
+    assert len(loaded) == 2

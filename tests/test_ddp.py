@@ -1,9 +1,11 @@
 """Two real ranks on gloo: one writer, one decision, averaged buffers."""
+import json
 import os
 import socket
 import subprocess
 import sys
 
+import pytest
 from toy import names
 
 from mmcv_ckpt_hooks import verify_checkpoint
@@ -17,7 +19,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def run_ranks(work_dir, max_iters, world_size=2):
+def run_ranks(*arguments, world_size=2, worker='ddp_worker.py'):
     port = free_port()
     ranks = []
     for rank in range(world_size):
@@ -30,9 +32,7 @@ def run_ranks(work_dir, max_iters, world_size=2):
             OMP_NUM_THREADS='1')
         command = [
             sys.executable,
-            os.path.join(HERE, 'ddp_worker.py'),
-            str(work_dir),
-            str(max_iters)
+            os.path.join(HERE, worker), *(str(one) for one in arguments)
         ]
         ranks.append(
             subprocess.Popen(
@@ -59,3 +59,36 @@ def test_two_ranks_save_once_resume_together_and_average_float_buffers(
     assert second == 'RESULT 0 True 6 [True, True]'
     for name in names(tmp_path):
         verify_checkpoint(str(tmp_path / name))
+
+
+@pytest.mark.parametrize('world_size', [2, 4])
+def test_every_rank_goes_on_with_its_own_generators_and_data(
+        tmp_path, world_size):
+    def run(directory, kill_at, seed):
+        line = run_ranks(
+            tmp_path / directory,
+            kill_at,
+            seed,
+            world_size=world_size,
+            worker='ddp_exact_worker.py')
+        return json.loads(line.partition('RESULT ')[2])
+
+    whole = run('whole', 0, 1)
+    cut = run('cut', 5, 1)
+    resumed = run('cut', 0, 77)
+    assert resumed['state'] == whole['state']
+    for rank in range(world_size):
+        assert {**cut['losses'][rank], **resumed['losses'][rank]} == \
+            whole['losses'][rank]
+    # dropout and augmentation differ from rank to rank
+    assert whole['losses'][0] != whole['losses'][1]
+
+
+def test_a_changed_number_of_ranks_goes_on_and_says_so(tmp_path):
+    run_ranks(
+        tmp_path, 4, 1, world_size=2, worker='ddp_exact_worker.py')
+    line = run_ranks(
+        tmp_path, 0, 77, world_size=1, worker='ddp_exact_worker.py')
+    result = json.loads(line.partition('RESULT ')[2])
+    assert min(map(int, result['losses'][0])) == 5
+    assert 'was saved by 2 ranks, this run has 1' in result['log']

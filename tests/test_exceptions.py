@@ -1,6 +1,7 @@
 """A run that raises: what the last finished step was is not lost."""
 import logging
 import random
+import types
 
 import numpy as np
 import pytest
@@ -267,8 +268,9 @@ def test_the_run_goes_on_where_it_stopped(tmp_path):
 def keeper(partial_gradients=False):
     model = ToyModel()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    return model, optimizer, BoundaryKeeper(model, optimizer,
-                                            partial_gradients, Boundary(0, 0))
+    runner = types.SimpleNamespace(model=model, optimizer=optimizer)
+    return model, optimizer, BoundaryKeeper(runner, partial_gradients,
+                                            Boundary(0, 0))
 
 
 def test_each_change_is_seen():

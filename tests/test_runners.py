@@ -332,8 +332,8 @@ def test_the_pass_over_the_data_goes_on_after_a_resume(tmp_path):
         runner=runner_config('IterBasedRunnerAmp', 16),
         hooks=[ours],
         loader=make_loader(sampler=sampler))
-    # after iteration 8 the second pass is used up
-    assert sampler.epochs == [2, 3]
+    # after iteration 8 the second pass is used up: it is gone over once more
+    assert sampler.epochs == [1, 2, 3]
 
 
 # -- counters inside events -------------------------------------------------

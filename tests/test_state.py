@@ -9,11 +9,11 @@ from mmcv.parallel import MMDataParallel
 from toy import ToyModel, make_runner
 
 from mmcv_ckpt_hooks import state
+from mmcv_ckpt_hooks.generators import capture_generators, restore_generators
 from mmcv_ckpt_hooks.loading import load_checkpoint
 from mmcv_ckpt_hooks.portable import to_portable
-from mmcv_ckpt_hooks.state import (build_checkpoint, capture_generators,
-                                   capture_optimizer, capture_runner,
-                                   restore_generators, restore_optimizer,
+from mmcv_ckpt_hooks.state import (build_checkpoint, capture_optimizer,
+                                   capture_runner, restore_optimizer,
                                    unwrapped)
 
 pytestmark = pytest.mark.filterwarnings('error')

@@ -91,7 +91,9 @@ def make_runner(work_dir,
                 model=None,
                 meta=None,
                 seed=0,
-                log_interval=None):
+                log_interval=None,
+                lr_config=None,
+                momentum_config=None):
     """Build a runner as mmseg's ``train_segmentor`` does."""
     torch.manual_seed(seed)
     model = ToyModel() if model is None else model
@@ -108,9 +110,11 @@ def make_runner(work_dir,
     log_config = None if log_interval is None else dict(
         interval=log_interval, hooks=[dict(type='TextLoggerHook')])
     built.register_training_hooks(
-        dict(policy='fixed'),
+        dict(lr_config or dict(policy='fixed')),
         dict() if optimizer_config is None else optimizer_config,
-        checkpoint_config, log_config)
+        checkpoint_config,
+        log_config,
+        momentum_config=momentum_config and dict(momentum_config))
     if evaluation is not None:
         built.register_hook(QuickEvalHook(**evaluation), priority='LOW')
     for hook in hooks:

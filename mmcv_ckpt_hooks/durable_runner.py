@@ -1,0 +1,219 @@
+"""What our runners have in common: they save, resume and go on exactly."""
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
+
+from mmcv.runner import BaseRunner
+from mmcv.runner.checkpoint import load_state_dict
+
+from . import ema, foreign
+from .errors import ConfigError
+from .gradients import continue_accumulation
+from .hook import DurableCheckpointHook
+from .state import capture_runner, unwrapped
+from .storage import open_backend, scheme_of
+
+if TYPE_CHECKING:
+    from .continuation import Continuation, EvaluationGuard, Workflow
+    from .restore import Restored
+
+#: mmcv's default: the prefix of DataParallel goes.
+_REVISE_KEYS = ((r'^module.', ''), )
+
+
+class DurableRunnerMixin(BaseRunner):
+    """Saves, loads and resumes a mmcv runner through the save core.
+
+    Args:
+        sample_seeds (bool): Whether what the augmentation of a sample draws
+            is a function of seed, rank and position in the data alone, with
+            any number of workers; without it only the order of the data is
+            continued exactly when workers load them. Default: True.
+    """
+
+    #: what the runner was continued from; None after a fresh start
+    restored: Optional['Restored'] = None
+    _stage = ''
+    _continuation: Optional['Continuation'] = None
+    _guard: Optional['EvaluationGuard'] = None
+
+    def __init__(self,
+                 *args: Any,
+                 sample_seeds: bool = True,
+                 **kwargs: Any) -> None:
+        if not isinstance(sample_seeds, bool):
+            raise ConfigError('sample_seeds of the runner must be True or '
+                              f'False, but got {sample_seeds!r}')
+        super().__init__(*args, **kwargs)
+        self._sample_seeds = sample_seeds
+
+    def call_hook(self, fn_name: str) -> None:
+        """Call all hooks, and remember the event for the counters."""
+        stage, self._stage = self._stage, fn_name
+        if fn_name in ('before_train_iter', 'before_val_iter'):
+            self._count_batch()
+        try:
+            super().call_hook(fn_name)
+        finally:
+            self._stage = stage
+        if fn_name == 'before_run' and self._is_at_restored_step():
+            assert self.restored is not None
+            ema.restore_late(self, self.restored.late, self.restored.name)
+            continue_accumulation(self)
+
+    @property
+    def outer_generators(self) -> Optional[Dict[str, Any]]:
+        """The generators as training has left them, while hooks evaluate."""
+        return None if self._guard is None else self._guard.outer
+
+    def data_state(self) -> Dict[str, Any]:
+        """Return where in the data the run is; empty before ``run``."""
+        if self._continuation is None:
+            return {}
+        return self._continuation.state(self._passes_end)
+
+    def finished_steps(self) -> Tuple[int, int]:
+        """Return finished epochs and iterations, also inside an event.
+
+        mmcv counts up after the hooks were called.
+        """
+        epoch, finished = self.epoch, self.iter
+        if self._stage == 'after_train_iter':
+            return epoch, finished + 1
+        if self._stage == 'after_train_epoch':
+            return epoch + 1, finished
+        return epoch, finished
+
+    def load_checkpoint(self,
+                        filename: str,
+                        map_location: Any = 'cpu',
+                        strict: bool = False,
+                        revise_keys: Any = _REVISE_KEYS) -> Any:
+        """Load weights as mmcv does; from files without executing them.
+
+        Args:
+            filename (str): A path, or a URL of mmcv (``torchvision://``,
+                ``http://``), which mmcv itself loads.
+            map_location: As for ``torch.load``; files always load to the CPU
+                first.
+            strict (bool): Whether keys must match. Default: False.
+            revise_keys (list): Pairs of pattern and replacement.
+
+        Returns:
+            dict: The checkpoint.
+        """
+        if scheme_of(filename) not in ('', 'file'):
+            return super().load_checkpoint(filename, map_location, strict,
+                                           list(revise_keys))
+        # not at the top: importing the package stays cheap
+        from .restore import without_prefix
+        from .resume import load_weights
+        checkpoint = load_weights(filename, self._trusts())
+        state_dict = checkpoint.get('state_dict', checkpoint)
+        load_state_dict(
+            unwrapped(self.model),
+            without_prefix(state_dict, list(revise_keys)), strict, self.logger)
+        return checkpoint
+
+    def resume(self,
+               checkpoint: str,
+               resume_optimizer: bool = True,
+               map_location: Any = 'default') -> None:
+        """Continue from a checkpoint, with or without a GPU.
+
+        Args:
+            checkpoint (str): A path or URL. ``latest.pth`` falls back to
+                older ones of its directory, any other is taken as it is.
+            resume_optimizer (bool): Default: True.
+            map_location: Ignored: weights are copied to where the model is.
+
+        Raises:
+            IntegrityError: If it is damaged; names the newest good one.
+            ResumeError: If it does not fit this run.
+        """
+        from .restore import restore_runner
+        from .resume import load_verified
+        content, directory, name = load_verified(checkpoint, self._trusts(),
+                                                 self.logger.warning)
+        self.restored = restore_runner(self, content, directory, name,
+                                       resume_optimizer)
+
+    resume.saves_through_core = True  # type: ignore[attr-defined]
+
+    def run(self, data_loaders: List[Any], workflow: List[Any], *args: Any,
+            **kwargs: Any) -> None:
+        """Run, with the hooks prepared, and go on where the run stopped."""
+        from .best import eval_hooks, evaluate_by_iteration
+        from .continuation import Continuation, EvaluationGuard
+        for hook in self._own_hooks():
+            hook.prepare(self)
+        evaluate_by_iteration(self)
+        self._guard = EvaluationGuard(self)
+        for hook in eval_hooks(self):
+            self._guard.guard(hook)
+        restored = self.restored if self._is_at_restored_step() else None
+        self._continuation = Continuation(self, data_loaders,
+                                          self._sample_seeds, restored)
+        if restored is not None:
+            self._go_on(self._continuation, restored, workflow)
+        try:
+            super().run(data_loaders, workflow, *args, **kwargs)
+        except BaseException as error:
+            # mmcv calls no hook then; what is staged is committed first
+            for hook in self._own_hooks():
+                # a failed save was logged; what stopped the run is raised
+                with suppress(Exception):
+                    hook.stopped(self, error)
+            raise
+
+    def val(self, data_loader: Any, **kwargs: Any) -> None:
+        """Validate; what that draws does not change the training."""
+        assert self._continuation is not None and self._guard is not None
+        if not self._continuation.skips('val'):
+            with self._guard.preserved():
+                super().val(data_loader, **kwargs)
+
+    def _own_hooks(self) -> List[DurableCheckpointHook]:
+        return [
+            hook for hook in self.hooks
+            if isinstance(hook, DurableCheckpointHook)
+        ]
+
+    def _is_at_restored_step(self) -> bool:
+        """Whether nothing was trained since; run() may be called again."""
+        return self.restored is not None and self.restored.iter == self.iter
+
+    #: whether ``run`` goes over a loader only until it ends
+    _passes_end = False
+
+    def _go_on(self, continuation: 'Continuation', restored: 'Restored',
+               workflow: 'Workflow') -> None:
+        """Go on in data and workflow where the run stopped."""
+        raise NotImplementedError
+
+    def _count_batch(self) -> None:
+        """Take note that a batch of the current loader is consumed."""
+        raise NotImplementedError
+
+    def _trusts(self) -> bool:
+        hooks = self.hooks
+        return any(
+            getattr(getattr(hook, 'options', None), 'trust_checkpoint', False)
+            for hook in hooks)
+
+    def _save(self, out_dir: str, filename: str, save_optimizer: bool,
+              meta: Optional[Dict[str, Any]], create_symlink: bool) -> None:
+        if meta is not None and not isinstance(meta, dict):
+            raise TypeError(
+                f'meta should be a dict or None, but got {type(meta)}')
+        epoch, finished = self.finished_steps()
+        checkpoint = capture_runner(
+            self, epoch, finished, meta=meta, save_optimizer=save_optimizer)
+        if foreign.takes(self, checkpoint):
+            return
+        from .core import save_to
+        backend = open_backend(out_dir)
+        save_to(backend, filename, checkpoint)
+        for hook in self._own_hooks():
+            hook.forget(out_dir, filename)
+        if create_symlink and backend.capabilities.point:
+            backend.point('latest.pth', filename)

@@ -1,0 +1,73 @@
+"""Gradients that are accumulated over several iterations.
+
+A checkpoint saved between two optimizer steps holds them: otherwise a resumed
+run would lose a part of its batch.
+"""
+from typing import Any, Dict, List, Mapping
+
+import torch
+
+#: Attributes by which optimizer hooks call the number of iterations: of
+#: mmcv's ``GradientCumulative...OptimizerHook`` (not yet in 1.3.9), and of the
+#: apex_runner family's ``DistOptimizerHook``.
+_PERIODS = ('cumulative_iters', 'update_interval')
+
+
+def is_accumulating(hooks: List[Any], finished: int) -> bool:
+    """Whether a run has gradients that no optimizer step has used yet.
+
+    Args:
+        hooks (list): The runner's.
+        finished (int): Finished iterations.
+    """
+    periods = [getattr(hook, name, 1) for hook in hooks for name in _PERIODS]
+    return any(
+        isinstance(period, int) and period > 1 and finished % period
+        for period in periods)
+
+
+def capture_gradients(model: torch.nn.Module, hooks: List[Any],
+                      finished: int) -> Dict[str, torch.Tensor]:
+    """Return the accumulated gradients by parameter; not copied.
+
+    Args:
+        model (Module): Without wrappers.
+        hooks (list): The runner's.
+        finished (int): Finished iterations.
+    """
+    if not is_accumulating(hooks, finished):
+        return {}
+    return {
+        name: parameter.grad.detach()
+        for name, parameter in model.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def restore_gradients(model: torch.nn.Module,
+                      saved: Mapping[str, torch.Tensor]) -> None:
+    """Give the parameters the gradients they had."""
+    if not saved:
+        return
+    for name, parameter in model.named_parameters():
+        gradient = saved.get(name)
+        if gradient is None:
+            parameter.grad = None
+        elif gradient.shape == parameter.shape:
+            parameter.grad = gradient.to(parameter, copy=True)
+
+
+def continue_accumulation(runner: Any) -> None:
+    """Let mmcv's hooks count iterations from the start of the whole run.
+
+    Up to mmcv 1.5 (1.5.3, hooks/optimizer.py:145) they count from the resume,
+    and divide some losses by a wrong number; later ones only warn that
+    gradients are lost, which here they are not.
+    """
+    for hook in runner.hooks:
+        period = getattr(hook, 'cumulative_iters', None)
+        if not isinstance(period, int) or not hasattr(hook, 'initialized'):
+            continue
+        hook.divisible_iters = runner.max_iters // period * period
+        hook.remainder_iters = runner.max_iters - hook.divisible_iters
+        hook.initialized = True

@@ -1,0 +1,408 @@
+"""A run that was cut off and resumed ends with the same bits."""
+import random
+
+import numpy as np
+import pytest
+import torch
+from checkpoint_files import equal
+from exact import (BATCH, SIZE, DrawingData, DrawingModel, drawing_loader,
+                   drawing_run)
+from mmcv.runner import Hook, OptimizerHook
+from toy import QuickEvalHook
+from torch.utils.data import (BatchSampler, DistributedSampler, RandomSampler,
+                              SubsetRandomSampler, WeightedRandomSampler)
+
+ITERS = 14  # two passes of six batches, and two iterations more
+EPOCH_ITERS = 3 * 6
+
+
+def cut_and_resumed(tmp_path, steps, kills, **kwargs):
+    """Run a training that is killed after each of ``kills``."""
+    losses = {}
+    for number, kill_at in enumerate([*kills, None]):
+        state, found = drawing_run(
+            tmp_path / 'cut', steps, kill_at, seed=number * 100, **kwargs)
+        for step, loss in found.items():
+            # what is trained again is trained as before
+            assert losses.setdefault(step, loss) == loss, step
+    return state, losses
+
+
+def assert_same_end(tmp_path, steps, kills, **kwargs):
+    expected, losses = drawing_run(tmp_path / 'whole', steps, **kwargs)
+    state, found = cut_and_resumed(tmp_path, steps, kills, **kwargs)
+    assert found == losses
+    assert equal(state, expected)
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('kill_at', [1, 4, 6, 7, 11])
+def test_an_iteration_run_ends_with_the_same_bits(tmp_path, workers, kill_at):
+    assert_same_end(
+        tmp_path,
+        ITERS, [kill_at],
+        interval=1,
+        loaders=[lambda: drawing_loader(workers)])
+
+
+def test_a_run_killed_again_and_again_off_the_grid(tmp_path):
+    assert_same_end(
+        tmp_path,
+        ITERS, [4, 5, 8, 10, 13],
+        loaders=[lambda: drawing_loader(2, persistent_workers=True)])
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('kill_at', [2, 6, 7, 17])
+def test_an_epoch_run_ends_with_the_same_bits(tmp_path, workers, kill_at):
+    assert_same_end(
+        tmp_path,
+        3, [kill_at],
+        interval=1,
+        runner_type='EpochBasedRunnerAmp',
+        loaders=[lambda: drawing_loader(workers)])
+
+
+@pytest.mark.parametrize('persistent', [False, True])
+def test_an_epoch_run_resumed_between_epochs(tmp_path, persistent):
+    assert_same_end(
+        tmp_path,
+        3, [8, 14],
+        interval=1,
+        by_epoch=True,
+        runner_type='EpochBasedRunnerAmp',
+        loaders=[lambda: drawing_loader(2, persistent_workers=persistent)])
+
+
+def test_the_number_of_workers_changes_nothing(tmp_path):
+    expected, losses = drawing_run(tmp_path / 'whole', ITERS)
+    first, before = drawing_run(
+        tmp_path / 'cut',
+        ITERS,
+        8,
+        loaders=[lambda: drawing_loader(2)],
+    )
+    state, after = drawing_run(
+        tmp_path / 'cut', ITERS, seed=5, loaders=[lambda: drawing_loader(1)])
+    assert {**before, **after} == losses
+    assert equal(state, expected)
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_without_sample_seeds_the_order_is_still_exact(tmp_path, workers):
+    orders = []
+
+    class Recording(DrawingData):
+
+        def __getitem__(self, index):
+            return dict(x=self.x[index], y=torch.tensor(index))
+
+    def make():
+        return torch.utils.data.DataLoader(
+            Recording(), BATCH, shuffle=True, num_workers=workers)
+
+    class Order(Hook):
+
+        def before_train_iter(self, runner):
+            batch = runner.data_batch['y']
+            orders[-1][runner.iter] = batch.tolist()
+            runner.data_batch['y'] = batch % 2
+            batch.fmod_(2)
+
+    def run(directory, kill_at=None, seed=0):
+        orders.append({})
+        drawing_run(
+            tmp_path / directory,
+            ITERS,
+            kill_at,
+            seed,
+            loaders=[make],
+            sample_seeds=False,
+            hooks=[Order()])
+
+    run('whole')
+    run('cut', 8)
+    run('cut', None, 7)
+    whole, cut, resumed = orders
+    assert {**cut, **resumed} == whole
+    assert sorted(sum((whole[step] for step in range(6)), [])) == list(
+        range(SIZE))
+    assert [whole[step] for step in range(6)
+            ] != [whole[step] for step in range(6, 12)]
+
+
+def test_without_workers_sample_seeds_are_not_needed(tmp_path):
+    assert_same_end(tmp_path, ITERS, [4, 9], sample_seeds=False)
+
+
+SAMPLERS = {
+    'with a generator of its own':
+    lambda: dict(sampler=RandomSampler(
+        DrawingData(), generator=torch.Generator().manual_seed(1))),
+    'with replacement':
+    lambda: dict(sampler=RandomSampler(
+        DrawingData(), replacement=True, num_samples=40)),
+    'of a subset':
+    lambda: dict(sampler=SubsetRandomSampler(range(4, 20))),
+    'weighted':
+    lambda: dict(sampler=WeightedRandomSampler([1., 2.] * 11, 20)),
+    'distributed':
+    lambda: dict(sampler=DistributedSampler(DrawingData(), 2, 1, seed=4)),
+    'of batches':
+    lambda: dict(
+        batch_sampler=BatchSampler(RandomSampler(DrawingData()), 5, True)),
+    "the loader's generator":
+    lambda: dict(shuffle=True, generator=torch.Generator().manual_seed(1)),
+    'pairs':
+    lambda: dict(shuffle=True, batch_size=2),
+}
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('name', SAMPLERS)
+def test_samplers_go_on_inside_a_pass(tmp_path, name, workers):
+    assert_same_end(
+        tmp_path,
+        ITERS, [5, 9, 12],
+        interval=1,
+        loaders=[lambda: drawing_loader(workers, **SAMPLERS[name]())])
+
+
+def group_sampler():
+    from mmdet.datasets.samplers import GroupSampler
+    return dict(sampler=GroupSampler(DrawingData(), BATCH))
+
+
+def distributed_group_sampler():
+    from mmdet.datasets.samplers import DistributedGroupSampler
+    return dict(
+        sampler=DistributedGroupSampler(DrawingData(), BATCH, 2, 1, seed=3))
+
+
+def infinite_group_sampler():
+    from mmdet.datasets.samplers import InfiniteGroupBatchSampler
+
+    # as mmdet, where no seed is given: drawn anew in every process
+    seed = int(torch.randint(2**31, ()))
+    return dict(
+        batch_sampler=InfiniteGroupBatchSampler(
+            DrawingData(), BATCH, 2, 1, seed=seed))
+
+
+def mmseg_sampler():
+    from mmseg.datasets.samplers import DistributedSampler
+    return dict(
+        sampler=DistributedSampler(DrawingData(), 2, 1, shuffle=True, seed=6))
+
+
+@pytest.mark.mmseg
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('make', [
+    group_sampler, distributed_group_sampler, infinite_group_sampler,
+    mmseg_sampler
+])
+def test_samplers_of_mmdet_and_mmseg_go_on_inside_a_pass(
+        tmp_path, make, workers):
+    assert_same_end(
+        tmp_path,
+        ITERS, [5, 9, 12],
+        interval=1,
+        loaders=[lambda: drawing_loader(workers, **make())])
+
+
+# -- hooks ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('kill_at', [7, 12, 13])
+@pytest.mark.parametrize(
+    'runner_type, steps, interval', [('IterBasedRunnerAmp', ITERS, 1),
+                                     ('EpochBasedRunnerAmp', 3, 1)])
+def test_averaged_weights_go_on(tmp_path, runner_type, steps, interval,
+                                kill_at):
+    # by mmcv swapped with the trained ones between two epochs
+    assert_same_end(
+        tmp_path,
+        steps, [kill_at],
+        interval=interval,
+        runner_type=runner_type,
+        hooks=[dict(type='EMAHook', momentum=0.1, priority='ABOVE_NORMAL')])
+
+
+ACCUMULATING = [
+    dict(type='GradientCumulativeOptimizerHook', cumulative_iters=4),
+    dict(type='DistOptimizerHook', update_interval=4),
+]
+
+
+@pytest.mark.parametrize('kill_at', [5, 6, 8, 13])
+@pytest.mark.parametrize('optimizer_config', ACCUMULATING)
+def test_accumulated_gradients_go_on(tmp_path, optimizer_config, kill_at):
+    assert_same_end(
+        tmp_path,
+        ITERS, [kill_at],
+        interval=1,
+        optimizer_config=optimizer_config)
+
+
+def test_gradients_are_saved_only_between_two_steps(tmp_path):
+    drawing_run(
+        tmp_path, 9, interval=1, optimizer_config=dict(ACCUMULATING[0]))
+    held = {
+        step: set(
+            torch.load(tmp_path / f'iter_{step}.pth', weights_only=True)
+            ['resume_state']['gradients'])
+        for step in (4, 5)
+    }
+    assert held[4] == set()
+    assert held[5] == {
+        name
+        for name, _ in DrawingModel().named_parameters()
+    }
+
+
+class ScalingHook(OptimizerHook):
+    """Mixed precision with a scaler that works on the CPU."""
+
+    def __init__(self):
+        super().__init__()
+        self.loss_scaler = torch.amp.GradScaler('cpu', growth_interval=3)
+
+    def after_train_iter(self, runner):
+        runner.optimizer.zero_grad()
+        self.loss_scaler.scale(runner.outputs['loss']).backward()
+        self.loss_scaler.step(runner.optimizer)
+        self.loss_scaler.update()
+
+
+def test_the_loss_scale_goes_on(tmp_path):
+    scales = []
+    for directory, kills in (('whole', [None]), ('cut', [5, 7, None])):
+        for kill_at in kills:
+            hook = ScalingHook()
+            state, losses = drawing_run(
+                tmp_path / directory,
+                ITERS,
+                kill_at,
+                interval=1,
+                optimizer_config=hook)
+        scales.append((hook.loss_scaler.state_dict(), state))
+    assert scales[0][0]['scale'] > 2**16
+    assert equal(scales[0], scales[1])
+
+
+@pytest.mark.parametrize('lr_config', [
+    dict(policy='poly', power=0.9, min_lr=1e-4, by_epoch=False),
+    dict(
+        policy='step',
+        step=[1],
+        warmup='linear',
+        warmup_iters=9,
+        warmup_ratio=0.1),
+    dict(policy='cyclic', target_ratio=(5, 1e-3), step_ratio_up=0.4),
+])
+def test_schedules_of_rate_and_momentum_go_on(tmp_path, lr_config):
+    assert_same_end(
+        tmp_path,
+        ITERS, [5, 9],
+        lr_config=lr_config,
+        momentum_config=dict(
+            policy='cyclic', target_ratio=(0.9, 1.), step_ratio_up=0.4)
+        if lr_config['policy'] == 'cyclic' else None)
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('kill_at', [3, 5, 6, 9, 13])
+def test_a_workflow_with_validation_goes_on_in_its_phase(
+        tmp_path, kill_at, workers):
+    assert_same_end(
+        tmp_path,
+        ITERS, [kill_at],
+        interval=1,
+        workflow=[('train', 3), ('val', 2)],
+        loaders=[
+            lambda: drawing_loader(workers),
+            lambda: drawing_loader(workers, 10)
+        ])
+
+
+@pytest.mark.parametrize('kill_at', [5, 6, 12, 13, 20])
+def test_a_workflow_of_epochs_goes_on_in_its_phase(tmp_path, kill_at):
+    assert_same_end(
+        tmp_path,
+        4, [kill_at],
+        interval=1,
+        runner_type='EpochBasedRunnerAmp',
+        workflow=[('train', 2), ('val', 1)],
+        loaders=[drawing_loader, lambda: drawing_loader(0, 10)])
+
+
+def test_two_train_loaders_go_on_in_turn(tmp_path):
+    for kind, steps in (('Iter', ITERS), ('Epoch', 4)):
+        assert_same_end(
+            tmp_path / kind,
+            steps, [5, 7, 11, 13],
+            interval=1,
+            runner_type=f'{kind}BasedRunnerAmp',
+            workflow=[('train', 2), ('train', 1)],
+            loaders=[drawing_loader, lambda: drawing_loader(0, 10)])
+
+
+class DrawingEvalHook(QuickEvalHook):
+    """Draws random numbers and leaves the model in eval mode, as mmcv."""
+
+    def evaluate(self, runner, results):
+        runner.model.eval()
+        np.random.rand(3), random.random(), torch.rand(3)
+        return super().evaluate(runner, results)
+
+
+@pytest.mark.parametrize('kind, steps', [('Iter', ITERS), ('Epoch', 3)])
+def test_an_evaluation_that_a_kill_skips_changes_nothing(
+        tmp_path, kind, steps):
+    for by_epoch in {kind == 'Epoch', False}:
+        assert_same_end(
+            tmp_path / str(by_epoch),
+            steps, [6, 12],
+            interval=1 if by_epoch else 2,
+            by_epoch=by_epoch,
+            runner_type=f'{kind}BasedRunnerAmp',
+            make_hooks=lambda: [
+                DrawingEvalHook([0.1, 0.4, 0.3],
+                                interval=1 if by_epoch else 2,
+                                by_epoch=by_epoch,
+                                save_best='mIoU')
+            ])
+
+
+class CountingHook(Hook):
+    """Of a repo that keeps state in a hook, and runs before the save."""
+
+    def __init__(self):
+        self.total = 0.
+
+    def after_train_iter(self, runner):
+        self.total += runner.outputs['loss'].item()
+
+    def state_dict(self):
+        return dict(total=self.total)
+
+    def load_state_dict(self, state):
+        self.total = state['total']
+
+
+def test_hooks_with_state_go_on(tmp_path):
+    totals = []
+    for directory, kills in (('whole', [None]), ('cut', [5, 9, None])):
+        for kill_at in kills:
+            # two of a kind: each gets its own
+            hooks = [CountingHook(), CountingHook()]
+            hooks[1].total = 1.
+            drawing_run(
+                tmp_path / directory,
+                ITERS,
+                kill_at,
+                interval=1,
+                early_hooks=hooks)
+        totals.append([hook.total for hook in hooks])
+    assert totals[0] == totals[1]
+    assert totals[0][1] == totals[0][0] + 1.
