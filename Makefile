@@ -42,6 +42,15 @@ bench: env-test  ## time saves and resumes against stock mmcv (benchmarks/bench.
 mutants: env-test  ## break one important line at a time; each break must fail its test
 	@$(PY) tools/mutants.py $(MUTANTS_ARGS)
 
+.PHONY: soak
+soak: env-test  ## kill real runs 1,000 times at random moments and check what is left (SOAK_ARGS='--kills 5000 --seed 1', '--matrix')
+	@PYTHONPATH=tests/crash:tests:. OMP_NUM_THREADS=1 \
+		$(PY) tests/crash/soak.py $(SOAK_ARGS)
+
+.PHONY: flips
+flips: env-test  ## 10,000 flipped bits and 1,000 truncations of real checkpoints, counted (`make test` makes a quarter)
+	@MMCV_CKPT_ALL_FLIPS=1 $(PY) -m pytest -q tests/damage
+
 .PHONY: clean
 clean:  ## delete the environments, demo runs and caches of this checkout; built wheels are kept
 	rm -rf .venv .venv-demo work_dirs data build dist ./*.egg-info \

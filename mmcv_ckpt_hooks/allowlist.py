@@ -43,6 +43,9 @@ _KEY_TYPES = frozenset([
 ])
 #: How many parts a key may have, and how deep they may lie.
 _KEY_PARTS, _KEY_DEPTH = 100000, 100
+#: Modulo this Python hashes integers: of larger ones any number hash alike,
+#: and a dict of them takes time by the square of their number.
+_HASH_MODULUS = (1 << 61) - 1
 
 
 def check_key(key: Any) -> None:
@@ -51,7 +54,7 @@ def check_key(key: Any) -> None:
     Hashing recurses in C without a limit: a tuple nested a million times
     crashes the process, and one of tuples of the same tuples takes for ever.
     """
-    if type(key) in _KEY_TYPES:
+    if type(key) in _KEY_TYPES and type(key) is not int:
         return
     left, count = [(key, 0)], 0
     while left:
@@ -61,6 +64,8 @@ def check_key(key: Any) -> None:
             raise Malformed('a key has too many parts')
         if type(part) in (tuple, frozenset):
             left += [(inner, depth + 1) for inner in part]
+        elif type(part) is int and abs(part) >= _HASH_MODULUS:
+            raise Malformed(f'a key is the number {shortened(part)}')
         elif type(part) not in _KEY_TYPES and \
                 not isinstance(part, np.generic):
             raise Malformed(f'a key is {shortened(part)}')

@@ -12,7 +12,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 from mmcv.runner import IterBasedRunner
 
-from .catalog_file import BestScore
+from .best_scores import BestScore, best_name, without_step
 from .compat import best_saver_name
 from .errors import ConfigError
 from .saver import Saver
@@ -78,11 +78,15 @@ class BestKeeper:
             setattr(eval_hook, name, self.consider)
 
     def recall(self, runner: Any) -> None:
-        """Tell the runner the best score that the catalog knows.
+        """Tell the runner the best score, the hook the metric it had chosen.
 
         A checkpoint is saved before the evaluation of its step, so that its
         own ``hook_msgs`` are one evaluation behind.
         """
+        auto = self._run_saver.catalog.auto_metric()
+        choosing = [hook for hook in eval_hooks(runner) if _is_auto(hook)]
+        if auto is not None and choosing == [self._hook]:
+            self._hook._init_rule(self._hook.rule, auto)
         known = self._saver.catalog.best(
             getattr(self._hook, 'key_indicator', ''))
         if known is not None:
@@ -93,6 +97,8 @@ class BestKeeper:
         buffer = runner.log_buffer
         outer, buffer.output = buffer.output, OrderedDict()
         key = getattr(self._hook, 'key_indicator', None)
+        was_auto = _is_auto(self._hook)
+        names: List[str] = []
         try:
             score = self._evaluate(runner, results)
         except KeyError as error:
@@ -104,12 +110,20 @@ class BestKeeper:
             ) from error
         finally:
             outer.update(buffer.output)
+            names = _number_names(buffer.output)
             self._metrics = _scores(buffer.output)
             buffer.output = outer
-        _, finished = self._finished(runner)
+        epoch, finished = self._finished(runner)
         self._run_saver.join(finished, self._metrics)
+        if was_auto and score is not None and \
+                self._run_saver.catalog.auto_metric() is None:
+            self._run_saver.remember_auto(self._hook.key_indicator)
         if self._hook.save_best:
             self.consider(runner, score)
+        if self._run_saver.ranking is not None:
+            self._run_saver.ranking.evaluated(
+                self._hook, names, lambda key: self._request(key, runner),
+                lambda: self._capture(runner, epoch, finished))
         return score
 
     def consider(self, runner: Any, score: Any) -> None:
@@ -126,23 +140,28 @@ class BestKeeper:
         key, rule = self._hook.key_indicator, self._hook.rule
         if not math.isfinite(score) or not self._is_better(runner, score):
             return
-        unit = f'epoch_{epoch}' if self._hook.by_epoch else f'iter_{finished}'
-        name = _plain(f'best_{key}_{unit}.pth')
+        request = self._request(key, runner)
+        name = request.name
         best = BestScore(key, score, rule, name, finished)
-        request = SaveRequest(
-            name,
-            epoch,
-            finished,
-            'best',
-            regular=False,
-            metrics=self._metrics,
-            make_latest=False)
         if not self._saver.commit_best(
                 best, request, lambda: self._capture(runner, epoch, finished)):
             return  # the score stays open; the hook reports the error
         self._tell(runner, score, name)
         runner.logger.info(f'Best {key} is {score:0.4f} at {finished} '
                            f'iterations ({name})')
+
+    def _request(self, key: str, runner: Any) -> SaveRequest:
+        """What to save as the best of a metric."""
+        epoch, finished = self._finished(runner)
+        unit = f'epoch_{epoch}' if self._hook.by_epoch else f'iter_{finished}'
+        return SaveRequest(
+            best_name(key, unit),
+            epoch,
+            finished,
+            'best',
+            regular=False,
+            metrics=self._metrics,
+            make_latest=False)
 
     def _tell(self, runner: Any, score: float, name: str) -> None:
         path = os.path.join(self._saver.backend.url, name)
@@ -166,9 +185,9 @@ class BestKeeper:
         """The score in the messages, unless it is of another metric."""
         messages = (runner.meta or {}).get('hook_msgs', {})
         path = messages.get('best_ckpt')
-        mine = _plain(f'best_{self._hook.key_indicator}_')
+        mine = without_step(best_name(self._hook.key_indicator, 'iter_0'))
         if isinstance(path, str) and \
-                not os.path.basename(path).startswith(mine):
+                not os.path.basename(path).startswith(f'{mine}_'):
             return None
         return messages.get('best_score')
 
@@ -182,16 +201,23 @@ class BestKeeper:
         return runner.epoch, runner.iter + 1
 
 
-def _plain(name: str) -> str:
-    """KITTI/Car_3D_moderate and the like must not name a directory."""
-    return name.replace('/', '_').replace('\\', '_')
+def _is_auto(eval_hook: Any) -> bool:
+    """Whether the first evaluation will say which metric counts."""
+    return bool(eval_hook.save_best) and \
+        getattr(eval_hook, 'key_indicator', None) == 'auto'
+
+
+def _number_names(output: Dict[str, Any]) -> List[str]:
+    return [
+        name for name, value in output.items()
+        if isinstance(value, numbers.Real) and name not in _NO_SCORES
+    ]
 
 
 def _scores(output: Dict[str, Any]) -> Dict[str, float]:
     # numpy's floats are Real, its bool and strings are not; JSON has no NaN,
     # which is mmseg's IoU of a class that does not occur
     return {
-        name: float(value)
-        for name, value in output.items() if isinstance(value, numbers.Real)
-        and math.isfinite(value) and name not in _NO_SCORES
+        name: float(output[name])
+        for name in _number_names(output) if math.isfinite(output[name])
     }

@@ -7,11 +7,15 @@ right. Standard library only.
 import threading
 import uuid
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Callable, Dict, List, Optional, Set
 
+from . import lineage as lineages
+from . import recovery
+from .best_scores import BestScore, BestScores
 from .card import describe
-from .catalog_file import BestScore, decode, encode, without_step
-from .errors import MissingCheckpointError
+from .catalog_file import CATALOG_LIMIT_BYTES, decode, encode
+from .errors import MissingCheckpointError, ResumeError
+from .history import History
 from .types import (UNKNOWN_BYTES, CheckpointInfo, Metrics, StorageBackend,
                     StoredFile)
 
@@ -45,8 +49,9 @@ class Catalog:
         self._warn = warn
         self._lock = threading.RLock()
         self._entries: Dict[str, CheckpointInfo] = {}
-        # by lineage and metric: who goes back to an older run finds its best
-        self._best: Dict[Tuple[str, str], BestScore] = {}
+        self._best = BestScores()
+        # by lineage the metric that 'auto' means
+        self._auto: Dict[str, str] = {}
         # files that came since the catalog was written last
         self._appeared: Set[str] = set()
         self.lineage = ''
@@ -69,11 +74,13 @@ class Catalog:
                 self._reconcile(self._files.list())
                 if is_known:
                     self._appeared = set(self._entries) - listed
+                else:
+                    self._recover()
 
     def checkpoints(self) -> List[CheckpointInfo]:
         """Return everything that is there, by finished iterations."""
         with self._lock:
-            return sorted(self._entries.values(), key=_order)
+            return sorted(self._entries.values(), key=lineages.by_step)
 
     def owned(self) -> List[CheckpointInfo]:
         """Return what this run may delete, by finished iterations."""
@@ -84,31 +91,11 @@ class Catalog:
     def resumable(self) -> List[CheckpointInfo]:
         """Return what a run may continue from, newest first.
 
-        The last run's checkpoints, then those of other programs (stock mmcv),
-        from which it may have started; before both what such a program wrote
-        since, when it went on from there. What an older generation wrote
-        beyond the point from which a newer one went on is left out.
+        What an older generation wrote beyond the point from which a newer one
+        went on is left out; see :func:`~mmcv_ckpt_hooks.lineage.resumable`.
         """
-        # of one step, the regular name before best_*
-        there = sorted(
-            self._current(),
-            key=lambda info:
-            (-info.iter, -info.epoch, not info.regular, info.name))
-        last = self.lineage
-        if not last or not any(info.lineage == last for info in there):
-            # the catalog is lost: the lineage that committed last
-            last = max(
-                there,
-                key=lambda info: info.created_at,
-                default=CheckpointInfo('', 0, 0, 0)).lineage
-        own = [info for info in there if info.lineage == last]
-        others = [info for info in there if not info.lineage and last]
-        newest = max((info.iter for info in own), default=0)
-        since = [
-            info for info in others if info.iter > newest and info.regular
-            and info.name in self._appeared
-        ]
-        return since + own + [info for info in others if info not in since]
+        return lineages.resumable(self._current(), self.lineage,
+                                  self._appeared)
 
     def find(self, name: str) -> Optional[CheckpointInfo]:
         """Return the entry of that name, or None."""
@@ -125,14 +112,12 @@ class Catalog:
     def best(self, key: str) -> Optional[BestScore]:
         """Return the best score of a metric so far, or None."""
         with self._lock:
-            return self._best.get((self.lineage, key))
+            return self._best.get(self.lineage, key)
 
     def best_names(self) -> 'frozenset[str]':
         """Return the names of this run's files with the best scores."""
         with self._lock:
-            return frozenset(
-                best.name for (lineage, _), best in self._best.items()
-                if lineage == self.lineage)
+            return self._best.names(self.lineage)
 
     def is_replaced_best(self, info: CheckpointInfo) -> bool:
         """Whether a best checkpoint has a better one in its place.
@@ -140,11 +125,12 @@ class Catalog:
         Without a record of its metric nobody knows, and the answer is no.
         """
         with self._lock:
-            # a kill between file and record leaves a newer file: no replaced
-            # one, but the one to come
-            return any(lineage == info.lineage and best.iter > info.iter
-                       and without_step(best.name) == without_step(info.name)
-                       for (lineage, _), best in self._best.items())
+            return self._best.has_replaced(info)
+
+    def auto_metric(self) -> Optional[str]:
+        """Return the metric that ``'auto'`` means in this run, if known."""
+        with self._lock:
+            return self._auto.get(self.lineage)
 
     # -- writing -----------------------------------------------------------
 
@@ -161,11 +147,8 @@ class Catalog:
                 info.generation for info in self._entries.values()
                 if info.lineage == lineage
             ]
-            self._best = {
-                key: best
-                for key, best in self._best.items()
-                if best.lineage != lineage or best.iter <= started_iter
-            }
+            if lineage is not None:
+                self._best.forget_later(lineage, started_iter)
             self.lineage = lineage or uuid.uuid4().hex
             self.generation = max(generations, default=-1) + 1
             self.started_iter = started_iter
@@ -205,59 +188,59 @@ class Catalog:
             if self._entries.pop(name, None) is not None:
                 self._write()
 
-    def join_metrics(self, finished: int, metrics: Metrics) -> None:
-        """Add the scores of an evaluation to the checkpoints of that step."""
+    def join_metrics(self, finished: int, metrics: Metrics) -> List[str]:
+        """Add the scores of an evaluation to the checkpoints of that step.
+
+        Returns:
+            list[str]: Digests of those checkpoints.
+        """
         with self._lock:
-            for info in self.owned():
-                if info.iter == finished:
-                    self._entries[info.name] = replace(
-                        info, metrics={
-                            **info.metrics,
-                            **metrics
-                        })
+            joined = [
+                replace(info, metrics={
+                    **info.metrics,
+                    **metrics
+                }) for info in self.owned() if info.iter == finished
+            ]
+            self._entries.update({info.name: info for info in joined})
             self._write()
+            return sorted({info.digest for info in joined if info.digest})
 
     def set_best(self, best: BestScore) -> None:
         """Record a new best score; its file is committed already."""
         with self._lock:
-            self._best[self.lineage, best.key] = replace(
-                best, lineage=self.lineage)
+            self._best.set(self.lineage, best)
+            self._write()
+
+    def set_auto_metric(self, key: str) -> None:
+        """Record which metric ``'auto'`` means in this run."""
+        with self._lock:
+            self._auto[self.lineage] = key
             self._write()
 
     # -- inside ------------------------------------------------------------
 
     def _current(self) -> List[CheckpointInfo]:
-        """Leave out what a later start of the same run went on from before.
-
-        Returns:
-            list[CheckpointInfo]: By finished iterations.
-        """
         with self._lock:
-            starts: Dict[str, Set[Tuple[int, int]]] = {}
-            for info in self._entries.values():
-                starts.setdefault(info.lineage, set()).add(
-                    (info.generation, info.started_iter))
-            starts.setdefault(self.lineage, set()).add(
-                (self.generation, self.started_iter))
-            return [
-                info for info in self.checkpoints()
-                if not info.lineage or not any(
-                    generation > info.generation and started < info.iter
-                    for generation, started in starts[info.lineage])
-            ]
+            return lineages.current(self.checkpoints(), self.lineage,
+                                    self.generation, self.started_iter)
 
     def _read(self) -> bool:
         """Read the catalog; False if there is none that can be read."""
         try:
             with self.home.open(self._name) as file:
-                data = file.read()
+                data = file.read(CATALOG_LIMIT_BYTES + 1)
         except MissingCheckpointError:
             return False
         try:
-            self.lineage, self._entries, self._best = decode(data)
+            self.lineage, self._entries, best, self._auto = decode(data)
+            self._best = BestScores(best)
             return True
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            self._entries, self._best = {}, {}
+        except ResumeError as error:
+            raise ResumeError(
+                f'{self.home.url}/{self._name}: {error}') from error
+        except (ValueError, KeyError, TypeError, AttributeError,
+                RecursionError) as error:
+            self._entries, self._best = {}, BestScores()
             self._warn(f'{self.home.url}/{self._name} is damaged '
                        f'({error}); it is rebuilt from the checkpoints')
             return False
@@ -280,18 +263,21 @@ class Catalog:
             except MissingCheckpointError:
                 self._entries.pop(name, None)  # deleted since it was listed
         # a file that somebody put there in its place is no best of ours
-        self._best = {
-            key: best
-            for key, best in self._best.items() if best.name in self._entries
-            and self._entries[best.name].lineage == best.lineage
-        }
+        self._best.forget_missing({(info.name, info.lineage)
+                                   for info in self._entries.values()})
+
+    def _recover(self) -> None:
+        """Take from the history what the files do not say."""
+        found = recovery.recovered(
+            History(self.home.url).read(), self.checkpoints())
+        self._entries = {info.name: info for info in found.checkpoints}
+        self._best = BestScores(found.best)
+        self._auto = found.auto
+        if found.count:
+            self._warn(f'{self._name} is rebuilt: {found.count} scores come '
+                       'from the history')
 
     def _write(self) -> None:
-        data = encode(self.lineage, self.checkpoints(),
-                      list(self._best.values()))
+        data = encode(self.lineage, self.checkpoints(), self._best.all(),
+                      self._auto)
         self.home.put(self._name, lambda stream: stream.write(data))
-
-
-def _order(info: CheckpointInfo) -> Any:
-    # the regular checkpoint of a step before its other names
-    return info.iter, info.epoch, not info.regular, info.name

@@ -1,15 +1,18 @@
 """The steps of a commit: durable first, then known, then cleaned up."""
 import datetime
+import hashlib
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import IO, Any, Callable, Iterator, List, Optional
+from typing import IO, Any, Callable, Iterator, List, Optional, Sequence, Set
 
 from .card import card, describe
 from .catalog import LATEST_NAME, Catalog
 from .errors import OutOfSpaceError, StorageError
 from .history import History
-from .retention import KeepAny, KeepNames, deletable
+from .recovery import identity_of
+from .retention import (KeepAny, KeepBest, KeepNames, KeepWithin, bytes_of,
+                        deletable)
 from .serialization import write_checkpoint
 from .staging import StagedState
 from .types import CheckpointInfo, RetentionPolicy, SaveRequest, StorageBackend
@@ -27,18 +30,28 @@ class Committer:
         symlink (bool): Whether to move ``latest.pth``.
         protected (str, optional): Name of the file resumed from, if it is
             here.
+        budget (int, optional): Bytes to fill with more. Default: None.
 
     Thread: whichever the executor runs it on; one at a time.
     """
 
-    def __init__(self, backend: StorageBackend, catalog: Catalog,
-                 history: History, policy: RetentionPolicy,
-                 log: Callable[[str], None], symlink: bool,
-                 protected: Optional[str]) -> None:
+    def __init__(self,
+                 backend: StorageBackend,
+                 catalog: Catalog,
+                 history: History,
+                 policy: RetentionPolicy,
+                 log: Callable[[str], None],
+                 symlink: bool,
+                 protected: Optional[str],
+                 budget: Optional[int] = None) -> None:
         self.backend = backend
         self.catalog = catalog
         self._history = history
         self._policy = policy
+        #: what ranks checkpoints by their scores; None if nothing does
+        self.ranking: Optional[KeepBest] = None
+        self._budget = budget
+        self._over_budget = False
         self._log = log
         self._symlink = symlink
         self._protected = protected
@@ -80,12 +93,11 @@ class Committer:
         self.catalog.commit(info)
         if request.make_latest:
             self._move_latest(request.name)
-        deleted = self._retain(request.name)
+        deleted = self.retain(request.name)
         secs = time.monotonic() - begun
         self.record(
             'save',
-            name=info.name,
-            iter=info.iter,
+            **identity_of(info),
             epoch=info.epoch,
             trigger=info.trigger,
             bytes=size,
@@ -104,14 +116,15 @@ class Committer:
         self._set_aside(request.name)
         with self._replaced_in_catalog(request.name):
             self.backend.link(same.name, request.name)
-        self.catalog.commit(
-            replace(
-                same,
-                name=request.name,
-                trigger='best',
-                regular=False,
-                metrics=dict(request.metrics),
-                same_as=same.name))
+        info = replace(
+            same,
+            name=request.name,
+            trigger='best',
+            regular=False,
+            metrics=dict(request.metrics),
+            same_as=same.name)
+        self.catalog.commit(info)
+        self.record('link', **identity_of(info), same_as=same.name)
         self._log(f'Saved best checkpoint {request.name}: a second name of '
                   f'{same.name}')
 
@@ -141,12 +154,6 @@ class Committer:
             return False
         self.catalog.forget(name)
         return True
-
-    def owns(self, name: str) -> bool:
-        """Whether a best file is this run's, and not one put in its place."""
-        known = self.catalog.find(name)
-        return known is not None and known.trigger == 'best' and \
-            known.lineage == self.catalog.lineage
 
     def _move_latest(self, name: str) -> None:
         if self._symlink:
@@ -211,16 +218,15 @@ class Committer:
             return
         # not *.pth: tools that glob for checkpoints must not take it
         mark = known.lineage or known.digest.partition(':')[2] or 'damaged'
-        aside = f'{name}.{mark[:8]}'
+        # a lineage is what a file says: it may hold a separator or '.pth'
+        plain = hashlib.sha256(mark.encode(errors='replace')).hexdigest()
+        aside = f'{name}.{(mark if mark.isalnum() else plain)[:8]}'
         self.backend.link(name, aside)
         self._log(f'{name} belongs to another run; that one is kept as '
                   f'{aside}')
 
     def _free_space(self, coming: CheckpointInfo) -> bool:
-        """Delete beforehand what will go when a checkpoint is committed.
-
-        Returns:
-            bool: Whether anything was deleted.
+        """Delete beforehand what will go anyway; False if there is nothing.
         """
         owned = self.catalog.owned()
         # INVARIANT: the newest committed one stays until the new one is there
@@ -235,24 +241,57 @@ class Committer:
                       f'{", ".join(gone)}, which it replaces')
         return bool(gone)
 
-    def _retain(self, committed: str) -> List[str]:
+    def lacks(self, request: SaveRequest) -> bool:
+        """Whether a step ranks that no checkpoint of this run has."""
+        return self.ranking is not None and \
+            self.catalog.at_iter(request.iter) is None and \
+            self.ranking.would_keep(request, self.catalog.owned())
+
+    def retain(self, committed: Optional[str] = None) -> List[str]:
+        """Delete what no policy keeps; return the names.
+
+        Args:
+            committed (str, optional): Name of what was just committed.
+        """
         return [
             info.name
             for info in self._superseded(committed, self.catalog.owned())
             if self.delete(info.name)
         ]
 
-    def _superseded(self, committed: str,
-                    owned: List[CheckpointInfo]) -> List[CheckpointInfo]:
+    def _superseded(self, committed: Optional[str],
+                    there: List[CheckpointInfo]) -> List[CheckpointInfo]:
         """Return what no policy keeps of what this run owns."""
         if not self.backend.capabilities.delete:
             return []
-        policy = KeepAny(
-            [self._policy,
-             KeepNames(self.catalog.best_names() | {committed})])
+        policies = [
+            self._policy,
+            KeepNames(self.catalog.best_names()
+                      | ({committed} if committed else set()))
+        ]
+        if self.ranking is not None:
+            policies.append(self.ranking)
+        policy: RetentionPolicy = KeepAny(policies)
+        if self._budget is not None:
+            self._report_budget(there, policy.keep(there), self._budget)
+            policy = KeepWithin(self._budget, policy)
         # INVARIANT: a best checkpoint goes when a better one is there, and
         # not because the catalog has forgotten that it is the best
         return [
-            info for info in deletable(policy, owned, self._protected)
-            if info.trigger != 'best' or self.catalog.is_replaced_best(info)
+            info for info in deletable(policy, there, self._protected)
+            if info.trigger != 'best' or self._is_beaten(info)
         ]
+
+    def _is_beaten(self, info: CheckpointInfo) -> bool:
+        return self.catalog.is_replaced_best(info) or (
+            self.ranking is not None and self.ranking.has_rank(info))
+
+    def _report_budget(self, there: Sequence[CheckpointInfo], kept: Set[str],
+                       budget: int) -> None:
+        """Say once when what must be kept takes more than the budget."""
+        taken = bytes_of(there, kept)
+        if taken > budget and not self._over_budget:
+            self._log(f'What must be kept takes {taken / 1e6:.2f} MB, more '
+                      f'than keep.bytes ({budget / 1e6:.2f} MB): nothing of '
+                      'it is deleted for that')
+        self._over_budget = taken > budget

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from .errors import ConfigError
+from .keep_config import plain_keep
 from .options import (DEFAULT_SIGNALS, CheckpointOptions, KeepOptions,
                       TriggerOptions, WriteOptions)
 from .signals import ACTIONS, SIGNALS
@@ -14,10 +15,6 @@ from .signals import ACTIONS, SIGNALS
 _LATER = {
     'storage_options': 'object stores are not supported yet',
     'mirror': 'mirrors are not supported yet',
-    'keep.best': "use evaluation=dict(save_best=...), which keeps one",
-    'keep.monitor': 'use evaluation=dict(save_best=...)',
-    'keep.rule': 'use evaluation=dict(rule=...)',
-    'keep.bytes': 'keeping by size is not supported yet',
 }
 #: Values of the design that this version does not have yet.
 _LATER_VALUES = {
@@ -91,7 +88,12 @@ _TRIGGER_TYPES: _Types = {
 }
 _KEEP_TYPES: _Types = {
     'last': (int, 'an int'),
+    'best': (int, 'an int'),
+    'monitor': ((str, list, tuple), 'a metric or a list of metrics'),
+    'rule': ((str, list, tuple, Mapping), "'greater', 'less', a list or a "
+             'dict'),
     'every': (int, 'an int'),
+    'bytes': ((int, str), "an int or a size such as '20GB'"),
 }
 _WRITE_TYPES: _Types = {
     'background': (bool, 'True or False'),
@@ -124,6 +126,8 @@ def _group(name: str, value: Mapping[str, Any], group: type,
         given['at'] = tuple(given['at'])
     if 'signals' in given:
         given['signals'] = _signals(given['signals'])
+    if group is KeepOptions:
+        given = plain_keep(given)
     return group(**given)
 
 
@@ -186,7 +190,6 @@ def _check_values(options: CheckpointOptions) -> None:
                 f'DurableCheckpointHook: {name}={value!r}: {later}')
         _check_choice(name, value, choices)
     _check_positive('triggers.secs', options.triggers.secs)
-    _check_positive('keep.every', options.keep.every)
     if options.triggers.begin < 0:
         raise ConfigError('DurableCheckpointHook: triggers.begin must not be '
                           f'negative, but got {options.triggers.begin}')
@@ -247,11 +250,6 @@ def _check_contradictions(options: CheckpointOptions,
         raise ConfigError(
             f'DurableCheckpointHook: keep.last={last} contradicts '
             f'max_keep_ckpts={options.max_keep_ckpts}; give one of them')
-    if options.keep.every is not None and options.keep_last is None:
-        raise ConfigError(
-            f'DurableCheckpointHook: keep.every={options.keep.every} without '
-            'keep.last or max_keep_ckpts deletes nothing: give how many of '
-            'the last to keep')
     if (options.out_dir or '').startswith('pavi://') and \
             options.file_client_args is not None:
         raise ConfigError(
@@ -260,3 +258,9 @@ def _check_contradictions(options: CheckpointOptions,
     if options.resume == '':
         raise ConfigError("DurableCheckpointHook: resume must be 'auto' or a "
                           "path, but got ''")
+    if options.resume not in (None, 'auto') and difflib.get_close_matches(
+            options.resume.strip().lower(), ['auto'], cutoff=0.75) and \
+            not os.path.exists(options.resume):
+        raise ConfigError(
+            f'DurableCheckpointHook: resume={options.resume!r} is no file, '
+            "did you mean 'auto'?")

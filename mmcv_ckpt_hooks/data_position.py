@@ -105,11 +105,7 @@ class TrackedLoader:
             epoch (int): Finished passes.
             used (int): Batches of the next one that are used.
         """
-        return dict(
-            epoch=epoch,
-            length=self.length(),
-            passes=epoch,
-            used=used)
+        return dict(epoch=epoch, length=self.length(), passes=epoch, used=used)
 
     def first_epoch(self) -> int:
         """Return the passes to begin the runner's count with, once."""

@@ -13,6 +13,7 @@
     `-- StorageError                a storage backend could not do its work
         |-- MissingCheckpointError  not there (a ``FileNotFoundError``)
         |-- AccessError             not allowed; never means "not there"
+        |-- LockedError             another run writes to the directory
         |-- OutOfSpaceError         no space or quota left
         |-- UnsupportedError        the backend lacks this capability
         `-- DependencyError         no such package (an ``ImportError``)
@@ -27,7 +28,15 @@ class CheckpointError(Exception):
 
 
 class ConfigError(CheckpointError, ValueError):
-    """An argument is unknown, has a wrong value or contradicts another."""
+    """An argument is unknown, has a wrong value or contradicts another.
+
+    ``mmcv.build_from_cfg`` puts the class's name before the message; where it
+    stands there already, it is not said twice.
+    """
+
+    def __init__(self, message: str = '') -> None:
+        name, _, rest = message.partition(': ')
+        super().__init__(rest if rest.startswith(f'{name}: ') else message)
 
 
 class IntegrityError(CheckpointError):
@@ -64,6 +73,10 @@ class MissingCheckpointError(StorageError, FileNotFoundError):
 
 class AccessError(StorageError):
     """The storage refuses access; this never means "not there"."""
+
+
+class LockedError(StorageError):
+    """Another run writes to the directory, or has taken it over."""
 
 
 class OutOfSpaceError(StorageError):

@@ -1,4 +1,5 @@
 """The one owner of background threads."""
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Callable, List, Optional
 
@@ -74,3 +75,46 @@ class InlineExecutor(BackgroundExecutor):
 
     def submit(self, job: Job) -> None:
         self.run(job)
+
+
+class Repeater:
+    """Runs a short job again and again, on a thread of its own.
+
+    The thread never keeps the process alive, does not exist in forked
+    children, and ends by itself when the job says so.
+
+    Args:
+        job (callable): Returns whether it wants to be run again. It handles
+            its errors itself.
+        period_secs (float): Pause before each run.
+
+    Thread: ``start`` once; ``stop`` on any thread, as often as wanted.
+    """
+
+    def __init__(self, job: Callable[[], bool], period_secs: float) -> None:
+        self._job = job
+        self._period_secs = period_secs
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(
+            target=self._run, name='mmcv-ckpt-beat', daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def stop(self, wait: bool = True) -> None:
+        """Let the job not be started again.
+
+        Args:
+            wait (bool): Whether to wait until the thread has ended. False
+                where it may be the thread itself that stops (garbage
+                collection happens on any). Default: True.
+        """
+        self._stopped.set()
+        if wait and self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopped.wait(self._period_secs):
+            if not self._job():
+                return

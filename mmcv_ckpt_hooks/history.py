@@ -5,6 +5,10 @@ from typing import Any, Dict, List
 
 HISTORY_NAME = 'checkpoints.log.jsonl'
 
+#: A link would lead the lines into any file of the user, a pipe would have
+#: the writer wait for ever. Windows has neither flag.
+_SAFE = getattr(os, 'O_NOFOLLOW', 0) | getattr(os, 'O_NONBLOCK', 0)
+
 
 class History:
     """``checkpoints.log.jsonl``: one JSON object a line, only appended to.
@@ -19,7 +23,11 @@ class History:
     def append(self, event: str, **values: Any) -> None:
         """Add one event; the line of a killed run may be torn."""
         line = json.dumps({'event': event, **values}, sort_keys=True)
-        with open(self._path, 'ab') as file:
+        with open(
+                self._path,
+                'ab',
+                opener=lambda path, flags: os.open(path, flags | _SAFE, 0o666)
+        ) as file:
             if file.tell() and not self._ends_with_newline():
                 file.write(b'\n')
             file.write(line.encode() + b'\n')
@@ -27,7 +35,7 @@ class History:
     def read(self) -> List[Dict[str, Any]]:
         """Return all events; torn lines are left out."""
         events = []
-        if not os.path.exists(self._path):
+        if not os.path.isfile(self._path):
             return []
         with open(self._path, 'rb') as file:
             for line in file:

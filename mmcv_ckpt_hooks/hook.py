@@ -2,7 +2,7 @@
 import os
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
-from mmcv.runner import CheckpointHook, EpochBasedRunner, IterBasedRunner
+from mmcv.runner import CheckpointHook, EpochBasedRunner
 
 from . import distributed, takeover
 from .boundary import Boundary
@@ -47,7 +47,8 @@ class DurableCheckpointHook(CheckpointHook):
         triggers (dict, optional): ``begin``, ``secs``, ``at``, ``signals``,
             ``file``, ``exception``; see
             :class:`~mmcv_ckpt_hooks.options.TriggerOptions`. Default: None.
-        keep (dict, optional): ``last``, ``every``. Default: None.
+        keep (dict, optional): ``last``, ``best``, ``monitor``, ``rule``,
+            ``every``, ``bytes``; see :class:`~.options.KeepOptions`.
         write (dict, optional): ``background``, ``staging``, ``backlog``,
             ``durability``. Default: None.
         resume (str, optional): ``'auto'`` for the newest checkpoint here that
@@ -119,6 +120,17 @@ class DurableCheckpointHook(CheckpointHook):
         """
         if self._prepared_for is runner:
             return
+        try:
+            self._start(runner)
+        except BaseException:
+            # a failed start must not keep others out of the directory
+            if self._interrupts is not None:
+                self._interrupts.close()
+            for saver in self._savers:
+                saver.close()
+            raise
+
+    def _start(self, runner: Any) -> None:
         # not at the top: importing the package stays cheap for tools that
         # only want the registered names
         from .starting import start
@@ -235,7 +247,7 @@ class DurableCheckpointHook(CheckpointHook):
             return template.format(step)
         if regular and self.by_epoch:
             return f'epoch_{epoch}.pth'
-        if counts_iterations(runner):
+        if takeover.counts_iterations(runner):
             return f'iter_{finished}.pth'
         return f'epoch_{epoch}_iter_{finished}.pth'
 
@@ -276,10 +288,3 @@ class DurableCheckpointHook(CheckpointHook):
         except OSError:
             return False
         return True
-
-
-def counts_iterations(runner: Any) -> bool:
-    """Whether a runner, of whatever repo, has no epochs."""
-    if isinstance(runner, (IterBasedRunner, EpochBasedRunner)):
-        return isinstance(runner, IterBasedRunner)
-    return runner.max_epochs is None and runner.max_iters is not None

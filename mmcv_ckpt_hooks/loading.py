@@ -1,5 +1,7 @@
 """A checkpoint file to tensors, without executing anything from it."""
 import pickle
+import struct
+import tarfile
 import zipfile
 from typing import IO, Any, Dict
 
@@ -55,7 +57,9 @@ def _load_trusted(file: IO[bytes], path: str) -> Any:
             f'{path} needs code that is not there ({type(error).__name__}: '
             f'{error}). Load it where it was written, and save it again '
             'without that') from error
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
+    except (pickle.UnpicklingError, EOFError, RuntimeError, LookupError,
+            ValueError, TypeError, OverflowError, struct.error,
+            tarfile.TarError) as error:
         raise CorruptError(f'{path} cannot be read ({type(error).__name__}: '
                            f'{error})') from error
 

@@ -3,16 +3,20 @@
 Called once a run, on all ranks; only rank 0 writes.
 """
 import os
-from typing import Any, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from . import distributed, foreign, resume, takeover
-from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
+from .best import BestKeeper, eval_hooks
+from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, LATEST_NAME, Catalog
 from .errors import ConfigError, StorageError
 from .executor import BackgroundExecutor, InlineExecutor
+from .guarded import guarded, left_on_failure, lock_of, take
 from .history import History
 from .options import CheckpointOptions
+from .ranking import Metrics, Ranking
 from .restore import Restored, finish_on_stock, refresh_hooks, restore_runner
-from .retention import KeepAll, KeepAny, KeepEvery, KeepLast
+from .retention import KeepAny, KeepEvery, KeepLast
+from .run_lock import RunLock
 from .saver import Saver
 from .storage import open_backend
 from .storage.local import LocalBackend
@@ -32,51 +36,109 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
     Returns:
         Saver | None: None on ranks other than 0.
     """
+    # on all ranks, before anything is done
+    metrics = None if options.keep.best is None else \
+        Metrics(options.keep, eval_hooks(runner))
     backend = open_backend(
         place,
         options.file_client_args,
         durable=options.write.durability == 'fsync')
     home = _catalog_home(backend, runner.work_dir)
+    lock = lock_of(home, CATALOG_NAME, runner.logger.warning)
+    backend, home = guarded(lock, backend, home)
     catalog = Catalog(backend, home, runner.logger.warning)
-    newest = _agreed_newest(runner, options, backend, catalog)
-    restored = _resume(runner, options, backend, newest)
-    if distributed.rank() != 0:
-        return None
-    _begin(runner, options, catalog, restored)
-    return _saver(runner, options, backend, catalog, home,
-                  _policy(options, by_epoch), restored)
+    with left_on_failure(lock):
+        newest = _agreed_newest(runner, options, backend, catalog, lock)
+        restored = _resume(runner, options, backend, newest)
+        if distributed.rank() != 0:
+            return None
+        _begin(runner, options, catalog, restored)
+        if newest is not None and options.create_symlink and \
+                backend.capabilities.point:
+            # killed between a commit and its pointer, and nothing left to
+            # train
+            backend.point(LATEST_NAME, newest.name)
+        saver = _saver(runner, options, backend, catalog, home,
+                       _policy(options, by_epoch), restored, lock)
+        if metrics is not None and options.keep.best is not None:
+            saver.ranking = Ranking(saver, options.keep.best, metrics)
+        return saver
 
 
-def open_best(runner: Any, options: CheckpointOptions, eval_hook: Any,
-              saver: Saver) -> Saver:
+def keep_best(runner: Any, options: CheckpointOptions, savers: List[Saver],
+              capture: Callable[[Any, int, int], Dict[str, Any]]) -> None:
+    """Have the scores of all EvalHooks joined, and the best kept.
+
+    Args:
+        runner (BaseRunner): Not running yet.
+        options (CheckpointOptions): Of the hook.
+        savers (list[Saver]): The run's own; empty on ranks other than 0.
+            Those of further places are added.
+        capture (callable): See :class:`~mmcv_ckpt_hooks.best.BestKeeper`.
+
+    Raises:
+        Exception: On all ranks, if a place cannot be opened.
+    """
+    failure = None
+    try:
+        for hook in eval_hooks(runner) if savers else []:
+            place = _open_best(runner, options, hook, savers)
+            BestKeeper(hook, place, capture, savers[0]).recall(runner)
+            if place not in savers:
+                savers.append(place)
+    except Exception as error:  # passed on to all ranks
+        failure = error
+    distributed.raise_together(failure, 'opening the place of the best')
+
+
+def _open_best(runner: Any, options: CheckpointOptions, eval_hook: Any,
+               savers: List[Saver]) -> Saver:
     """Return the saver for an EvalHook's best checkpoints.
 
-    The run's own, unless ``evaluation`` has an ``out_dir`` that leads
-    elsewhere.
+    The run's own (the first of ``savers``), unless ``evaluation`` has an
+    ``out_dir`` that leads elsewhere; then that of the EvalHook before, if it
+    leads to the same place.
     """
+    saver = savers[0]
     out_dir = getattr(eval_hook, 'out_dir', None)
     if not out_dir or takeover.same_place(out_dir, runner.work_dir or ''):
         return saver
     place = out_dir
     if not hasattr(eval_hook, 'file_client'):  # set in its before_run
         place = takeover.resolve_out_dir(out_dir, runner.work_dir)
-    if takeover.same_place(place, saver.backend.url):
-        return saver
+    for known in savers:
+        if takeover.same_place(place, known.backend.url):
+            return known
     backend = open_backend(place, getattr(eval_hook, 'file_client_args', None))
     home = _catalog_home(backend, runner.work_dir)
-    catalog = Catalog(backend, home, runner.logger.warning,
-                      CATALOG_NAME if home is backend else BEST_CATALOG_NAME)
-    backend.prepare()
-    home.prepare()
-    catalog.open()
-    catalog.begin(saver.catalog.lineage, runner.iter)
-    return _saver(runner, options, backend, catalog, home, KeepAll(), None)
+    name = CATALOG_NAME if home is backend else BEST_CATALOG_NAME
+    lock = lock_of(home, name, runner.logger.warning)
+    backend, home = guarded(lock, backend, home)
+    catalog = Catalog(backend, home, runner.logger.warning, name)
+    with left_on_failure(lock):
+        backend.prepare()
+        home.prepare()
+        _occupy(runner, backend, home, lock)
+        catalog.open()
+        catalog.begin(saver.catalog.lineage, runner.iter)
+        return _saver(runner, options, backend, catalog, home, KeepLast(None),
+                      None, lock)
+
+
+def _occupy(runner: Any, backend: StorageBackend, home: StorageBackend,
+            lock: Optional[RunLock]) -> None:
+    """Refuse a second live run, and remove what dead ones left."""
+    swept = [] if lock is None else take(lock, backend, home)
+    swept += backend.sweep()
+    if swept:
+        runner.logger.info('Removed what a killed save left behind: '
+                           f'{", ".join(swept)}')
 
 
 def _saver(runner: Any, options: CheckpointOptions, backend: StorageBackend,
            catalog: Catalog, home: StorageBackend, policy: RetentionPolicy,
-           restored: Optional[Restored]) -> Saver:
-    return Saver(
+           restored: Optional[Restored], lock: Optional[RunLock]) -> Saver:
+    saver = Saver(
         backend,
         catalog,
         History(home.url),
@@ -89,12 +151,17 @@ def _saver(runner: Any, options: CheckpointOptions, backend: StorageBackend,
             exc_info=None if isinstance(error, StorageError) else error),
         backlog=options.write.backlog,
         symlink=options.create_symlink and backend.capabilities.point,
-        protected=restored.name if restored is not None else None)
+        protected=restored.name if restored is not None else None,
+        budget=options.keep.bytes,
+        leave=lambda: None if lock is None else lock.release())
+    if lock is not None:
+        lock.finish = saver.close
+    return saver
 
 
 def _agreed_newest(runner: Any, options: CheckpointOptions,
-                   backend: StorageBackend,
-                   catalog: Catalog) -> Optional[CheckpointInfo]:
+                   backend: StorageBackend, catalog: Catalog,
+                   lock: Optional[RunLock]) -> Optional[CheckpointInfo]:
     """Open the place on rank 0; tell all ranks where to resume, or why not.
 
     Raises:
@@ -107,10 +174,7 @@ def _agreed_newest(runner: Any, options: CheckpointOptions,
         try:
             backend.prepare()
             catalog.home.prepare()
-            swept = backend.sweep()
-            if swept:
-                runner.logger.info('Removed what a killed save left behind: '
-                                   f'{", ".join(swept)}')
+            _occupy(runner, backend, catalog.home, lock)
             catalog.open()
             if options.resume is not None:
                 found = _newest(runner, options, backend, catalog)
@@ -214,8 +278,6 @@ def _begin(runner: Any, options: CheckpointOptions, catalog: Catalog,
 
 
 def _policy(options: CheckpointOptions, by_epoch: bool) -> RetentionPolicy:
-    if options.keep_last is None:
-        return KeepAll()
     policies: List[RetentionPolicy] = [KeepLast(options.keep_last)]
     if options.keep.every is not None:
         policies.append(KeepEvery(options.keep.every, by_epoch))

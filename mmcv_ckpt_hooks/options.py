@@ -35,14 +35,34 @@ class TriggerOptions:
 
 @dataclass(frozen=True)
 class KeepOptions:
-    """What to keep, united.
+    """What to keep, united: what one of these keeps is kept.
 
     Args:
-        last (int, optional): The last so many; None or -1 keeps all.
+        last (int, optional): The last so many; -1 keeps all. None means all
+            if nothing else is given, else the newest.
+        best (int, optional): So many with the best scores, of each metric.
+        monitor (tuple[str]): The metrics; in a config one or a list.
+            ``'auto'`` is the first metric of the first evaluation. Empty:
+            those of ``evaluation=dict(save_best=...)``, else ``'auto'``.
+        rule (tuple[tuple[str, str]]): Metric, or ``'*'`` for all, and
+            ``'greater'`` or ``'less'``; in a config one, a list or a dict.
+            What is not given is inferred from the name.
         every (int, optional): Multiples of so many epochs or iterations.
+        bytes (int, optional): A budget: what the others keep counts first,
+            then as many of the newest as fit. In a config also ``'20GB'``.
     """
     last: Optional[int] = None
+    best: Optional[int] = None
+    monitor: Tuple[str, ...] = ()
+    rule: Tuple[Tuple[str, str], ...] = ()
     every: Optional[int] = None
+    bytes: Optional[int] = None
+
+    @property
+    def is_selective(self) -> bool:
+        """Whether anything but ``last`` says what to keep."""
+        return any(
+            value is not None for value in (self.best, self.every, self.bytes))
 
 
 @dataclass(frozen=True)
@@ -89,7 +109,10 @@ class CheckpointOptions:
 
     @property
     def keep_last(self) -> Optional[int]:
-        """How many to keep; None for all."""
-        count = self.keep.last if self.keep.last is not None \
-            else self.max_keep_ckpts
-        return count if count > 0 else None
+        """How many of the last to keep; None for all."""
+        if self.keep.last is not None:
+            return self.keep.last if self.keep.last > 0 else None
+        if self.max_keep_ckpts > 0:
+            return self.max_keep_ckpts
+        # whoever names what to keep does not want all the others
+        return 1 if self.keep.is_selective else None

@@ -69,13 +69,20 @@ class Plan:
         if last is not None and keep.every is not None:
             multiples = self.steps // keep.every
             kept = min(kept + multiples, regular)
-        return kept + len(self.best)
+        return kept + max(len(self.best), self._ranked)
+
+    @property
+    def _ranked(self) -> int:
+        keep = self.options.keep
+        return (keep.best or 0) * max(1, len(keep.monitor or self.best))
 
     @property
     def total_bytes(self) -> int:
         """What lies there at most: a new one is there before an old one goes.
         """
-        return self.checkpoint_bytes * (self.count + 1)
+        kept = self.checkpoint_bytes * self.count
+        budget = self.options.keep.bytes or 0
+        return max(kept, budget) + self.checkpoint_bytes
 
     def text(self) -> str:
         """The block, one record of several lines."""
@@ -149,7 +156,13 @@ class Plan:
             f'the last {options.keep_last}'
         if options.keep.every is not None:
             said += f', every {options.keep.every} {self.unit}'
-        said += ''.join(f', the best by {key}' for key in self.best)
+        best = f'best {options.keep.best}' if self._ranked else 'best'
+        metrics = options.keep.monitor or self.best
+        if self._ranked and not metrics:
+            metrics = ('the first metric', )
+        said += ''.join(f', the {best} by {key}' for key in metrics)
+        if options.keep.bytes is not None:
+            said += f', more up to {size(options.keep.bytes)}'
         parts = f'model {size(self.model_bytes)}, optimizer ' + (
             'not known before the first save'
             if self.optimizer_bytes is None else size(self.optimizer_bytes))

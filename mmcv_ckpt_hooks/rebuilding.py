@@ -29,6 +29,10 @@ class _Shortener(reprlib.Repr):
         super().__init__()
         self.maxlevel, self.maxstring, self.maxother = 3, 80, 80
 
+    def repr_int(self, value: int, level: int) -> str:
+        # as text it would take time by the square of its size
+        return repr(value) if value.bit_length() < 200 else 'a huge number'
+
     def repr_Tensor(self, value: Any, level: int) -> str:
         return 'a tensor'
 

@@ -5,6 +5,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from .card import describe
 from .catalog import LATEST_NAME, Catalog
+from .checkpoint_fields import check_fields
 from .errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                      ResumeError, StorageError, UnsafeCheckpointError,
                      UnverifiableError)
@@ -166,7 +167,7 @@ def load_verified(path: str, trust: bool,
                                          trust)
     except (IntegrityError, UnsafeCheckpointError) as error:
         raise type(error)(f'{error}{_better_one(directory, name)}') from error
-    _check_fields(checkpoint, path)
+    check_fields(checkpoint, path)
     return checkpoint, directory, name
 
 
@@ -174,16 +175,19 @@ def load_weights(path: str, trust: bool) -> Dict[str, Any]:
     """Load any checkpoint of a model, also a bare state dict.
 
     Raises:
-        ResumeError: If it holds no dict.
+        ResumeError: If it holds no weights by name.
     """
     directory, name = split_filename(_real_path(path))
     backend = open_backend(directory)
     with backend.open(name) as file:
         content = load_checkpoint(file, _local_path(backend, name), trust)
-    if not isinstance(content, dict):
+    weights = content.get('state_dict', content) \
+        if isinstance(content, dict) else content
+    if not isinstance(weights, dict) or \
+            not all(isinstance(key, str) for key in weights):
         raise ResumeError(f'{path} holds a {type(content).__name__}, expected '
-                          'a checkpoint or a state dict')
-    return content
+                          'a checkpoint or a state dict: weights by name')
+    return dict(content)
 
 
 def load_from(backend: StorageBackend, info: CheckpointInfo,
@@ -192,19 +196,8 @@ def load_from(backend: StorageBackend, info: CheckpointInfo,
     with backend.open(info.name) as file:
         checkpoint = load_checkpoint(file, _local_path(backend, info.name),
                                      trust)
-    _check_fields(checkpoint, info.name)
+    check_fields(checkpoint, info.name)
     return dict(checkpoint)
-
-
-def _check_fields(checkpoint: Any, path: str) -> None:
-    if isinstance(checkpoint, dict) and isinstance(
-            checkpoint.get('meta'), dict) and 'state_dict' in checkpoint:
-        return
-    held = list(checkpoint)[:5] if isinstance(checkpoint, dict) \
-        else type(checkpoint).__name__
-    raise ResumeError(
-        f"{path} cannot be resumed from: expected the fields 'meta' and "
-        f"'state_dict', found {held}. Use load_from to take only the weights")
 
 
 def _better_one(directory: str, name: str) -> str:

@@ -2,32 +2,35 @@
 
 Every policy answers with the names it wants; what no policy wants may be
 deleted. Lists are ordered by finished iterations, oldest first.
+
+A policy for regular checkpoints never speaks for a best one (``best_*.pth``):
+that one is kept for its score, by :class:`KeepBest` or :class:`KeepNames`.
 """
 from dataclasses import dataclass
-from typing import Optional, Sequence, Set
+from typing import Dict, List, Optional, Sequence, Set, Tuple
 
-from .types import CheckpointInfo, RetentionPolicy
-
-
-@dataclass(frozen=True)
-class KeepAll:
-    """Keep everything."""
-
-    def keep(self, checkpoints: Sequence[CheckpointInfo]) -> Set[str]:
-        return {info.name for info in checkpoints}
+from .best_scores import best_name, without_step
+from .monitors import Monitor
+from .types import CheckpointInfo, RetentionPolicy, SaveRequest
 
 
 @dataclass(frozen=True)
 class KeepLast:
-    """Keep the last ``count`` (int, at least 1) regular checkpoints.
+    """Keep the last regular checkpoints.
 
     One off the grid is kept until the next regular one is committed.
+
+    Args:
+        count (int, optional): How many, at least 1; None for all.
     """
-    count: int
+    count: Optional[int]
 
     def keep(self, checkpoints: Sequence[CheckpointInfo]) -> Set[str]:
         regular = [info for info in checkpoints if info.regular]
-        kept = {info.name for info in regular[-self.count:]}
+        kept = {
+            info.name
+            for info in regular[-self.count if self.count is not None else 0:]
+        }
         newest = regular[-1].iter if regular else -1
         return kept | {
             info.name
@@ -56,8 +59,64 @@ class KeepEvery:
 
 
 @dataclass(frozen=True)
+class KeepBest:
+    """Keep the steps with the best scores, those of each metric.
+
+    Of a step that has several files with scores the first is kept: the
+    regular one, then one off the grid, then ``best_*.pth``. Of equal scores
+    the earlier counts. A step without a score of a metric has no rank in it.
+
+    Args:
+        count (int): How many steps of each metric, at least 1.
+        monitors (tuple[Monitor], optional): The metrics. None: they are not
+            known yet, and everything that has scores is kept.
+    """
+    count: int
+    monitors: Optional[Tuple[Monitor, ...]]
+
+    def keep(self, checkpoints: Sequence[CheckpointInfo]) -> Set[str]:
+        if self.monitors is None:
+            return {info.name for info in checkpoints if info.metrics}
+        return {
+            name
+            for monitor in self.monitors
+            for name in self._best_names(monitor, checkpoints)
+        }
+
+    def would_keep(self, request: SaveRequest,
+                   checkpoints: Sequence[CheckpointInfo]) -> bool:
+        """Whether a step that has no checkpoint is among the best."""
+        candidate = CheckpointInfo(
+            request.name,
+            request.epoch,
+            request.iter,
+            0,
+            metrics=request.metrics,
+            trigger='best',
+            regular=False)
+        return candidate.name in self.keep([*checkpoints, candidate])
+
+    def has_rank(self, info: CheckpointInfo) -> bool:
+        """Whether a best checkpoint was kept for one of the metrics here."""
+        return any(
+            without_step(info.name) == without_step(
+                best_name(monitor.key, 'iter_0'))
+            and monitor.goodness(info.metrics) is not None
+            for monitor in self.monitors or ())
+
+    def _best_names(self, monitor: Monitor,
+                    checkpoints: Sequence[CheckpointInfo]) -> List[str]:
+        ranked: Dict[int, Tuple[float, int, str]] = {}
+        for info in sorted(checkpoints, key=_precedence):
+            goodness = monitor.goodness(info.metrics)
+            if goodness is not None:
+                ranked.setdefault(info.iter, (-goodness, info.iter, info.name))
+        return [name for _, _, name in sorted(ranked.values())[:self.count]]
+
+
+@dataclass(frozen=True)
 class KeepNames:
-    """Keep the files that hold the best scores so far.
+    """Keep files by name.
 
     Args:
         names (frozenset[str]): File names.
@@ -80,6 +139,59 @@ class KeepAny:
         return kept
 
 
+@dataclass(frozen=True)
+class KeepWithin:
+    """Keep what other policies keep, and what still fits into a budget.
+
+    What the others keep, and the newest, counts first and is kept even if it
+    is more than the budget: a budget never costs a best checkpoint. Then
+    regular ones follow, newest first, until one does not fit; older ones go
+    even if they are small, so that no gap opens between those that stay.
+
+    Args:
+        budget_bytes (int): Bytes in all; a content with several names counts
+            once.
+        first (RetentionPolicy): The other policies.
+    """
+    budget_bytes: int
+    first: RetentionPolicy
+
+    def keep(self, checkpoints: Sequence[CheckpointInfo]) -> Set[str]:
+        kept = self.first.keep(checkpoints) | _newest_names(checkpoints)
+        contents = _contents(checkpoints)
+        counted = dict(contents[name] for name in kept)
+        for info in reversed(checkpoints):
+            if not info.regular or info.name in kept:
+                continue
+            content, size = contents[info.name]
+            counted[content] = size
+            if sum(counted.values()) > self.budget_bytes:
+                break
+            kept.add(info.name)
+        return kept
+
+
+def bytes_of(checkpoints: Sequence[CheckpointInfo], names: Set[str]) -> int:
+    """Return the bytes that some files take; a second name takes none."""
+    contents = _contents(checkpoints)
+    return sum(dict(contents[name] for name in names).values())
+
+
+def _contents(
+        checkpoints: Sequence[CheckpointInfo]) -> Dict[str, Tuple[str, int]]:
+    """Return by file name a mark of the content, and its bytes.
+
+    One whose size the storage does not tell counts as the largest other.
+    """
+    largest = max([info.bytes for info in checkpoints], default=0)
+    return {
+        info.name:
+        (info.digest or info.same_as
+         or info.name, info.bytes if info.bytes >= 0 else max(largest, 0))
+        for info in checkpoints
+    }
+
+
 def deletable(policy: RetentionPolicy, checkpoints: Sequence[CheckpointInfo],
               protected: Optional[str]) -> Sequence[CheckpointInfo]:
     """Return what may be deleted, oldest first.
@@ -92,17 +204,26 @@ def deletable(policy: RetentionPolicy, checkpoints: Sequence[CheckpointInfo],
     """
     if not checkpoints:
         return []
-    kept = policy.keep(checkpoints)
     # INVARIANT: the newest committed checkpoint is never deleted
-    newest = checkpoints[-1].iter
+    kept = policy.keep(checkpoints) | _newest_names(checkpoints)
     return [
-        info for info in checkpoints
-        if info.name not in kept and info.iter != newest and not (
+        info for info in checkpoints if info.name not in kept and not (
             info.name == protected and _is_newest_regular(info, checkpoints))
     ]
+
+
+def _newest_names(checkpoints: Sequence[CheckpointInfo]) -> Set[str]:
+    return {
+        info.name
+        for info in checkpoints if info.iter == checkpoints[-1].iter
+    }
 
 
 def _is_newest_regular(info: CheckpointInfo,
                        checkpoints: Sequence[CheckpointInfo]) -> bool:
     return all(other.iter <= info.iter for other in checkpoints
                if other.regular)
+
+
+def _precedence(info: CheckpointInfo) -> Tuple[bool, bool, str]:
+    return not info.regular, info.trigger == 'best', info.name

@@ -1,17 +1,22 @@
 """The order of a save on the training thread; :mod:`commit` has the rest."""
 import time
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional
 
+from .best_scores import BestScore
 from .catalog import Catalog
-from .catalog_file import BestScore
 from .commit import Committer
 from .errors import MissingCheckpointError
 from .executor import BackgroundExecutor, InlineExecutor
 from .history import History
+from .retention import KeepBest
 from .staging import (StagedState, StagingBuffers, available_memory_bytes,
                       reference)
 from .types import RetentionPolicy, SaveRequest, StorageBackend
+
+if TYPE_CHECKING:
+    from .ranking import Ranking
 
 #: Part of the available memory that a staged copy may take.
 _MEMORY_SHARE = 0.8
@@ -36,6 +41,9 @@ class Saver:
         symlink (bool): Whether to move ``latest.pth``.
         protected (str, optional): Name of the file resumed from, if it is
             here. Default: None.
+        budget (int, optional): Bytes to fill with more than ``policy`` keeps.
+            Default: None.
+        leave (callable): Called by ``close`` when all is written.
 
     Order of ``save``: (1) the caller handed back earlier errors, asked the
     triggers and gathered what other ranks have; (2) reduce to builtin types
@@ -53,7 +61,9 @@ class Saver:
                  log_failure: Callable[[str, Exception], None],
                  backlog: str = 'wait',
                  symlink: bool = True,
-                 protected: Optional[str] = None) -> None:
+                 protected: Optional[str] = None,
+                 budget: Optional[int] = None,
+                 leave: Callable[[], None] = lambda: None) -> None:
         self.backend = backend
         self.catalog = catalog
         self._executor = executor
@@ -61,9 +71,12 @@ class Saver:
         self._log_failure = log_failure
         self._backlog = backlog
         self._committer = Committer(backend, catalog, history, policy, log,
-                                    symlink, protected)
+                                    symlink, protected, budget)
+        #: keeps the best of the run's own evaluations; None if nobody asks
+        self.ranking: Optional['Ranking'] = None
         self._buffers = StagingBuffers()
         self._said_inline = False
+        self._leave = leave
 
     @property
     def last_committed(self) -> Optional[str]:
@@ -126,8 +139,9 @@ class Saver:
         return self._executor.take_error()
 
     def close(self) -> None:
-        """Wait, and end the writer's thread."""
+        """Wait, end the writer's thread and leave the directory."""
         self._executor.close()
+        self._leave()
 
     def commit_best(self, best: BestScore, request: SaveRequest,
                     capture: Callable[[], Dict[str, Any]]) -> bool:
@@ -154,11 +168,10 @@ class Saver:
         if not self._link_best(request):
             self._committer.commit(request, reference(capture()), None)
         # INVARIANT: the new best is committed before the old one goes
-        before = self.catalog.best(best.key)
         self.catalog.set_best(best)
-        if before is not None and before.name != request.name and \
-                self._committer.owns(before.name):
-            self._committer.delete(before.name)
+        self._committer.record(
+            'best', **asdict(replace(best, lineage=self.catalog.lineage)))
+        self._committer.retain(request.name)
 
     def _link_best(self, request: SaveRequest) -> bool:
         """Give the checkpoint of the same step a second name, if it is there.
@@ -198,16 +211,65 @@ class Saver:
         """
 
         def job() -> None:
-            try:
-                self.catalog.join_metrics(finished, metrics)
-            except Exception as error:  # passed on; the executor keeps it
-                self._log_failure(
-                    f'The scores at {finished} iterations were not recorded '
-                    f'({type(error).__name__}: {error})', error)
-                raise
-            self._committer.record('scores', iter=finished, metrics=metrics)
+            digests = self.catalog.join_metrics(finished, metrics)
+            self._committer.record(
+                'scores',
+                lineage=self.catalog.lineage,
+                iter=finished,
+                digests=digests,
+                metrics=metrics)
+
+        self._run_logged(
+            job, f'The scores at {finished} iterations were not recorded')
+
+    def rank_by(self, ranking: KeepBest) -> None:
+        """Let scores say what to keep from now on, besides the rest."""
+        self._executor.wait()
+        self._committer.ranking = ranking
+
+    def keep_ranked(self, request: SaveRequest,
+                    capture: Callable[[], Dict[str, Any]]) -> None:
+        """Keep the step that was evaluated if it ranks; delete what does not.
+
+        Args:
+            request (SaveRequest): What to save if no checkpoint of the step
+                exists.
+            capture (callable): Builds that checkpoint.
+
+        Thread: training's.
+        """
+
+        def job() -> None:
+            with self._failures_logged(request):
+                if self._committer.lacks(request):
+                    self._committer.commit(request, reference(capture()), None)
+                else:
+                    self._committer.retain()
 
         self._executor.run(job)
+
+    def remember_auto(self, key: str) -> None:
+        """Record which metric 'auto' means, for this run and its resumes."""
+
+        def job() -> None:
+            self.catalog.set_auto_metric(key)
+            self._committer.record(
+                'auto_metric', lineage=self.catalog.lineage, key=key)
+
+        self._run_logged(job, f"That 'auto' means {key} was not recorded")
+
+    def _run_logged(self, job: Callable[[], None], failed: str) -> None:
+
+        def logged() -> None:
+            try:
+                job()
+            except Exception as error:  # passed on; the executor keeps it
+                self._log_failure(
+                    f'{failed} ({type(error).__name__}: '
+                    f'{error})', error)
+                raise
+
+        self._executor.run(logged)
 
     def _stages(self, state: StagedState) -> bool:
         if isinstance(self._executor, InlineExecutor):

@@ -6,6 +6,7 @@ boundary, where a state is complete. Standard library only.
 """
 import os
 import signal
+import sys
 import threading
 from types import FrameType
 from typing import Any, Callable, Dict, Mapping, Optional
@@ -61,7 +62,7 @@ class SignalWatch:
             return
         self._pid, self._installed = os.getpid(), True
         for number in self._actions:
-            before = signal.getsignal(number)
+            before = _living_handler(number)
             if before is signal.SIG_IGN:
                 continue  # nohup, or a shell's background job: stay deaf
             if before is None:
@@ -81,6 +82,10 @@ class SignalWatch:
                     signal.getsignal(number) == self._handle:
                 signal.signal(number, before)
         self._installed = False
+
+    def is_live(self) -> bool:
+        """Whether its run, seen from the caller, still goes on."""
+        return self._installed and self._is_running(sys._getframe())
 
     def watched(self) -> Dict[str, str]:
         """Names of the signals that have a handler, and their actions."""
@@ -146,6 +151,20 @@ class SignalWatch:
 
 
 _SIGCHLD = int(getattr(signal, 'SIGCHLD', 0))
+
+
+def _living_handler(number: int) -> Any:
+    """Return the handler; one of a run that raised unseen is put away.
+
+    It would take the signal for one after that run, and end the process.
+    """
+    while True:
+        handler = signal.getsignal(number)
+        owner = getattr(handler, '__self__', None)
+        if not isinstance(owner, SignalWatch) or owner.is_live():
+            return handler
+        signal.signal(number, owner._before[number])
+        owner.restore()
 
 
 def name_of(number: int) -> str:

@@ -1,19 +1,19 @@
 """The start of a run: take over, open the place, resume, watch."""
+import os
 import time
 from typing import Any, Optional
 
 from . import foreign, plan, sizes, takeover
-from .best import BestKeeper, eval_hooks, evaluate_by_iteration
+from .best import eval_hooks, evaluate_by_iteration
 from .boundary import Boundary
 from .companions import look_out
 from .config import parse_options
 from .errors import ConfigError
 from .history import History
-from .hook import DurableCheckpointHook, counts_iterations
+from .hook import DurableCheckpointHook
 from .interrupts import Interrupts
-from .opening import open_best, open_run
+from .opening import keep_best, open_run
 from .saver import Saver
-from .storage.local import LocalBackend
 from .triggers import Schedule
 
 
@@ -25,7 +25,7 @@ def start(hook: DurableCheckpointHook, runner: Any) -> None:
     """
     stock = takeover.find_stock_hook(runner.hooks)
     taken = takeover.inherited(stock, runner.work_dir) if stock else {}
-    if counts_iterations(runner) and taken.get('by_epoch'):
+    if takeover.counts_iterations(runner) and taken.get('by_epoch'):
         taken['by_epoch'] = None  # stock would never save
     hook._apply(parse_options(takeover.merge(hook._given, taken)))
     hook.by_epoch = _by_epoch(hook.options.by_epoch, runner)
@@ -40,8 +40,7 @@ def start(hook: DurableCheckpointHook, runner: Any) -> None:
     saver = open_run(runner, hook.options, hook.by_epoch, place)
     hook._savers = [] if saver is None else [saver]
     hook._saver = saver
-    if saver is not None:
-        _keep_best(hook, runner, saver)
+    keep_best(runner, hook.options, hook._savers, hook._capture)
     hook._evaluates_by_iter = any(not one.by_epoch
                                   for one in eval_hooks(runner))
     _watch(hook, runner, saver)
@@ -54,19 +53,11 @@ def start(hook: DurableCheckpointHook, runner: Any) -> None:
 
 
 def _by_epoch(given: Optional[bool], runner: Any) -> bool:
-    if given and counts_iterations(runner):
+    if given and takeover.counts_iterations(runner):
         raise ConfigError(
             f'by_epoch=True on {type(runner).__name__} would never save: '
             'it has no epoch events. Leave by_epoch out')
-    return not counts_iterations(runner) if given is None else given
-
-
-def _keep_best(hook: DurableCheckpointHook, runner: Any, saver: Saver) -> None:
-    for one in eval_hooks(runner):
-        place = open_best(runner, hook.options, one, saver)
-        BestKeeper(one, place, hook._capture, saver).recall(runner)
-        if place not in hook._savers:
-            hook._savers.append(place)
+    return not takeover.counts_iterations(runner) if given is None else given
 
 
 def _watch(hook: DurableCheckpointHook, runner: Any,
@@ -93,7 +84,7 @@ def _say_plan(hook: DurableCheckpointHook, runner: Any, saver: Saver,
     of_optimizer = sizes.optimizer_bytes(runner.optimizer) \
         if hook.save_optimizer else 0
     nbytes = of_model + (of_optimizer or 0)
-    is_local = isinstance(saver.backend, LocalBackend)
+    is_local = os.path.isdir(place)
     events = History(saver.catalog.home.url).read()
     measured = plan.measured_secs(events, nbytes)
     guess = plan.write_secs(place, nbytes) \

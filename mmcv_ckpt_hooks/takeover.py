@@ -3,7 +3,7 @@ import difflib
 import os
 from typing import Any, Dict, List, Mapping, Optional
 
-from mmcv.runner import CheckpointHook
+from mmcv.runner import CheckpointHook, EpochBasedRunner, IterBasedRunner
 from mmcv.runner.priority import get_priority
 
 from .errors import ConfigError
@@ -161,3 +161,10 @@ def same_place(one: str, other: str) -> bool:
     if scheme_of(one) or scheme_of(other):
         return one.rstrip('/') == other.rstrip('/')
     return bool(one) and os.path.abspath(one) == os.path.abspath(other)
+
+
+def counts_iterations(runner: Any) -> bool:
+    """Whether a runner, of whatever repo, has no epochs."""
+    if isinstance(runner, (IterBasedRunner, EpochBasedRunner)):
+        return isinstance(runner, IterBasedRunner)
+    return runner.max_epochs is None and runner.max_iters is not None

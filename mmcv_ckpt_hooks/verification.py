@@ -24,6 +24,8 @@ INFO_RECORD = 'checkpoint_info.json'
 _INFO_LIMIT_BYTES = 1 << 20
 _BLOCK_BYTES = 4 << 20
 _ZIP_MAGIC = b'PK\x03\x04'
+#: Of a tar file, in its first header; torch < 0.4 wrote such.
+_TAR_MAGIC, _TAR_MAGIC_AT = b'ustar', 257
 _ADVICE = 'Resume from an older checkpoint'
 
 
@@ -105,14 +107,14 @@ def open_archive(file: IO[bytes], path: str) -> zipfile.ZipFile:
     Raises:
         TruncatedError: If the directory at the end is missing.
         CorruptError: If it is there, but wrong.
-        UnverifiableError: For the format of torch < 1.6.
+        UnverifiableError: For the formats of torch < 1.6.
     """
     with mapped_errors('cannot read', path):
         file.seek(0)
-        magic = file.read(4)
+        head = file.read(_TAR_MAGIC_AT + len(_TAR_MAGIC))
         size = file.seek(0, 2)
-        if magic != _ZIP_MAGIC:
-            raise _not_a_zip(magic, size, path)
+        if head[:4] != _ZIP_MAGIC:
+            raise _not_a_zip(head, size, path)
         check_directory(file, size, path)
         try:
             archive = zipfile.ZipFile(file)
@@ -192,13 +194,16 @@ def _check_record(archive: zipfile.ZipFile, record: zipfile.ZipInfo, path: str,
             progress(len(block))
 
 
-def _not_a_zip(magic: bytes, size: int, path: str) -> Exception:
+def _not_a_zip(head: bytes, size: int, path: str) -> Exception:
+    magic = head[:4]
     if _ZIP_MAGIC.startswith(magic):
         return TruncatedError(f'{path} has {size} bytes: it was cut off while '
                               f'it was written or copied. {_ADVICE}')
-    if magic[:1] == b'\x80':
+    is_tar = head[_TAR_MAGIC_AT:] == _TAR_MAGIC
+    if is_tar or magic[:1] == b'\x80':
         return UnverifiableError(
-            f'{path} has the format of torch < 1.6, which has no checksums: '
+            f'{path} has the format of torch < {"0.4" if is_tar else "1.6"}, '
+            'which has no checksums: '
             'whether it is undamaged cannot be known. Load it with '
             'trust_checkpoint=True and save it again')
     return CorruptError(

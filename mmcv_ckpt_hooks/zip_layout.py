@@ -30,6 +30,9 @@ _ENTRY_MAGIC = b'PK\x01\x02'
 _FLAGS = 0x0808
 _IS_FOLDER = 0x10
 _MAX32 = 0xffffffff
+#: Largest directory that is read (bytes): 300,000 records. In memory each of
+#: them takes ten times as much.
+_DIRECTORY_LIMIT_BYTES = 32 << 20
 _ADVICE = 'Resume from an older checkpoint'
 
 
@@ -53,7 +56,10 @@ def check_directory(file: IO[bytes], size: int, path: str) -> None:
             f'cut off while it was written or copied. {_ADVICE}')
     start, length, count = _end_fields(tail, size)
     defect = 'its zip directory is not where its end record says'
-    if length >= 0:
+    if length > _DIRECTORY_LIMIT_BYTES:
+        defect = f'its zip directory claims {length} bytes, expected at ' \
+            f'most {_DIRECTORY_LIMIT_BYTES}'
+    elif length >= 0:
         file.seek(start)
         defect = _entries_defect(file.read(length), count)
     if defect:

@@ -53,12 +53,11 @@ def main(work_dir, kill_at, seed):
     gathered = [None] * dist.get_world_size()
     dist.all_gather_object(gathered, losses)
     if dist.get_rank() == 0:
-        print(
-            'RESULT ' + json.dumps(
-                dict(
-                    state=digest.hexdigest(),
-                    losses=gathered,
-                    log='\n'.join(lines.lines))))
+        print('RESULT ' + json.dumps(
+            dict(
+                state=digest.hexdigest(),
+                losses=gathered,
+                log='\n'.join(lines.lines))))
     dist.barrier()
     dist.destroy_process_group()
 

@@ -16,7 +16,7 @@ class Wrapped(MMDistributedDataParallel):
         return self.module.train_step(data, optimizer, **kwargs)
 
 
-def main(work_dir, max_iters):
+def main(work_dir, max_iters, best_dir=None):
     dist.init_process_group('gloo')
     rank = dist.get_rank()
     for module in (epoch_based_runner, iter_based_runner):
@@ -35,7 +35,8 @@ def main(work_dir, max_iters):
             QuickEvalHook([0.5, 0.6],
                           interval=2,
                           by_epoch=False,
-                          save_best='mIoU'),
+                          save_best='mIoU',
+                          out_dir=best_dir),
             priority='LOW')
     started = runner.iter
     runner.run([make_loader(seed_of_data=rank)], [('train', 1)])
@@ -51,4 +52,4 @@ def main(work_dir, max_iters):
 
 if __name__ == '__main__':
     os.environ.setdefault('OMP_NUM_THREADS', '1')
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), *sys.argv[3:])

@@ -127,8 +127,7 @@ def drawing_run(work_dir,
                 type='DurableCheckpointHook',
                 interval=interval,
                 by_epoch=by_epoch,
-                resume='auto'), *hooks,
-            *make_hooks()
+                resume='auto'), *hooks, *make_hooks()
         ],
         **kwargs)
     for hook in early_hooks:

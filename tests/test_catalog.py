@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from mmcv_ckpt_hooks.best_scores import BestScore
 from mmcv_ckpt_hooks.card import card, steps_in_name
 from mmcv_ckpt_hooks.catalog import CATALOG_NAME, Catalog
-from mmcv_ckpt_hooks.catalog_file import BestScore
 from mmcv_ckpt_hooks.errors import (AccessError, MissingCheckpointError,
-                                    StorageError)
+                                    ResumeError, StorageError)
 from mmcv_ckpt_hooks.history import HISTORY_NAME, History
 from mmcv_ckpt_hooks.serialization import write_checkpoint
 from mmcv_ckpt_hooks.staging import reference
@@ -171,8 +171,6 @@ BROKEN = {
     b'3',
     'no version':
     b'{}',
-    'a newer version':
-    b'{"version": 99, "new": "shape"}',
     'version is a text':
     b'{"version": "1"}',
     'checkpoints is null':
@@ -190,6 +188,14 @@ BROKEN = {
     b' "lineage": "x"}',
     'no lineage':
     b'{"version": 1, "checkpoints": []}',
+    'nested without end':
+    b'[' * 100000,
+    'no object':
+    b'[1]',
+    'a wrong checksum':
+    b'{"version": 1, "checkpoints": [], "lineage": "x", "crc32": 1}',
+    'a checksum of another type':
+    b'{"version": 1, "checkpoints": [], "lineage": "x", "crc32": []}',
 }
 
 
@@ -202,6 +208,18 @@ def test_a_broken_catalog_is_rebuilt_from_the_files(files, content):
     assert step_names(after.resumable()) == ['iter_8.pth', 'iter_4.pth']
     assert len(after.warnings) == 1
     assert 'rebuilt' in after.warnings[0]
+
+
+def test_a_catalog_of_a_newer_version_is_refused_and_left_as_it_is(files):
+    """Rebuilt, it would lose what only that version knows."""
+    a_run(files, 4)
+    newer = b'{"version": 99, "new": "shape"}'
+    files.files[CATALOG_NAME] = newer
+    with pytest.raises(ResumeError) as caught:
+        opened(files)
+    for word in ('99', 'newer', CATALOG_NAME, 'Update'):
+        assert word in str(caught.value)
+    assert files.files[CATALOG_NAME] == newer
 
 
 @pytest.mark.parametrize('change', [
@@ -221,6 +239,7 @@ def test_an_entry_with_a_wrong_type_does_not_stop_the_next_start(
     """Edited by hand, or written by another version."""
     a_run(files, 4, 8)
     content = json.loads(files.files[CATALOG_NAME])
+    del content['crc32']
     content['checkpoints'][1].update(change)
     files.files[CATALOG_NAME] = json.dumps(content).encode()
     after = opened(files)
@@ -240,6 +259,7 @@ def test_a_best_with_a_wrong_type_does_not_stop_the_next_start(files, change):
     catalog = a_run(files, 4)
     catalog.set_best(BestScore('mIoU', .5, 'greater', 'iter_4.pth', 4))
     content = json.loads(files.files[CATALOG_NAME])
+    del content['crc32']
     content['best']['mIoU'].update(change)
     files.files[CATALOG_NAME] = json.dumps(content).encode()
     after = opened(files)
@@ -314,6 +334,7 @@ def test_a_card_with_wrong_types_does_not_stop_the_start(files):
 def test_a_name_in_the_catalog_cannot_lead_out_of_the_directory(files):
     a_run(files, 4)
     content = json.loads(files.files[CATALOG_NAME])
+    del content['crc32']
     content['checkpoints'].append(
         dict(content['checkpoints'][0], name='../other/iter_2.pth', iter=2))
     files.files[CATALOG_NAME] = json.dumps(content).encode()

@@ -107,8 +107,8 @@ def test_run_called_again_wraps_once_and_goes_on_counting():
     first, second = sums(loader), sums(loader)
     tracked(loader)
     assert len(samplers_of(loader)) == 2
-    assert not isinstance(loader.batch_sampler.inner,
-                          type(loader.batch_sampler))
+    assert not isinstance(loader.batch_sampler.inner, type(
+        loader.batch_sampler))
     assert len({tuple(first), tuple(second), tuple(sums(loader))}) == 3
 
 
@@ -184,6 +184,7 @@ def test_data_sets_that_load_a_batch_at_once_are_seeded_too():
 
 
 def test_training_draws_as_if_no_data_were_loaded():
+
     def draw():
         return random.random(), np.random.rand(), float(torch.rand(()))
 
@@ -199,6 +200,7 @@ def test_training_draws_as_if_no_data_were_loaded():
 
 
 def test_a_sample_that_fails_leaves_the_generators_alone():
+
     class Failing(Drawing):
 
         def __getitem__(self, index):
@@ -252,6 +254,7 @@ class DrawsEveryTime(torch.utils.data.Sampler):
 
 
 def test_samplers_that_draw_all_the_time_have_a_stream_of_their_own():
+
     def order(skip=0, noise=0):
         loader = make_loader(sampler=DrawsEveryTime())
         tracked(loader).seek(position(0, skip))
@@ -280,6 +283,7 @@ def test_streams_are_told_apart_by_every_word():
 
 
 def test_twenty_thousand_batches_are_passed_over_without_loading_one():
+
     class Untouchable(Dataset):
 
         def __len__(self):

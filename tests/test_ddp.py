@@ -19,7 +19,8 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def run_ranks(*arguments, world_size=2, worker='ddp_worker.py'):
+def start_ranks(*arguments, world_size=2, worker='ddp_worker.py'):
+    """Run all ranks to their end; each has its ``output``."""
     port = free_port()
     ranks = []
     for rank in range(world_size):
@@ -32,7 +33,8 @@ def run_ranks(*arguments, world_size=2, worker='ddp_worker.py'):
             OMP_NUM_THREADS='1')
         command = [
             sys.executable,
-            os.path.join(HERE, worker), *(str(one) for one in arguments)
+            os.path.join(HERE, worker),
+            *(str(argument) for argument in arguments)
         ]
         ranks.append(
             subprocess.Popen(
@@ -41,10 +43,17 @@ def run_ranks(*arguments, world_size=2, worker='ddp_worker.py'):
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True))
-    outputs = [rank.communicate(timeout=180)[0] for rank in ranks]
-    for rank, output in zip(ranks, outputs):
-        assert rank.returncode == 0, output[-3000:]
-    return [line for line in outputs[0].splitlines() if 'RESULT' in line][0]
+    for rank in ranks:
+        rank.output = rank.communicate(timeout=180)[0]
+    return ranks
+
+
+def run_ranks(*arguments, **kwargs):
+    ranks = start_ranks(*arguments, **kwargs)
+    for rank in ranks:
+        assert rank.returncode == 0, rank.output[-3000:]
+    lines = ranks[0].output.splitlines()
+    return [line for line in lines if 'RESULT' in line][0]
 
 
 def test_two_ranks_save_once_resume_together_and_average_float_buffers(
@@ -64,6 +73,7 @@ def test_two_ranks_save_once_resume_together_and_average_float_buffers(
 @pytest.mark.parametrize('world_size', [2, 4])
 def test_every_rank_goes_on_with_its_own_generators_and_data(
         tmp_path, world_size):
+
     def run(directory, kill_at, seed):
         line = run_ranks(
             tmp_path / directory,
@@ -85,8 +95,7 @@ def test_every_rank_goes_on_with_its_own_generators_and_data(
 
 
 def test_a_changed_number_of_ranks_goes_on_and_says_so(tmp_path):
-    run_ranks(
-        tmp_path, 4, 1, world_size=2, worker='ddp_exact_worker.py')
+    run_ranks(tmp_path, 4, 1, world_size=2, worker='ddp_exact_worker.py')
     line = run_ranks(
         tmp_path, 0, 77, world_size=1, worker='ddp_exact_worker.py')
     result = json.loads(line.partition('RESULT ')[2])

@@ -8,9 +8,9 @@ from checkpoint_files import equal
 from exact import (BATCH, SIZE, DrawingData, DrawingModel, drawing_loader,
                    drawing_run)
 from mmcv.runner import Hook, OptimizerHook
-from toy import QuickEvalHook
 from torch.utils.data import (BatchSampler, DistributedSampler, RandomSampler,
                               SubsetRandomSampler, WeightedRandomSampler)
+from toy import QuickEvalHook
 
 ITERS = 14  # two passes of six batches, and two iterations more
 EPOCH_ITERS = 3 * 6
@@ -125,10 +125,10 @@ def test_without_sample_seeds_the_order_is_still_exact(tmp_path, workers):
     run('cut', None, 7)
     whole, cut, resumed = orders
     assert {**cut, **resumed} == whole
-    assert sorted(sum((whole[step] for step in range(6)), [])) == list(
-        range(SIZE))
-    assert [whole[step] for step in range(6)
-            ] != [whole[step] for step in range(6, 12)]
+    assert sorted(sum((whole[step] for step in range(6)),
+                      [])) == list(range(SIZE))
+    assert [whole[step]
+            for step in range(6)] != [whole[step] for step in range(6, 12)]
 
 
 def test_without_workers_sample_seeds_are_not_needed(tmp_path):
@@ -137,11 +137,13 @@ def test_without_workers_sample_seeds_are_not_needed(tmp_path):
 
 SAMPLERS = {
     'with a generator of its own':
-    lambda: dict(sampler=RandomSampler(
-        DrawingData(), generator=torch.Generator().manual_seed(1))),
+    lambda: dict(
+        sampler=RandomSampler(
+            DrawingData(), generator=torch.Generator().manual_seed(1))),
     'with replacement':
-    lambda: dict(sampler=RandomSampler(
-        DrawingData(), replacement=True, num_samples=40)),
+    lambda: dict(
+        sampler=RandomSampler(DrawingData(), replacement=True, num_samples=40)
+    ),
     'of a subset':
     lambda: dict(sampler=SubsetRandomSampler(range(4, 20))),
     'weighted':
@@ -214,9 +216,9 @@ def test_samplers_of_mmdet_and_mmseg_go_on_inside_a_pass(
 
 
 @pytest.mark.parametrize('kill_at', [7, 12, 13])
-@pytest.mark.parametrize(
-    'runner_type, steps, interval', [('IterBasedRunnerAmp', ITERS, 1),
-                                     ('EpochBasedRunnerAmp', 3, 1)])
+@pytest.mark.parametrize('runner_type, steps, interval',
+                         [('IterBasedRunnerAmp', ITERS, 1),
+                          ('EpochBasedRunnerAmp', 3, 1)])
 def test_averaged_weights_go_on(tmp_path, runner_type, steps, interval,
                                 kill_at):
     # by mmcv swapped with the trained ones between two epochs
@@ -248,16 +250,14 @@ def test_gradients_are_saved_only_between_two_steps(tmp_path):
     drawing_run(
         tmp_path, 9, interval=1, optimizer_config=dict(ACCUMULATING[0]))
     held = {
-        step: set(
-            torch.load(tmp_path / f'iter_{step}.pth', weights_only=True)
-            ['resume_state']['gradients'])
+        step:
+        set(
+            torch.load(tmp_path / f'iter_{step}.pth',
+                       weights_only=True)['resume_state']['gradients'])
         for step in (4, 5)
     }
     assert held[4] == set()
-    assert held[5] == {
-        name
-        for name, _ in DrawingModel().named_parameters()
-    }
+    assert held[5] == {name for name, _ in DrawingModel().named_parameters()}
 
 
 class ScalingHook(OptimizerHook):

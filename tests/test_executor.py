@@ -5,7 +5,8 @@ import threading
 import pytest
 
 from mmcv_ckpt_hooks.errors import OutOfSpaceError
-from mmcv_ckpt_hooks.executor import BackgroundExecutor, InlineExecutor
+from mmcv_ckpt_hooks.executor import (BackgroundExecutor, InlineExecutor,
+                                      Repeater)
 
 KINDS = [BackgroundExecutor, InlineExecutor]
 
@@ -152,3 +153,74 @@ def test_a_finished_job_does_not_hold_the_staged_copy():
 def test_a_keyboard_interrupt_is_not_taken_for_a_failed_save():
     with pytest.raises(KeyboardInterrupt):
         BackgroundExecutor().run(raising(KeyboardInterrupt()))
+
+
+# -- again and again -------------------------------------------------------
+
+
+def test_a_repeater_goes_on_until_it_is_stopped():
+    runs, thrice = [], threading.Event()
+
+    def job():
+        runs.append(threading.current_thread())
+        if len(runs) == 3:
+            thrice.set()
+        return True
+
+    repeater = Repeater(job, 0.)
+    repeater.start()
+    assert thrice.wait(60)
+    repeater.stop()
+    count = len(runs)
+    assert not runs[0].is_alive() and runs[0] is not threading.current_thread()
+    repeater.stop()
+    assert len(runs) == count
+
+
+def test_a_repeater_ends_when_its_job_says_so():
+    runs, ended = [], threading.Event()
+
+    def job():
+        runs.append(threading.current_thread())
+        ended.set()
+        return False
+
+    Repeater(job, 0.).start()
+    assert ended.wait(60)
+    runs[0].join(60)
+    assert len(runs) == 1
+
+
+def test_a_repeater_never_keeps_the_process():
+    threads = []
+    started = threading.Event()
+
+    def job():
+        threads.append(threading.current_thread())
+        started.set()
+        return True
+
+    repeater = Repeater(job, 0.)
+    repeater.start()
+    assert started.wait(60)
+    assert threads[0].daemon
+    repeater.stop()
+
+
+def test_a_repeater_may_be_stopped_by_its_own_thread():
+    """The garbage collector runs anywhere."""
+    stopped = threading.Event()
+
+    def job():
+        repeater.stop(wait=False)
+        stopped.set()
+        return True
+
+    repeater = Repeater(job, 0.)
+    repeater.start()
+    assert stopped.wait(60)
+    repeater.stop()
+
+
+def test_a_repeater_that_never_started_may_be_stopped():
+    Repeater(lambda: True, 0.).stop()

@@ -10,6 +10,7 @@ from toy import ToyModel, make_loader, make_runner, names, train
 
 from mmcv_ckpt_hooks import starting
 from mmcv_ckpt_hooks.errors import OutOfSpaceError, StorageError
+from mmcv_ckpt_hooks.history import History
 from mmcv_ckpt_hooks.storage import local
 
 OURS = dict(type='DurableCheckpointHook')
@@ -223,7 +224,17 @@ def test_a_slow_run_loses_no_more_than_so_many_seconds(tmp_path, clock, name,
                 triggers=dict(secs=3),
                 **OURS)
         ])
-    assert sorted(set(names(tmp_path)) - {'latest.pth'}) == expected
+    saves = [
+        event for event in History(str(tmp_path)).read()
+        if event['event'] == 'save'
+    ]
+    assert sorted(event['name'] for event in saves) == expected
+    # the next regular one takes the place of one off the grid
+    regular = {
+        event['name']
+        for event in saves if event['trigger'] in ('interval', 'last')
+    }
+    assert set(names(tmp_path)) - {'latest.pth'} == regular
 
 
 @pytest.mark.parametrize('name', RUNNERS)
@@ -286,8 +297,8 @@ def test_nothing_but_checkpoints_and_their_books_is_left(tmp_path, name):
         runner=runner_config(name, 2),
         hooks=[dict(interval=1, **OURS)])
     assert sorted(os.listdir(tmp_path)) == [
-        'checkpoints.json', 'checkpoints.log.jsonl', f'{unit}_1.pth',
-        f'{unit}_2.pth', 'latest.pth'
+        'checkpoints.json', 'checkpoints.lock', 'checkpoints.log.jsonl',
+        f'{unit}_1.pth', f'{unit}_2.pth', 'latest.pth'
     ]
 
 

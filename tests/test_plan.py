@@ -45,6 +45,9 @@ def make(steps=100, **changed):
     (dict(interval=10, max_keep_ckpts=3), ('mIoU', ), 4),
     (dict(interval=10, keep=dict(last=2, every=50)), (), 4),
     (dict(interval=10, keep=dict(last=9, every=10)), (), 10),
+    (dict(interval=10, keep=dict(best=3)), (), 4),
+    (dict(interval=10, keep=dict(best=3)), ('mIoU', ), 4),
+    (dict(interval=10, keep=dict(best=2, monitor=['a', 'b'])), (), 5),
     (dict(), (), 1),
     (dict(save_last=False), (), 0),
 ])
@@ -85,6 +88,15 @@ def test_the_block_names_every_trigger():
                  '0.50 s', '30 s', 'at most 10 iterations',
                  'from the stock hook'):
         assert part in text
+
+
+def test_a_budget_and_ranks_are_in_the_plan():
+    given = dict(interval=10, keep=dict(last=1, best=2, bytes='1GB'))
+    said = make(given=given)
+    assert 'the last 1, the best 2 by the first metric, more up to 1.0' in \
+        said.text()
+    assert said.total_bytes >= 10**9
+    assert said.warnings()
 
 
 def test_the_block_promises_nothing_that_is_switched_off():

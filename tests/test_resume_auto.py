@@ -149,6 +149,7 @@ def test_a_replaced_file_of_the_same_size_is_noticed(tmp_path, caplog):
     """Undamaged, but not the checkpoint that was committed there."""
     run(tmp_path, 8)
     catalog = json.loads((tmp_path / 'checkpoints.json').read_text())
+    del catalog['crc32']
     catalog['checkpoints'][-1]['digest'] = 'sha256-zipdir:' + 64 * '0'
     (tmp_path / 'checkpoints.json').write_text(json.dumps(catalog))
     caplog.clear()

@@ -18,9 +18,10 @@ MMCV = {
 }
 #: Rooms that a machine without torch can use.
 WITHOUT_TORCH = {
-    'card', 'catalog', 'catalog_file', 'config', 'environment', 'errors',
-    'executor', 'history', 'options', 'plan', 'retention', 'signals',
-    'triggers', 'types', 'verification', 'zip_layout'
+    'best_scores', 'card', 'catalog', 'catalog_file', 'config', 'environment',
+    'errors', 'executor', 'guarded', 'history', 'holding', 'keep_config',
+    'lease', 'lineage', 'monitors', 'options', 'plan', 'recovery', 'retention',
+    'run_lock', 'signals', 'triggers', 'types', 'verification', 'zip_layout'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 

@@ -70,6 +70,16 @@ def test_a_request_is_taken_once(calls):
     watching.restore()
 
 
+def test_a_handler_that_was_put_back_after_its_end_is_passed_over(calls):
+    over, between = watch(), watch()
+    over.restore()
+    between.restore()  # puts the handler of the first back
+    watching = watch()
+    send()
+    assert watching.exit_signal == NUMBER and calls == [NUMBER]
+    watching.restore()
+
+
 @pytest.mark.parametrize('order', [(0, 1), (1, 0)])
 def test_two_that_watch_end_in_any_order(calls, order):
     """The handler of one that has ended may still be called by another's."""
@@ -108,6 +118,20 @@ def test_a_run_that_is_over_hears_nothing(calls):
     send()
     assert watching.exit_signal == 0 and calls == [NUMBER]
     assert not watching._installed
+    send()
+    assert calls == [NUMBER, NUMBER]
+
+
+def test_a_run_after_one_that_raised_unseen_hears_its_signals(calls):
+    """Else the handler of the first would end the process."""
+    running = [True]
+    over = watch(is_running=lambda frame: bool(running))
+    running.clear()
+    watching = watch()
+    send()
+    assert watching.exit_signal == NUMBER and calls == [NUMBER]
+    assert over.exit_signal == 0 and not over._installed
+    watching.restore()
     send()
     assert calls == [NUMBER, NUMBER]
 

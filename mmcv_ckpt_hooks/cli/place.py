@@ -4,8 +4,8 @@ import stat
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Optional, Sequence
 
+from ..best_scores import BestScore
 from ..catalog import LATEST_NAME, Catalog
-from ..catalog_file import BestScore
 from ..errors import ConfigError, MissingCheckpointError
 from ..storage import scheme_of
 from ..storage.local import LocalBackend

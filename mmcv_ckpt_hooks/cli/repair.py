@@ -5,6 +5,8 @@ from typing import Dict, List
 from ..card import describe
 from ..catalog import CATALOG_NAME
 from ..errors import MissingCheckpointError
+from ..guarded import lock_of, taken
+from .output import warn
 from .place import Place
 
 _SHOWN_NAMES = 5
@@ -20,7 +22,16 @@ def repair_catalog(place: Place) -> Dict[str, List[str]]:
     Returns:
         dict: ``read_anew``: the names whose entries were wrong or missing;
             ``gone``: those that were listed, but are not there.
+
+    Raises:
+        LockedError: If a run is writing there.
     """
+    lock = lock_of(place.files, CATALOG_NAME, warn)
+    with taken(lock):
+        return _repair(place)
+
+
+def _repair(place: Place) -> Dict[str, List[str]]:
     catalog, files = place.catalog, place.files
     listed = _listed_digests(place)
     there = catalog.checkpoints()

@@ -90,8 +90,8 @@ def add_parser(commands: Any) -> None:
         '--repair-catalog',
         action='store_true',
         help='before, bring checkpoints.json up to date with the files, '
-        'where it is lost or a file was replaced on purpose; not while a run '
-        'writes there')
+        'where it is lost or a file was replaced on purpose; refused while a '
+        'run writes there')
     parser.add_argument(
         '--json', action='store_true', help='print one JSON object')
     parser.set_defaults(run=run)

@@ -10,8 +10,9 @@ from typing import IO, Any, Callable, List
 
 from ..errors import StorageError
 from ..types import POINTER_FILE, Capabilities, StoredFile
+from .leftovers import claim, sweep_abandoned
 from .mapped_errors import NO_SPACE, mapped_errors
-from .names import TEMPORARY_MARK, is_temporary, plain_name
+from .names import TEMPORARY_MARK, is_temporary, plain_name, writer_id
 from .streams import fill_file
 
 #: So much of a name is repeated in the temporary one: names as long as the
@@ -22,9 +23,6 @@ _REPEATED_CHARACTERS = 40
 #: open: pauses before the next attempts, and the two error codes.
 _SHARING_PAUSES_SECS = (0.05, 0.2, 0.8, 2.)
 _SHARING_VIOLATIONS = (5, 32)
-
-#: Temporary files younger than this are never swept.
-_YOUNG_SECS = 60.
 
 _WRITE = 'cannot write checkpoint'
 
@@ -71,7 +69,7 @@ class LocalBackend:
             # power cut leaves an empty .pth
             size_bytes = fill_file(temporary, write, _WRITE, path,
                                    _sync_file if self._durable else None,
-                                   _lock)
+                                   claim)
             with mapped_errors(_WRITE, path, missing=StorageError):
                 _replace(temporary, path)
                 self._sync_directory(self.url)
@@ -81,24 +79,18 @@ class LocalBackend:
         return size_bytes
 
     def open(self, name: str) -> IO[bytes]:
-        with mapped_errors('cannot read checkpoint', self._path(name)):
-            return open(self._path(name), 'rb')
+        path = self._path(name)
+        with mapped_errors('cannot read checkpoint', path):
+            file = open(path, 'rb', opener=_open_at_once)
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                # a pipe or a device: it may never end
+                file.close()
+                raise StorageError(f'cannot read checkpoint {path}: it is no '
+                                   'regular file. Move it away')
+            return file
 
     def sweep(self) -> List[str]:
-        """Remove temporary files whose writer is dead.
-
-        A writer holds a kernel lock on its file, which ends with the process
-        on whichever machine. Young files are left alone: a writer may not
-        have come to the lock yet.
-        """
-        swept = []
-        with mapped_errors('cannot sweep the checkpoint directory', self.url):
-            for name in sorted(os.listdir(self.url)):
-                path = os.path.join(self.url, name)
-                if is_temporary(name) and _is_abandoned(path):
-                    _unlink_quietly(path)
-                    swept.append(name)
-        return swept
+        return sweep_abandoned(self.url)
 
     def list(self) -> List[StoredFile]:
         found = []
@@ -191,17 +183,17 @@ class LocalBackend:
 
     def _temporary(self, name: str) -> str:
         return self._path(f'.{name[:_REPEATED_CHARACTERS]}{TEMPORARY_MARK}'
-                          f'{os.getpid()}-{uuid.uuid4().hex[:8]}')
+                          f'{writer_id()}-{uuid.uuid4().hex[:8]}')
 
     def _make_directories(self) -> None:
-        missing, path = [], self.url
-        while not os.path.lexists(path):
-            missing.append(path)
-            path = os.path.dirname(path)
         os.makedirs(self.url, exist_ok=True)
-        for path in missing:
-            # a power cut must not take the directory with its checkpoints
-            self._sync_directory(os.path.dirname(path))
+        path = os.path.realpath(self.url)
+        while not os.path.ismount(path):
+            path = os.path.dirname(path)
+            # INVARIANT: a power cut must not take the directory with its
+            # checkpoints. mmcv's runner creates the work dir before us, so
+            # that nobody knows how much of the path is new
+            self._sync_directory(path)
 
     def _sync_directory(self, path: str) -> None:
         if not self._durable or os.name == 'nt':
@@ -220,6 +212,11 @@ class LocalBackend:
             os.close(descriptor)
 
 
+def _open_at_once(path: str, flags: int) -> int:
+    # without the flag, which Windows lacks, a pipe waits for a writer
+    return os.open(path, flags | getattr(os, 'O_NONBLOCK', 0))
+
+
 def _sync_file(descriptor: int) -> None:
     if sys.platform == 'darwin':
         import fcntl
@@ -232,33 +229,6 @@ def _sync_file(descriptor: int) -> None:
             if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOTTY):
                 raise
     os.fsync(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    """Lock a file for as long as it is open; False if another has it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: an open file cannot be deleted anyway
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        # held, or a file system without locks: then nothing is swept
-        return False
-    return True
-
-
-def _is_abandoned(path: str) -> bool:
-    try:
-        status = os.lstat(path)
-        if time.time() - status.st_mtime < _YOUNG_SECS:
-            return False
-        if stat.S_ISLNK(status.st_mode):
-            return True  # of a point() that was killed
-        with open(path, 'rb') as file:
-            return _lock(file.fileno())
-    except OSError:
-        return False  # gone meanwhile, or not ours to judge
 
 
 def _replace(source: str, target: str) -> None:

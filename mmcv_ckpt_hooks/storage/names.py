@@ -1,12 +1,16 @@
 """Names of files and places, read in one way by all backends."""
 import os
 import re
+import uuid
 
 from ..errors import StorageError
 
 #: In the name of every unfinished file. Such a name starts with a dot and
 #: never ends in ``.pth``: tools that glob for checkpoints must not meet it.
 TEMPORARY_MARK = '.tmp-'
+
+#: Forked children share it; their pid differs.
+_THIS_IMPORT = uuid.uuid4().hex[:8]
 
 _SEPARATORS = re.compile(r'[/\\\0]')
 _CREDENTIALS = re.compile(r'(?<=://)[^/@]+@')
@@ -29,6 +33,14 @@ def plain_name(name: str, url: str) -> str:
             f'checkpoint name {name!r} must be a plain file name: it may not '
             f'lead out of {url}')
     return name
+
+
+def writer_id() -> str:
+    """Return what tells this process's unfinished files from all others.
+
+    A pid repeats: in containers, on other machines, after a reboot.
+    """
+    return f'{os.getpid()}-{_THIS_IMPORT}'
 
 
 def is_temporary(name: str) -> bool:

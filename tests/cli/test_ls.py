@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkpoint_files import without_crc
 from toy import make_loader, make_runner, train
 
 import mmcv_ckpt_hooks
@@ -75,7 +76,8 @@ def test_json_has_what_the_catalog_has_and_more(run_dir, capsys):
 
 def test_numbers_that_json_does_not_have_are_null(run_dir, capsys):
     path = run_dir / 'checkpoints.json'
-    path.write_text(path.read_text().replace('"mIoU": 0.5', '"mIoU": NaN'))
+    path.write_text(
+        without_crc(path.read_text()).replace('"mIoU": 0.5', '"mIoU": NaN'))
     first = listed(capsys, run_dir)['checkpoints'][0]
     assert first['metrics'] == {'mIoU': None}
     assert main(['ls', str(run_dir)]) == 0
@@ -84,7 +86,7 @@ def test_numbers_that_json_does_not_have_are_null(run_dir, capsys):
 
 def test_scores_of_single_classes_are_counted_not_shown(run_dir, capsys):
     path = run_dir / 'checkpoints.json'
-    content = json.loads(path.read_text())
+    content = json.loads(without_crc(path.read_text()))
     content['checkpoints'][0]['metrics'] = {
         'IoU.a': .1,
         'IoU.b': .2,
@@ -111,8 +113,9 @@ def test_sizes_are_for_people(size, text):
 def test_nothing_in_a_name_acts_on_the_terminal(run_dir, capsys):
     (run_dir / 'iter_8.pth').rename(run_dir / 'iter_\x1b[31m\n8.pth')
     path = run_dir / 'checkpoints.json'
-    path.write_text(path.read_text().replace('"mIoU": 0.5',
-                                             '"\\u001b[2Jm": 0.5'))
+    path.write_text(
+        without_crc(path.read_text()).replace('"mIoU": 0.5',
+                                              '"\\u001b[2Jm": 0.5'))
     assert main(['ls', str(run_dir)]) == 0
     captured = capsys.readouterr()
     assert '\x1b' not in captured.out + captured.err

@@ -1,0 +1,172 @@
+"""Whether the fields of a loaded checkpoint are such that a run can use them.
+
+What was loaded holds only numbers, text, containers and tensors, yet any of
+them may stand where another is expected. All is looked at before the first of
+it changes the run.
+"""
+import numbers
+import random
+from typing import Any, Dict, List, Mapping, Set, Tuple
+
+import numpy as np
+import torch
+
+from .errors import ResumeError
+from .rebuilding import shortened
+
+#: Words of the state of numpy's Mersenne Twister.
+_NUMPY_WORDS = 624
+_MAX_STEPS = 1 << 62
+
+_CONTAINERS = (dict, list, tuple)
+#: How much larger a tree may be for who walks through it than it is in
+#: memory, where parts are shared; and what every tree may have.
+_UNFOLDED_TIMES, _UNFOLDED_FREE = 4, 1000000
+#: What must be a dict if it is there; None is taken for "not there".
+_DICTS = ('optimizer', 'resume_state')
+_META_DICTS = ('hook_msgs', 'fp16')
+
+
+def check_fields(checkpoint: Any, path: str) -> None:
+    """Check what a resume will read.
+
+    Raises:
+        ResumeError: If it holds no checkpoint of a run, or if a field has a
+            value that no run can go on from.
+    """
+    if not isinstance(checkpoint, dict) or not isinstance(
+            checkpoint.get('meta'), dict) or 'state_dict' not in checkpoint:
+        held = list(checkpoint)[:5] if isinstance(checkpoint, dict) \
+            else type(checkpoint).__name__
+        raise ResumeError(
+            f"{path} cannot be resumed from: expected the fields 'meta' and "
+            f"'state_dict', found {shortened(held)}. Use load_from to take "
+            'only the weights')
+    defect = _defect(checkpoint)
+    if defect:
+        raise ResumeError(f'{path} cannot be resumed from: {defect}. Resume '
+                          'from another checkpoint')
+
+
+def _defect(checkpoint: Mapping[str, Any]) -> str:
+    meta, state_dict = checkpoint['meta'], checkpoint['state_dict']
+    if not isinstance(state_dict, dict) or \
+            not all(isinstance(key, str) for key in state_dict):
+        return _wrong('state_dict', 'tensors by name', state_dict)
+    for fields, keys in ((checkpoint, _DICTS), (meta, _META_DICTS)):
+        for key in keys:
+            if not isinstance(fields.get(key), (dict, type(None))):
+                return _wrong(key, 'a dict', fields[key])
+    for key in ('epoch', 'iter'):
+        steps = meta.get(key, 0)
+        if not isinstance(steps, numbers.Integral) or \
+                not 0 <= int(steps) < _MAX_STEPS:
+            return _wrong(f'meta[{key!r}]', 'a number of steps', steps)
+    if _unfolds_without_end(checkpoint):
+        return 'the same parts stand in it again and again'
+    return _optimizer_defect(checkpoint.get('optimizer') or {}) or \
+        _generators_defect((checkpoint.get('resume_state') or {}).get('rng'))
+
+
+def _unfolds_without_end(tree: Any) -> bool:
+    """Whether a walk through a tree would take longer than its file allows.
+
+    A tuple of twice the same tuple, sixty deep, is small in memory; torch's
+    optimizers, and who saves it again, see 2 ** 60 parts. A tree that
+    contains itself has no end at all.
+    """
+    sizes: Dict[int, int] = {}
+    entered: Set[int] = set()
+    references = 0
+    left: List[Tuple[Any, bool]] = [(tree, False)]
+    while left:
+        value, is_left = left.pop()
+        if not isinstance(value, _CONTAINERS):
+            continue
+        parts = list(value.values() if isinstance(value, dict) else value)
+        if is_left:
+            sizes[id(value)] = 1 + sum(
+                _unfolded(part, sizes) for part in parts)
+        elif id(value) not in sizes:
+            if id(value) in entered:
+                return True
+            entered.add(id(value))
+            references += len(parts)
+            left.append((value, True))
+            left += [(part, False) for part in parts]
+    return _unfolded(tree, sizes) > \
+        _UNFOLDED_FREE + _UNFOLDED_TIMES * references
+
+
+def _unfolded(value: Any, sizes: Mapping[int, int]) -> int:
+    if isinstance(value, _CONTAINERS):
+        return sizes[id(value)]
+    if isinstance(value, range):  # len() of a large one overflows
+        return abs(value.stop - value.start) // abs(value.step) + 1
+    return 1
+
+
+def _optimizer_defect(optimizer: Dict[str, Any]) -> str:
+    states = optimizer.get('state', {})
+    if not isinstance(states, dict):
+        return _wrong("optimizer['state']", 'a dict', states)
+    groups = optimizer.get('param_groups', [])
+    if not isinstance(groups, list) or not all(
+            isinstance(group, dict) and isinstance(group.get('params'), list)
+            for group in groups):
+        return _wrong("optimizer['param_groups']", 'a list of groups', groups)
+    for state in states.values():
+        step = state.get('step', 0) if isinstance(state, dict) else 0
+        if isinstance(step, torch.Tensor) and step.numel() == 1:
+            step = step.item()
+        if not isinstance(step, numbers.Real) or \
+                not 0 <= float(step) < _MAX_STEPS:
+            return _wrong("an optimizer's step", 'a number', step)
+    return ''
+
+
+def _generators_defect(ranks: Any) -> str:
+    """Try the states on generators that nobody uses."""
+    if not isinstance(ranks, (list, tuple, type(None))):
+        return _wrong("resume_state['rng']", 'a list', ranks)
+    for saved in ranks or ():
+        if not isinstance(saved, dict):
+            return _wrong('the state of the generators', 'a dict', saved)
+        try:
+            _try_generators(saved)
+        except (TypeError, ValueError, RuntimeError, IndexError,
+                AttributeError, OverflowError) as error:
+            return ('the state of a random generator is none '
+                    f'({type(error).__name__}: {str(error)[:200]})')
+    return ''
+
+
+def _try_generators(saved: Dict[str, Any]) -> None:
+    if 'python' in saved:
+        version, internal, gauss = _parts(saved['python'], 3)
+        random.Random().setstate((version, tuple(internal), gauss))
+    if 'numpy' in saved:
+        name, keys, position, has_gauss, gauss = _parts(saved['numpy'], 5)
+        # INVARIANT: numpy does not check, and reads memory that is not its
+        # own with a position beyond its words
+        if not 0 <= position <= _NUMPY_WORDS or len(keys) != _NUMPY_WORDS:
+            raise ValueError(f'position {position} of {len(keys)} words')
+        np.random.RandomState().set_state(
+            (name, np.asarray(keys).astype(np.uint32), position, has_gauss,
+             gauss))
+    if 'torch' in saved:
+        torch.Generator().set_state(saved['torch'])
+    cuda = saved.get('cuda', [])
+    if not isinstance(cuda, (list, tuple)) or \
+            not all(isinstance(one, torch.Tensor) for one in cuda):
+        raise TypeError(f'cuda is {shortened(cuda)}')
+
+
+def _parts(state: Any, count: int) -> Tuple[Any, ...]:
+    if not isinstance(state, (list, tuple)) or len(state) != count:
+        raise ValueError(f'{shortened(state)}, expected {count} parts')
+    return tuple(state)
+
+
+def _wrong(what: str, expected: str, found: Any) -> str:
+    return f'{what} is {shortened(found)}, expected {expected}'

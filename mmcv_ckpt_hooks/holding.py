@@ -1,0 +1,204 @@
+"""A directory that this process owns, and keeps for as long as it says so."""
+import os
+import threading
+from contextlib import suppress
+from typing import Callable, Optional
+
+from .errors import LockedError, StorageError
+from .executor import Repeater
+from .lease import KernelLock, LockFile, Owner, decode, read_anew
+
+#: A lease is renewed so often. Each time is one small synced write.
+BEAT_SECS = 5.
+
+#: Who has not renewed its lease for so long was stopped, and looks again
+#: before it believes what it remembers.
+_DOUBTFUL_SECS = 2 * BEAT_SECS
+
+
+class Holding:
+    """Keeps a lock file that was claimed, and notices when it is lost.
+
+    Args:
+        file (LockFile): Open; names the owner already.
+        owner (Owner): This run.
+        log (callable): Told once what goes wrong between saves.
+        clock (callable): Monotonic seconds.
+
+    Thread: all methods on any. ``abandon`` also inside the garbage
+    collector, which runs on a thread that may be in another method.
+    """
+
+    def __init__(self, file: LockFile, owner: Owner,
+                 log: Callable[[str], None], clock: Callable[[],
+                                                             float]) -> None:
+        self._file = file
+        self.owner = owner
+        self.path = file.path
+        self._real_path = os.path.realpath(file.path)
+        self._log = log
+        self._clock = clock
+        self._mutex = threading.Lock()
+        self._beats = 0
+        self._renewed_at = clock()
+        self._is_failing = False
+        self._is_abandoned = False
+        self._lost: Optional[str] = None
+        self.ended = False
+        self._repeater = Repeater(self.beat, BEAT_SECS)
+
+    def start(self) -> None:
+        """Renew the lease from now on."""
+        self._repeater.start()
+
+    def is_of_this_process(self) -> bool:
+        """Whether it was claimed here, and not before a fork."""
+        return self.owner.pid == os.getpid()
+
+    def is_at(self, path: str) -> bool:
+        """Whether that path leads to its lock file; nothing is opened."""
+        if os.path.realpath(path) == self._real_path:
+            return True
+        with suppress(OSError):
+            return os.path.samefile(path, self.path)
+        return False
+
+    def check(self) -> None:
+        """Make sure that the directory is still this run's.
+
+        Raises:
+            LockedError: If another run has it.
+            StorageError: If that cannot be found out.
+        """
+        if not self.is_of_this_process():
+            raise LockedError(f'{self.path} is the lock of the process that '
+                              f'this one (pid {os.getpid()}) was forked from')
+        with self._mutex:
+            if self.ended:
+                raise LockedError(f'{self.path} was left meanwhile')
+            if self._clock() - self._renewed_at > _DOUBTFUL_SECS:
+                self._renew()
+            else:
+                self._look()
+        self._end_if_abandoned()
+        if self._lost is not None:
+            raise LockedError(self._lost)
+
+    def beat(self) -> bool:
+        """Renew the lease; False if there is none to renew any more."""
+        try:
+            with self._mutex:
+                if self.ended or self._lost is not None:
+                    return False
+                self._renew()
+            self._is_failing = False
+        except StorageError as error:
+            # the kernel lock goes on, and a save would fail by itself
+            if not self._is_failing:
+                self._log(f'The lease of the directory was not renewed '
+                          f'({error})')
+            self._is_failing = True
+        self._end_if_abandoned()
+        if self._lost is not None:
+            self._log(f'Nothing is saved any more: {self._lost}')
+            return False
+        return not self.ended
+
+    def end(self) -> None:
+        """Leave the directory; once, and only where it was claimed."""
+        if not self.is_of_this_process():
+            return
+        self._repeater.stop()
+        with self._mutex:
+            self._end()
+
+    def abandon(self) -> None:
+        """Leave the directory as soon as nobody is in the other methods."""
+        if not self.is_of_this_process():
+            return
+        self._is_abandoned = True
+        self._repeater.stop(wait=False)
+        self._end_if_abandoned()
+
+    # -- with the mutex ----------------------------------------------------
+
+    def _renew(self) -> None:
+        # somebody in this process may have opened and closed the file, to
+        # copy the directory: that took the lock away
+        if self._file.lock() is KernelLock.HELD:
+            self._lose()
+        self._look()
+        if self._lost is None:
+            self._beats += 1
+            self._file.write_beat(self._beats)
+            # a NFS client notices a foreign write by its own
+            self._look()
+            self._renewed_at = self._clock()
+
+    def _look(self) -> None:
+        """See whether the file still names this run."""
+        if self._lost is not None:
+            return
+        if not self._file.is_in_place():
+            self._open_again()
+        elif not self._is_mine(self._file.read()):
+            self._lose()
+
+    def _is_mine(self, content: bytes) -> bool:
+        found = decode(content)
+        return found is not None and found.token == self.owner.token
+
+    def _open_again(self) -> None:
+        """Follow the path: the file was deleted or replaced.
+
+        Or it is the same one, where inode numbers change (FUSE, CIFS).
+        """
+        file = LockFile(self.path)
+        try:
+            is_held = file.lock() is KernelLock.HELD
+            content = file.read()
+            is_lost = is_held or content != b'' and not self._is_mine(content)
+            if not is_lost and not content:
+                file.write(self.owner)
+        except BaseException:
+            file.close()
+            raise
+        if is_lost:
+            file.close()
+            self._lose()
+            return
+        self._file.close()
+        self._file = file
+        # if both were one file, closing the first took the lock away
+        file.lock()
+
+    def _lose(self) -> None:
+        try:
+            other = decode(read_anew(self.path))
+        except StorageError:
+            other = None
+        self._lost = \
+            f'{self.path}: this run ({self.owner}) has lost the directory ' \
+            f'to another ({other or "unknown"}), which took this one for ' \
+            'dead: it was stopped, or could not renew its lease. What is ' \
+            'there is left to the other one; stop this one'
+
+    def _end(self) -> None:
+        if self.ended:
+            return
+        self.ended = True
+        with suppress(StorageError):
+            # if that fails, the next run may wait a little longer
+            self._look()
+            if self._lost is None:
+                self._file.write_beat(None)
+        self._file.close()
+
+    def _end_if_abandoned(self) -> None:
+        # never waits: in the garbage collector this thread may be the one
+        # that has the mutex, and comes by here when it leaves
+        if self._is_abandoned and self._mutex.acquire(blocking=False):
+            try:
+                self._end()
+            finally:
+                self._mutex.release()

@@ -1,0 +1,109 @@
+"""Metrics by which checkpoints are ranked, and which direction is better.
+
+Standard library only.
+"""
+import difflib
+import math
+import re
+from dataclasses import dataclass
+from typing import Iterable, Mapping, Optional, Sequence
+
+from .errors import ConfigError
+
+RULES = ('greater', 'less')
+
+#: Keys that mmcv knows (v1.7.2, runner/hooks/evaluation.py:85-89).
+GREATER_KEYS = ('acc', 'top', 'AR@', 'auc', 'precision', 'mAP', 'mDice',
+                'mIoU', 'mAcc', 'aAcc')
+LESS_KEYS = ('loss', )
+
+#: Words that mmcv does not know: metrics of one class (``IoU.person``) among
+#: them.
+_GREATER_WORDS = frozenset(
+    ('ap', 'ar', 'bleu', 'cider', 'dice', 'f1', 'fscore', 'iou', 'kappa',
+     'pck', 'pq', 'psnr', 'recall', 'ssim'))
+_LESS_WORDS = frozenset(
+    ('epe', 'error', 'fid', 'mae', 'mse', 'nll', 'nme', 'perplexity', 'rmse'))
+_WORD = re.compile(r'[a-z]+(?:1(?!\d))?')
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """One metric.
+
+    Args:
+        key (str): As the data set's ``evaluate`` names it.
+        rule (str): ``'greater'`` or ``'less'`` is better.
+    """
+    key: str
+    rule: str
+
+    def goodness(self, metrics: Mapping[str, float]) -> Optional[float]:
+        """Return a number that is larger the better the score is.
+
+        Returns:
+            float | None: None if the metric is missing, or no number that
+            can be compared.
+        """
+        score = metrics.get(self.key)
+        if score is None or not math.isfinite(score):
+            return None
+        return score if self.rule == 'greater' else -score
+
+
+def infer_rule(key: str,
+               greater_keys: Iterable[str] = GREATER_KEYS,
+               less_keys: Iterable[str] = LESS_KEYS) -> str:
+    """Say which direction of a metric is better, as mmcv's EvalHook does.
+
+    Upper and lower case are the same. A key that is listed, then one that
+    contains a listed one, greater before less; then what mmcv does not know.
+
+    Args:
+        key (str): The metric.
+        greater_keys (iterable[str]): Of the run's EvalHook. Default: mmcv's.
+        less_keys (iterable[str]): As well. Default: mmcv's.
+
+    Returns:
+        str: ``'greater'`` or ``'less'``.
+
+    Raises:
+        ConfigError: If it cannot be told.
+
+    Source: mmcv v1.7.2, runner/hooks/evaluation.py:156-204.
+    """
+    lower = key.lower()
+    greater = [one.lower() for one in greater_keys]
+    less = [one.lower() for one in less_keys]
+    if lower in greater:
+        return 'greater'
+    if lower in less:
+        return 'less'
+    if any(one in lower for one in greater):
+        return 'greater'
+    if any(one in lower for one in less):
+        return 'less'
+    words = set(_WORD.findall(lower))
+    words |= {word[1:] for word in words if word.startswith('m')}  # means
+    is_greater, is_less = words & _GREATER_WORDS, words & _LESS_WORDS
+    if bool(is_greater) == bool(is_less):
+        raise ConfigError(f'whether a greater or a lesser {key!r} is better '
+                          "cannot be told from its name: give keep.rule "
+                          "('greater' or 'less')")
+    return 'greater' if is_greater else 'less'
+
+
+def unknown_metric(key: str, available: Sequence[str]) -> ConfigError:
+    """Say that no evaluation has this metric, and which there are."""
+    return ConfigError(
+        f'keep.monitor={key!r} is not among the metrics of the evaluation'
+        f'{did_you_mean(key, available)} There are: '
+        f'{", ".join(available) or "none"}')
+
+
+def did_you_mean(key: str, names: Sequence[str]) -> str:
+    """Return a hint at the nearest name, in any case; empty if none is near.
+    """
+    lower = {name.lower(): name for name in names}
+    near = difflib.get_close_matches(key.lower(), list(lower), 1, cutoff=0.5)
+    return f', did you mean {lower[near[0]]!r}?' if near else '.'

@@ -1,0 +1,144 @@
+"""Keeps the checkpoints with the best scores: ``keep=dict(best=...)``."""
+from typing import Any, Callable, Dict, Sequence, Set, Tuple
+
+from .errors import ConfigError
+from .keep_config import rule_of
+from .monitors import (GREATER_KEYS, LESS_KEYS, Monitor, infer_rule,
+                       unknown_metric)
+from .options import KeepOptions
+from .retention import KeepBest
+from .saver import Saver
+from .types import SaveRequest
+
+AUTO = 'auto'
+
+
+class Metrics:
+    """Which metrics rank, and how; known before training but for 'auto'.
+
+    Args:
+        keep (KeepOptions): ``best`` is given.
+        eval_hooks (list[EvalHook]): Of the run.
+
+    Raises:
+        ConfigError: If nothing is evaluated, or if it cannot be told which
+            direction of a metric is better.
+    """
+
+    def __init__(self, keep: KeepOptions, eval_hooks: Sequence[Any]) -> None:
+        if not eval_hooks:
+            raise ConfigError(
+                f'DurableCheckpointHook: keep.best={keep.best} needs scores, '
+                'but no EvalHook is registered: add `evaluation` to the '
+                'config (and do not train with --no-validate), or remove it')
+        self._keep = keep
+        self.eval_hooks = eval_hooks
+        chosen = [
+            hook.key_indicator for hook in eval_hooks
+            if hook.save_best and hook.key_indicator
+        ]
+        self.keys: Tuple[str, ...] = keep.monitor or tuple(
+            dict.fromkeys(chosen)) or (AUTO, )
+        for key in self.keys:
+            if key != AUTO:
+                self._rule(key)
+
+    def monitors(self, auto: str) -> Tuple[Monitor, ...]:
+        """Return them with the metric that 'auto' means."""
+        keys = dict.fromkeys(auto if key == AUTO else key for key in self.keys)
+        return tuple(Monitor(key, self._rule(key)) for key in keys)
+
+    def _rule(self, key: str) -> str:
+        given = rule_of(self._keep.rule, key)
+        if given is not None:
+            return given
+        greater, less = [*GREATER_KEYS], [*LESS_KEYS]
+        for hook in self.eval_hooks:
+            if hook.save_best and hook.key_indicator == key and hook.rule:
+                return str(hook.rule)
+            greater += getattr(hook, 'greater_keys', None) or ()
+            less += getattr(hook, 'less_keys', None) or ()
+        return infer_rule(key, greater, less)
+
+
+class Ranking:
+    """Has a run's saver keep the checkpoints with the best scores.
+
+    Args:
+        saver (Saver): Of the run; ``begin`` of its catalog was called.
+        count (int): How many steps of each metric.
+        metrics (Metrics): Which.
+
+    Thread: training's.
+    """
+
+    def __init__(self, saver: Saver, count: int, metrics: Metrics) -> None:
+        self._saver = saver
+        self._count = count
+        self._metrics = metrics
+        # of each EvalHook, by its place: the metrics that it gave
+        self._available: Dict[int, Sequence[str]] = {}
+        self._is_checked = False
+        saver.rank_by(self._policy())
+
+    def evaluated(self, eval_hook: Any, names: Sequence[str],
+                  request: Callable[[str], SaveRequest],
+                  capture: Callable[[], Dict[str, Any]]) -> None:
+        """Keep the step that was evaluated, if it is among the best.
+
+        Its scores are joined to its checkpoints already.
+
+        Args:
+            eval_hook (EvalHook): Which evaluated.
+            names (Sequence[str]): Of all its metrics that are numbers, also
+                of those that are NaN.
+            request (callable): What to save under a name, if the step has no
+                checkpoint.
+            capture (callable): Builds that checkpoint.
+
+        Raises:
+            ConfigError: At the first evaluation, if a metric is unknown.
+        """
+        if not names:
+            return  # mmdet's result of a model that finds nothing
+        if AUTO in self._metrics.keys and \
+                self._saver.catalog.auto_metric() is None:
+            self._saver.remember_auto(names[0])
+        policy = self._policy()
+        self._check(eval_hook, names, policy)
+        there = self._saver.catalog.owned()
+        chosen = request(policy.monitors[0].key if policy.monitors else AUTO)
+        for monitor in policy.monitors or ():
+            wanted = request(monitor.key)
+            if KeepBest(self._count, (monitor, )).would_keep(wanted, there):
+                chosen = wanted
+                break
+        self._saver.rank_by(policy)
+        self._saver.keep_ranked(chosen, capture)
+
+    def _policy(self) -> KeepBest:
+        auto = self._saver.catalog.auto_metric()
+        if AUTO in self._metrics.keys and auto is None:
+            return KeepBest(self._count, None)
+        return KeepBest(self._count, self._metrics.monitors(auto or ''))
+
+    def _check(self, eval_hook: Any, names: Sequence[str],
+               policy: KeepBest) -> None:
+        """Refuse a metric that no EvalHook has, once all have evaluated."""
+        hooks = self._metrics.eval_hooks
+        place = next(index for index, hook in enumerate(hooks)
+                     if hook is eval_hook)
+        self._available.setdefault(place, names)
+        if self._is_checked or len(self._available) < len(hooks):
+            return
+        self._is_checked = True
+        available = sorted(
+            {name
+             for some in self._available.values()
+             for name in some})
+        known: Set[str] = set(available)
+        for info in self._saver.catalog.owned():
+            known |= set(info.metrics)
+        for monitor in policy.monitors or ():
+            if monitor.key not in known:
+                raise unknown_metric(monitor.key, available)

@@ -1,0 +1,269 @@
+"""One run a directory: refuses the second while the first one lives.
+
+A pid never proves life: it repeats in containers and on other machines. What
+does is a kernel lock, where both runs meet it, or a lease that is renewed.
+"""
+import os
+import threading
+import time
+import weakref
+from typing import Callable, List, Optional, Tuple
+
+from .errors import LockedError, MissingCheckpointError
+from .holding import Holding
+from .lease import (KernelLock, LockFile, Owner, decode, read_anew,
+                    share_locks, this_run)
+
+#: How long a lease is watched before its owner is taken for dead; several
+#: beats, also where they are slow to reach another machine.
+WATCH_SECS = 30.
+_LOOK_SECS = 2.
+
+#: Two runs may have watched one lease. Both sign; the last one stays.
+_CONFIRM_SECS = 2.
+
+#: A run that is just starting or ending: pauses before it is looked at again.
+_ATTEMPTS = 20
+_PAUSE_SECS = 0.2
+
+_ADVICE = 'Stop that run or wait for its end, or give this one a work_dir ' \
+    'or out_dir of its own'
+
+#: What this process holds. POSIX record locks never conflict in one process.
+_held: List[Tuple[Holding, 'weakref.ref[RunLock]']] = []
+_starting = threading.Lock()
+
+
+class RunLock:
+    """The right of one run to write to a local directory.
+
+    Given up by ``release``, when nothing refers to it any more, and at the
+    end of the process. A write after ``release`` takes it again, unless
+    another run has been there.
+
+    Args:
+        directory (str): It exists.
+        name (str): File name of the lock.
+        log (callable): Told in one line what was taken over or is waited
+            for.
+        clock (callable): Monotonic seconds. Default: ``time.monotonic``.
+        wait (callable): Waits for so many seconds. Default: ``time.sleep``.
+
+    Order: ``acquire``, on the training thread; ``check`` before each write;
+    ``release``.
+    """
+
+    def __init__(self,
+                 directory: str,
+                 name: str,
+                 log: Callable[[str], None],
+                 clock: Callable[[], float] = time.monotonic,
+                 wait: Callable[[float], None] = time.sleep) -> None:
+        self.path = os.path.join(directory, name)
+        self._log = log
+        self._clock = clock
+        self._wait = wait
+        self._thread = threading.current_thread()
+        self._holding: Optional[Holding] = None
+        #: the run that died here before this one started
+        self.dead: Optional[Owner] = None
+        #: called, in place of ``release``, when the next run of this process
+        #: finds that this one is over; on that one's training thread
+        self.finish: Optional[Callable[[], None]] = None
+
+    def acquire(self) -> None:
+        """Take the directory, or refuse to.
+
+        Raises:
+            LockedError: If a live run has it; names that run.
+            StorageError: If the lock file cannot be read or written.
+        """
+        with _starting:
+            for earlier, lock in _of_this_process(self.path):
+                self._end_earlier(earlier, lock())
+            self._acquire()
+
+    def check(self) -> None:
+        """Make sure that the directory is this run's.
+
+        Raises:
+            LockedError: If another run has it, or had it since ``release``.
+        """
+        if self._holding is None or self._holding.ended:
+            with _starting:
+                self._acquire_again()
+        else:
+            self._holding.check()
+
+    def release(self) -> None:
+        """Leave the directory to the next run; more than once is fine."""
+        if self._holding is not None:
+            self._holding.end()
+            _forget_ended()
+
+    def _acquire_again(self) -> None:
+        before = self._holding
+        for holding, _ in _of_this_process(self.path):
+            raise _refusal(self.path, holding.owner, 'it is this process')
+        signed = None if before is None else _signed(self.path)
+        if before is not None and signed is not None and \
+                signed.token != before.owner.token:
+            raise LockedError(
+                f'{self.path}: another run ({signed}) has been here since '
+                'this one ended; it must be started anew to write again')
+        self._acquire()
+
+    def _end_earlier(self, holding: Holding, lock: 'Optional[RunLock]') -> \
+            None:
+        """Let an earlier run of this process go, if it is over.
+
+        A run trains on one thread: that thread is back here, or gone. mmcv
+        does not tell hooks that a run has raised.
+        """
+        if lock is None:
+            holding.abandon()
+        elif lock._thread.is_alive() and \
+                lock._thread is not threading.current_thread():
+            raise _refusal(
+                self.path, holding.owner,
+                f'it is thread {lock._thread.name} of this process')
+        else:
+            (lock.finish or lock.release)()
+            self._log(f'An earlier run of this process ({holding.owner}) did '
+                      f'not come to its end; {self.path} goes to this one')
+        _forget_ended()
+
+    def _acquire(self) -> None:
+        unchanged: Optional[bytes] = None
+        for _ in range(_ATTEMPTS):
+            file = LockFile(self.path)
+            try:
+                taken = self._try(file, unchanged)
+            except BaseException:
+                file.close()
+                raise
+            if taken:
+                return
+            content = file.read()
+            file.close()
+            unchanged = self._watch(content)
+        raise LockedError(f'{self.path}: other runs come and go. {_ADVICE}')
+
+    def _try(self, file: LockFile, unchanged: Optional[bytes]) -> bool:
+        """Claim the file if its owner is gone.
+
+        Args:
+            file (LockFile): Open.
+            unchanged (bytes, optional): Its content if that was watched for
+                long enough.
+
+        Returns:
+            bool: False if the owner may live.
+        """
+        kernel_lock, content = file.lock(), file.read()
+        before = decode(content)
+        if kernel_lock is KernelLock.HELD:
+            if before is None or before.beat is None:
+                return False  # just starting, or ending
+            raise _refusal(self.path, before, 'it holds the kernel lock')
+        owner = this_run(file.device, kernel_lock is KernelLock.TAKEN)
+        is_watched = content == unchanged
+        if content and before is None or \
+                before is not None and before.beat is not None:
+            if before is not None and share_locks(owner, before):
+                why = 'its kernel lock has ended with it'
+            elif is_watched:
+                why = f'its lease was not renewed for {WATCH_SECS:.0f} s'
+            else:
+                return False
+            self.dead = before
+            self._log(f'Took over {self.path} from a run that is dead '
+                      f'({before or "unreadable"}): {why}')
+        file.write(owner)
+        if is_watched or kernel_lock is KernelLock.NONE:
+            self._confirm(file, owner)
+        self._hold(file, owner)
+        return True
+
+    def _watch(self, content: bytes) -> Optional[bytes]:
+        """See whether an owner renews its lease, by this clock alone.
+
+        Clocks of two machines are never compared.
+
+        Returns:
+            bytes | None: The content, unchanged for long enough; None if
+            there is nothing to wait for.
+        """
+        owner = decode(content)
+        if not content or owner is not None and owner.beat is None:
+            self._wait(_PAUSE_SECS)
+            return None
+        self._log(f'{self.path} names another run ({owner or "unreadable"}). '
+                  'A kernel lock does not tell here: waiting up to '
+                  f'{WATCH_SECS:.0f} s to see whether it lives')
+        begun = self._clock()
+        while self._clock() - begun < WATCH_SECS:
+            self._wait(_LOOK_SECS)
+            try:
+                now = read_anew(self.path)
+            except MissingCheckpointError:
+                return None
+            if now != content:
+                found = decode(now)
+                if found is not None and found.beat is None:
+                    return None  # it has ended
+                raise _refusal(self.path, found or owner,
+                               'it renews its lease')
+        return content
+
+    def _confirm(self, file: LockFile, owner: Owner) -> None:
+        self._wait(_CONFIRM_SECS)
+        found = decode(read_anew(self.path))
+        # reading it anew has taken the lock away
+        lost = file.lock() is KernelLock.HELD
+        if lost or found is None or found.token != owner.token:
+            raise _refusal(self.path, found, 'it came at the same time')
+
+    def _hold(self, file: LockFile, owner: Owner) -> None:
+        holding = Holding(file, owner, self._log, self._clock)
+        holding.start()
+        self._holding = holding
+        _held.append((holding, weakref.ref(self)))
+        # also at the exit of the interpreter, after what was staged is
+        # written
+        weakref.finalize(self, holding.abandon)
+
+
+def _signed(path: str) -> Optional[Owner]:
+    try:
+        return decode(read_anew(path))
+    except MissingCheckpointError:
+        return None
+
+
+def _refusal(path: str, owner: Optional[Owner], why: str) -> LockedError:
+    return LockedError(
+        f'{os.path.dirname(path)} is in use by another run: '
+        f'{owner or "unknown"}; {why} on {os.path.basename(path)}. {_ADVICE}')
+
+
+def _of_this_process(
+        path: str) -> 'List[Tuple[Holding, weakref.ref[RunLock]]]':
+    _forget_ended()
+    return [(holding, lock) for holding, lock in _held if holding.is_at(path)]
+
+
+def _forget_ended() -> None:
+    _held[:] = [(holding, lock) for holding, lock in _held
+                if holding.is_of_this_process() and not holding.ended]
+
+
+def _forget_all() -> None:
+    global _starting
+    # in a forked child: nothing is held, and who was just starting is not here
+    _starting = threading.Lock()
+    _held.clear()
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,162 @@
+"""Kill real runs many times, at random moments; ``make soak``.
+
+Usage::
+
+    python tests/crash/soak.py [--kills N] [--seed N] [--matrix]
+
+Each run is killed up to seven times: before, after or in the middle of any of
+its file operations, or from outside at any time. After each kill every
+checkpoint must verify and the last committed one must be found; each run must
+end bitwise like one that nobody stopped. Exit code 1, and the seed and folder
+of the run, if that fails once.
+"""
+import argparse
+import itertools
+import os
+import random
+import shutil
+import sys
+import tempfile
+import threading
+import time
+
+from driver import Driver
+from kills import (RUN, Interrupted, KilledRun, digests_of_unstopped,
+                   kill_and_resume, killed_at_random)
+from recording import AFTER, BEFORE, read_log, why_not
+
+
+class Soak:
+    """What several drivers have done together.
+
+    Args:
+        drivers (list[Driver]): Processes to fork from.
+        folder (Path): For all runs.
+    """
+
+    def __init__(self, drivers, folder):
+        self._drivers, self._folder = drivers, folder
+        self._lock = threading.Lock()
+        self._begun = time.monotonic()
+        self.kills = self.runs = 0
+        self.failures = []
+
+    def work(self, job, items, wanted):
+        """Call ``job(driver, item)``, which returns a number of kills."""
+        items = iter(items)
+
+        def loop(driver):
+            while self.kills < wanted and not self.failures:
+                with self._lock:
+                    item = next(items, None)
+                if item is None:
+                    return
+                try:
+                    self._count(job(driver, item))
+                except Exception as error:  # told at the end
+                    self.failures.append(f'{item}: {error!r}')
+
+        threads = [
+            threading.Thread(target=loop, args=(driver, ))
+            for driver in self._drivers
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _count(self, kills):
+        with self._lock:
+            before = self.kills
+            self.kills, self.runs = before + kills, self.runs + 1
+            if self.kills // 100 > before // 100:
+                print(
+                    f'{self.kills} kills, {self.runs} runs, '
+                    f'{self.secs():.0f} s',
+                    flush=True)
+
+    def secs(self):
+        return time.monotonic() - self._begun
+
+
+def random_kills(soak, drivers, folder, seed, wanted):
+    """Kill runs of random options at random moments."""
+    digests = digests_of_unstopped(drivers[0], folder)
+
+    def job(driver, number):
+        generator = random.Random(f'{seed}-{number}')
+        return killed_at_random(driver, os.path.join(folder, f'{number}'),
+                                generator, digests)
+
+    soak.work(job, itertools.count(), wanted)
+
+
+def matrix(soak, driver, folder):
+    """Kill before and after every single file operation, once."""
+    whole = os.path.join(folder, 'whole')
+    os.mkdir(whole)
+    digest = driver.run(
+        os.path.join(whole, 'run'), f'{whole}.log', watched=whole,
+        run=RUN).digest
+    operations = read_log(f'{whole}.log')
+    first = Interrupted(driver, os.path.join(folder, 'first'), RUN, operations)
+    resumed = os.path.join(folder, 'resumed')
+    driver.run(
+        first.again(driver, resumed).work_dir,
+        f'{resumed}.log',
+        watched=resumed,
+        run=RUN)
+    log = f'{resumed}.log'
+    numbers = dict(run=operations[-1].number, resume=read_log(log)[-1].number)
+    print(f'{numbers["run"]} file operations in a run, {numbers["resume"]} '
+          'in a resumed one')
+
+    def job(driver, moment):
+        what, at, when = moment
+        name = os.path.join(folder, f'{what}-{at}-{when}')
+        run = KilledRun(driver, name, RUN) if what == 'run' else \
+            first.again(driver, name)
+        kill_and_resume(run, (at, when), digest)
+        return 1
+
+    soak.work(job, [(what, at, when) for what, number in numbers.items()
+                    for at in range(1, number + 1)
+                    for when in (BEFORE, AFTER)], float('inf'))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--kills', type=int, default=1000)
+    parser.add_argument('--seed', default='0')
+    parser.add_argument(
+        '--matrix',
+        action='store_true',
+        help='before and after every file operation, instead of at random')
+    args = parser.parse_args()
+    reason = why_not()
+    if reason is not None:
+        sys.exit(reason)
+    folder = tempfile.mkdtemp(prefix='mmcv-ckpt-soak-')
+    drivers = [
+        Driver(os.path.join(folder, f'errors-{number}'))
+        for number in range(min(2,
+                                os.cpu_count() or 1))
+    ]
+    soak = Soak(drivers, folder)
+    if args.matrix:
+        matrix(soak, drivers[0], folder)
+    else:
+        random_kills(soak, drivers, folder, args.seed, args.kills)
+    for driver in drivers:
+        driver.close()
+    for failure in soak.failures:
+        print(f'FAILED (seed {args.seed}): {failure}; see {folder}')
+    print(f'{soak.kills} kills in {soak.runs} runs, {len(soak.failures)} '
+          f'failures, {soak.secs():.0f} s')
+    if not soak.failures:
+        shutil.rmtree(folder)
+    return 1 if soak.failures else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
