@@ -4,13 +4,13 @@ import hashlib
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import (IO, Any, Callable, Dict, Iterator, List, Optional,
-                    Sequence, Set)
+from typing import IO, Any, Callable, Iterator, List, Optional, Sequence, Set
 
 from .card import card, describe
 from .catalog import LATEST_NAME, Catalog
-from .errors import StorageError
+from .errors import OutOfSpaceError, StorageError
 from .history import History
+from .recovery import identity_of
 from .retention import (KeepAny, KeepBest, KeepNames, KeepWithin, bytes_of,
                         deletable)
 from .serialization import write_checkpoint
@@ -83,8 +83,13 @@ class Committer:
 
         self._set_aside(request.name)
         with self._replaced_in_catalog(request.name):
-            size = self.backend.put(request.name, write)
-        info = replace(info, bytes=size, digest=digests[0])
+            try:
+                size = self.backend.put(request.name, write)
+            except OutOfSpaceError:
+                if not self._free_space(info):
+                    raise
+                size = self.backend.put(request.name, write)
+        info = replace(info, bytes=size, digest=digests[-1])
         self.catalog.commit(info)
         if request.make_latest:
             self._move_latest(request.name)
@@ -92,7 +97,7 @@ class Committer:
         secs = time.monotonic() - begun
         self.record(
             'save',
-            **_identity(info),
+            **identity_of(info),
             epoch=info.epoch,
             trigger=info.trigger,
             bytes=size,
@@ -119,7 +124,7 @@ class Committer:
             metrics=dict(request.metrics),
             same_as=same.name)
         self.catalog.commit(info)
-        self.record('link', **_identity(info), same_as=same.name)
+        self.record('link', **identity_of(info), same_as=same.name)
         self._log(f'Saved best checkpoint {request.name}: a second name of '
                   f'{same.name}')
 
@@ -220,6 +225,22 @@ class Committer:
         self._log(f'{name} belongs to another run; that one is kept as '
                   f'{aside}')
 
+    def _free_space(self, coming: CheckpointInfo) -> bool:
+        """Delete beforehand what will go anyway; False if there is nothing.
+        """
+        owned = self.catalog.owned()
+        # INVARIANT: the newest committed one stays until the new one is there
+        newest = max((info.iter for info in owned), default=-1)
+        gone = [
+            info.name
+            for info in self._superseded(coming.name, [*owned, coming])
+            if info.iter != newest and self.delete(info.name)
+        ]
+        if gone:
+            self._log(f'No space for {coming.name}: deleted '
+                      f'{", ".join(gone)}, which it replaces')
+        return bool(gone)
+
     def lacks(self, request: SaveRequest) -> bool:
         """Whether a step ranks that no checkpoint of this run has."""
         return self.ranking is not None and \
@@ -232,6 +253,15 @@ class Committer:
         Args:
             committed (str, optional): Name of what was just committed.
         """
+        return [
+            info.name
+            for info in self._superseded(committed, self.catalog.owned())
+            if self.delete(info.name)
+        ]
+
+    def _superseded(self, committed: Optional[str],
+                    there: List[CheckpointInfo]) -> List[CheckpointInfo]:
+        """Return what no policy keeps of what this run owns."""
         if not self.backend.capabilities.delete:
             return []
         policies = [
@@ -242,19 +272,15 @@ class Committer:
         if self.ranking is not None:
             policies.append(self.ranking)
         policy: RetentionPolicy = KeepAny(policies)
-        there = self.catalog.owned()
         if self._budget is not None:
             self._report_budget(there, policy.keep(there), self._budget)
             policy = KeepWithin(self._budget, policy)
-        deleted = []
-        for info in deletable(policy, there, self._protected):
-            # INVARIANT: a best checkpoint goes when a better one is there,
-            # and not because the catalog has forgotten that it is the best
-            if info.trigger == 'best' and not self._is_beaten(info):
-                continue
-            if self.delete(info.name):
-                deleted.append(info.name)
-        return deleted
+        # INVARIANT: a best checkpoint goes when a better one is there, and
+        # not because the catalog has forgotten that it is the best
+        return [
+            info for info in deletable(policy, there, self._protected)
+            if info.trigger != 'best' or self._is_beaten(info)
+        ]
 
     def _is_beaten(self, info: CheckpointInfo) -> bool:
         return self.catalog.is_replaced_best(info) or (
@@ -269,15 +295,3 @@ class Committer:
                       f'than keep.bytes ({budget / 1e6:.2f} MB): nothing of '
                       'it is deleted for that')
         self._over_budget = taken > budget
-
-
-def _identity(info: CheckpointInfo) -> Dict[str, Any]:
-    """What a lost catalog is rebuilt from; see :mod:`recovery`."""
-    return {
-        'name': info.name,
-        'iter': info.iter,
-        'digest': info.digest,
-        'lineage': info.lineage,
-        'generation': info.generation,
-        'started_iter': info.started_iter,
-    }

@@ -2,8 +2,9 @@
 
 One function or table per difference, each with the version that made it.
 """
+import functools
 import warnings
-from typing import IO, Any, Dict, Optional, Tuple
+from typing import IO, Any, Callable, Dict, Optional, Tuple
 
 import torch
 
@@ -127,3 +128,34 @@ def runner_builders() -> Optional[Any]:
     """Registry of runner constructors; None before mmcv 1.3.6."""
     from mmcv.runner import builder  # mmcv.runner does not export it
     return getattr(builder, 'RUNNER_BUILDERS', None)
+
+
+def watch_steps(optimizer: Any, note: Callable[[], None]) -> \
+        Callable[[], None]:
+    """Call ``note`` before every step of an optimizer.
+
+    Returns:
+        callable: Ends it, and leaves nothing behind.
+    """
+    if hasattr(optimizer, 'register_step_pre_hook'):  # torch >= 2.0
+        handle = optimizer.register_step_pre_hook(lambda *_: note())
+        return lambda: handle.remove()
+    # LR schedulers of torch wrap ``step`` on the instance, too
+    before = vars(optimizer).get('step')
+    inner = optimizer.step
+
+    @functools.wraps(inner)
+    def step(*args: Any, **kwargs: Any) -> Any:
+        note()
+        return inner(*args, **kwargs)
+
+    def unwatch() -> None:
+        if vars(optimizer).get('step') is not step:
+            return  # wrapped again since: that one calls ours, which is true
+        if before is None:
+            del optimizer.step
+        else:
+            optimizer.step = before
+
+    optimizer.step = step
+    return unwatch

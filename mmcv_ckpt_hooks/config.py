@@ -6,16 +6,15 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from .errors import ConfigError
 from .keep_config import plain_keep
-from .options import (CheckpointOptions, KeepOptions, TriggerOptions,
-                      WriteOptions)
+from .options import (DEFAULT_SIGNALS, CheckpointOptions, KeepOptions,
+                      TriggerOptions, WriteOptions)
+from .signals import ACTIONS, SIGNALS
 
 #: Options of the design that this version does not have yet. A config that
 #: names one fails at start: a promise that is not kept loses checkpoints.
 _LATER = {
     'storage_options': 'object stores are not supported yet',
     'mirror': 'mirrors are not supported yet',
-    'triggers.signals': 'saving on signals is not supported yet',
-    'triggers.exception': 'saving on exceptions is not supported yet',
 }
 #: Values of the design that this version does not have yet.
 _LATER_VALUES = {
@@ -83,7 +82,9 @@ _TRIGGER_TYPES: _Types = {
     'begin': (int, 'an int'),
     'secs': ((int, float), 'seconds'),
     'at': ((list, tuple), 'a list of ints'),
+    'signals': (Mapping, "a dict such as dict(SIGTERM='save_and_exit')"),
     'file': (str, 'a file name'),
+    'exception': (bool, 'True or False'),
 }
 _KEEP_TYPES: _Types = {
     'last': (int, 'an int'),
@@ -115,16 +116,31 @@ def _group(name: str, value: Mapping[str, Any], group: type,
     _refuse_later(value, prefix=f'{name}.')
     _known(f'key of {name}', value, names, prefix=f'{name}.')
     _check_types(value, types, prefix=f'{name}.')
-    # None means the default, except that it switches the trigger file off
+    # None means the default, except that it switches a trigger off
     given: Dict[str, Any] = {
         key: item
-        for key, item in value.items() if item is not None or key == 'file'
+        for key, item in value.items()
+        if item is not None or key in ('file', 'signals')
     }
     if 'at' in given:
         given['at'] = tuple(given['at'])
+    if 'signals' in given:
+        given['signals'] = _signals(given['signals'])
     if group is KeepOptions:
         given = plain_keep(given)
     return group(**given)
+
+
+def _signals(given: Optional[Mapping[str, Any]]) -> Tuple[Any, ...]:
+    """Merge over the default; what is None goes."""
+    if given is None:
+        return ()
+    _known('signal', given, SIGNALS, prefix='triggers.signals.')
+    for name, action in given.items():
+        if action is not None:
+            _check_choice(f'triggers.signals.{name}', action, ACTIONS)
+    merged = {**dict(DEFAULT_SIGNALS), **given}
+    return tuple((name, action) for name, action in merged.items() if action)
 
 
 def _refuse_later(given: Mapping[str, Any], prefix: str = '') -> None:
@@ -172,12 +188,7 @@ def _check_values(options: CheckpointOptions) -> None:
         if later is not None:
             raise ConfigError(
                 f'DurableCheckpointHook: {name}={value!r}: {later}')
-        if value not in choices:
-            near = difflib.get_close_matches(value, choices, n=1)
-            hint = f', did you mean {near[0]!r}?' if near else ''
-            raise ConfigError(
-                f'DurableCheckpointHook: {name} must be one of '
-                f'{", ".join(map(repr, choices))}, but got {value!r}{hint}')
+        _check_choice(name, value, choices)
     _check_positive('triggers.secs', options.triggers.secs)
     if options.triggers.begin < 0:
         raise ConfigError('DurableCheckpointHook: triggers.begin must not be '
@@ -197,6 +208,16 @@ def _check_values(options: CheckpointOptions) -> None:
     if options.interval == 0:
         raise ConfigError('DurableCheckpointHook: interval must be at least '
                           '1, or -1 for never, but got 0')
+
+
+def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    if value in choices:
+        return
+    near = difflib.get_close_matches(str(value), choices, n=1)
+    hint = f', did you mean {near[0]!r}?' if near else ''
+    raise ConfigError(
+        f'DurableCheckpointHook: {name} must be one of '
+        f'{", ".join(map(repr, choices))}, but got {value!r}{hint}')
 
 
 def _check_positive(name: str, value: Optional[float]) -> None:

@@ -157,12 +157,12 @@ class DurableRunnerMixin(BaseRunner):
             self._go_on(self._continuation, restored, workflow)
         try:
             super().run(data_loaders, workflow, *args, **kwargs)
-        except BaseException:
+        except BaseException as error:
             # mmcv calls no hook then; what is staged is committed first
             for hook in self._own_hooks():
                 # a failed save was logged; what stopped the run is raised
                 with suppress(Exception):
-                    hook.drain(self)
+                    hook.stopped(self, error)
             raise
 
     def val(self, data_loader: Any, **kwargs: Any) -> None:

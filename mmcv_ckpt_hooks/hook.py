@@ -1,19 +1,19 @@
 """Runner events to saves; takes over the stock CheckpointHook."""
 import os
-import time
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
 from mmcv.runner import CheckpointHook, EpochBasedRunner
 
-from . import distributed, foreign, takeover
+from . import distributed, takeover
+from .boundary import Boundary
 from .config import parse_options
 from .ema import ema_hooks
-from .errors import ConfigError
 from .options import CheckpointOptions
 from .state import capture_rank, capture_runner
 from .triggers import Progress, Schedule
 
 if TYPE_CHECKING:
+    from .interrupts import Interrupts
     from .saver import Saver
 
 
@@ -44,8 +44,9 @@ class DurableCheckpointHook(CheckpointHook):
         create_symlink (bool): Whether ``latest.pth`` leads to the newest.
             Default: True.
         meta (dict, optional): Further meta. Default: None.
-        triggers (dict, optional): ``begin``, ``secs``, ``at``, ``file``; see
-            :class:`~mmcv_ckpt_hooks.config.TriggerOptions`. Default: None.
+        triggers (dict, optional): ``begin``, ``secs``, ``at``, ``signals``,
+            ``file``, ``exception``; see
+            :class:`~mmcv_ckpt_hooks.options.TriggerOptions`. Default: None.
         keep (dict, optional): ``last``, ``best``, ``monitor``, ``rule``,
             ``every``, ``bytes``; see :class:`~.options.KeepOptions`.
         write (dict, optional): ``background``, ``staging``, ``backlog``,
@@ -86,6 +87,8 @@ class DurableCheckpointHook(CheckpointHook):
             **options)
         self._saver: Optional['Saver'] = None
         self._savers: List['Saver'] = []
+        self._schedule: Schedule
+        self._interrupts: Optional['Interrupts'] = None
         self._evaluates_by_iter = False
         self._prepared_for: Optional[Any] = None
         self._waits_for: Optional[str] = None
@@ -121,6 +124,8 @@ class DurableCheckpointHook(CheckpointHook):
             self._start(runner)
         except BaseException:
             # a failed start must not keep others out of the directory
+            if self._interrupts is not None:
+                self._interrupts.close()
             for saver in self._savers:
                 saver.close()
             raise
@@ -128,51 +133,9 @@ class DurableCheckpointHook(CheckpointHook):
     def _start(self, runner: Any) -> None:
         # not at the top: importing the package stays cheap for tools that
         # only want the registered names
-        from .best import eval_hooks, evaluate_by_iteration
-        from .opening import keep_best, open_run
-        stock = takeover.find_stock_hook(runner.hooks)
-        taken = takeover.inherited(stock, runner.work_dir) if stock else {}
-        if takeover.counts_iterations(runner) and taken.get('by_epoch'):
-            taken['by_epoch'] = None  # stock would never save
-        self._apply(parse_options(takeover.merge(self._given, taken)))
-        self.by_epoch = self._inferred_by_epoch(runner)
-        place = takeover.resolve_out_dir(self.options.out_dir, runner.work_dir)
-        takeover.check_single_writer(runner.hooks, self, place)
-        foreign.check_runner(runner)
-        self.out_dir = place
-        runner._hooks = takeover.rearranged(runner.hooks, self, stock)
-        takeover.hand_over(runner.hooks, stock, self)
-        self._waits_for = takeover.needs_files_at_once(runner.hooks)
-        evaluate_by_iteration(runner)
-        saver = open_run(runner, self.options, self.by_epoch, place)
-        self._savers = [] if saver is None else [saver]
-        self._saver = saver
-        keep_best(runner, self.options, self._savers, self._capture)
-        self._schedule = Schedule(self.interval, self.save_last,
-                                  self.options.triggers, time.monotonic,
-                                  lambda name: self._take_file(runner, name))
-        self._evaluates_by_iter = any(not hook.by_epoch
-                                      for hook in eval_hooks(runner))
+        from .starting import start
+        start(self, runner)
         self._prepared_for = runner
-        if self.interval < 1 and self.options.triggers.secs is None:
-            runner.logger.warning(
-                'DurableCheckpointHook has no interval: nothing is saved '
-                'before the end but what triggers ask for')
-        if stock is not None:
-            runner.logger.info(
-                'DurableCheckpointHook takes over from CheckpointHook '
-                f'(interval {self.interval}, '
-                f'{"epochs" if self.by_epoch else "iterations"}); checkpoints '
-                f'go to {place}')
-
-    def _inferred_by_epoch(self, runner: Any) -> bool:
-        given = self.options.by_epoch
-        if given and takeover.counts_iterations(runner):
-            raise ConfigError(
-                f'by_epoch=True on {type(runner).__name__} would never save: '
-                'it has no epoch events. Leave by_epoch out')
-        return not takeover.counts_iterations(
-            runner) if given is None else given
 
     # -- events ------------------------------------------------------------
 
@@ -192,7 +155,8 @@ class DurableCheckpointHook(CheckpointHook):
                 # from inside the epoch
                 epoch += 1
         step = None if self.by_epoch else finished
-        self._save_if_due(runner, Progress(step, is_last), epoch, finished)
+        self._at_boundary(runner, 'after_train_iter', Progress(step, is_last),
+                          epoch, finished)
 
     def _ends_epoch(self, runner: Any) -> bool:
         return isinstance(runner, EpochBasedRunner) and \
@@ -203,8 +167,9 @@ class DurableCheckpointHook(CheckpointHook):
             return  # saved in after_train_iter
         epoch, finished = runner.epoch + 1, runner.iter
         step = epoch if self.by_epoch else finished
-        self._save_if_due(runner, Progress(step, self.is_last_epoch(runner)),
-                          epoch, finished)
+        self._at_boundary(runner, 'after_train_epoch',
+                          Progress(step, self.is_last_epoch(runner)), epoch,
+                          finished)
 
     def after_run(self, runner: Any) -> None:
         self.drain(runner)
@@ -217,38 +182,63 @@ class DurableCheckpointHook(CheckpointHook):
             self._saver.catalog.forget(name)
 
     def drain(self, runner: Any) -> None:
-        """Wait for the last save, report it and end the writer's thread."""
+        """Wait for the last save, report it and end what was started."""
+        if self._interrupts is not None:
+            self._interrupts.close()
         for saver in self._savers:
             saver.close()
         self._report(runner)
 
-    def _save_if_due(self, runner: Any, progress: Progress, epoch: int,
-                     finished: int) -> None:
+    def stopped(self, runner: Any, error: BaseException) -> None:
+        """Save what an exception has left intact; then as :meth:`drain`."""
+        try:
+            if self._interrupts is not None:
+                self._interrupts.rescue(error)
+        finally:
+            self.drain(runner)
+
+    def _at_boundary(self, runner: Any, event: str, progress: Progress,
+                     epoch: int, finished: int) -> None:
         self._report(runner)
-        trigger = self._schedule.due(progress)
-        if trigger is None:
-            return
+        assert self._interrupts is not None
+        boundary = Boundary(epoch, finished, progress.step)
+        trigger = self._schedule.grid(progress)
+        wish = self._interrupts.wishes(trigger is not None)
+        trigger = trigger or wish.trigger
+        if trigger is not None and self._interrupts.may_save(wish):
+            self._save(runner, trigger, boundary, progress.is_last
+                       or bool(wish.exit_signal))
+        self._interrupts.record(boundary)
+        if wish.exit_signal:
+            self._interrupts.leave(wish, boundary, event)
+        self._report(runner)
+
+    def _save(self,
+              runner: Any,
+              trigger: str,
+              boundary: Boundary,
+              is_last: bool,
+              ranks: Optional[List[Any]] = None) -> None:
         regular = trigger in ('interval', 'at', 'last')
-        if self.sync_buffer and regular:
-            # a collective: only triggers that all ranks see alike
+        if self.sync_buffer:
+            # a collective: all ranks have agreed to save
             distributed.average_float_buffers(runner.model.buffers())
-        ranks = None
-        if regular:
+        if ranks is None:
             ranks = distributed.gather_objects(capture_rank(runner))
         if self._saver is None:
             self._schedule.saved()
             return
         from .types import SaveRequest
-        name = self._name(runner, regular, progress.step, epoch, finished)
+        epoch, finished = boundary.epoch, boundary.iter
+        name = self._name(runner, regular, boundary.step, epoch, finished)
         request = SaveRequest(
-            name, epoch, finished, trigger, regular, is_last=progress.is_last)
+            name, epoch, finished, trigger, regular, is_last=is_last)
         if self._saver.save(
                 request,
                 lambda: self._capture(runner, epoch, finished, ranks)):
             self._schedule.saved()
         if self._waits_for is not None:
             self._saver.wait()
-        self._report(runner)
 
     def _name(self, runner: Any, regular: bool, step: Optional[int],
               epoch: int, finished: int) -> str:

@@ -2,6 +2,10 @@
 from dataclasses import dataclass
 from typing import Any, Mapping, Optional, Tuple
 
+#: What the usual signals ask for: those of schedulers, of Ctrl-C and of users.
+DEFAULT_SIGNALS = (('SIGTERM', 'save_and_exit'), ('SIGINT', 'save_and_exit'),
+                   ('SIGUSR1', 'save'))
+
 
 @dataclass(frozen=True)
 class TriggerOptions:
@@ -12,13 +16,21 @@ class TriggerOptions:
         secs (float, optional): Save when this many seconds have passed since
             the last save.
         at (tuple[int]): Epochs or iterations to save at.
+        signals (tuple[tuple[str, str]]): Names of signals, each with
+            ``'save'`` or ``'save_and_exit'``. In a config a dict, merged over
+            the default; None for one name switches that one off, None for all
+            switches all off.
         file (str, optional): Save when a file of this name appears in the
             work dir; it is removed.
+        exception (bool): Save the last finished step when training raises,
+            if nothing of it has changed since (our runners, one rank).
     """
     begin: int = 0
     secs: Optional[float] = None
     at: Tuple[int, ...] = ()
+    signals: Tuple[Tuple[str, str], ...] = DEFAULT_SIGNALS
     file: Optional[str] = 'SAVE'
+    exception: bool = True
 
 
 @dataclass(frozen=True)

@@ -121,3 +121,15 @@ def _numbers(value: Any) -> Dict[str, float]:
         for key, one in value.items() if isinstance(one, (int, float))
         and not isinstance(one, bool) and math.isfinite(one)
     }
+
+
+def identity_of(info: CheckpointInfo) -> Dict[str, Any]:
+    """What a lost catalog is rebuilt from."""
+    return {
+        'name': info.name,
+        'iter': info.iter,
+        'digest': info.digest,
+        'lineage': info.lineage,
+        'generation': info.generation,
+        'started_iter': info.started_iter,
+    }

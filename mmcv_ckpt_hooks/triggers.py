@@ -51,6 +51,10 @@ class Schedule:
         On the grid ``'interval'``, ``'at'`` and ``'last'``, beside it
         ``'time'`` and ``'file'``.
         """
+        return self.grid(progress) or self.off_grid()
+
+    def grid(self, progress: Progress) -> Optional[str]:
+        """As :meth:`due`, on the grid alone; the same on all ranks."""
         step = progress.step
         if step is not None:
             if self._on_grid(step):
@@ -59,17 +63,10 @@ class Schedule:
                 return 'at'
             if self._save_last and progress.is_last:
                 return 'last'
-        return self._off_grid()
+        return None
 
-    def saved(self) -> None:
-        """Restart the time that ``secs`` counts."""
-        self._saved_at = self._clock()
-
-    def _on_grid(self, step: int) -> bool:
-        return self._interval > 0 and step % self._interval == 0 and \
-            step >= self._options.begin
-
-    def _off_grid(self) -> Optional[str]:
+    def off_grid(self) -> Optional[str]:
+        """As :meth:`due`, beside the grid; by this rank's clock and files."""
         now = self._clock()
         secs = self._options.secs
         if secs is not None and now - self._saved_at >= secs:
@@ -80,3 +77,11 @@ class Schedule:
             if self._take_file(name):
                 return 'file'
         return None
+
+    def saved(self) -> None:
+        """Restart the time that ``secs`` counts."""
+        self._saved_at = self._clock()
+
+    def _on_grid(self, step: int) -> bool:
+        return self._interval > 0 and step % self._interval == 0 and \
+            step >= self._options.begin

@@ -73,6 +73,8 @@ WRONG_TYPES = [
     (dict(triggers=dict(at=[2.5])), 'triggers.at', 'int'),
     (dict(triggers=dict(at=[True])), 'triggers.at', 'int'),
     (dict(triggers=dict(file=1)), 'triggers.file', 'file name'),
+    (dict(triggers=dict(signals=['SIGTERM'])), 'triggers.signals', 'dict'),
+    (dict(triggers=dict(exception=1)), 'triggers.exception', 'True or False'),
     (dict(keep=dict(last='2')), 'keep.last', 'int'),
     (dict(keep=dict(every=True)), 'keep.every', 'int'),
     (dict(write=dict(background='no')), 'write.background', 'True or False'),
@@ -145,8 +147,6 @@ def test_a_contradiction_is_refused_and_both_sides_are_told(given, names):
 @pytest.mark.parametrize('given', [
     dict(storage_options=dict(key='x')),
     dict(mirror=dict(url='/elsewhere')),
-    dict(triggers=dict(signals=dict(SIGTERM='save_and_exit'))),
-    dict(triggers=dict(exception=True)),
 ])
 def test_a_promise_of_a_later_version_is_not_silently_broken(given):
     with pytest.raises(ConfigError):
@@ -170,6 +170,42 @@ def test_none_in_a_group_means_the_default(given):
 def test_none_switches_the_trigger_file_off():
     options = parse_options(dict(triggers=dict(file=None)))
     assert options.triggers.file is None
+
+
+DEFAULT = dict(SIGTERM='save_and_exit', SIGINT='save_and_exit', SIGUSR1='save')
+
+
+@pytest.mark.parametrize('given, expected', [
+    (dict(), DEFAULT),
+    (dict(SIGUSR2='save'), dict(DEFAULT, SIGUSR2='save')),
+    (dict(SIGTERM='save'), dict(DEFAULT, SIGTERM='save')),
+    (dict(SIGINT=None), dict(SIGTERM='save_and_exit', SIGUSR1='save')),
+    (None, dict()),
+])
+def test_signals_are_merged_over_their_defaults(given, expected):
+    options = parse_options(dict(triggers=dict(signals=given)))
+    assert dict(options.triggers.signals) == expected
+    assert dict(parse_options({}).triggers.signals) == DEFAULT
+
+
+@pytest.mark.parametrize('given, said', [
+    (dict(SIGTREM='save'), "signals.SIGTREM='save'; did you mean 'SIGTERM'"),
+    (dict(SIGKILL='save'), 'unknown signal triggers.signals.SIGKILL'),
+    (dict(SIGCHLD='save'), 'unknown signal'),
+    (dict(SIGTERM='save_exit'), "did you mean 'save_and_exit'"),
+    (dict(SIGTERM=True), 'triggers.signals.SIGTERM must be one of'),
+    (dict(SIGTERM=''), 'triggers.signals.SIGTERM must be one of'),
+])
+def test_a_signal_that_would_do_nothing_is_refused(given, said):
+    with pytest.raises(ConfigError) as caught:
+        parse_options(dict(triggers=dict(signals=given)))
+    assert said in str(caught.value)
+
+
+def test_the_exception_trigger_can_be_switched_off():
+    assert parse_options({}).triggers.exception
+    options = parse_options(dict(triggers=dict(exception=False)))
+    assert not options.triggers.exception
 
 
 def test_a_group_is_merged_over_its_defaults():

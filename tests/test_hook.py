@@ -8,7 +8,7 @@ import torch
 from mmcv.runner import EMAHook, Hook
 from toy import ToyModel, make_loader, make_runner, names, train
 
-from mmcv_ckpt_hooks import hook as hook_module
+from mmcv_ckpt_hooks import starting
 from mmcv_ckpt_hooks.errors import OutOfSpaceError, StorageError
 from mmcv_ckpt_hooks.history import History
 from mmcv_ckpt_hooks.storage import local
@@ -195,7 +195,7 @@ class Tick(Hook):
 @pytest.fixture
 def clock(monkeypatch):
     clock = HandClock()
-    monkeypatch.setattr(hook_module, 'time', clock)
+    monkeypatch.setattr(starting, 'time', clock)
     return clock
 
 

@@ -12,16 +12,16 @@ NAMES = [str(path.relative_to(PACKAGE))[:-3] for path in MODULES]
 
 #: Rooms that face mmcv; all others must not know it.
 MMCV = {
-    'amp', 'best', 'compat', 'constructor', 'durable_runner', 'ema', 'foreign',
-    'hook', 'registration', 'restore', 'runners', 'state',
-    'storage/file_client', 'takeover'
+    'amp', 'best', 'companions', 'compat', 'constructor', 'durable_runner',
+    'ema', 'foreign', 'hook', 'leaving', 'registration', 'restore', 'runners',
+    'state', 'storage/file_client', 'takeover'
 }
 #: Rooms that a machine without torch can use.
 WITHOUT_TORCH = {
     'best_scores', 'card', 'catalog', 'catalog_file', 'config', 'environment',
     'errors', 'executor', 'guarded', 'history', 'holding', 'keep_config',
-    'lease', 'lineage', 'monitors', 'options', 'recovery', 'retention',
-    'run_lock', 'triggers', 'types', 'verification', 'zip_layout'
+    'lease', 'lineage', 'monitors', 'options', 'plan', 'recovery', 'retention',
+    'run_lock', 'signals', 'triggers', 'types', 'verification', 'zip_layout'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 

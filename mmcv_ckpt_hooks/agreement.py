@@ -1,0 +1,139 @@
+"""What all ranks must know before one of them may act alone.
+
+A save is collective, so that a wish of one rank (a signal, its clock, a file
+that only rank 0 sees) is first told to all. Each rank contributes its wishes
+at one boundary and reads everybody's at the next: by then the messages have
+arrived, and nobody waits.
+"""
+import datetime
+import time
+from dataclasses import astuple, dataclass
+from typing import Any, Callable, Optional, Tuple
+
+import torch
+from torch import distributed as dist
+
+from . import distributed
+
+#: So long a rank that has to leave waits for what the others want: longer
+#: than they can be behind, shorter than the grace of schedulers (30 s).
+LEAVE_SECS = 10.
+#: So long the others wait, at the end, for rank 0 to have committed.
+COMMIT_SECS = 600.
+_POLL_SECS = 0.01
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is asked for besides the save grid.
+
+    Args:
+        time (int): 1 if ``secs`` have passed.
+        file (int): 1 if the trigger file was there.
+        save_signal (int): Number of the signal that asks for a save; 0 for
+            none.
+        exit_signal (int): Of the signal that asks for the end.
+    """
+    time: int = 0
+    file: int = 0
+    save_signal: int = 0
+    exit_signal: int = 0
+
+    @property
+    def trigger(self) -> Optional[str]:
+        """Name of the trigger, None if nothing is asked for."""
+        if self.save_signal or self.exit_signal:
+            return 'signal'
+        return 'file' if self.file else 'time' if self.time else None
+
+
+class Agreement:
+    """Unites the wishes of all ranks; with one rank each holds at once.
+
+    Args:
+        warn (callable): Told when other ranks do not answer.
+        clock (callable): Monotonic seconds. Default: ``time.monotonic``.
+
+    Order: the constructor on all ranks; then, at every boundary on all ranks,
+    :meth:`read` and :meth:`offer`, until they leave.
+
+    Thread: training's.
+    """
+
+    def __init__(self,
+                 warn: Callable[[str], None],
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self._warn = warn
+        self._clock = clock
+        self._under_way: Optional[Tuple[Any, torch.Tensor]] = None
+        self._group: Any = None
+        self.is_alone = distributed.world_size() == 1
+        #: whether a rank went silent: nothing collective is possible
+        self.is_broken = False
+        if not self.is_alone:
+            # of its own and on the CPU: it neither waits for a GPU nor gets
+            # between the messages of training
+            self._group = dist.new_group(
+                backend='gloo',
+                timeout=datetime.timedelta(seconds=COMMIT_SECS))
+
+    def read(self, leaving: bool) -> Wish:
+        """Return what the ranks asked for at the boundary before.
+
+        Args:
+            leaving (bool): Whether this rank has to leave: then it does not
+                wait long.
+        """
+        if self._under_way is None:
+            return Wish()
+        (work, values), self._under_way = self._under_way, None
+        if not self._answered(work, LEAVE_SECS if leaving else None):
+            return Wish()
+        return Wish(*(int(value) for value in values.tolist()))
+
+    def offer(self, own: Wish) -> None:
+        """Tell the other ranks what this one asks for."""
+        values = torch.tensor(astuple(own), dtype=torch.int64)
+        work = self._send(values, dist.ReduceOp.MAX)
+        self._under_way = work and (work, values)
+
+    def wait_for_all(self) -> bool:
+        """Wait until every rank has come here, at most COMMIT_SECS."""
+        if self.is_alone:
+            return True
+        work = self._send(torch.zeros(1), dist.ReduceOp.SUM)
+        return bool(work) and self._answered(work, COMMIT_SECS)
+
+    def close(self) -> None:
+        """Let the last message arrive, which nobody reads."""
+        self.read(leaving=True)
+
+    def _send(self, values: torch.Tensor, operation: Any) -> Any:
+        if self.is_broken:
+            return None
+        try:
+            return dist.all_reduce(
+                values, operation, group=self._group, async_op=True)
+        except RuntimeError as error:
+            self._give_up(error)
+            return None
+
+    def _answered(self, work: Any, limit_secs: Optional[float]) -> bool:
+        """Wait for a message; None: as long as the group's timeout."""
+        until = None if limit_secs is None else self._clock() + limit_secs
+        try:
+            while until is not None and not work.is_completed():
+                if self._clock() >= until:
+                    self._give_up(f'no answer in {limit_secs:g} s')
+                    return False
+                time.sleep(_POLL_SECS)
+            work.wait()
+        except RuntimeError as error:  # a peer is dead
+            self._give_up(error)
+            return False
+        return True
+
+    def _give_up(self, why: Any) -> None:
+        self.is_broken = True
+        self._warn('Other ranks cannot be reached: this rank goes on without '
+                   f'them ({why})')

@@ -1,0 +1,94 @@
+"""Where signals are seen besides our own events."""
+import threading
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, List
+
+from mmcv.runner import Hook
+from mmcv.runner.priority import get_priority
+
+from .best import eval_hooks
+from .state import unwrapped
+
+#: Where EvalHook evaluates, whichever version it is of.
+_EVALUATES_IN = ('before_train_epoch', 'before_train_iter', 'after_train_iter',
+                 'after_train_epoch')
+
+
+class Lookout(Hook):
+    """Looks for signals first in every event between two boundaries.
+
+    Args:
+        look (callable): May raise ``SystemExit``.
+        swapped (callable): Told when averaged weights are about to go.
+    """
+
+    def __init__(self, look: Callable[[], None],
+                 swapped: Callable[[], None]) -> None:
+        self._look = look
+        self._swapped = swapped
+
+    def before_train_epoch(self, runner: Any) -> None:
+        self._look()
+        # mmcv's EMAHook, and mmdet's
+        if any(hasattr(hook, '_swap_ema_parameters') for hook in runner.hooks):
+            self._swapped()
+
+    def before_train_iter(self, runner: Any) -> None:
+        self._look()
+
+    def before_val_epoch(self, runner: Any) -> None:
+        self._look()
+
+    def after_val_epoch(self, runner: Any) -> None:
+        self._look()
+
+    def before_val_iter(self, runner: Any) -> None:
+        self._look()
+
+    def after_val_iter(self, runner: Any) -> None:
+        self._look()
+
+
+def look_out(runner: Any, look: Callable[[], None],
+             swapped: Callable[[], None]) -> None:
+    """Put a :class:`Lookout` first, and one into every EvalHook.
+
+    An EvalHook evaluates inside its own event and calls no hook meanwhile.
+    """
+    lookout = Lookout(look, swapped)
+    lookout.priority = int(get_priority('HIGHEST'))
+    # a new list: mmcv iterates the old one
+    runner._hooks = [lookout] + runner.hooks
+    for hook in eval_hooks(runner):
+        for event in _EVALUATES_IN:
+            _watch_event(hook, event, look)
+
+
+def _watch_event(hook: Any, event: str, look: Callable[[], None]) -> None:
+    inner = getattr(hook, event)
+
+    def watched(runner: Any) -> None:
+        with _seen_in_forward(runner, look):
+            inner(runner)
+
+    setattr(hook, event, watched)
+
+
+@contextmanager
+def _seen_in_forward(runner: Any, look: Callable[[], None]) -> Iterator[None]:
+    """Look for signals at each forward of the model, in one event only."""
+
+    def before_forward(*_: Any) -> None:
+        # a wrapper runs replicas on threads of its own
+        if threading.current_thread() is threading.main_thread():
+            look()
+
+    handles: List[Any] = [
+        module.register_forward_pre_hook(before_forward)
+        for module in {runner.model, unwrapped(runner.model)}
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

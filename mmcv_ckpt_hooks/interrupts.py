@@ -1,0 +1,242 @@
+"""What comes between the saves of the grid: wishes, signals, exceptions.
+
+A wish (a signal, the clock, the trigger file) is answered at the next
+boundary. A signal during validation, and an exception, find the state of the
+boundary before, which is saved if nothing of it has changed.
+"""
+import sys
+from types import FrameType
+from typing import Any, Callable, Optional
+
+from torch.utils.data import get_worker_info
+
+from .agreement import Agreement, Wish
+from .boundary import Boundary, BoundaryKeeper
+from .errors import CheckpointError
+from .options import TriggerOptions
+from .saver import Saver
+from .signals import SignalWatch, name_of
+from .triggers import Schedule
+
+
+class Interrupts:
+    """Collects what asks for a save, and remembers what could be saved.
+
+    Args:
+        runner (BaseRunner): About to run; it may have been resumed.
+        options (TriggerOptions): Of the hook.
+        schedule (Schedule): For the clock and the trigger file.
+        saver (Saver, optional): None on ranks that do not write.
+        save (callable): ``save(trigger, boundary, ranks)`` saves the state
+            that the runner has now as that of a boundary, with what each rank
+            had there.
+
+    Order: the constructor on all ranks, at the start of the run; at every
+    boundary :meth:`wishes` on all ranks, then :meth:`record`; :meth:`close`
+    at the end.
+    """
+
+    def __init__(self, runner: Any, options: TriggerOptions,
+                 schedule: Schedule, saver: Optional[Saver],
+                 save: Callable[[str, Boundary, Any], None]) -> None:
+        warn = runner.logger.warning
+        self._runner = runner
+        self._saver = saver
+        self._save = save
+        self._schedule = schedule
+        self._saves_on_exception = options.exception
+        self._agreement = Agreement(warn)
+        self.watch = SignalWatch(
+            dict(options.signals), warn, on_stack_of(runner),
+            lambda: get_worker_info() is not None)
+        self._keeper: Optional[BoundaryKeeper] = None
+        if self._agreement.is_alone and (options.exception or options.signals):
+            self._keeper = BoundaryKeeper(
+                runner,
+                any(
+                    getattr(hook, 'cumulative_iters', 1) > 1
+                    for hook in runner.hooks),
+                Boundary(runner.epoch, runner.iter, started=True))
+        self.watch.install()
+
+    def may_save(self, wish: Wish) -> bool:
+        """Whether a save, which is collective, has all ranks.
+
+        A rank that leaves alone does not wait for the dead; before that, the
+        grid needs no agreement.
+        """
+        return not (wish.exit_signal and self._agreement.is_broken)
+
+    def wishes(self, on_grid: bool) -> Wish:
+        """Return what is asked for at a boundary, the same on all ranks.
+
+        Args:
+            on_grid (bool): Whether the step is saved anyway. The clock then
+                starts anew, and the trigger file waits.
+        """
+        watch, agreement = self.watch, self._agreement
+        agreed = agreement.read(leaving=bool(watch.exit_signal))
+        if agreed.exit_signal:
+            return agreed
+        asked = None if on_grid or agreed.trigger else \
+            self._schedule.off_grid()
+        own = Wish(
+            int(asked == 'time'), int(asked == 'file'), watch.take_save(),
+            watch.exit_signal)
+        if agreement.is_alone:
+            return own
+        agreement.offer(own)
+        if agreement.is_broken:
+            return Wish(exit_signal=own.exit_signal)
+        return agreed
+
+    def record(self, boundary: Boundary) -> None:
+        """Remember the state that is complete now."""
+        if self._keeper is not None:
+            self._keeper.record(boundary)
+
+    def look(self) -> None:
+        """Do what signals ask for between two boundaries.
+
+        Nothing where other ranks would have to be asked, or where the state
+        of the last boundary is gone: that waits for the next boundary.
+
+        Raises:
+            SystemExit: As :meth:`leave`.
+        """
+        watch = self.watch
+        if not (watch.exit_signal or watch.save_signal) or \
+                self._keeper is None or self._keeper.defect() is not None:
+            return
+        wish = Wish(
+            save_signal=watch.take_save(), exit_signal=watch.exit_signal)
+        name = self._save_last('signal', self._keeper)
+        if not wish.exit_signal:
+            self._runner.logger.info(
+                f'{name_of(wish.save_signal)}: the last finished step is '
+                f'{"saved as " + name if name else "not saved"}')
+        else:
+            self.leave(wish, self._keeper.last, None)
+
+    def swapped(self) -> None:
+        """Note that averaged weights go: the state of the boundary with them.
+        """
+        if self._keeper is not None:
+            self._keeper.spoil('the averaged weights have been taken out')
+
+    def leave(self, wish: Wish, last: Boundary, event: Optional[str]) -> None:
+        """End the run when everything is committed and logged.
+
+        If another of our hooks comes behind, that one ends it.
+
+        Args:
+            wish (Wish): Agreed.
+            last (Boundary): After which it ends.
+            event (str, optional): The event under way.
+
+        Raises:
+            SystemExit: 128 and the number of the signal.
+        """
+        runner = self._runner
+        if self._saver is not None:
+            self._saver.wait()
+        behind = [one for one in runner.hooks if hasattr(one, '_interrupts')]
+        if behind[-1]._interrupts is not self:
+            return
+        for one in behind:
+            for saver in one._savers:
+                saver.close()
+        self._agreement.wait_for_all()
+        # not at the top: pure but for this
+        from .leaving import flush_loggers, repeats_epoch
+        again = '; a resume repeats the epoch, EpochBasedRunnerAmp would ' \
+            'not' if repeats_epoch(runner, last.epoch, last.iter) else ''
+        runner.logger.info(
+            f'{name_of(wish.exit_signal)}: training ends after {last.iter} '
+            f'iterations; {self._last_committed()} stands{again}')
+        flush_loggers(runner, event)
+        for one in reversed(behind):
+            one._interrupts.close()
+        raise SystemExit(128 + wish.exit_signal)
+
+    def rescue(self, error: BaseException) -> None:
+        """Save what an exception has left intact, and say what there is."""
+        keeper = self._keeper
+        if not self._saves_on_exception or not isinstance(error, Exception) \
+                or isinstance(error, CheckpointError) or \
+                keeper is None or keeper.last.started:
+            return
+        begin = f'Training stopped ({type(error).__name__}): the state ' \
+            f'after {keeper.last.iter} iterations'
+        defect = keeper.defect()
+        if defect is not None and self._committed(keeper.last.iter) is None:
+            self._runner.logger.info(
+                f'{begin} is not saved, because {defect}; '
+                f'{self._last_committed()} stands')
+            return
+        name = self._save_last('exception', keeper)
+        self._runner.logger.info(
+            f'{begin} is in {name}' if name else
+            f'{begin} could not be saved; {self._last_committed()} stands')
+
+    def close(self) -> None:
+        """Put back handlers and optimizers as they were."""
+        self.watch.restore()
+        self._agreement.close()
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper = None
+
+    def _save_last(self, trigger: str,
+                   keeper: BoundaryKeeper) -> Optional[str]:
+        """Save the last boundary, unless it is committed; return its name.
+
+        None if nothing was trained, or the save failed.
+        """
+        if keeper.last.started or self._saver is None:
+            return None
+        name = self._committed(keeper.last.iter)
+        if name is None:
+            with keeper.as_it_was():
+                self._save(trigger, keeper.last, [keeper.rank_state])
+            name = self._committed(keeper.last.iter)
+        return name
+
+    def _committed(self, finished: int) -> Optional[str]:
+        """Name of this start's checkpoint of so many iterations."""
+        if self._saver is None:
+            return None
+        self._saver.wait()
+        catalog = self._saver.catalog
+        return next(
+            (info.name for info in catalog.owned()
+             if info.iter == finished and info.generation == catalog.generation
+             ), None)
+
+    def _last_committed(self) -> str:
+        name = self._saver.last_committed if self._saver else None
+        return f'{name}, the last one committed,' if name else \
+            'what was there at the start'
+
+
+def on_stack_of(runner: Any) -> Callable[[Optional[FrameType]], bool]:
+    """Return whether, seen from a frame, this call of ``run`` still goes on.
+
+    A stock runner tells nobody that its ``run`` raised; a handler that only
+    set a flag from then on would leave a process that cannot be ended.
+    """
+
+    def frames(frame: Optional[FrameType]) -> Any:
+        while frame is not None:
+            yield frame
+            frame = frame.f_back
+
+    code = None
+    for frame in frames(sys._getframe(1)):
+        if frame.f_locals.get('self') is runner:
+            code = frame.f_code  # the outermost one is the last
+    if code is None:
+        return lambda frame: True
+    return lambda interrupted: any(
+        frame.f_code is code and frame.f_locals.get('self') is runner
+        for frame in frames(interrupted))

@@ -1,0 +1,248 @@
+"""What a run is going to save, said before it trains. Standard library only.
+
+Pure but for :func:`write_secs`, which tries the disk.
+"""
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from typing import Any, List, Mapping, Optional, Sequence, Tuple
+
+from .options import CheckpointOptions
+
+#: What schedulers usually give a job between SIGTERM and SIGKILL.
+GRACE_SECS = 30.
+_PROBE_BYTES = 4 << 20
+#: So many of the last saves tell how long one takes.
+_RECENT = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that the start block tells.
+
+    Args:
+        options (CheckpointOptions): Of the hook, what it took over included.
+        unit (str): ``'epochs'`` or ``'iterations'``, of interval and steps.
+        steps (int): Of the whole run.
+        place (str): Directory or URL.
+        signals (dict): Name to action, of those that are watched.
+        best (tuple[str]): Metrics whose best checkpoint is kept.
+        model_bytes (int): Of one checkpoint, without the optimizer.
+        optimizer_bytes (int, optional): None if only a save can tell.
+        own_bytes (int): What this run has there already.
+        free_bytes (int, optional): None where nobody can tell.
+        save_secs (float, optional): How long one save takes.
+        is_measured (bool): Whether by earlier saves.
+        took_over (str, optional): What was taken over from whom.
+        resumed (str): What the run goes on from.
+    """
+    options: CheckpointOptions
+    unit: str
+    steps: int
+    place: str
+    signals: Mapping[str, str]
+    best: Tuple[str, ...]
+    model_bytes: int
+    optimizer_bytes: Optional[int]
+    own_bytes: int
+    free_bytes: Optional[int]
+    save_secs: Optional[float]
+    is_measured: bool
+    took_over: Optional[str]
+    resumed: str
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Of one checkpoint, as far as it is known."""
+        return self.model_bytes + (self.optimizer_bytes or 0)
+
+    @property
+    def count(self) -> int:
+        """How many checkpoints are there at the end."""
+        interval, keep = self.options.interval, self.options.keep
+        saves = self.steps // interval if interval > 0 else 0
+        off_grid = interval < 1 or self.steps % interval
+        regular = saves + bool(self.options.save_last and off_grid)
+        last = self.options.keep_last
+        kept = regular if last is None else min(last, regular)
+        if last is not None and keep.every is not None:
+            multiples = self.steps // keep.every
+            kept = min(kept + multiples, regular)
+        return kept + max(len(self.best), self._ranked)
+
+    @property
+    def _ranked(self) -> int:
+        keep = self.options.keep
+        return (keep.best or 0) * max(1, len(keep.monitor or self.best))
+
+    @property
+    def total_bytes(self) -> int:
+        """What lies there at most: a new one is there before an old one goes.
+        """
+        kept = self.checkpoint_bytes * self.count
+        budget = self.options.keep.bytes or 0
+        return max(kept, budget) + self.checkpoint_bytes
+
+    def text(self) -> str:
+        """The block, one record of several lines."""
+        rows = [
+            ('saves', self._saves()),
+            ('keeps', self._keeps()),
+            ('in', self.place),
+            ('resume', f'{self._resumes()}; {self.resumed}'),
+            ('a save', self._takes()),
+            ('a kill', self._loses()),
+        ]
+        if self.took_over is not None:
+            rows.append(('before', self.took_over))
+        return 'Checkpoints of this run:\n' + '\n'.join(f'  {name:<7} {said}'
+                                                        for name, said in rows)
+
+    def warnings(self) -> List[str]:
+        """What will go wrong, one line each."""
+        said = []
+        room = None if self.free_bytes is None else \
+            self.free_bytes + self.own_bytes
+        if room is not None and self.total_bytes > room:
+            said.append(
+                f'The checkpoints of this run will not fit: {self.count} are '
+                f'kept and one more is being written, of '
+                f'{size(self.checkpoint_bytes)} each, '
+                f'{size(self.total_bytes)} in all, but {self.place} has room '
+                f'for {size(room)}. Keep fewer (max_keep_ckpts), or give '
+                'another out_dir')
+        exits = [
+            name for name, action in self.signals.items()
+            if action == 'save_and_exit'
+        ]
+        if exits and self.save_secs is not None and \
+                self.save_secs > GRACE_SECS:
+            said.append(
+                f'A save takes about {self.save_secs:.0f} s, longer than the '
+                f'usual grace of {GRACE_SECS:.0f} s between SIGTERM and '
+                'SIGKILL: ask the scheduler for more, or for an earlier '
+                'signal')
+        return said
+
+    def _saves(self) -> str:
+        options, triggers = self.options, self.options.triggers
+        said = []
+        if options.interval > 0:
+            after = f' from {triggers.begin}' if triggers.begin else ''
+            said.append(f'every {options.interval} {self.unit}{after}')
+        if triggers.at:
+            steps = ', '.join(map(str, triggers.at))
+            said.append(f'at {steps} {self.unit}')
+        if triggers.secs is not None:
+            said.append(f'every {triggers.secs:g} s')
+        if options.save_last:
+            said.append('at the end')
+        for action, what in (('save', ''), ('save_and_exit', ' (then ends)')):
+            names = [
+                name for name, one in self.signals.items() if one == action
+            ]
+            if names:
+                said.append(f'on {", ".join(names)}{what}')
+        if triggers.file is not None:
+            said.append(f'when a file {triggers.file} appears in the work dir')
+        if triggers.exception:
+            said.append('on an exception between two steps')
+        return '; '.join(said) or 'nothing'
+
+    def _keeps(self) -> str:
+        options = self.options
+        said = 'all' if options.keep_last is None else \
+            f'the last {options.keep_last}'
+        if options.keep.every is not None:
+            said += f', every {options.keep.every} {self.unit}'
+        best = f'best {options.keep.best}' if self._ranked else 'best'
+        metrics = options.keep.monitor or self.best
+        if self._ranked and not metrics:
+            metrics = ('the first metric', )
+        said += ''.join(f', the {best} by {key}' for key in metrics)
+        if options.keep.bytes is not None:
+            said += f', more up to {size(options.keep.bytes)}'
+        parts = f'model {size(self.model_bytes)}, optimizer ' + (
+            'not known before the first save'
+            if self.optimizer_bytes is None else size(self.optimizer_bytes))
+        free = '' if self.free_bytes is None else \
+            f'; {size(self.free_bytes)} free'
+        return f'{said}: {self.count} of {size(self.checkpoint_bytes)} ' \
+            f'({parts}), at most {size(self.total_bytes)} with the one that ' \
+            f'is being written{free}'
+
+    def _resumes(self) -> str:
+        if self.options.resume is None:
+            return "only when told to (resume='auto' does it at every start)"
+        if self.options.resume == 'auto':
+            return "resume='auto', from the newest one here that verifies"
+        return f'from {self.options.resume}, then from what this run has saved'
+
+    def _takes(self) -> str:
+        if self.save_secs is None:
+            return 'takes a time that the first one will tell'
+        how = 'as the last ones did' if self.is_measured else \
+            'a guess from a small write, until one is measured'
+        return f'takes about {self.save_secs:.2f} s ({how}); schedulers ' \
+            f'usually give {GRACE_SECS:.0f} s between SIGTERM and SIGKILL'
+
+    def _loses(self) -> str:
+        lost = 'everything since the last save'
+        if self.options.interval > 0:
+            lost += f', at most {self.options.interval} {self.unit}'
+        if 'save_and_exit' in self.signals.values():
+            return 'by a signal that is watched loses nothing but the ' \
+                f'iteration that is running; without notice {lost}'
+        return f'loses {lost}'
+
+
+def size(nbytes: int) -> str:
+    """``'12.34 MB'``: decimal units, as in the other log lines."""
+    for unit, factor in (('GB', 10**9), ('MB', 10**6)):
+        if nbytes >= factor:
+            return f'{nbytes / factor:.2f} {unit}'
+    return f'{nbytes / 1000:.1f} kB'
+
+
+def free_bytes(directory: str) -> Optional[int]:
+    """Bytes that a user may still write there; None if nobody can tell."""
+    if not hasattr(os, 'statvfs'):
+        return None  # Windows
+    try:
+        found = os.statvfs(directory)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize
+
+
+def measured_secs(events: Sequence[Mapping[str, Any]],
+                  nbytes: int) -> Optional[float]:
+    """How long a save takes by those in the history, scaled to its size.
+
+    The slowest of the last few: what counts is whether the grace suffices.
+    """
+    rates = [
+        float(event['durable_secs']) / float(event['bytes'])
+        for event in events if event.get('event') == 'save'
+        and event.get('bytes') and event.get('durable_secs') is not None
+    ]
+    return max(rates[-_RECENT:]) * nbytes if rates else None
+
+
+def write_secs(directory: str, nbytes: int) -> Optional[float]:
+    """Guess how long a save takes from a small durable write there.
+
+    The file has no name, or not for long; a full or broken disk says nothing
+    here, and will in the first save.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=directory) as file:
+            begun = time.monotonic()
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+            secs = time.monotonic() - begun
+    except OSError:
+        return None
+    return secs * max(1., nbytes / _PROBE_BYTES)

@@ -1,0 +1,101 @@
+"""How large a checkpoint will be, before there is one."""
+from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Set
+
+import torch
+
+from .compat import storage_pointer
+from .state import Optimizers, unwrapped
+
+#: Headers, padding and directory entries of one tensor (bytes).
+_RECORD_BYTES = 350
+#: Random generators and what else is always there (bytes).
+_FIXED_BYTES = 20000
+
+#: Tensors of a parameter's size that an optimizer of torch will have, by the
+#: options of its group. Adagrad has them from the start.
+_SLOTS: Dict[str, Callable[[Mapping[str, Any]], int]] = {
+    'SGD':
+    lambda group: int(bool(group['momentum'])),
+    'Adam':
+    lambda group: 2 + int(group['amsgrad']),
+    'AdamW':
+    lambda group: 2 + int(group['amsgrad']),
+    'Adamax':
+    lambda group: 2,
+    'NAdam':
+    lambda group: 2,
+    'RAdam':
+    lambda group: 2,
+    'Adadelta':
+    lambda group: 2,
+    'ASGD':
+    lambda group: 1,
+    'RMSprop':
+    lambda group: 1 + int(bool(group['momentum'])) + int(group['centered']),
+}
+
+
+def model_bytes(model: torch.nn.Module, meta: Optional[Mapping[str,
+                                                               Any]]) -> int:
+    """Bytes of a checkpoint without the optimizer; tied weights count once.
+
+    Args:
+        model (Module): Wrapped or not.
+        meta (dict, optional): The runner's: the text of the config is large.
+    """
+    model = unwrapped(model)
+    tensors = [*model.parameters(), *model.buffers()]
+    text = sum(len(str(value)) for value in (meta or {}).values())
+    return _tensor_bytes(tensors) + text + _FIXED_BYTES
+
+
+def optimizer_bytes(optimizers: Optimizers) -> Optional[int]:
+    """Bytes of the optimizer's state; a fresh one's is told by its type.
+
+    Returns:
+        int | None: None if its type is not known and it has no state yet.
+    """
+    found = list(optimizers.values()) if isinstance(optimizers, dict) else \
+        [optimizers] if optimizers is not None else []
+    total = 0
+    for optimizer in found:
+        nbytes = _tensor_bytes(_state_tensors(optimizer)) \
+            if optimizer.state else _future_bytes(optimizer)
+        if nbytes is None:
+            return None
+        total += nbytes
+    return total
+
+
+def _state_tensors(optimizer: Any) -> Iterable[torch.Tensor]:
+    for state in optimizer.state.values():
+        for value in state.values():
+            if isinstance(value, torch.Tensor):
+                yield value
+
+
+def _future_bytes(optimizer: Any) -> Optional[int]:
+    slots = _SLOTS.get(type(optimizer).__name__)
+    if slots is None:
+        return None
+    total = 0
+    for group in optimizer.param_groups:
+        for parameter in group['params']:
+            if parameter.requires_grad:
+                each = parameter.numel() * parameter.element_size()
+                total += slots(group) * (each + _RECORD_BYTES)
+    return total
+
+
+def _tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:
+    seen: Set[Any] = set()
+    total = 0
+    for tensor in tensors:
+        if tensor.layout is not torch.strided:
+            continue  # sparse: no storage of its own; the save tells
+        where = storage_pointer(tensor), tensor.storage_offset()
+        if tensor.numel() and where in seen:
+            continue
+        seen.add(where)
+        total += tensor.numel() * tensor.element_size() + _RECORD_BYTES
+    return total

@@ -1,0 +1,115 @@
+"""The start of a run: take over, open the place, resume, watch."""
+import os
+import time
+from typing import Any, Optional
+
+from . import foreign, plan, sizes, takeover
+from .best import eval_hooks, evaluate_by_iteration
+from .boundary import Boundary
+from .companions import look_out
+from .config import parse_options
+from .errors import ConfigError
+from .history import History
+from .hook import DurableCheckpointHook
+from .interrupts import Interrupts
+from .opening import keep_best, open_run
+from .saver import Saver
+from .triggers import Schedule
+
+
+def start(hook: DurableCheckpointHook, runner: Any) -> None:
+    """Make a hook ready for a run, once; on all ranks.
+
+    Raises:
+        ConfigError: If the hook and the runner do not fit.
+    """
+    stock = takeover.find_stock_hook(runner.hooks)
+    taken = takeover.inherited(stock, runner.work_dir) if stock else {}
+    if takeover.counts_iterations(runner) and taken.get('by_epoch'):
+        taken['by_epoch'] = None  # stock would never save
+    hook._apply(parse_options(takeover.merge(hook._given, taken)))
+    hook.by_epoch = _by_epoch(hook.options.by_epoch, runner)
+    place = takeover.resolve_out_dir(hook.options.out_dir, runner.work_dir)
+    takeover.check_single_writer(runner.hooks, hook, place)
+    foreign.check_runner(runner)
+    hook.out_dir = place
+    runner._hooks = takeover.rearranged(runner.hooks, hook, stock)
+    takeover.hand_over(runner.hooks, stock, hook)
+    hook._waits_for = takeover.needs_files_at_once(runner.hooks)
+    evaluate_by_iteration(runner)
+    saver = open_run(runner, hook.options, hook.by_epoch, place)
+    hook._savers = [] if saver is None else [saver]
+    hook._saver = saver
+    keep_best(runner, hook.options, hook._savers, hook._capture)
+    hook._evaluates_by_iter = any(not one.by_epoch
+                                  for one in eval_hooks(runner))
+    _watch(hook, runner, saver)
+    if hook.interval < 1 and hook.options.triggers.secs is None:
+        runner.logger.warning(
+            'DurableCheckpointHook has no interval: nothing is saved '
+            'before the end but what triggers ask for')
+    if saver is not None:
+        _say_plan(hook, runner, saver, stock is not None)
+
+
+def _by_epoch(given: Optional[bool], runner: Any) -> bool:
+    if given and takeover.counts_iterations(runner):
+        raise ConfigError(
+            f'by_epoch=True on {type(runner).__name__} would never save: '
+            'it has no epoch events. Leave by_epoch out')
+    return not takeover.counts_iterations(runner) if given is None else given
+
+
+def _watch(hook: DurableCheckpointHook, runner: Any,
+           saver: Optional[Saver]) -> None:
+    triggers = hook.options.triggers
+    hook._schedule = Schedule(hook.interval, hook.save_last, triggers,
+                              time.monotonic,
+                              lambda name: hook._take_file(runner, name))
+
+    def save(trigger: str, boundary: Boundary, ranks: Any) -> None:
+        hook._save(runner, trigger, boundary, is_last=True, ranks=ranks)
+
+    hook._interrupts = Interrupts(runner, triggers, hook._schedule, saver,
+                                  save)
+    look_out(runner, hook._interrupts.look, hook._interrupts.swapped)
+
+
+def _say_plan(hook: DurableCheckpointHook, runner: Any, saver: Saver,
+              takes_over: bool) -> None:
+    assert hook._interrupts is not None
+    unit = 'epochs' if hook.by_epoch else 'iterations'
+    place, options = saver.backend.url, hook.options
+    of_model = sizes.model_bytes(runner.model, runner.meta)
+    of_optimizer = sizes.optimizer_bytes(runner.optimizer) \
+        if hook.save_optimizer else 0
+    nbytes = of_model + (of_optimizer or 0)
+    is_local = os.path.isdir(place)
+    events = History(saver.catalog.home.url).read()
+    measured = plan.measured_secs(events, nbytes)
+    guess = plan.write_secs(place, nbytes) \
+        if measured is None and is_local else None
+    steps = runner.max_epochs if hook.by_epoch else runner.max_iters
+    said = plan.Plan(
+        options, unit, steps or 0, place, hook._interrupts.watch.watched(),
+        tuple(
+            str(one.key_indicator) for one in eval_hooks(runner)
+            if one.save_best), of_model, of_optimizer,
+        sum(info.bytes for info in saver.catalog.owned() if not info.same_as),
+        plan.free_bytes(place) if is_local else None,
+        guess if measured is None else measured, measured is not None,
+        'DurableCheckpointHook takes over from CheckpointHook (interval '
+        f'{hook.interval}, {unit})' if takes_over else None,
+        _came_from(runner))
+    runner.logger.info(said.text())
+    for warning in said.warnings():
+        runner.logger.warning(warning)
+
+
+def _came_from(runner: Any) -> str:
+    restored = getattr(runner, 'restored', None)
+    if restored is not None:
+        return f'this one goes on from {restored.name} in {restored.directory}'
+    if runner.iter:
+        return f'this one goes on after {runner.iter} iterations'
+    return 'this run starts anew'

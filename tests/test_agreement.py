@@ -1,0 +1,115 @@
+"""Two real ranks: what one of them wants, both do, in the same step."""
+import json
+import os
+import subprocess
+import sys
+import types
+
+import pytest
+import torch
+from test_ddp import HERE, free_port
+from toy import names
+
+from mmcv_ckpt_hooks import agreement as module
+from mmcv_ckpt_hooks.agreement import Agreement, Wish
+
+
+def run_ranks(work_dir, scene):
+    """Return exit codes and outputs of both."""
+    port = free_port()
+    ranks = []
+    for rank in range(2):
+        environment = dict(
+            os.environ,
+            RANK=str(rank),
+            WORLD_SIZE='2',
+            MASTER_ADDR='127.0.0.1',
+            MASTER_PORT=str(port))
+        command = [
+            sys.executable,
+            os.path.join(HERE, 'agreement_worker.py'),
+            str(work_dir), scene
+        ]
+        ranks.append(
+            subprocess.Popen(
+                command,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True))
+    outputs = [rank.communicate(timeout=180)[0] for rank in ranks]
+    return [rank.returncode for rank in ranks], outputs
+
+
+def saves(work_dir):
+    """Iteration and trigger of every save."""
+    path = work_dir / 'checkpoints.log.jsonl'
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(event['iter'], event['trigger']) for event in events
+            if event['event'] == 'save']
+
+
+@pytest.mark.parametrize('scene, codes, expected', [
+    ('signal on one rank', [143, 143], [(4, 'signal')]),
+    ('signals at different times', [143, 143], [(3, 'signal')]),
+    ('request on one rank', [0, 0], [(4, 'signal'), (8, 'last')]),
+    ('file', [0, 0], [(4, 'file'), (8, 'last')]),
+    ('clock', [0, 0], [(2, 'time'), (4, 'time'), (6, 'time'), (8, 'last')]),
+])
+def test_both_ranks_do_what_one_wants(tmp_path, scene, codes, expected):
+    found, outputs = run_ranks(tmp_path, scene)
+    assert found == codes, outputs
+    assert saves(tmp_path) == expected
+
+
+def test_a_dead_rank_does_not_keep_the_other_from_leaving(tmp_path):
+    (code, dead), outputs = run_ranks(tmp_path, 'dead')
+    assert (code, dead) == (143, 9), outputs
+    # a save would wait for the dead one
+    assert names(tmp_path) == []
+
+
+class Work:
+    """A message that does not arrive by itself."""
+
+    def __init__(self):
+        self.looks = 0
+
+    def is_completed(self):
+        self.looks += 1
+        return False
+
+
+def test_a_rank_that_has_to_leave_does_not_wait_for_ever(monkeypatch):
+    now = [0.]
+    said = []
+    agreement = Agreement(said.append, lambda: now[0])
+    work = Work()
+    agreement._under_way = work, torch.zeros(4)
+
+    def sleep(seconds):
+        now[0] += seconds
+
+    monkeypatch.setattr(module, 'time', types.SimpleNamespace(sleep=sleep))
+    assert agreement.read(leaving=True) == Wish()
+    assert now[0] == pytest.approx(module.LEAVE_SECS, abs=0.1)
+    assert agreement.is_broken
+    assert 'no answer in 10 s' in said[0]
+
+
+def test_one_rank_needs_no_messages():
+    agreement = Agreement(print)
+    assert agreement.is_alone
+    assert agreement.read(leaving=False) == Wish()
+    assert agreement.wait_for_all()
+
+
+@pytest.mark.parametrize('wish, trigger', [
+    (Wish(), None),
+    (Wish(time=1), 'time'),
+    (Wish(time=1, file=1), 'file'),
+    (Wish(time=1, save_signal=10), 'signal'),
+    (Wish(exit_signal=15), 'signal'),
+])
+def test_what_a_wish_is_called(wish, trigger):
+    assert wish.trigger == trigger

@@ -1,0 +1,323 @@
+"""A run that raises: what the last finished step was is not lost."""
+import logging
+import random
+import types
+
+import numpy as np
+import pytest
+import torch
+from mmcv.runner import EMAHook, Hook
+from toy import ToyModel, make_loader, make_runner, names, train
+
+from mmcv_ckpt_hooks import compat, verify_checkpoint
+from mmcv_ckpt_hooks.boundary import Boundary, BoundaryKeeper
+
+OURS = dict(type='DurableCheckpointHook')
+ITERS = dict(type='IterBasedRunnerAmp', max_iters=8)
+
+
+class Fails(Hook):
+    """Raises once, in one event of one iteration."""
+
+    def __init__(self, event, at=5, error=ValueError('a broken image')):
+        self.at, self.error = at, error
+        self.events = [event]
+        setattr(self, event, self.fail)
+
+    def fail(self, runner):
+        if runner.iter == self.at:
+            raise self.error
+
+    def get_triggered_stages(self):
+        return self.events
+
+
+class Draws(Hook):
+    """Every generator moves on before the iteration fails."""
+
+    def before_run(self, runner):
+        random.seed(0)
+        np.random.seed(0)
+
+    def before_train_iter(self, runner):
+        random.random()
+        np.random.rand()
+        torch.rand(1)
+
+
+@pytest.fixture
+def info(caplog):
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+def fail(work_dir, *hooks, error=ValueError, **kwargs):
+    runner = make_runner(
+        work_dir,
+        hooks=[dict(OURS, **kwargs.pop('ours', {})), *hooks],
+        **kwargs)
+    with pytest.raises(error):
+        runner.run([make_loader()], [('train', 1)])
+    return runner
+
+
+def load(path):
+    verify_checkpoint(str(path))
+    return torch.load(str(path), map_location='cpu', weights_only=False)
+
+
+def files(directory):
+    return [name for name in names(directory) if name != 'latest.pth']
+
+
+def equal(one, other):
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(
+            equal(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return one == other
+
+
+def test_a_broken_image_costs_nothing_that_was_trained(tmp_path, info):
+    runner = fail(tmp_path / 'a', Draws(), Fails('before_train_iter'))
+    assert files(tmp_path / 'a') == ['iter_5.pth']
+    assert 'the state after 5 iterations is in iter_5.pth' in info.text
+    # bitwise what a save in time would have been
+    train(
+        tmp_path / 'b',
+        runner=dict(ITERS, max_iters=5),
+        hooks=[dict(OURS), Draws()])
+    late, timely = load(tmp_path / 'a' / 'iter_5.pth'), load(tmp_path / 'b' /
+                                                             'iter_5.pth')
+    for name in ('state_dict', 'optimizer'):
+        assert equal(late[name], timely[name])
+    assert equal(late['resume_state']['rng'], timely['resume_state']['rng'])
+    assert late['meta']['iter'] == 5
+    # nothing is left behind
+    assert not runner.optimizer._optimizer_step_pre_hooks
+    history = (tmp_path / 'a' / 'checkpoints.log.jsonl').read_text()
+    assert '"trigger": "exception"' in history
+
+
+def test_the_learning_rate_of_the_next_step_is_not_saved(tmp_path):
+
+    class Rises(Hook):
+
+        def before_train_iter(self, runner):
+            for group in runner.optimizer.param_groups:
+                group['lr'] = 0.001 * (runner.iter + 1)
+
+    runner = fail(tmp_path, Rises(), Fails('before_train_iter'))
+    saved = load(tmp_path / 'iter_5.pth')
+    assert saved['optimizer']['param_groups'][0]['lr'] == 0.001 * 5
+    assert runner.optimizer.param_groups[0]['lr'] == 0.001 * 6
+
+
+class FailsInForward(ToyModel):
+    """Fails after or before its BatchNorm has moved."""
+
+    after_norm = False
+    calls = 0
+
+    def forward(self, x, **kwargs):
+        self.calls += 1
+        if self.calls == 6 and not self.after_norm:
+            raise ValueError('before')
+        out = super().forward(x)
+        if self.calls == 6:
+            raise ValueError('after')
+        return out
+
+
+@pytest.mark.parametrize('after_norm', [False, True])
+def test_moved_statistics_are_no_state_of_a_step(tmp_path, info, after_norm):
+    model = FailsInForward()
+    model.after_norm = after_norm
+    fail(tmp_path, model=model, ours=dict(interval=4))
+    if after_norm:
+        assert files(tmp_path) == ['iter_4.pth']
+        assert 'tensors of the model have changed since' in info.text
+        assert 'iter_4.pth, the last one committed, stands' in info.text
+    else:
+        assert files(tmp_path) == ['iter_4.pth', 'iter_5.pth']
+
+
+class FailsInStep(torch.optim.SGD):
+
+    steps = 0
+
+    def step(self, closure=None):
+        self.steps += 1
+        if self.steps == 6:
+            raise ValueError('half a step')
+        return super().step(closure)
+
+
+@pytest.mark.parametrize('old_torch', [False, True])
+def test_half_a_step_is_never_saved(tmp_path, info, monkeypatch, old_torch):
+    model = ToyModel()
+    # without buffers only the step tells
+    model.norm = torch.nn.Identity()
+    optimizer = FailsInStep(model.parameters(), lr=0.1)
+    if old_torch:
+        monkeypatch.delattr(torch.optim.Optimizer, 'register_step_pre_hook')
+    fail(tmp_path, model=model, optimizer=optimizer, ours=dict(interval=4))
+    assert files(tmp_path) == ['iter_4.pth']
+    assert 'the optimizer has begun a step since' in info.text
+    assert 'step' not in vars(optimizer) or not old_torch
+
+
+def test_a_step_that_is_committed_is_not_written_again(tmp_path, info):
+    fail(tmp_path, Fails('before_train_iter', at=4), ours=dict(interval=4))
+    assert files(tmp_path) == ['iter_4.pth']
+    assert info.text.count('Saved checkpoint') == 1
+    assert 'after 4 iterations is in iter_4.pth' in info.text
+
+
+def test_an_evaluation_that_fails_after_the_step(tmp_path):
+    """The counters are those of the step, not of the event."""
+    runner = make_runner(tmp_path, hooks=[dict(OURS)])
+    runner.register_hook(Fails('after_train_iter'), priority='LOW')
+    with pytest.raises(ValueError):
+        runner.run([make_loader()], [('train', 1)])
+    assert files(tmp_path) == ['iter_6.pth']
+    assert load(tmp_path / 'iter_6.pth')['meta']['iter'] == 6
+
+
+@pytest.mark.parametrize('event, at, expected', [
+    ('before_train_iter', 5, 'epoch_1_iter_5.pth'),
+    ('before_train_epoch', 4, 'epoch_1_iter_4.pth'),
+    ('before_train_iter', 4, 'epoch_1_iter_4.pth'),
+])
+def test_epochs(tmp_path, event, at, expected):
+    fail(
+        tmp_path,
+        Fails(event, at),
+        runner=dict(type='EpochBasedRunnerAmp', max_epochs=2))
+    assert files(tmp_path) == [expected]
+    meta = load(tmp_path / expected)['meta']
+    assert (meta['epoch'], meta['iter']) == (1, at)
+
+
+def test_averaged_weights_that_were_swapped_since_are_not_saved(
+        tmp_path, info):
+    """The start of an epoch puts the trained weights back."""
+    runner = make_runner(
+        tmp_path,
+        runner=dict(type='EpochBasedRunnerAmp', max_epochs=2),
+        hooks=[dict(OURS)])
+    runner.register_hook(EMAHook(momentum=0.5), priority='ABOVE_NORMAL')
+    runner.register_hook(Fails('before_train_iter', 4))
+    with pytest.raises(ValueError):
+        runner.run([make_loader()], [('train', 1)])
+    assert files(tmp_path) == []
+    assert 'the averaged weights have been taken out' in info.text
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt(), SystemExit(3)])
+def test_an_exit_is_no_exception(tmp_path, error):
+    fail(tmp_path, Fails('before_train_iter', error=error), error=type(error))
+    assert files(tmp_path) == []
+
+
+def test_it_can_be_switched_off(tmp_path, info):
+    fail(
+        tmp_path,
+        Fails('before_train_iter'),
+        ours=dict(triggers=dict(exception=False)))
+    assert files(tmp_path) == []
+    assert 'Training stopped' not in info.text
+
+
+def test_before_the_first_step_there_is_nothing_to_save(tmp_path, info):
+    fail(tmp_path, Fails('before_train_iter', at=0))
+    assert files(tmp_path) == []
+    assert 'Training stopped' not in info.text
+
+
+def test_what_stopped_the_run_is_raised_whatever_a_save_says(
+        tmp_path, info, monkeypatch):
+    from mmcv_ckpt_hooks.storage.local import LocalBackend
+
+    def full(self, name, write):
+        raise OSError('no space')
+
+    monkeypatch.setattr(LocalBackend, 'put', full)
+    fail(
+        tmp_path,
+        Fails('before_train_iter'),
+        ours=dict(on_error='raise', triggers=dict(signals=None)))
+    assert 'could not be saved; what was there at the start stands' in \
+        info.text
+
+
+def test_the_run_goes_on_where_it_stopped(tmp_path):
+    fail(tmp_path, Fails('before_train_iter'))
+    runner = train(tmp_path, hooks=[dict(OURS, resume='auto')])
+    assert runner.restored.iter == 5
+    whole = train(tmp_path / 'whole', hooks=[dict(OURS)])
+    assert equal(runner.model.state_dict(), whole.model.state_dict())
+
+
+# -- the keeper --------------------------------------------------------------
+
+
+def keeper(partial_gradients=False):
+    model = ToyModel()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    runner = types.SimpleNamespace(model=model, optimizer=optimizer)
+    return model, optimizer, BoundaryKeeper(runner, partial_gradients,
+                                            Boundary(0, 0))
+
+
+def test_each_change_is_seen():
+    model, optimizer, kept = keeper()
+    assert kept.defect() is None
+    model.norm.running_mean.add_(1)
+    assert 'tensors' in kept.defect()
+    kept.record(Boundary(0, 1))
+    assert kept.defect() is None
+    # replaced, not changed in place
+    model.norm.running_mean = torch.zeros(4)
+    assert 'tensors' in kept.defect()
+    kept.record(Boundary(0, 2))
+    optimizer.step()
+    assert 'begun a step' in kept.defect()
+    kept.record(Boundary(0, 3))
+    assert kept.defect() is None
+    kept.close()
+    optimizer.step()
+    assert 'begun' not in (kept.defect() or '')
+
+
+@pytest.mark.parametrize('partial', [False, True])
+def test_gradients_count_where_they_are_carried_on(partial):
+    model, _, kept = keeper(partial)
+    model.norm.eval()
+    model(torch.rand(2, 4)).sum().backward()
+    assert (kept.defect() is not None) == partial
+    kept.record(Boundary(0, 1))
+    assert kept.defect() is None
+    model(torch.rand(2, 4)).sum().backward()
+    assert (kept.defect() is not None) == partial
+
+
+def test_a_wrapped_step_can_be_unwrapped_in_any_order(monkeypatch):
+    """Before torch 2.0 the step itself is wrapped."""
+    monkeypatch.delattr(torch.optim.Optimizer, 'register_step_pre_hook')
+    optimizer = torch.optim.SGD(ToyModel().parameters(), lr=0.1)
+    seen = []
+    first = compat.watch_steps(optimizer, lambda: seen.append(1))
+    second = compat.watch_steps(optimizer, lambda: seen.append(2))
+    optimizer.step()
+    assert seen == [2, 1]
+    second()
+    optimizer.step()
+    assert seen == [2, 1, 1]
+    first()
+    optimizer.step()
+    assert seen == [2, 1, 1]
+    assert 'step' not in vars(optimizer)

@@ -1,0 +1,261 @@
+"""What is said before a run trains, and what happens on a full disk."""
+import logging
+import os
+
+import pytest
+import torch
+from toy import QuickEvalHook, ToyModel, names, train
+
+from mmcv_ckpt_hooks import plan, sizes
+from mmcv_ckpt_hooks.config import parse_options
+from mmcv_ckpt_hooks.errors import OutOfSpaceError
+from mmcv_ckpt_hooks.plan import Plan, measured_secs, size
+from mmcv_ckpt_hooks.storage import local
+
+SIGNALS = dict(SIGTERM='save_and_exit', SIGUSR1='save')
+OURS = dict(type='DurableCheckpointHook')
+
+
+def make(steps=100, **changed):
+    given = changed.pop('given', dict(interval=10))
+    fields = dict(
+        options=parse_options(given),
+        unit='iterations',
+        steps=steps,
+        place='/runs/a',
+        signals=SIGNALS,
+        best=(),
+        model_bytes=10**6,
+        optimizer_bytes=2 * 10**6,
+        own_bytes=0,
+        free_bytes=10**9,
+        save_secs=0.5,
+        is_measured=True,
+        took_over=None,
+        resumed='this run starts anew')
+    return Plan(**dict(fields, **changed))
+
+
+@pytest.mark.parametrize('given, best, expected', [
+    (dict(interval=10), (), 10),
+    (dict(interval=30), (), 4),
+    (dict(interval=30, save_last=False), (), 3),
+    (dict(interval=10, max_keep_ckpts=3), (), 3),
+    (dict(interval=40, max_keep_ckpts=5), (), 3),
+    (dict(interval=10, max_keep_ckpts=3), ('mIoU', ), 4),
+    (dict(interval=10, keep=dict(last=2, every=50)), (), 4),
+    (dict(interval=10, keep=dict(last=9, every=10)), (), 10),
+    (dict(interval=10, keep=dict(best=3)), (), 4),
+    (dict(interval=10, keep=dict(best=3)), ('mIoU', ), 4),
+    (dict(interval=10, keep=dict(best=2, monitor=['a', 'b'])), (), 5),
+    (dict(), (), 1),
+    (dict(save_last=False), (), 0),
+])
+def test_how_many_will_be_there_at_the_end(given, best, expected):
+    assert make(given=given, best=best).count == expected
+
+
+def test_a_disk_that_will_be_full_is_told_with_the_numbers():
+    said, = make(free_bytes=20 * 10**6, own_bytes=10**6).warnings()
+    for number in ('10 are kept', '3.00 MB', '33.00 MB', '21.00 MB',
+                   '/runs/a'):
+        assert number in said
+    # what this run has there is replaced
+    assert not make(free_bytes=32 * 10**6, own_bytes=10**6).warnings()
+    assert not make(free_bytes=None).warnings()
+
+
+def test_a_save_that_outlasts_the_grace_is_told():
+    said, = make(save_secs=31.).warnings()
+    assert 'about 31 s' in said and '30 s' in said
+    assert not make(save_secs=29.).warnings()
+    assert not make(save_secs=31., signals=dict(SIGUSR1='save')).warnings()
+
+
+def test_the_block_names_every_trigger():
+    given = dict(
+        interval=10,
+        max_keep_ckpts=2,
+        triggers=dict(begin=20, at=[3], secs=600, file='NOW'),
+        resume='auto')
+    text = make(
+        given=given, best=('mIoU', ), took_over='from the stock hook').text()
+    for part in ('every 10 iterations from 20', 'at 3 iterations',
+                 'every 600 s', 'at the end', 'on SIGUSR1;',
+                 'on SIGTERM (then ends)', 'a file NOW', 'on an exception',
+                 'the last 2, the best by mIoU: 3 of 3.00 MB', '12.00 MB',
+                 '1.00 GB free', '/runs/a', "resume='auto'", 'starts anew',
+                 '0.50 s', '30 s', 'at most 10 iterations',
+                 'from the stock hook'):
+        assert part in text
+
+
+def test_a_budget_and_ranks_are_in_the_plan():
+    given = dict(interval=10, keep=dict(last=1, best=2, bytes='1GB'))
+    said = make(given=given)
+    assert 'the last 1, the best 2 by the first metric, more up to 1.0' in \
+        said.text()
+    assert said.total_bytes >= 10**9
+    assert said.warnings()
+
+
+def test_the_block_promises_nothing_that_is_switched_off():
+    given = dict(
+        save_last=False,
+        triggers=dict(file=None, exception=False, signals=None))
+    text = make(
+        given=given,
+        signals={},
+        optimizer_bytes=None,
+        free_bytes=None,
+        save_secs=None).text()
+    assert 'saves   nothing' in text
+    assert 'not known before the first save' in text
+    assert 'free' not in text and 'signal' not in text
+    assert 'the first one will tell' in text
+
+
+def test_the_time_of_a_save_is_the_slowest_of_the_last_five():
+    events = [dict(event='save', bytes=10, durable_secs=99.)]
+    events += [
+        dict(event='save', bytes=10, durable_secs=secs)
+        for secs in (1., 2., 4., 1., 1.)
+    ]
+    events += [dict(event='scores'), dict(event='save', bytes=0)]
+    assert measured_secs(events, 20) == 8.
+    assert measured_secs([dict(event='scores')], 20) is None
+
+
+def test_a_disk_that_cannot_be_tried_is_no_error(tmp_path):
+    assert plan.write_secs(str(tmp_path), 1) > 0
+    assert os.listdir(str(tmp_path)) == []
+    assert plan.write_secs(str(tmp_path / 'missing'), 1) is None
+    assert plan.free_bytes(str(tmp_path)) > 0
+    assert plan.free_bytes(str(tmp_path / 'missing')) is None
+
+
+def test_sizes_are_readable():
+    assert [size(value) for value in (1500, 2 * 10**6, 3 * 10**9)
+            ] == ['1.5 kB', '2.00 MB', '3.00 GB']
+
+
+OPTIMIZERS = [
+    (torch.optim.SGD, dict()),
+    (torch.optim.SGD, dict(momentum=0.9)),
+    (torch.optim.AdamW, dict()),
+    (torch.optim.Adam, dict(amsgrad=True)),
+    (torch.optim.RMSprop, dict(momentum=0.9, centered=True)),
+    (torch.optim.Adadelta, dict()),
+]
+
+
+@pytest.mark.parametrize('kind, options', OPTIMIZERS)
+def test_a_checkpoint_is_as_large_as_said_before_the_first(
+        tmp_path, kind, options):
+    model = ToyModel(width=20000)
+    optimizer = kind(model.parameters(), lr=0.01, **options)
+    expected = sizes.model_bytes(model, {}) + sizes.optimizer_bytes(optimizer)
+    runner = train(
+        tmp_path, model=model, optimizer=optimizer, hooks=[dict(OURS)])
+    real = (tmp_path / 'iter_8.pth').stat().st_size
+    assert abs(expected - real) < 0.02 * real
+    # with its state there is nothing to guess
+    again = sizes.model_bytes(model, {}) + \
+        sizes.optimizer_bytes(runner.optimizer)
+    assert abs(again - real) < 0.02 * real
+
+
+def test_tied_weights_and_unknown_optimizers():
+
+    class Own(torch.optim.SGD):
+        pass
+
+    model = ToyModel()
+    before = sizes.model_bytes(model, None)
+    model.tied = torch.nn.Linear(4, 4, bias=False)
+    model.tied.weight = model.first.weight
+    assert sizes.model_bytes(model, None) == before
+    # has no storage; whether it can be saved, the save tells
+    model.register_buffer('sparse', torch.eye(2).to_sparse())
+    assert sizes.model_bytes(model, None) == before
+    own = Own(model.parameters(), lr=0.1)
+    assert sizes.optimizer_bytes(own) is None
+    assert sizes.optimizer_bytes(dict(a=own)) is None
+    assert sizes.optimizer_bytes(None) == 0
+
+
+@pytest.fixture
+def info(caplog):
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+def test_the_plan_is_said_once_before_training(tmp_path, info):
+    train(
+        tmp_path,
+        checkpoint_config=dict(interval=4, max_keep_ckpts=1),
+        hooks=[
+            dict(OURS, resume='auto'),
+            QuickEvalHook([0.5], interval=4, by_epoch=False, save_best='mIoU')
+        ])
+    block, = [
+        record.getMessage() for record in info.records
+        if 'Checkpoints of this run' in record.getMessage()
+    ]
+    assert 'every 4 iterations' in block
+    assert 'the last 1, the best by mIoU: 2 of' in block
+    assert str(tmp_path) in block
+    assert 'takes over from CheckpointHook (interval 4' in block
+    assert 'a guess from a small write' in block
+    assert 'starts anew' in block
+    info.clear()
+    train(
+        tmp_path,
+        runner=dict(type='IterBasedRunner', max_iters=12),
+        hooks=[dict(OURS, resume='auto')])
+    block, = [
+        record.getMessage() for record in info.records
+        if 'Checkpoints of this run' in record.getMessage()
+    ]
+    assert 'goes on from iter_8.pth' in block
+    assert 'as the last ones did' in block
+
+
+def test_what_cannot_fit_is_told_before_training(tmp_path, info, monkeypatch):
+    monkeypatch.setattr(plan, 'free_bytes', lambda directory: 1000)
+    train(tmp_path, hooks=[dict(OURS, interval=2)])
+    assert info.text.count('will not fit') == 1
+
+
+def on_small_disk(tmp_path, monkeypatch, room, keep):
+    """Train where there is room for so many checkpoints."""
+    fill = local.fill_file
+
+    def small(path, *arguments):
+        there = [name for name in names(tmp_path) if name != 'latest.pth']
+        if '.pth' in path and len(there) >= room:
+            raise OutOfSpaceError('no space left on the small disk')
+        return fill(path, *arguments)
+
+    monkeypatch.setattr(local, 'fill_file', small)
+    train(tmp_path, hooks=[dict(OURS, interval=2, max_keep_ckpts=keep)])
+
+
+def test_a_full_disk_is_helped_by_what_would_go_anyway(tmp_path, info,
+                                                       monkeypatch):
+    on_small_disk(tmp_path, monkeypatch, room=2, keep=2)
+    assert set(names(tmp_path)) == {'iter_6.pth', 'iter_8.pth', 'latest.pth'}
+    assert 'was not saved' not in info.text
+    assert 'No space for iter_6.pth: deleted iter_2.pth' in info.text
+
+
+def test_the_newest_one_never_makes_room(tmp_path, info, monkeypatch):
+    """The new one may fail again: then nothing would be left."""
+    on_small_disk(tmp_path, monkeypatch, room=1, keep=1)
+    assert set(names(tmp_path)) == {'iter_2.pth', 'latest.pth'}
+    assert 'Checkpoint iter_8.pth was not saved' in info.text
+
+
+def test_nothing_goes_that_is_to_be_kept(tmp_path, info, monkeypatch):
+    on_small_disk(tmp_path, monkeypatch, room=2, keep=3)
+    assert set(names(tmp_path)) == {'iter_2.pth', 'iter_4.pth', 'latest.pth'}
