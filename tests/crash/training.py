@@ -20,6 +20,13 @@ from mmcv.runner import epoch_based_runner, iter_based_runner
 from recording import Recorder
 from toy import QuickEvalHook, make_loader, make_runner
 
+from mmcv_ckpt_hooks import run_lock
+
+# a kill in the middle of the lock file's record leaves one that nobody can
+# read, and it could be of another machine; here nobody else lives
+run_lock.WATCH_SECS, run_lock._LOOK_SECS = 0.05, 0.01
+run_lock._CONFIRM_SECS = 0.01
+
 #: Score at a finished iteration: better, worse, better, ...
 SCORES = {2: 0.3, 4: 0.5, 6: 0.4, 8: 0.7, 10: 0.6, 12: 0.8}
 
