@@ -151,13 +151,16 @@ def test_a_process_that_may_not_write_large_files(tmp_path, caplog,
 @BOTH
 def test_a_disk_that_becomes_read_only(small_disk, caplog, background):
 
-    def remount(how):
-        subprocess.run(['mount', '-o', f'remount,{how}',
-                        str(small_disk)],
-                       check=True)
+    def call(*command):
+        subprocess.run([*command, str(small_disk)], check=True)
 
-    run(small_disk, 8, background,
-        At(_5=lambda: remount('ro'), _8=lambda: remount('rw')))
+    def refuse():
+        # a second mount over it: the first has a file open, the lock, and
+        # would not let itself be remounted
+        call('mount', '--bind', str(small_disk))
+        call('mount', '-o', 'remount,bind,ro')
+
+    run(small_disk, 8, background, At(_5=refuse, _8=lambda: call('umount')))
     told = errors_told(caplog)
     assert [one.getMessage().split()[1] for one in told] == ['iter_6.pth']
     assert 'Read-only file system' in told[0].getMessage()
