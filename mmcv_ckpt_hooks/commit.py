@@ -90,9 +90,12 @@ class Committer:
                     raise
                 size = self.backend.put(request.name, write)
         info = replace(info, bytes=size, digest=digests[-1])
-        self.catalog.commit(info)
-        if request.make_latest:
-            self._move_latest(request.name)
+        try:
+            self._enter(info)
+        finally:
+            # the file is there, whether or not the catalog could be written
+            if request.make_latest:
+                self._move_latest(request.name)
         deleted = self.retain(request.name)
         secs = time.monotonic() - begun
         self.record(
@@ -154,6 +157,14 @@ class Committer:
             return False
         self.catalog.forget(name)
         return True
+
+    def _enter(self, info: CheckpointInfo) -> None:
+        try:
+            self.catalog.commit(info)
+        except OutOfSpaceError:
+            if not self._free_space(info):
+                raise
+            self.catalog.commit(info)
 
     def _move_latest(self, name: str) -> None:
         if self._symlink:
@@ -228,13 +239,17 @@ class Committer:
     def _free_space(self, coming: CheckpointInfo) -> bool:
         """Delete beforehand what will go anyway; False if there is nothing.
         """
-        owned = self.catalog.owned()
-        # INVARIANT: the newest committed one stays until the new one is there
+        owned = [
+            info for info in self.catalog.owned() if info.name != coming.name
+        ]
+        # INVARIANT: the newest committed one stays until the new one is
+        # there, and latest.pth names a file that is there
         newest = max((info.iter for info in owned), default=-1)
         gone = [
             info.name
             for info in self._superseded(coming.name, [*owned, coming])
-            if info.iter != newest and self.delete(info.name)
+            if info.iter != newest and info.name != self.last_committed
+            and self.delete(info.name)
         ]
         if gone:
             self._log(f'No space for {coming.name}: deleted '

@@ -76,12 +76,11 @@ class SignalWatch:
         """Put the handlers back that were there before."""
         if self._pid != os.getpid() or not self._installed:
             return
+        self._installed = False
         for number, before in self._before.items():
             # somebody's handler that was set later, and may call ours, stays
-            if number == _SIGCHLD or \
-                    signal.getsignal(number) == self._handle:
-                signal.signal(number, before)
-        self._installed = False
+            if signal.getsignal(number) in (self._handle, self._pass_over):
+                signal.signal(number, _without_ended(number, before))
 
     def is_live(self) -> bool:
         """Whether its run, seen from the caller, still goes on."""
@@ -139,7 +138,11 @@ class SignalWatch:
             before = signal.getsignal(_SIGCHLD)
             if callable(before):
                 self._before[_SIGCHLD] = before
-                signal.signal(_SIGCHLD, lambda number, frame: None)
+                signal.signal(_SIGCHLD, self._pass_over)
+
+    def _pass_over(self, number: int, frame: Optional[FrameType]) -> None:
+        if not self._installed:
+            self._behave_as(self._before[number], number, frame)
 
     def _behave_as(self, before: Any, number: int,
                    frame: Optional[FrameType]) -> None:
@@ -165,6 +168,15 @@ def _living_handler(number: int) -> Any:
             return handler
         signal.signal(number, owner._before[number])
         owner.restore()
+
+
+def _without_ended(number: int, handler: Any) -> Any:
+    """Return the handler, or what was there before watches that have ended."""
+    owner = getattr(handler, '__self__', None)
+    while isinstance(owner, SignalWatch) and not owner._installed:
+        handler = owner._before[number]
+        owner = getattr(handler, '__self__', None)
+    return handler
 
 
 def name_of(number: int) -> str:

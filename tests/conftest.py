@@ -1,4 +1,5 @@
 """What all tests share."""
+import signal
 import types
 
 import pytest
@@ -24,3 +25,13 @@ def no_sleeping_runners(monkeypatch):
         asctime=time.asctime)
     for module in (epoch_based_runner, iter_based_runner):
         monkeypatch.setattr(module, 'time', quick)
+
+
+@pytest.fixture(autouse=True)
+def own_signal_handlers():
+    """A run that raises on a stock runner leaves its handlers behind."""
+    numbers = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1
+    before = [(number, signal.getsignal(number)) for number in numbers]
+    yield
+    for number, handler in before:
+        signal.signal(number, handler)

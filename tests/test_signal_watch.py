@@ -83,14 +83,40 @@ def test_a_handler_that_was_put_back_after_its_end_is_passed_over(calls):
 @pytest.mark.parametrize('order', [(0, 1), (1, 0)])
 def test_two_that_watch_end_in_any_order(calls, order):
     """The handler of one that has ended may still be called by another's."""
+    before = signal.getsignal(NUMBER)
     both = [watch(), watch()]
     send()
     assert [one.exit_signal for one in both] == [NUMBER, NUMBER]
     assert calls == [NUMBER]
     for index in order:
         both[index].restore()
+    assert signal.getsignal(NUMBER) is before
     send()
     assert calls == [NUMBER, NUMBER]
+
+
+@pytest.mark.parametrize('order', [(0, 1), (1, 0)])
+def test_the_death_of_workers_is_passed_over_until_the_end(calls, order):
+    """As torch's handler would raise in the middle of a step."""
+    deaths = []
+
+    def dies(number, frame):
+        deaths.append(number)
+
+    outer = signal.signal(signal.SIGCHLD, dies)
+    both = [watch(), watch()]
+    send(signal.SIGCHLD)
+    assert deaths == [signal.SIGCHLD]
+    send()
+    send(signal.SIGCHLD)
+    assert len(deaths) == 1
+    both[order[0]].restore()
+    send(signal.SIGCHLD)
+    assert len(deaths) == 1  # the other one is still to leave
+    both[order[1]].restore()
+    send(signal.SIGCHLD)
+    assert len(deaths) == 2
+    assert signal.signal(signal.SIGCHLD, outer) is dies
 
 
 def test_a_handler_that_was_set_later_stays(calls):

@@ -97,8 +97,12 @@ def test_a_full_disk_costs_only_the_saves_that_it_meets(
         assert not [one for one in os.listdir(work) if '.tmp-' in one]
         (small_disk / 'filler').unlink()
 
-    runner = run(work, 12, background,
-                 At(_5=lambda: (watch(), fill(small_disk)), _10=free))
+    runner = run(
+        work,
+        12,
+        background,
+        At(_5=lambda: (watch(), fill(small_disk)), _10=free),
+        max_keep_ckpts=4)
     assert runner.iter == 12
     assert sorted(seen) == ['iter_2.pth', 'iter_4.pth']
     told = errors_told(caplog)
@@ -107,20 +111,53 @@ def test_a_full_disk_costs_only_the_saves_that_it_meets(
     for one in told:
         assert one.exc_info is None and '\n' not in one.getMessage()
         assert 'No space left on device' in one.getMessage()
-    assert names(work) == ['iter_10.pth', 'iter_12.pth', 'latest.pth']
+    assert names(work) == [
+        'iter_10.pth', 'iter_12.pth', 'iter_2.pth', 'iter_4.pth', 'latest.pth'
+    ]
     again = run(work, 14, background, resume='auto')
     assert again.restored.iter == 12 and again.iter == 14
 
 
 def test_the_end_of_a_run_on_a_full_disk_resumes(small_disk, caplog):
     work = small_disk / 'work'
-    run(work, 8, True, At(_5=lambda: fill(small_disk)))
+    run(work, 8, True, At(_5=lambda: fill(small_disk)), max_keep_ckpts=4)
     assert names(work) == ['iter_2.pth', 'iter_4.pth', 'latest.pth']
     caplog.clear()
     (small_disk / 'filler').unlink()
     again = run(work, 8, True, resume='auto')
     assert again.restored.iter == 4
     assert find_resumable(str(work)).endswith('iter_8.pth')
+
+
+@BOTH
+def test_on_a_full_disk_what_goes_anyway_makes_room(small_disk, caplog,
+                                                    background):
+    """The new checkpoint takes what the old one leaves, to the last byte."""
+    work = small_disk / 'work'
+
+    def look():
+        # although nothing is left, not even for the catalog
+        assert (work / 'latest.pth').resolve() == work / 'iter_6.pth'
+        for name in names(work):
+            verify_checkpoint(str(work / name))
+
+    run(work, 8, background, At(_5=lambda: fill(small_disk), _7=look))
+    assert names(work) == ['iter_6.pth', 'iter_8.pth', 'latest.pth']
+    assert (work / 'latest.pth').resolve() == work / 'iter_8.pth'
+    room = [
+        one.getMessage() for one in caplog.records
+        if one.getMessage().startswith('No space')
+    ]
+    assert room == [
+        'No space for iter_6.pth: deleted iter_2.pth, which it replaces',
+        'No space for iter_8.pth: deleted iter_4.pth, which it replaces'
+    ]
+    for one in errors_told(caplog):
+        assert 'is saved, but what follows failed' in one.getMessage()
+        assert 'checkpoints.json' in one.getMessage()
+    # with no room for the catalog, the files tell what there is
+    again = run(work, 10, background, resume='auto')
+    assert again.restored.iter == 8 and again.iter == 10
 
 
 @BOTH

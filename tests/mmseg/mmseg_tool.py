@@ -38,7 +38,13 @@ class Tool:
         self.root = root
         self._started = []
 
-    def start(self, name, config, *arguments, work_dir=None, **environment):
+    def start(self,
+              name,
+              config,
+              *arguments,
+              work_dir=None,
+              base=BASE_CONFIG,
+              **environment):
         """Start a run.
 
         Args:
@@ -46,13 +52,14 @@ class Tool:
             config (str): What follows after ``_base_ = [...]``.
             *arguments: Further ones of the tool.
             work_dir (Path, optional): Default: None, which means an own one.
+            base (Path): The config to inherit from.
             **environment: Further environment variables.
 
         Returns:
             Run: Under way.
         """
         path = self.root / f'{name}.py'
-        path.write_text(f'_base_ = [{str(BASE_CONFIG)!r}]\n{config}')
+        path.write_text(f'_base_ = [{str(base)!r}]\n{config}')
         work_dir = work_dir or self.root / name
         before = set(work_dir.glob('*.log.json'))
         command = [
