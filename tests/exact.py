@@ -6,6 +6,7 @@ it must end with the same bits and the same loss at every iteration.
 """
 import random
 from collections import OrderedDict
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -84,6 +85,29 @@ def drawing_loader(workers=0, size=SIZE, **kwargs):
     return DataLoader(DrawingData(size), num_workers=workers, **kwargs)
 
 
+@contextmanager
+def ended_workers():
+    """End the workers that a kill leaves behind.
+
+    As a part of cyclic garbage their queues end first, and torch waits 5 s for
+    each worker.
+    """
+    made, get_iterator = [], DataLoader._get_iterator
+
+    def recorded(loader):
+        made.append(get_iterator(loader))
+        return made[-1]
+
+    DataLoader._get_iterator = recorded
+    try:
+        yield
+    finally:
+        DataLoader._get_iterator = get_iterator
+        for iterator in made:
+            if hasattr(iterator, '_shutdown_workers'):
+                iterator._shutdown_workers()
+
+
 def drawing_run(work_dir,
                 steps,
                 kill_at=None,
@@ -127,7 +151,9 @@ def drawing_run(work_dir,
                 type='DurableCheckpointHook',
                 interval=interval,
                 by_epoch=by_epoch,
-                resume='auto'), *hooks, *make_hooks()
+                resume='auto',
+                # as SIGKILL: what stops it here saves nothing
+                triggers=dict(exception=False)), *hooks, *make_hooks()
         ],
         **kwargs)
     for hook in early_hooks:
@@ -135,7 +161,8 @@ def drawing_run(work_dir,
     recorder = Recorder(kill_at)
     runner.register_hook(recorder, priority='VERY_LOW')
     try:
-        runner.run(loaders, workflow or [('train', 1)])
+        with ended_workers():
+            runner.run(loaders, workflow or [('train', 1)])
     except Killed:
         pass
     state = dict(
