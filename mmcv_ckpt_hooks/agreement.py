@@ -8,7 +8,7 @@ arrived, and nobody waits.
 import datetime
 import time
 from dataclasses import astuple, dataclass
-from typing import Any, Callable, Optional, Tuple
+from typing import Any, Callable, List, Optional, Tuple
 
 import torch
 from torch import distributed as dist
@@ -97,6 +97,10 @@ class Agreement:
         work = self._send(values, dist.ReduceOp.MAX)
         self._under_way = work and (work, values)
 
+    def gather(self, value: Any) -> List[Any]:
+        """Return every rank's value, by rank, on all ranks."""
+        return distributed.gather_objects(value, self._group)
+
     def wait_for_all(self) -> bool:
         """Wait until every rank has come here, at most COMMIT_SECS."""
         if self.is_alone:
@@ -105,8 +109,16 @@ class Agreement:
         return bool(work) and self._answered(work, COMMIT_SECS)
 
     def close(self) -> None:
-        """Let the last message arrive, which nobody reads."""
+        """Let the last message arrive, which nobody reads; end the group.
+
+        Threads of gloo release the tensors of a message behind its arrival,
+        and abort a process whose interpreter has ended by then (torch 2.12).
+        Those of a group that is destroyed are waited for.
+        """
         self.read(leaving=True)
+        if self._group is not None and not self.is_broken:
+            dist.destroy_process_group(self._group)
+        self._group = None
 
     def _send(self, values: torch.Tensor, operation: Any) -> Any:
         if self.is_broken:

@@ -224,7 +224,8 @@ class DurableCheckpointHook(CheckpointHook):
             # a collective: all ranks have agreed to save
             distributed.average_float_buffers(runner.model.buffers())
         if ranks is None:
-            ranks = distributed.gather_objects(capture_rank(runner))
+            assert self._interrupts is not None
+            ranks = self._interrupts.gather(capture_rank(runner))
         if self._saver is None:
             self._schedule.saved()
             return

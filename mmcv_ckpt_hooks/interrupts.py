@@ -6,7 +6,7 @@ boundary before, which is saved if nothing of it has changed.
 """
 import sys
 from types import FrameType
-from typing import Any, Callable, Optional
+from typing import Any, Callable, List, Optional
 
 from torch.utils.data import get_worker_info
 
@@ -89,6 +89,10 @@ class Interrupts:
         if agreement.is_broken:
             return Wish(exit_signal=own.exit_signal)
         return agreed
+
+    def gather(self, value: Any) -> List[Any]:
+        """Return every rank's value, by rank, on all ranks."""
+        return self._agreement.gather(value)
 
     def record(self, boundary: Boundary) -> None:
         """Remember the state that is complete now."""

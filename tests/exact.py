@@ -153,7 +153,9 @@ def drawing_run(work_dir,
                 by_epoch=by_epoch,
                 resume='auto',
                 # as SIGKILL: what stops it here saves nothing
-                triggers=dict(exception=False)), *hooks, *make_hooks()
+                triggers=dict(exception=False)),
+            *hooks,
+            *make_hooks()
         ],
         **kwargs)
     for hook in early_hooks:

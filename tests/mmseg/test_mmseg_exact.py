@@ -26,11 +26,9 @@ pytestmark = pytest.mark.mmseg
 def tool(tmp_path):
     if find_tool() is None:
         pytest.skip('mmsegmentation is not installed')
-    subprocess.run([
-        sys.executable, ROOT / 'demo' / 'prepare_tiles.py',
-        tmp_path / 'work_dirs' / 'nuclei_tiles'
-    ],
-                   check=True)
+    prepare = ROOT / 'demo' / 'prepare_tiles.py'
+    tiles = tmp_path / 'work_dirs' / 'nuclei_tiles'
+    subprocess.run([sys.executable, prepare, tiles], check=True)
     tool = Tool(tmp_path)
     yield tool
     tool.close()
@@ -59,8 +57,8 @@ def test_the_nuclei_run_killed_five_times_ends_with_the_same_bits(tool):
     for number in range(KILLS):
         saved = max(on_disk(cut), default=0) if cut.exists() else 0
         # so that the last one still comes before the end
-        at = generator.randint(
-            saved + 1, MAX_ITERS - INTERVAL * (KILLS - number))
+        at = generator.randint(saved + 1,
+                               MAX_ITERS - INTERVAL * (KILLS - number))
         run = start(tool, f'cut_{number}', 'cut')
         run.kill_when(lambda: f'Iter [{at}/' in run.text, f'iteration {at}')
         kills.append((saved, at))
