@@ -4,18 +4,17 @@ import hashlib
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import IO, Any, Callable, Iterator, List, Optional, Sequence, Set
+from typing import IO, Any, Callable, Iterator, List, Optional
 
 from .card import card, describe
 from .catalog import LATEST_NAME, Catalog
 from .errors import OutOfSpaceError, StorageError
 from .history import History
+from .pruning import Pruner
 from .recovery import identity_of
-from .retention import (KeepAny, KeepBest, KeepNames, KeepWithin, bytes_of,
-                        deletable)
 from .serialization import write_checkpoint
 from .staging import StagedState
-from .types import CheckpointInfo, RetentionPolicy, SaveRequest, StorageBackend
+from .types import CheckpointInfo, SaveRequest, StorageBackend
 
 
 class Committer:
@@ -25,36 +24,22 @@ class Committer:
         backend (StorageBackend): Where to.
         catalog (Catalog): Of that place.
         history (History): Of that place.
-        policy (RetentionPolicy): What to keep besides the best.
+        pruner (Pruner): Of that place.
         log (callable): Told one line a commit.
         symlink (bool): Whether to move ``latest.pth``.
-        protected (str, optional): Name of the file resumed from, if it is
-            here.
-        budget (int, optional): Bytes to fill with more. Default: None.
 
     Thread: whichever the executor runs it on; one at a time.
     """
 
-    def __init__(self,
-                 backend: StorageBackend,
-                 catalog: Catalog,
-                 history: History,
-                 policy: RetentionPolicy,
-                 log: Callable[[str], None],
-                 symlink: bool,
-                 protected: Optional[str],
-                 budget: Optional[int] = None) -> None:
+    def __init__(self, backend: StorageBackend, catalog: Catalog,
+                 history: History, pruner: Pruner, log: Callable[[str], None],
+                 symlink: bool) -> None:
         self.backend = backend
         self.catalog = catalog
         self._history = history
-        self._policy = policy
-        #: what ranks checkpoints by their scores; None if nothing does
-        self.ranking: Optional[KeepBest] = None
-        self._budget = budget
-        self._over_budget = False
+        self._pruner = pruner
         self._log = log
         self._symlink = symlink
-        self._protected = protected
         #: name of the last checkpoint that was committed and made the latest
         self.last_committed: Optional[str] = None
 
@@ -86,7 +71,7 @@ class Committer:
             try:
                 size = self.backend.put(request.name, write)
             except OutOfSpaceError:
-                if not self._free_space(info):
+                if not self._make_room(info):
                     raise
                 size = self.backend.put(request.name, write)
         info = replace(info, bytes=size, digest=digests[-1])
@@ -96,7 +81,7 @@ class Committer:
             # the file is there, whether or not the catalog could be written
             if request.make_latest:
                 self._move_latest(request.name)
-        deleted = self.retain(request.name)
+        deleted = self._pruner.prune(request.name)
         secs = time.monotonic() - begun
         self.record(
             'save',
@@ -144,25 +129,15 @@ class Committer:
             # it tells what happened; nothing depends on it
             self._log(f'Could not write the history: {error}')
 
-    def delete(self, name: str) -> bool:
-        """Delete a checkpoint; False, and a log line, if that fails."""
-        if not self.backend.capabilities.delete:
-            return False
-        try:
-            self.backend.delete(name)
-        except StorageError as error:
-            # the new checkpoint is committed; one file too many is no reason
-            # to call the save failed
-            self._log(f'Could not delete {name}: {error}')
-            return False
-        self.catalog.forget(name)
-        return True
+    def _make_room(self, coming: CheckpointInfo) -> bool:
+        # latest.pth never dangles
+        return self._pruner.make_room(coming, self.last_committed)
 
     def _enter(self, info: CheckpointInfo) -> None:
         try:
             self.catalog.commit(info)
         except OutOfSpaceError:
-            if not self._free_space(info):
+            if not self._make_room(info):
                 raise
             self.catalog.commit(info)
 
@@ -235,78 +210,3 @@ class Committer:
         self.backend.link(name, aside)
         self._log(f'{name} belongs to another run; that one is kept as '
                   f'{aside}')
-
-    def _free_space(self, coming: CheckpointInfo) -> bool:
-        """Delete beforehand what will go anyway; False if there is nothing.
-        """
-        owned = [
-            info for info in self.catalog.owned() if info.name != coming.name
-        ]
-        # INVARIANT: the newest committed one stays until the new one is
-        # there, and latest.pth names a file that is there
-        newest = max((info.iter for info in owned), default=-1)
-        gone = [
-            info.name
-            for info in self._superseded(coming.name, [*owned, coming])
-            if info.iter != newest and info.name != self.last_committed
-            and self.delete(info.name)
-        ]
-        if gone:
-            self._log(f'No space for {coming.name}: deleted '
-                      f'{", ".join(gone)}, which it replaces')
-        return bool(gone)
-
-    def lacks(self, request: SaveRequest) -> bool:
-        """Whether a step ranks that no checkpoint of this run has."""
-        return self.ranking is not None and \
-            self.catalog.at_iter(request.iter) is None and \
-            self.ranking.would_keep(request, self.catalog.owned())
-
-    def retain(self, committed: Optional[str] = None) -> List[str]:
-        """Delete what no policy keeps; return the names.
-
-        Args:
-            committed (str, optional): Name of what was just committed.
-        """
-        return [
-            info.name
-            for info in self._superseded(committed, self.catalog.owned())
-            if self.delete(info.name)
-        ]
-
-    def _superseded(self, committed: Optional[str],
-                    there: List[CheckpointInfo]) -> List[CheckpointInfo]:
-        """Return what no policy keeps of what this run owns."""
-        if not self.backend.capabilities.delete:
-            return []
-        policies = [
-            self._policy,
-            KeepNames(self.catalog.best_names()
-                      | ({committed} if committed else set()))
-        ]
-        if self.ranking is not None:
-            policies.append(self.ranking)
-        policy: RetentionPolicy = KeepAny(policies)
-        if self._budget is not None:
-            self._report_budget(there, policy.keep(there), self._budget)
-            policy = KeepWithin(self._budget, policy)
-        # INVARIANT: a best checkpoint goes when a better one is there, and
-        # not because the catalog has forgotten that it is the best
-        return [
-            info for info in deletable(policy, there, self._protected)
-            if info.trigger != 'best' or self._is_beaten(info)
-        ]
-
-    def _is_beaten(self, info: CheckpointInfo) -> bool:
-        return self.catalog.is_replaced_best(info) or (
-            self.ranking is not None and self.ranking.has_rank(info))
-
-    def _report_budget(self, there: Sequence[CheckpointInfo], kept: Set[str],
-                       budget: int) -> None:
-        """Say once when what must be kept takes more than the budget."""
-        taken = bytes_of(there, kept)
-        if taken > budget and not self._over_budget:
-            self._log(f'What must be kept takes {taken / 1e6:.2f} MB, more '
-                      f'than keep.bytes ({budget / 1e6:.2f} MB): nothing of '
-                      'it is deleted for that')
-        self._over_budget = taken > budget

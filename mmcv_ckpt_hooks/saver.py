@@ -10,6 +10,7 @@ from .commit import Committer
 from .errors import MissingCheckpointError
 from .executor import BackgroundExecutor, InlineExecutor
 from .history import History
+from .pruning import Pruner
 from .retention import KeepBest
 from .staging import (StagedState, StagingBuffers, available_memory_bytes,
                       reference)
@@ -70,8 +71,9 @@ class Saver:
         self._log = log
         self._log_failure = log_failure
         self._backlog = backlog
-        self._committer = Committer(backend, catalog, history, policy, log,
-                                    symlink, protected, budget)
+        self._pruner = Pruner(backend, catalog, policy, log, protected, budget)
+        self._committer = Committer(backend, catalog, history, self._pruner,
+                                    log, symlink)
         #: keeps the best of the run's own evaluations; None if nobody asks
         self.ranking: Optional['Ranking'] = None
         self._buffers = StagingBuffers()
@@ -171,7 +173,7 @@ class Saver:
         self.catalog.set_best(best)
         self._committer.record(
             'best', **asdict(replace(best, lineage=self.catalog.lineage)))
-        self._committer.retain(request.name)
+        self._pruner.prune(request.name)
 
     def _link_best(self, request: SaveRequest) -> bool:
         """Give the checkpoint of the same step a second name, if it is there.
@@ -225,7 +227,7 @@ class Saver:
     def rank_by(self, ranking: KeepBest) -> None:
         """Let scores say what to keep from now on, besides the rest."""
         self._executor.wait()
-        self._committer.ranking = ranking
+        self._pruner.ranking = ranking
 
     def keep_ranked(self, request: SaveRequest,
                     capture: Callable[[], Dict[str, Any]]) -> None:
@@ -241,10 +243,10 @@ class Saver:
 
         def job() -> None:
             with self._failures_logged(request):
-                if self._committer.lacks(request):
+                if self._pruner.lacks(request):
                     self._committer.commit(request, reference(capture()), None)
                 else:
-                    self._committer.retain()
+                    self._pruner.prune()
 
         self._executor.run(job)
 

@@ -1,0 +1,132 @@
+"""Deleting what no policy keeps."""
+from typing import Callable, List, Optional, Sequence, Set
+
+from .catalog import Catalog
+from .errors import StorageError
+from .retention import (KeepAny, KeepBest, KeepNames, KeepWithin, bytes_of,
+                        deletable)
+from .types import CheckpointInfo, RetentionPolicy, SaveRequest, StorageBackend
+
+
+class Pruner:
+    """Deletes checkpoints of a run from one place.
+
+    Args:
+        backend (StorageBackend): Where from.
+        catalog (Catalog): Of that place.
+        policy (RetentionPolicy): What to keep besides the best.
+        log (callable): Told one line of what is not as usual.
+        protected (str, optional): Name of the file resumed from, if it is
+            here. Default: None.
+        budget (int, optional): Bytes to fill with more. Default: None.
+
+    Thread: whichever commits; one at a time.
+    """
+
+    def __init__(self,
+                 backend: StorageBackend,
+                 catalog: Catalog,
+                 policy: RetentionPolicy,
+                 log: Callable[[str], None],
+                 protected: Optional[str] = None,
+                 budget: Optional[int] = None) -> None:
+        self._backend = backend
+        self._catalog = catalog
+        self._policy = policy
+        self._log = log
+        self._protected = protected
+        self._budget = budget
+        self._over_budget = False
+        #: what ranks checkpoints by their scores; None if nothing does
+        self.ranking: Optional[KeepBest] = None
+
+    def prune(self, committed: Optional[str] = None) -> List[str]:
+        """Delete what no policy keeps; return the names.
+
+        Args:
+            committed (str, optional): Name of what was just committed.
+        """
+        return [
+            info.name
+            for info in self._superseded(committed, self._catalog.owned())
+            if self._delete(info.name)
+        ]
+
+    def make_room(self, coming: CheckpointInfo, latest: Optional[str]) -> bool:
+        """Delete beforehand what will go anyway; False if there is nothing.
+
+        Args:
+            coming (CheckpointInfo): What there is no space for.
+            latest (str, optional): Name of what ``latest.pth`` points to.
+        """
+        owned = [
+            info for info in self._catalog.owned() if info.name != coming.name
+        ]
+        # INVARIANT: the newest committed one stays until the new one is
+        # there, and latest.pth names a file that is there
+        newest = max((info.iter for info in owned), default=-1)
+        gone = [
+            info.name
+            for info in self._superseded(coming.name, [*owned, coming])
+            if info.iter != newest and info.name != latest
+            and self._delete(info.name)
+        ]
+        if gone:
+            self._log(f'No space for {coming.name}: deleted '
+                      f'{", ".join(gone)}, which it replaces')
+        return bool(gone)
+
+    def lacks(self, request: SaveRequest) -> bool:
+        """Whether a step ranks that no checkpoint of this run has."""
+        return self.ranking is not None and \
+            self._catalog.at_iter(request.iter) is None and \
+            self.ranking.would_keep(request, self._catalog.owned())
+
+    def _delete(self, name: str) -> bool:
+        """Delete a checkpoint; False, and a log line, if that fails."""
+        try:
+            self._backend.delete(name)
+        except StorageError as error:
+            # the new checkpoint is committed; one file too many is no reason
+            # to call the save failed
+            self._log(f'Could not delete {name}: {error}')
+            return False
+        self._catalog.forget(name)
+        return True
+
+    def _superseded(self, committed: Optional[str],
+                    there: List[CheckpointInfo]) -> List[CheckpointInfo]:
+        """Return what no policy keeps of what this run owns."""
+        if not self._backend.capabilities.delete:
+            return []
+        policies = [
+            self._policy,
+            KeepNames(self._catalog.best_names()
+                      | ({committed} if committed else set()))
+        ]
+        if self.ranking is not None:
+            policies.append(self.ranking)
+        policy: RetentionPolicy = KeepAny(policies)
+        if self._budget is not None:
+            self._report_budget(there, policy.keep(there), self._budget)
+            policy = KeepWithin(self._budget, policy)
+        # INVARIANT: a best checkpoint goes when a better one is there, and
+        # not because the catalog has forgotten that it is the best
+        return [
+            info for info in deletable(policy, there, self._protected)
+            if info.trigger != 'best' or self._is_beaten(info)
+        ]
+
+    def _is_beaten(self, info: CheckpointInfo) -> bool:
+        return self._catalog.is_replaced_best(info) or (
+            self.ranking is not None and self.ranking.has_rank(info))
+
+    def _report_budget(self, there: Sequence[CheckpointInfo], kept: Set[str],
+                       budget: int) -> None:
+        """Say once when what must be kept takes more than the budget."""
+        taken = bytes_of(there, kept)
+        if taken > budget and not self._over_budget:
+            self._log(f'What must be kept takes {taken / 1e6:.2f} MB, more '
+                      f'than keep.bytes ({budget / 1e6:.2f} MB): nothing of '
+                      'it is deleted for that')
+        self._over_budget = taken > budget
