@@ -42,6 +42,8 @@ class TrackedLoader:
         self._pass = 0
         self._first_epoch = 0
         self._sampler = _track(loader, seed, rank, number, sample_seeds)
+        # workers may have begun it already
+        self._next_pass = 0 if self._sampler is None else self._sampler.passes
 
     @property
     def is_tracked(self) -> bool:
@@ -71,7 +73,8 @@ class TrackedLoader:
 
     def finish(self) -> None:
         """Take note that the pass is over."""
-        self._used = 0
+        if self._used:
+            self._used, self._next_pass = 0, self._pass + 1
 
     def position(self, ends: bool = False) -> Dict[str, Any]:
         """Return where the run is, in builtin types and tensors.
@@ -80,23 +83,25 @@ class TrackedLoader:
             ends (bool): Whether a full pass is over, although no further
                 batch was asked for. Default: False.
         """
-        used = self._used
-        if ends and used == self.length():
-            used = 0
         if self._sampler is None:
             return dict(epoch=self._epoch, length=self.length())
+        used = self._used
+        passes = self._pass if used else self._next_pass
+        if ends and used == self.length():
+            used, passes = 0, self._pass + 1
         return dict(
             epoch=self._epoch,
             length=self.length(),
-            passes=self._pass if used else self._sampler.passes,
+            passes=passes,
             used=used,
             samplers=[{
                 name: getattr(one, name)
                 for name in _SHUFFLED_BY
                 if isinstance(getattr(one, name, None), int)
             } for one in samplers_of(self.loader)],
+            # as they were when the pass began, if it has
             generators=self._sampler.generators
-            if used else generators_of(self._sampler))
+            if self._sampler.passes > passes else generators_of(self._sampler))
 
     def assumed(self, epoch: int, used: int) -> Dict[str, Any]:
         """Return the position of a checkpoint that only counts iterations.
@@ -146,7 +151,8 @@ class TrackedLoader:
         self._sampler.advance(saved['passes'], used, ready)
         self._sampler.generators = states
         self._epoch = self._first_epoch = saved['epoch']
-        self._pass, self._used = saved['passes'], used
+        self._pass = self._next_pass = saved['passes']
+        self._used = used
         return int(used)
 
 

@@ -65,11 +65,20 @@ class Killed(Exception):
 
 
 class Recorder(Hook):
-    """The loss of every iteration, and a kill after one of them."""
+    """The loss of every iteration, and a kill after one of them.
+
+    Those of validations have keys of finished iterations and their number.
+    """
 
     def __init__(self, kill_at=None):
         self.losses = {}
         self.kill_at = kill_at
+        self.validations = []
+
+    def after_val_iter(self, runner):
+        self.validations.append(runner.iter)
+        key = runner.iter, self.validations.count(runner.iter)
+        self.losses[key] = runner.outputs['loss'].item()
 
     def after_train_iter(self, runner):
         self.losses[runner.iter + 1] = runner.outputs['loss'].item()

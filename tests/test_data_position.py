@@ -61,6 +61,16 @@ def test_what_is_consumed_counts_and_not_what_workers_have_loaded():
         assert one.position()['passes'] == 0
 
 
+def test_a_pass_that_only_workers_have_begun_is_the_next_one():
+    loader = make_loader(32, num_workers=2, shuffle=True)
+    one = tracked(loader)
+    before = one.position()
+    batches = iter(loader)  # of a phase of the workflow that comes later
+    assert one.position() == before
+    assert before['passes'] == 0
+    del batches
+
+
 def test_a_pass_that_has_ended_is_followed_by_the_next():
     loader = make_loader()
     one = tracked(loader)
