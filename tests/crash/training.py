@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+import random
 import select
 import signal
 import sys
@@ -15,10 +16,12 @@ import tempfile
 import time
 import types
 
+import numpy as np
 import torch
+from exact import DrawingModel, drawing_loader
 from mmcv.runner import epoch_based_runner, iter_based_runner
 from recording import Recorder
-from toy import QuickEvalHook, make_loader, make_runner
+from toy import QuickEvalHook, make_runner
 
 from mmcv_ckpt_hooks import run_lock
 
@@ -60,6 +63,9 @@ def train(directory,
           **options):
     """One run, from a start or a resume to its end.
 
+    Its model, its data and their order draw random numbers; every start has
+    the same seed.
+
     Args:
         directory (str): Work dir.
         steps (int): Iterations.
@@ -80,8 +86,12 @@ def train(directory,
         interval=interval,
         max_keep_ckpts=keep,
         **options)
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
     runner = make_runner(
         directory,
+        model=DrawingModel(),
         runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
         hooks=[hook])
     if evaluate:
@@ -90,7 +100,7 @@ def train(directory,
         runner.register_hook(scoring, priority='LOW')
     if back_to is not None:
         runner.resume(os.path.join(directory, back_to))
-    runner.run([make_loader(num_workers=workers)], [('train', 1)])
+    runner.run([drawing_loader(workers)], [('train', 1)])
     return digest_of(runner)
 
 
