@@ -4,14 +4,14 @@ import os
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from .card import describe
-from .catalog import LATEST_NAME, Catalog
+from .catalog import Catalog
 from .checkpoint_fields import check_fields
 from .errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                      ResumeError, StorageError, UnsafeCheckpointError,
                      UnverifiableError)
 from .loading import load_checkpoint
 from .storage import open_backend, scheme_of, split_filename
-from .types import UNKNOWN_BYTES, CheckpointInfo, StorageBackend
+from .types import LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend
 from .verification import VerifyReport, verify_file
 
 Log = Callable[[str], None]

@@ -20,8 +20,9 @@ MMCV = {
 WITHOUT_TORCH = {
     'best_scores', 'card', 'catalog', 'catalog_file', 'config', 'environment',
     'errors', 'executor', 'guarded', 'history', 'holding', 'keep_config',
-    'lease', 'lineage', 'monitors', 'options', 'plan', 'recovery', 'retention',
-    'run_lock', 'signals', 'triggers', 'types', 'verification', 'zip_layout'
+    'latest', 'lease', 'lineage', 'monitors', 'options', 'plan', 'recovery',
+    'retention', 'run_lock', 'signals', 'triggers', 'types', 'verification',
+    'zip_layout'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 
