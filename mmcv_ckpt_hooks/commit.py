@@ -42,6 +42,8 @@ class Committer:
         self._symlink = symlink
         #: name of the last checkpoint that was committed and made the latest
         self.last_committed: Optional[str] = None
+        #: names of what was deleted for the commit that runs or has failed
+        self.made_room: List[str] = []
 
     def commit(self, request: SaveRequest, state: StagedState,
                blocked: Optional[float]) -> None:
@@ -57,9 +59,11 @@ class Committer:
                 it waits for all of it.
 
         Raises:
-            StorageError: What was committed before is unchanged.
+            StorageError: What was committed before is unchanged, but for
+                :attr:`made_room`.
         """
         begun = time.monotonic()
+        self.made_room = []
         info = self._describe(request)
         digests: List[str] = []
 
@@ -82,6 +86,7 @@ class Committer:
             if request.make_latest:
                 self._move_latest(request.name)
         deleted = self._pruner.prune(request.name)
+        self.made_room = []
         secs = time.monotonic() - begun
         self.record(
             'save',
@@ -131,7 +136,9 @@ class Committer:
 
     def _make_room(self, coming: CheckpointInfo) -> bool:
         # latest.pth never dangles
-        return self._pruner.make_room(coming, self.last_committed)
+        gone = self._pruner.make_room(coming, self.last_committed)
+        self.made_room += gone
+        return bool(gone)
 
     def _enter(self, info: CheckpointInfo) -> None:
         try:

@@ -278,3 +278,21 @@ def test_the_newest_one_never_makes_room(tmp_path, info, monkeypatch):
 def test_nothing_goes_that_is_to_be_kept(tmp_path, info, monkeypatch):
     on_small_disk(tmp_path, monkeypatch, room=2, keep=3)
     assert set(names(tmp_path)) == {'iter_2.pth', 'iter_4.pth', 'latest.pth'}
+
+
+def test_what_was_deleted_in_vain_is_named(tmp_path, info, monkeypatch):
+    fill = local.fill_file
+
+    def full(path, *arguments):
+        # nor is there room for the next one, which has nothing to delete
+        if '.iter_6.pth' in path or '.iter_8.pth' in path:
+            raise OutOfSpaceError('no space left on the small disk')
+        return fill(path, *arguments)
+
+    monkeypatch.setattr(local, 'fill_file', full)
+    train(tmp_path, hooks=[dict(OURS, interval=2, max_keep_ckpts=2)])
+    assert names(tmp_path) == ['iter_4.pth', 'latest.pth']
+    said = [one.getMessage() for one in info.records if 'not saved' in one.msg]
+    assert said[0].endswith('What was committed before is unchanged, but '
+                            'iter_2.pth was deleted to make room')
+    assert said[1].endswith('What was committed before is unchanged')
