@@ -12,7 +12,8 @@ import torch
 
 from . import rebuilding
 from .compat import STORAGE_NAMES, torch_dtypes
-from .rebuilding import Array, Dtype, Malformed, Refused, shortened
+from .instructions import Malformed, Refused
+from .rebuilding import Array, Dtype, shortened
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from typing import Any, Dict, Optional, Tuple, Type, TypeVar, Union, cast
 
 from .errors import IntegrityError
-from .types import CheckpointInfo, Metrics, StorageBackend
+from .types import LATEST_NAME, CheckpointInfo, Metrics, StorageBackend
 from .verification import open_archive, read_info, zip_digest
 
 CARD_VERSION = 1
@@ -83,7 +83,8 @@ def describe(files: StorageBackend,
     if is_best:
         # a link has the content, and so the card, of the regular checkpoint
         told.update(trigger='best', regular=False)
-    if is_best or info.get('name', name) != name:
+    if is_best or info.get('name', name) != name and \
+            name != LATEST_NAME:
         # INVARIANT: nobody's, so never deleted: whether it is still the best
         # only the catalog knew, and under another name it is a copy that the
         # user made

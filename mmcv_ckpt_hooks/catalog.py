@@ -16,13 +16,13 @@ from .card import describe
 from .catalog_file import CATALOG_LIMIT_BYTES, decode, encode
 from .errors import MissingCheckpointError, ResumeError
 from .history import History
-from .types import (UNKNOWN_BYTES, CheckpointInfo, Metrics, StorageBackend,
-                    StoredFile)
+from .latest import described_latest
+from .types import (LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, Metrics,
+                    StorageBackend, StoredFile)
 
 CATALOG_NAME = 'checkpoints.json'
 #: Of a second place whose catalog must be kept in the work dir, too.
 BEST_CATALOG_NAME = 'checkpoints.best.json'
-LATEST_NAME = 'latest.pth'
 
 
 class Catalog:
@@ -85,7 +85,8 @@ class Catalog:
     def owned(self) -> List[CheckpointInfo]:
         """Return what this run may delete, by finished iterations."""
         return [
-            info for info in self._current() if info.lineage == self.lineage
+            info for info in self._current()
+            if info.lineage == self.lineage and info.name != LATEST_NAME
         ]
 
     def resumable(self) -> List[CheckpointInfo]:
@@ -156,7 +157,8 @@ class Catalog:
     def adopt(self) -> int:
         """Own the checkpoints of other lineages that are here.
 
-        Best ones stay with their run: how good they are is not known.
+        Best ones stay with their run: how good they are is not known. A
+        ``latest.pth`` is no checkpoint of a step that could be deleted.
 
         Returns:
             int: How many were adopted.
@@ -165,6 +167,7 @@ class Catalog:
             foreign = [
                 info for info in self._entries.values()
                 if info.lineage != self.lineage and info.trigger != 'best'
+                and info.name != LATEST_NAME
             ]
             for info in foreign:
                 self._entries[info.name] = replace(
@@ -248,9 +251,9 @@ class Catalog:
     def _reconcile(self, files: List[StoredFile]) -> None:
         sizes = {
             file.name: file.bytes
-            for file in files
-            if file.name.endswith('.pth') and file.name != LATEST_NAME
+            for file in files if file.name.endswith('.pth')
         }
+        latest = sizes.pop(LATEST_NAME, None)
         for name in list(self._entries):
             if name not in sizes:
                 del self._entries[name]
@@ -262,6 +265,10 @@ class Catalog:
                 self._entries[name] = describe(self._files, name, size, known)
             except MissingCheckpointError:
                 self._entries.pop(name, None)  # deleted since it was listed
+        if latest is not None:
+            found = described_latest(self._files, latest,
+                                     list(self._entries.values()))
+            self._entries.update({} if found is None else {found.name: found})
         # a file that somebody put there in its place is no best of ours
         self._best.forget_missing({(info.name, info.lineage)
                                    for info in self._entries.values()})

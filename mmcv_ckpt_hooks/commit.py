@@ -1,20 +1,20 @@
 """The steps of a commit: durable first, then known, then cleaned up."""
 import datetime
-import hashlib
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import IO, Any, Callable, Iterator, List, Optional
 
 from .card import card, describe
-from .catalog import LATEST_NAME, Catalog
+from .catalog import Catalog
 from .errors import OutOfSpaceError, StorageError
 from .history import History
+from .latest import move_latest, set_aside
 from .pruning import Pruner
 from .recovery import identity_of
 from .serialization import write_checkpoint
 from .staging import StagedState
-from .types import CheckpointInfo, SaveRequest, StorageBackend
+from .types import LATEST_NAME, CheckpointInfo, SaveRequest, StorageBackend
 
 
 class Committer:
@@ -42,6 +42,8 @@ class Committer:
         self._symlink = symlink
         #: name of the last checkpoint that was committed and made the latest
         self.last_committed: Optional[str] = None
+        #: names of what was deleted for the commit that runs or has failed
+        self.made_room: List[str] = []
 
     def commit(self, request: SaveRequest, state: StagedState,
                blocked: Optional[float]) -> None:
@@ -57,16 +59,18 @@ class Committer:
                 it waits for all of it.
 
         Raises:
-            StorageError: What was committed before is unchanged.
+            StorageError: What was committed before is unchanged, but for
+                :attr:`made_room`.
         """
         begun = time.monotonic()
+        self.made_room = []
         info = self._describe(request)
         digests: List[str] = []
 
         def write(stream: IO[bytes]) -> None:
             digests.append(write_checkpoint(stream, state, card(info)))
 
-        self._set_aside(request.name)
+        set_aside(self.backend, self.catalog, request.name, self._log)
         with self._replaced_in_catalog(request.name):
             try:
                 size = self.backend.put(request.name, write)
@@ -82,6 +86,7 @@ class Committer:
             if request.make_latest:
                 self._move_latest(request.name)
         deleted = self._pruner.prune(request.name)
+        self.made_room = []
         secs = time.monotonic() - begun
         self.record(
             'save',
@@ -101,7 +106,7 @@ class Committer:
 
     def link(self, same: CheckpointInfo, request: SaveRequest) -> None:
         """Commit a best checkpoint as a second name of a regular one."""
-        self._set_aside(request.name)
+        set_aside(self.backend, self.catalog, request.name, self._log)
         with self._replaced_in_catalog(request.name):
             self.backend.link(same.name, request.name)
         info = replace(
@@ -131,7 +136,9 @@ class Committer:
 
     def _make_room(self, coming: CheckpointInfo) -> bool:
         # latest.pth never dangles
-        return self._pruner.make_room(coming, self.last_committed)
+        gone = self._pruner.make_room(coming, self.last_committed)
+        self.made_room += gone
+        return bool(gone)
 
     def _enter(self, info: CheckpointInfo) -> None:
         try:
@@ -143,11 +150,10 @@ class Committer:
 
     def _move_latest(self, name: str) -> None:
         if self._symlink:
-            self.backend.point(LATEST_NAME, name)
-        elif self.backend.capabilities.point and \
-                self.backend.capabilities.delete:
+            move_latest(self.backend, self.catalog, name, self._log)
+        elif self.backend.capabilities.point:
             # of a start that had one: a stale pointer is worse than none
-            self.backend.delete(LATEST_NAME)
+            self.backend.point(LATEST_NAME, None)
         self.last_committed = name
 
     def _describe(self, request: SaveRequest) -> CheckpointInfo:
@@ -192,21 +198,3 @@ class Committer:
             there = describe(self.backend, before.name, before.bytes)
             if there.digest == before.digest:
                 self.catalog.commit(before)
-
-    def _set_aside(self, name: str) -> None:
-        """Keep another run's file of this name under a name of its own."""
-        known = self.catalog.find(name)
-        if known is None or known.lineage == self.catalog.lineage:
-            return
-        if not self.backend.capabilities.link:
-            self._log(f'{name} of another run is replaced: '
-                      f'{self.backend.url} cannot keep it under another name')
-            return
-        # not *.pth: tools that glob for checkpoints must not take it
-        mark = known.lineage or known.digest.partition(':')[2] or 'damaged'
-        # a lineage is what a file says: it may hold a separator or '.pth'
-        plain = hashlib.sha256(mark.encode(errors='replace')).hexdigest()
-        aside = f'{name}.{(mark if mark.isalnum() else plain)[:8]}'
-        self.backend.link(name, aside)
-        self._log(f'{name} belongs to another run; that one is kept as '
-                  f'{aside}')

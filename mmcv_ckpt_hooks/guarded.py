@@ -60,7 +60,7 @@ class GuardedBackend:
         self._check()
         self._inner.link(source, name)
 
-    def point(self, name: str, target: str) -> None:
+    def point(self, name: str, target: Optional[str]) -> None:
         self._check()
         self._inner.point(name, target)
 

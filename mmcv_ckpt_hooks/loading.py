@@ -11,12 +11,10 @@ from .compat import trusting_load
 from .errors import (CorruptError, ResumeError, UnsafeCheckpointError,
                      UnverifiableError)
 from .rebuilding import shortened
+from .scanning import read_pickle
 from .serialization import BYTE_ORDER, host_memory
 from .unpickling import unpickle
 from .verification import open_archive, read_record, verify_file
-
-#: Largest pickle that is read (bytes): 20,000 tensors take about 4 MB.
-_PICKLE_LIMIT_BYTES = 256 << 20
 
 
 def load_checkpoint(file: IO[bytes], path: str, trust: bool = False) -> Any:
@@ -76,12 +74,7 @@ def _load_archive(archive: zipfile.ZipFile, path: str) -> Any:
         if found != BYTE_ORDER:
             raise CorruptError(f'{path} has the byte order {found[:9]!r}, '
                                f'this machine {BYTE_ORDER!r}')
-    pickled = records['data.pkl']
-    if pickled.file_size > _PICKLE_LIMIT_BYTES:
-        raise UnsafeCheckpointError(
-            f'{path}: its pickle has {pickled.file_size} bytes, expected at '
-            f'most {_PICKLE_LIMIT_BYTES}')
-    data = b''.join(read_record(archive, pickled, path))
+    data = read_pickle(archive, path)
 
     def read(key: str, dtype: torch.dtype, numel: int) -> torch.Tensor:
         return _read_storage(archive, records, path, key, dtype, numel)

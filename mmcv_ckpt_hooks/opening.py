@@ -7,11 +7,12 @@ from typing import Any, Callable, Dict, List, Optional
 
 from . import distributed, foreign, resume, takeover
 from .best import BestKeeper, eval_hooks
-from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, LATEST_NAME, Catalog
+from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
 from .errors import ConfigError, StorageError
 from .executor import BackgroundExecutor, InlineExecutor
 from .guarded import guarded, left_on_failure, lock_of, take
 from .history import History
+from .latest import move_latest
 from .options import CheckpointOptions
 from .ranking import Metrics, Ranking
 from .restore import Restored, finish_on_stock, refresh_hooks, restore_runner
@@ -20,7 +21,7 @@ from .run_lock import RunLock
 from .saver import Saver
 from .storage import open_backend
 from .storage.local import LocalBackend
-from .types import CheckpointInfo, RetentionPolicy, StorageBackend
+from .types import LATEST_NAME, CheckpointInfo, RetentionPolicy, StorageBackend
 
 
 def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
@@ -53,11 +54,11 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
         if distributed.rank() != 0:
             return None
         _begin(runner, options, catalog, restored)
-        if newest is not None and options.create_symlink and \
-                backend.capabilities.point:
+        if newest is not None and newest.name != LATEST_NAME and \
+                options.create_symlink and backend.capabilities.point:
             # killed between a commit and its pointer, and nothing left to
             # train
-            backend.point(LATEST_NAME, newest.name)
+            move_latest(backend, catalog, newest.name, runner.logger.warning)
         saver = _saver(runner, options, backend, catalog, home,
                        _policy(options, by_epoch), restored, lock)
         if metrics is not None and options.keep.best is not None:

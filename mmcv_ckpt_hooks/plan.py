@@ -59,7 +59,11 @@ class Plan:
 
     @property
     def count(self) -> int:
-        """How many checkpoints are there at the end."""
+        """How many checkpoints are there at most.
+
+        Those that triggers ask for now and then are not counted; nor are
+        those by time where all are kept, since nobody knows how many.
+        """
         interval, keep = self.options.interval, self.options.keep
         saves = self.steps // interval if interval > 0 else 0
         off_grid = interval < 1 or self.steps % interval
@@ -69,7 +73,17 @@ class Plan:
         if last is not None and keep.every is not None:
             multiples = self.steps // keep.every
             kept = min(kept + multiples, regular)
-        return kept + max(len(self.best), self._ranked)
+        return kept + self._by_time + max(len(self.best), self._ranked)
+
+    @property
+    def _by_time(self) -> int:
+        """Off the grid, until the next regular one is there."""
+        last, interval = self.options.keep_last, self.options.interval
+        if self.options.triggers.secs is None or last is None:
+            return 0
+        if self.unit == 'epochs':
+            return last  # how many iterations an epoch has is not known
+        return min(last, interval - 1 if interval > 0 else self.steps)
 
     @property
     def _ranked(self) -> int:
@@ -154,6 +168,12 @@ class Plan:
         options = self.options
         said = 'all' if options.keep_last is None else \
             f'the last {options.keep_last}'
+        if options.triggers.secs is not None:
+            by_time = 'all, not counted here' if options.keep_last is None \
+                else f'the last {options.keep_last}'
+            until = ' until the next at the interval' \
+                if options.interval > 0 else ''
+            said += f', by time {by_time}{until}'
         if options.keep.every is not None:
             said += f', every {options.keep.every} {self.unit}'
         best = f'best {options.keep.best}' if self._ranked else 'best'

@@ -52,8 +52,9 @@ class Pruner:
             if self._delete(info.name)
         ]
 
-    def make_room(self, coming: CheckpointInfo, latest: Optional[str]) -> bool:
-        """Delete beforehand what will go anyway; False if there is nothing.
+    def make_room(self, coming: CheckpointInfo,
+                  latest: Optional[str]) -> List[str]:
+        """Delete beforehand what will go anyway; return the names.
 
         Args:
             coming (CheckpointInfo): What there is no space for.
@@ -74,7 +75,7 @@ class Pruner:
         if gone:
             self._log(f'No space for {coming.name}: deleted '
                       f'{", ".join(gone)}, which it replaces')
-        return bool(gone)
+        return gone
 
     def lacks(self, request: SaveRequest) -> bool:
         """Whether a step ranks that no checkpoint of this run has."""

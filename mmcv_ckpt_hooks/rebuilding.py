@@ -12,15 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .errors import CorruptError, UnsafeCheckpointError
-
-
-class Malformed(CorruptError):
-    """A pickle that no program writes; the caller adds which file."""
-
-
-class Refused(UnsafeCheckpointError):
-    """A pickle that asks for more than weights; the caller adds the file."""
+from .instructions import Malformed, Refused
 
 
 class _Shortener(reprlib.Repr):

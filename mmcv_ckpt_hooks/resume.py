@@ -4,14 +4,15 @@ import os
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from .card import describe
-from .catalog import LATEST_NAME, Catalog
+from .catalog import Catalog
 from .checkpoint_fields import check_fields
 from .errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                      ResumeError, StorageError, UnsafeCheckpointError,
                      UnverifiableError)
 from .loading import load_checkpoint
+from .scanning import verify_loadable
 from .storage import open_backend, scheme_of, split_filename
-from .types import UNKNOWN_BYTES, CheckpointInfo, StorageBackend
+from .types import LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend
 from .verification import VerifyReport, verify_file
 
 Log = Callable[[str], None]
@@ -21,7 +22,8 @@ def verify_checkpoint(path: str) -> VerifyReport:
     """Check that a file is a complete, undamaged checkpoint.
 
     The zip structure, the CRC-32 of every record and, where a catalog lies
-    beside the file, the digest there are checked. Nothing is unpickled.
+    beside the file, the digest there are checked; then, without unpickling
+    it, that its pickle asks for nothing that loading would refuse.
 
     Args:
         path (str): A path or URL.
@@ -31,6 +33,8 @@ def verify_checkpoint(path: str) -> VerifyReport:
 
     Raises:
         IntegrityError: It names the defect.
+        UnsafeCheckpointError: If it is undamaged, but would be loaded with
+            ``trust_checkpoint`` only, since it names what could run code.
         MissingCheckpointError: If there is no such file.
     """
     directory, name = split_filename(_real_path(path))
@@ -42,7 +46,7 @@ def verify_checkpoint(path: str) -> VerifyReport:
         known = catalog.find(name)
         digest = known.digest if known is not None else None
     with backend.open(name) as file:
-        return verify_file(file, path, digest)
+        return verify_loadable(file, path, digest)
 
 
 def find_resumable(dir_or_url: str) -> Optional[str]:

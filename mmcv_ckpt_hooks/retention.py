@@ -18,7 +18,8 @@ from .types import CheckpointInfo, RetentionPolicy, SaveRequest
 class KeepLast:
     """Keep the last regular checkpoints.
 
-    One off the grid is kept until the next regular one is committed.
+    Of those off the grid the last so many are kept, too, until the next
+    regular one is committed.
 
     Args:
         count (int, optional): How many, at least 1; None for all.
@@ -27,16 +28,13 @@ class KeepLast:
 
     def keep(self, checkpoints: Sequence[CheckpointInfo]) -> Set[str]:
         regular = [info for info in checkpoints if info.regular]
-        kept = {
-            info.name
-            for info in regular[-self.count if self.count is not None else 0:]
-        }
         newest = regular[-1].iter if regular else -1
-        return kept | {
-            info.name
-            for info in checkpoints if not info.regular
+        off_grid = [
+            info for info in checkpoints if not info.regular
             and info.trigger != 'best' and info.iter > newest
-        }
+        ]
+        first = -self.count if self.count is not None else 0
+        return {info.name for info in [*regular[first:], *off_grid[first:]]}
 
 
 @dataclass(frozen=True)

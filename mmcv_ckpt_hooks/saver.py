@@ -195,6 +195,9 @@ class Saver:
             yield
         except Exception as error:  # passed on; the executor keeps it
             why = f'({type(error).__name__}: {error})'
+            gone = ', '.join(self._committer.made_room)
+            self._committer.made_room = []
+            but = f', but {gone} was deleted to make room' if gone else ''
             known = self.catalog.find(request.name)
             if known is not None and known.iter == request.iter and \
                     known.generation == self.catalog.generation:
@@ -202,7 +205,7 @@ class Saver:
                     f'follows failed {why}'
             else:
                 message = f'Checkpoint {request.name} was not saved {why}. ' \
-                    'What was committed before is unchanged'
+                    f'What was committed before is unchanged{but}'
             self._log_failure(message, error)
             raise
 

@@ -3,7 +3,7 @@
 Standard library only: every other module may import this one.
 """
 from dataclasses import dataclass, field
-from typing import IO, Any, Callable, List, Mapping, Sequence, Set
+from typing import IO, Any, Callable, List, Mapping, Optional, Sequence, Set
 
 try:  # Python 3.8: Protocol is in typing since 3.8
     from typing import Protocol
@@ -191,15 +191,22 @@ class StorageBackend(Protocol):
         ``capabilities.link`` or ``server_copy`` is declared.
         """
 
-    def point(self, name: str, target: str) -> None:
+    def point(self, name: str, target: Optional[str]) -> None:
         """Make ``name`` (``latest.pth``) lead to ``target``, atomically.
 
         A backend without links stores the target's name in a pointer file
         (:data:`POINTER_FILE`) instead: a name that ends in ``.pth`` is always
         a checkpoint.
+
+        Args:
+            name (str): An existing file of that name is replaced.
+            target (str, optional): None removes ``name`` if it is a link to
+                a file here; one that is a file of its own stays.
         """
 
 
+#: What leads to the newest checkpoint, as stock mmcv names it.
+LATEST_NAME = 'latest.pth'
 #: Name of the file that holds the newest checkpoint's name where links are
 #: not allowed (the same name that mmengine uses).
 POINTER_FILE = 'last_checkpoint'

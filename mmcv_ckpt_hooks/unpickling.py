@@ -7,12 +7,10 @@ construction. ``torch.load(weights_only=True)`` is not relied on: it could be
 bypassed before torch 2.6 (CVE-2025-32434), and it refuses numpy scalars,
 which stock mmcv writes.
 
-Source: CPython Lib/pickle.py (the Python version of the unpickler, which
-unlike the C version asks here for every instruction).
+Source: CPython Lib/pickle.py.
 """
 import io
 import pickle
-import struct
 from collections import Counter, OrderedDict, defaultdict
 from typing import Any, Callable, Dict, List, Tuple
 
@@ -21,13 +19,13 @@ import torch
 
 from .allowlist import ALLOWED, Name, check_key
 from .errors import CorruptError, UnsafeCheckpointError
-from .rebuilding import Array, Dtype, Malformed, Refused, Storage, shortened
+from .instructions import (Malformed, Refused, Unpickler, harmless,
+                           refuse_instruction, refused_name)
+from .rebuilding import Array, Dtype, Storage, shortened
+from .scanning import READING_ERRORS, TRUST, unreadable
 
 #: ``read(key, dtype, numel)`` returns a storage's content.
 ReadStorage = Callable[[str, torch.dtype, int], torch.Tensor]
-
-_TRUST = ('If you trust who made the file, load it once with '
-          'trust_checkpoint=True')
 
 _DICTS = (dict, OrderedDict, Counter, defaultdict)
 #: Results of calls that may be larger than the instruction that calls.
@@ -37,19 +35,6 @@ _LEAVES = frozenset([
     type(None), bool, int, float, complex, str, bytes, bytearray, range,
     torch.Tensor, torch.dtype, torch.device, torch.Size
 ])
-
-#: Instructions for which CPython's own code is right.
-_HARMLESS_NAMES = (
-    'PROTO FRAME STOP MARK POP POP_MARK MEMOIZE BINPUT LONG_BINPUT BINGET '
-    'LONG_BINGET NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 LONG4 '
-    'BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES '
-    'BINBYTES8 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST EMPTY_DICT '
-    'EMPTY_SET GLOBAL STACK_GLOBAL BINPERSID')
-_Unpickler: Any = getattr(pickle, '_Unpickler')
-_HARMLESS = {
-    getattr(pickle, name)[0]: _Unpickler.dispatch[getattr(pickle, name)[0]]
-    for name in _HARMLESS_NAMES.split()
-}
 
 
 def unpickle(data: bytes, read: ReadStorage, path: str) -> Any:
@@ -71,16 +56,12 @@ def unpickle(data: bytes, read: ReadStorage, path: str) -> Any:
     except Malformed as error:
         raise CorruptError(f'{path} is malformed: {error}') from error
     except Refused as error:
-        raise UnsafeCheckpointError(f'{path}: {error}. {_TRUST}') from error
-    except (pickle.UnpicklingError, EOFError, LookupError, TypeError,
-            ValueError, AttributeError, OverflowError, RuntimeError,
-            struct.error) as error:
-        raise CorruptError(
-            f'{path} is malformed: its pickle cannot be read '
-            f'({type(error).__name__}: {str(error)[:200]})') from error
+        raise UnsafeCheckpointError(f'{path}: {error}. {TRUST}') from error
+    except READING_ERRORS as error:
+        raise unreadable(path, error) from error
 
 
-class _Machine(_Unpickler):
+class _Machine(Unpickler):
     """Python's unpickler with a closed list of instructions."""
 
     def __init__(self, data: bytes, read: ReadStorage) -> None:
@@ -93,9 +74,7 @@ class _Machine(_Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in ALLOWED:
-            wanted = f'{module}.{name}'[:100]
-            raise Refused(f'it names {wanted}, which is not needed to hold '
-                          'weights: loading it could run code')
+            raise refused_name(module, name)
         return ALLOWED[module, name]
 
     def persistent_load(self, pid: Any) -> Storage:
@@ -183,14 +162,10 @@ class _Machine(_Unpickler):
             check_key(item)
         self.append(frozenset(items))
 
-    def _refuse(self) -> None:
-        raise Refused('its pickle has an instruction that is not needed to '
-                      'hold weights: it could run code')
-
     #: What is no instruction at all is not in here.
     dispatch = {
-        **dict.fromkeys(_Unpickler.dispatch, _refuse),
-        **_HARMLESS,
+        **dict.fromkeys(Unpickler.dispatch, refuse_instruction),
+        **harmless(),
         pickle.REDUCE[0]: _reduce,
         pickle.BUILD[0]: _build,
         pickle.SETITEM[0]: _set_item,

@@ -141,8 +141,9 @@ def test_a_replaced_file_loses_its_old_digest_and_scores(files):
 
 def test_leftovers_and_other_files_are_no_checkpoints(files):
     a_run(files, 4)
-    for name in ('log.json', 'latest.pth', 'notes.txt', 'iter_4.pth.other'):
+    for name in ('log.json', 'notes.txt', 'iter_4.pth.other'):
         files.put(name, lambda stream: stream.write(b'x'))
+    files.link('iter_4.pth', 'latest.pth')
     assert step_names(opened(files).checkpoints()) == ['iter_4.pth']
 
 

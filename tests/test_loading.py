@@ -12,7 +12,7 @@ import torch
 from checkpoint_files import (Payload, equal, record_of, rewritten,
                               torch_written, torch_zip, written)
 
-from mmcv_ckpt_hooks import loading
+from mmcv_ckpt_hooks import loading, scanning
 from mmcv_ckpt_hooks.errors import (CorruptError, IntegrityError, ResumeError,
                                     StorageError, TruncatedError,
                                     UnsafeCheckpointError, UnverifiableError)
@@ -306,7 +306,7 @@ def test_files_of_torch_before_2_1_have_no_byte_order():
 
 
 def test_a_huge_pickle_is_not_read_into_memory(monkeypatch):
-    monkeypatch.setattr(loading, '_PICKLE_LIMIT_BYTES', 100)
+    monkeypatch.setattr(scanning, '_PICKLE_LIMIT_BYTES', 100)
     content = written(dict(a='x' * 200))
     with pytest.raises(UnsafeCheckpointError, match='expected at most 100'):
         load(content)

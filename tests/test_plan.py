@@ -36,21 +36,29 @@ def make(steps=100, **changed):
     return Plan(**dict(fields, **changed))
 
 
-@pytest.mark.parametrize('given, best, expected', [
-    (dict(interval=10), (), 10),
-    (dict(interval=30), (), 4),
-    (dict(interval=30, save_last=False), (), 3),
-    (dict(interval=10, max_keep_ckpts=3), (), 3),
-    (dict(interval=40, max_keep_ckpts=5), (), 3),
-    (dict(interval=10, max_keep_ckpts=3), ('mIoU', ), 4),
-    (dict(interval=10, keep=dict(last=2, every=50)), (), 4),
-    (dict(interval=10, keep=dict(last=9, every=10)), (), 10),
-    (dict(interval=10, keep=dict(best=3)), (), 4),
-    (dict(interval=10, keep=dict(best=3)), ('mIoU', ), 4),
-    (dict(interval=10, keep=dict(best=2, monitor=['a', 'b'])), (), 5),
-    (dict(), (), 1),
-    (dict(save_last=False), (), 0),
-])
+@pytest.mark.parametrize(
+    'given, best, expected',
+    [
+        (dict(interval=10), (), 10),
+        (dict(interval=30), (), 4),
+        (dict(interval=30, save_last=False), (), 3),
+        (dict(interval=10, max_keep_ckpts=3), (), 3),
+        (dict(interval=40, max_keep_ckpts=5), (), 3),
+        (dict(interval=10, max_keep_ckpts=3), ('mIoU', ), 4),
+        (dict(interval=10, keep=dict(last=2, every=50)), (), 4),
+        (dict(interval=10, keep=dict(last=9, every=10)), (), 10),
+        (dict(interval=10, keep=dict(best=3)), (), 4),
+        (dict(interval=10, keep=dict(best=3)), ('mIoU', ), 4),
+        (dict(interval=10, keep=dict(best=2, monitor=['a', 'b'])), (), 5),
+        # by time: as many again, until the next regular one
+        (dict(interval=10, max_keep_ckpts=3, triggers=dict(secs=60)), (), 6),
+        (dict(interval=2, max_keep_ckpts=3, triggers=dict(secs=60)), (), 4),
+        (dict(max_keep_ckpts=2, save_last=False, triggers=dict(secs=1)),
+         (), 2),
+        (dict(interval=30, triggers=dict(secs=60)), (), 4),
+        (dict(), (), 1),
+        (dict(save_last=False), (), 0),
+    ])
 def test_how_many_will_be_there_at_the_end(given, best, expected):
     assert make(given=given, best=best).count == expected
 
@@ -83,11 +91,22 @@ def test_the_block_names_every_trigger():
     for part in ('every 10 iterations from 20', 'at 3 iterations',
                  'every 600 s', 'at the end', 'on SIGUSR1;',
                  'on SIGTERM (then ends)', 'a file NOW', 'on an exception',
-                 'the last 2, the best by mIoU: 3 of 3.00 MB', '12.00 MB',
+                 'the last 2, by time the last 2 until the next at the '
+                 'interval, the best by mIoU: 5 of 3.00 MB', '18.00 MB',
                  '1.00 GB free', '/runs/a', "resume='auto'", 'starts anew',
                  '0.50 s', '30 s', 'at most 10 iterations',
                  'from the stock hook'):
         assert part in text
+
+
+def test_the_plan_does_not_count_what_nobody_can():
+    text = make(given=dict(triggers=dict(secs=60))).text()
+    assert 'all, by time all, not counted here: 1 of' in text
+
+
+def test_an_epoch_has_room_for_any_number_by_time():
+    given = dict(interval=1, max_keep_ckpts=3, triggers=dict(secs=60))
+    assert make(given=given, unit='epochs').count == 6
 
 
 def test_a_budget_and_ranks_are_in_the_plan():
@@ -259,3 +278,21 @@ def test_the_newest_one_never_makes_room(tmp_path, info, monkeypatch):
 def test_nothing_goes_that_is_to_be_kept(tmp_path, info, monkeypatch):
     on_small_disk(tmp_path, monkeypatch, room=2, keep=3)
     assert set(names(tmp_path)) == {'iter_2.pth', 'iter_4.pth', 'latest.pth'}
+
+
+def test_what_was_deleted_in_vain_is_named(tmp_path, info, monkeypatch):
+    fill = local.fill_file
+
+    def full(path, *arguments):
+        # nor is there room for the next one, which has nothing to delete
+        if '.iter_6.pth' in path or '.iter_8.pth' in path:
+            raise OutOfSpaceError('no space left on the small disk')
+        return fill(path, *arguments)
+
+    monkeypatch.setattr(local, 'fill_file', full)
+    train(tmp_path, hooks=[dict(OURS, interval=2, max_keep_ckpts=2)])
+    assert names(tmp_path) == ['iter_4.pth', 'latest.pth']
+    said = [one.getMessage() for one in info.records if 'not saved' in one.msg]
+    assert said[0].endswith('What was committed before is unchanged, but '
+                            'iter_2.pth was deleted to make room')
+    assert said[1].endswith('What was committed before is unchanged')

@@ -66,6 +66,10 @@ LAST = [
     (2, '4 8 9t 10t', ''),
     (2, '4 8 9t 12', '4 9t'),
     (1, '3t', ''),
+    # no more than as many of those
+    (1, '3t 5t 7t', '3t 5t'),
+    (2, '4 8 9t 10t 11t', '9t'),
+    (2, '3t 5t 7t 7b', '3t'),
     (1, '3t 4', '3t'),
     (3, '3t 4', '3t'),
     # a best one is no regular one and never counts as such
@@ -151,6 +155,7 @@ def test_every_small_directory_keeps_its_newest_and_as_many_as_told():
                 assert set(regular[-count:]) <= left, (text, count)
                 extra = left - set(regular[-count:]) - {text.split()[-1]}
                 newest = int(regular[-1]) if regular else 0
+                assert sum(word.endswith('t') for word in left) <= count
                 assert all(
                     word.endswith('t') and int(word[:-1]) > newest
                     for word in extra), (text, count)
@@ -158,7 +163,7 @@ def test_every_small_directory_keeps_its_newest_and_as_many_as_told():
 
 def test_without_a_number_only_what_is_off_the_grid_goes():
     assert gone(KeepLast(None), '4 8 9t 12 14t') == '9t'
-    assert gone(KeepLast(None), '3t') == ''
+    assert gone(KeepLast(None), '3t 5t') == ''
 
 
 # -- the best ----------------------------------------------------------------

@@ -1,12 +1,16 @@
 """``max_keep_ckpts`` over real runs: from the catalog, not by arithmetic."""
+import itertools
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
 from foreign_files import stock_file
 from mmcv.runner import Hook
 from toy import make_loader, make_runner, names, train
+
+from mmcv_ckpt_hooks import starting
 
 OURS = dict(type='DurableCheckpointHook')
 ITER = ['IterBasedRunner', 'IterBasedRunnerAmp']
@@ -166,6 +170,24 @@ def test_one_off_the_grid_goes_when_the_next_regular_one_is_there(
         hooks=[Ask(), look])
     assert not (tmp_path / 'SAVE').exists()
     assert look.seen[3:] == [[4], [4], [4, 6], [4, 6], [8]]
+
+
+@pytest.mark.parametrize('interval, left', [(-1, [19, 20]),
+                                            (8, [8, 16, 19, 20])])
+def test_those_by_time_are_no_more_than_told(tmp_path, monkeypatch, caplog,
+                                             interval, left):
+    # a second passes at every look
+    clock = SimpleNamespace(monotonic=itertools.count().__next__)
+    monkeypatch.setattr(starting, 'time', clock)
+    caplog.set_level('INFO')
+    run(tmp_path,
+        20,
+        interval=interval,
+        save_last=False,
+        max_keep_ckpts=2,
+        triggers=dict(secs=1))
+    assert steps_in(tmp_path) == left
+    assert f'{len(left)} of ' in caplog.text
 
 
 # -- whose files ------------------------------------------------------------

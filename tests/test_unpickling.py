@@ -15,6 +15,7 @@ from checkpoint_files import equal, record_of, torch_zip, written
 
 from mmcv_ckpt_hooks import allowlist, rebuilding, unpickling
 from mmcv_ckpt_hooks.errors import CorruptError, UnsafeCheckpointError
+from mmcv_ckpt_hooks.instructions import refuse_instruction
 from mmcv_ckpt_hooks.loading import load_checkpoint
 from mmcv_ckpt_hooks.unpickling import unpickle
 
@@ -254,7 +255,7 @@ def test_every_instruction_that_runs_is_on_the_list():
     allowed = {
         opcode
         for opcode, handler in unpickling._Machine.dispatch.items()
-        if handler is not unpickling._Machine._refuse
+        if handler is not refuse_instruction
     }
     calling = {'INST', 'OBJ', 'NEWOBJ', 'NEWOBJ_EX', 'EXT1', 'EXT2', 'EXT4'}
     assert not allowed & {getattr(pickle, one)[0] for one in calling}

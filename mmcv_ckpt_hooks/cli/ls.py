@@ -3,7 +3,7 @@ import argparse
 import os
 import zipfile
 from dataclasses import asdict, dataclass
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import AbstractSet, Any, Dict, List, Mapping, Optional, Tuple
 
 from ..errors import (ConfigError, IntegrityError, MissingCheckpointError,
                       UnverifiableError)
@@ -26,15 +26,18 @@ _COLUMNS = (
 _SHOWN_METRICS = 3
 #: Directories named where the one asked for has no checkpoint.
 _SHOWN_HINTS = 5
+#: Flag of a format without checksums.
+_NEEDS_TRUST = 'needs trust_checkpoint'
 
 _EPILOG = (
     'Flags: "resume" a run would continue from it; "latest" latest.pth leads '
     'to it; "best KEY" it has the best score so far; "same as NAME" a second '
     'name of that file; "superseded" the run went on from an earlier one; '
     '"other run" of the plugin; "not owned" of another program, or the '
-    'catalog was lost: never deleted; "damaged" it cannot be used. Exit '
-    'code: 0, also without checkpoints; 2 if the directory is missing or may '
-    'not be read.')
+    'catalog was lost: never deleted; "damaged" it cannot be used; "needs '
+    'trust_checkpoint" a format without checksums (torch < 1.6), which is not '
+    'loaded without that. Exit code: 0, also without checkpoints; 2 if the '
+    'directory is missing or may not be read.')
 
 
 @dataclass(frozen=True)
@@ -46,12 +49,15 @@ class Listing:
         resume (str, optional): The checkpoint that ``resume='auto'`` would
             take.
         problems (dict): What is damaged, by name, and how.
+        untrusted (set[str]): What is not loaded without
+            ``trust_checkpoint``.
         flags (dict): The flags of every checkpoint, by name.
         latest (str, optional): The checkpoint that ``latest.pth`` leads to.
     """
     place: Place
     resume: Optional[str]
     problems: Mapping[str, str]
+    untrusted: AbstractSet[str]
     flags: Mapping[str, List[str]]
     latest: Optional[str]
 
@@ -107,16 +113,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _look(place: Place) -> Listing:
     latest = latest_target(place, warn)
-    resume, problems = _resume_choice(place)
+    resume, passed_over = _resume_choice(place)
     for info in place.checkpoints:
         # the catalog found no digest: there is no readable zip directory
-        if not info.digest and info.name not in problems:
+        if not info.digest and info.name not in passed_over:
             problem = _structure_problem(place, info)
             if problem:
-                problems[info.name] = problem
+                passed_over[info.name] = problem
+    problems = {
+        name: problem
+        for name, problem in passed_over.items() if problem != _NEEDS_TRUST
+    }
+    untrusted = set(passed_over) - set(problems)
     flags: Dict[str, List[str]] = {info.name: [] for info in place.checkpoints}
-    for flag, names in (('damaged', list(problems)), ('resume', [resume]),
-                        ('latest', [latest])):
+    for flag, names in (('damaged', [*problems]), (_NEEDS_TRUST, [*untrusted]),
+                        ('resume', [resume]), ('latest', [latest])):
         for name in names:
             if name is not None:
                 flags[name].append(flag)
@@ -125,7 +136,7 @@ def _look(place: Place) -> Listing:
     continued = {info.name for info in place.resumable}
     for info in place.checkpoints:
         flags[info.name] += _kinship_flags(place, info, info.name in continued)
-    return Listing(place, resume, problems, flags, latest)
+    return Listing(place, resume, problems, untrusted, flags, latest)
 
 
 def _resume_choice(place: Place) -> Tuple[Optional[str], Dict[str, str]]:
@@ -140,13 +151,17 @@ def _resume_choice(place: Place) -> Tuple[Optional[str], Dict[str, str]]:
 
 
 def _structure_problem(place: Place, info: CheckpointInfo) -> str:
-    """Return what is wrong with a file's zip directory; empty if nothing."""
+    """Return why a resume does not take a file; empty if it does.
+
+    Its zip directory is damaged, or by its format (:data:`_NEEDS_TRUST`) it
+    has none.
+    """
     try:
         with place.files.open(info.name) as file, \
                 open_archive(file, info.name) as archive:
             found = zip_digest(archive.infolist())
     except UnverifiableError:
-        return ''  # a resume takes it: it has no checksum that could be wrong
+        return _NEEDS_TRUST
     except (IntegrityError, MissingCheckpointError,
             zipfile.BadZipFile) as error:
         return str(error)
@@ -251,12 +266,15 @@ def _print_listing(listing: Listing) -> None:
 
 def _resume_text(listing: Listing) -> str:
     if listing.resume is None:
+        without = ' without trust_checkpoint=True' if listing.untrusted else ''
         return ("resume='auto' would stop with an error: nothing here can be "
-                'continued from')
+                f'continued from{without}')
     newest = listing.place.newest()
     why = 'the newest of its run' if listing.place.lineage else 'the newest'
     if newest is not None and newest.name in listing.problems:
         why = 'the newest that is not damaged'
+    elif newest is not None and newest.name in listing.untrusted:
+        why = 'the newest that can be verified'
     return (f"resume='auto' would take {listing.resume}, {why}. Its structure "
             'was checked; "mmcv-ckpt verify" checks every byte')
 

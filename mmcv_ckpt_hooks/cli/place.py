@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Callable, Dict, List, Optional, Sequence
 
 from ..best_scores import BestScore
-from ..catalog import LATEST_NAME, Catalog
+from ..catalog import Catalog
 from ..errors import ConfigError, MissingCheckpointError
 from ..storage import scheme_of
 from ..storage.local import LocalBackend
 from ..storage.mapped_errors import mapped_errors
-from ..types import POINTER_FILE, CheckpointInfo
+from ..types import LATEST_NAME, POINTER_FILE, CheckpointInfo
 
 Warn = Callable[[str], None]
 

@@ -7,9 +7,9 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 from ..catalog import CATALOG_NAME
 from ..errors import (CheckpointError, IntegrityError, MissingCheckpointError,
-                      UnverifiableError)
+                      UnsafeCheckpointError, UnverifiableError)
+from ..scanning import verify_loadable
 from ..storage.mapped_errors import mapped_errors
-from ..verification import verify_file
 from .output import count_text, print_json, print_line, size_text, warn
 from .place import Place, Places, is_directory, local_path
 from .progress import progress_of
@@ -17,10 +17,12 @@ from .repair import repair_catalog, repair_text
 
 EXIT_DAMAGED = 1
 EXIT_MISSING = 2
+EXIT_UNSAFE = 3
 
 _OK = 'ok'
 _DAMAGED = 'damaged'
 _UNVERIFIABLE = 'unverifiable'
+_UNSAFE = 'unsafe'
 _NOT_CHECKED = 'not checked'
 
 
@@ -45,7 +47,8 @@ class Outcome:
     Args:
         path (str): As it was given.
         status (str): ``'ok'``, ``'damaged'``, ``'unverifiable'`` (a format
-            without checksums) or ``'not checked'``.
+            without checksums), ``'unsafe'`` (undamaged, but loading it could
+            run code) or ``'not checked'``.
         bytes (int): Size of the file.
         records (int): Records whose CRC-32 was checked.
         secs (float): How long that took.
@@ -73,10 +76,13 @@ def add_parser(commands: Any) -> None:
         help='check that checkpoints are complete and undamaged',
         description='Checks the structure of a checkpoint, the CRC-32 of '
         'every record and, where a catalog (checkpoints.json) lists it, its '
-        'digest. Nothing is unpickled.',
+        'digest; then whether its pickle names something that loading would '
+        'refuse. Nothing is unpickled.',
         epilog='Exit code: 0 all is good; 1 something is damaged, or has a '
         'format without checksums (torch < 1.6); 2 wrong usage, or nothing '
-        'is damaged, but something is missing or may not be read.')
+        'is damaged, but something is missing or may not be read; 3 nothing '
+        'is damaged, but something ("unsafe") could run code when it is '
+        'loaded, and needs trust_checkpoint.')
     parser.add_argument(
         'paths',
         metavar='PATH',
@@ -188,12 +194,14 @@ def _check(target: Target, checked: Dict[Tuple[int, int], Outcome]) -> Outcome:
             began = time.perf_counter()
             with mapped_errors('cannot read', target.shown), \
                     progress_of(target.shown, status.st_size) as advance:
-                report = verify_file(file, target.shown, digest, advance)
+                report = verify_loadable(file, target.shown, digest, advance)
             secs = time.perf_counter() - began
     except UnverifiableError as error:
         return _failure(target.shown, _UNVERIFIABLE, error)
     except IntegrityError as error:
         return _failure(target.shown, _DAMAGED, error)
+    except UnsafeCheckpointError as error:
+        return _failure(target.shown, _UNSAFE, error)
     except CheckpointError as error:
         warn(str(error))
         return _failure(target.shown, _NOT_CHECKED, error)
@@ -212,6 +220,8 @@ def _exit_code(outcomes: Sequence[Outcome]) -> int:
     found = {outcome.status for outcome in outcomes}
     if found & {_DAMAGED, _UNVERIFIABLE}:
         return EXIT_DAMAGED
+    if _UNSAFE in found:
+        return EXIT_UNSAFE
     return EXIT_MISSING if _NOT_CHECKED in found else 0
 
 
@@ -233,7 +243,7 @@ def _outcome_text(outcome: Outcome) -> str:
 def _summary(outcomes: Sequence[Outcome]) -> str:
     counts = {
         status: sum(outcome.status == status for outcome in outcomes)
-        for status in (_OK, _DAMAGED, _UNVERIFIABLE, _NOT_CHECKED)
+        for status in (_OK, _DAMAGED, _UNVERIFIABLE, _UNSAFE, _NOT_CHECKED)
     }
     return ', '.join(f'{count} {status}' for status, count in counts.items()
                      if count)

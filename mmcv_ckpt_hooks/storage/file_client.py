@@ -115,9 +115,11 @@ class FileClientBackend:
         raise unsupported(self.url, 'link',
                           'mmcv.FileClient has no call for it')
 
-    def point(self, name: str, target: str) -> None:
+    def point(self, name: str, target: Optional[str]) -> None:
         """Store the target's name in a pointer file."""
         plain_name(name, self.url)
+        if target is None:
+            return  # it has no links
         line = plain_name(target, self.url).encode() + b'\n'
         self.put(POINTER_FILE, lambda stream: stream.write(line))
 

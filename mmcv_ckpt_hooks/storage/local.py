@@ -6,7 +6,7 @@ import sys
 import time
 import uuid
 from contextlib import suppress
-from typing import IO, Any, Callable, List
+from typing import IO, Any, Callable, List, Optional
 
 from ..errors import StorageError
 from ..types import POINTER_FILE, Capabilities, StoredFile
@@ -131,9 +131,15 @@ class LocalBackend:
                 return
             self._commit_link(temporary, path)
 
-    def point(self, name: str, target: str) -> None:
+    def point(self, name: str, target: Optional[str]) -> None:
         """Relative symlink, else hard link, else a pointer file."""
         path, temporary = self._path(name), self._temporary(name)
+        if target is None:
+            with mapped_errors('cannot remove the link', path):
+                is_link = self._is_link(path)
+            if is_link:
+                self.delete(name)
+            return
         with mapped_errors(f'cannot point {name} to', self._path(target)):
             os.stat(self._path(target))  # a pointer never dangles
             if self._link_somehow(target, temporary):
@@ -144,6 +150,20 @@ class LocalBackend:
             # INVARIANT: a stale latest.pth is worse than none, and a .pth
             # name never holds text
             self.delete(name)
+
+    def _is_link(self, path: str) -> bool:
+        """Whether a path is one of the links that :meth:`point` makes."""
+        if os.path.islink(path):
+            # one that leads elsewhere is somebody else's
+            return not os.path.dirname(os.readlink(path))
+        if not os.path.exists(path):
+            return False
+        with os.scandir(self.url) as entries:
+            return any(
+                entry.name.endswith('.pth') and entry.path != path
+                and not entry.is_symlink()
+                and os.path.samestat(entry.stat(), os.stat(path))
+                for entry in entries)
 
     def _link_somehow(self, target: str, temporary: str) -> bool:
         """Symlink or hard link; False where neither is allowed."""

@@ -3,7 +3,8 @@ import io
 import os
 import tempfile
 from contextlib import contextmanager
-from typing import IO, Any, Callable, Iterator, List, Tuple, Type, cast
+from typing import (IO, Any, Callable, Iterator, List, Optional, Tuple, Type,
+                    cast)
 
 from ..errors import (ConfigError, DependencyError, MissingCheckpointError,
                       StorageError)
@@ -99,7 +100,7 @@ class PaviBackend:
     def link(self, source: str, name: str) -> None:
         raise unsupported(self.url, 'link', _NO_CALL)
 
-    def point(self, name: str, target: str) -> None:
+    def point(self, name: str, target: Optional[str]) -> None:
         raise unsupported(
             self.url, 'point', f'{_NO_CALL}; give the name of a checkpoint '
             'where you would give latest.pth')

@@ -99,8 +99,8 @@ class FaultyBackend:
         self._enter('link', source, name)
         self.inner.link(source, name)
 
-    def point(self, name: str, target: str) -> None:
-        self._enter('point', name, target)
+    def point(self, name: str, target: Optional[str]) -> None:
+        self._enter('point', name, *([] if target is None else [target]))
         self.inner.point(name, target)
 
     def _enter(self, verb: str, *names: str) -> Optional[Fault]:

@@ -72,11 +72,16 @@ class MemoryBackend:
         plain_name(name, self.url)
         self.files[name] = self._content(source)
 
-    def point(self, name: str, target: str) -> None:
+    def point(self, name: str, target: Optional[str]) -> None:
         """A link where links are declared, else a pointer file."""
         plain_name(name, self.url)
         if not self.capabilities.point:
             raise self._unsupported('point')
+        if target is None:
+            content = self.files.get(name)
+            if list(self.files.values()).count(cast(bytes, content)) > 1:
+                del self.files[name]
+            return
         content = self._content(target)
         if self.capabilities.link:
             self.files[name] = content

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from checkpoint_files import without_crc
 from toy import make_loader, make_runner, train
 
@@ -15,6 +16,7 @@ import mmcv_ckpt_hooks
 from mmcv_ckpt_hooks import find_resumable
 from mmcv_ckpt_hooks.cli import main, output
 from mmcv_ckpt_hooks.cli.output import Column, size_text
+from mmcv_ckpt_hooks.errors import IntegrityError
 
 DURABLE = [dict(type='DurableCheckpointHook')]
 
@@ -249,6 +251,36 @@ def test_nothing_to_resume_from_is_said(run_dir, capsys):
         empty(path)
     assert main(['ls', str(run_dir)]) == 0
     assert "resume='auto' would stop with an error" in capsys.readouterr().out
+
+
+def test_a_format_that_a_resume_refuses_is_told(run_dir, capsys):
+    old_format(run_dir / 'iter_8.pth')
+    found = flags(capsys, run_dir)
+    assert found['iter_8.pth'] == ['needs trust_checkpoint', 'latest']
+    assert found['iter_6.pth'] == ['resume']
+    assert find_resumable(str(run_dir)) == str(run_dir / 'iter_6.pth')
+    assert main(['ls', str(run_dir)]) == 0
+    assert 'take iter_6.pth, the newest that can be verified' in \
+        capsys.readouterr().out
+
+
+def test_nothing_but_such_a_format_is_told(run_dir, capsys):
+    for path in run_dir.glob('*.pth'):
+        if not path.is_symlink():
+            old_format(path)
+    assert listed(capsys, run_dir)['resume'] is None
+    with pytest.raises(IntegrityError):
+        find_resumable(str(run_dir))
+    assert main(['ls', str(run_dir)]) == 0
+    assert 'continued from without trust_checkpoint=True' in \
+        capsys.readouterr().out
+
+
+def old_format(path):
+    torch.save(
+        torch.load(path, weights_only=False),
+        path,
+        _use_new_zipfile_serialization=False)
 
 
 def test_what_was_written_beyond_the_resume_is_superseded(run_dir, capsys):

@@ -64,9 +64,9 @@ def test_all_means_every_checkpoint(run_dir, capsys):
 
 def test_a_second_name_is_not_read_twice(run_dir, monkeypatch, capsys):
     read = []
-    real = verify.verify_file
+    real = verify.verify_loadable
     monkeypatch.setattr(
-        verify, 'verify_file',
+        verify, 'verify_loadable',
         lambda file, path, *rest: read.append(path) or real(file, path, *rest))
     assert main(['verify', str(run_dir), '--all']) == 0
     assert [os.path.basename(path) for path in read
@@ -278,7 +278,7 @@ def test_a_disk_that_cannot_be_read_is_not_damage(run_dir, monkeypatch,
     def fail(*args):
         raise OSError(5, 'Input/output error')
 
-    monkeypatch.setattr(verify, 'verify_file', fail)
+    monkeypatch.setattr(verify, 'verify_loadable', fail)
     assert main(['verify', str(run_dir)]) == 2
     assert f'cannot read {run_dir}/iter_8.pth: Input/output error' in \
         capsys.readouterr().err

@@ -76,9 +76,9 @@ DOORS = {
     'auto, stock': lambda at, name: auto(at, name, STOCK),
 }
 #: Doors that only look at the zip file, whatever the pickle in it says.
-OUTSIDE = {
-    'verify_checkpoint', 'find_resumable', 'mmcv-ckpt verify', 'mmcv-ckpt ls'
-}
+OUTSIDE = {'find_resumable', 'mmcv-ckpt ls'}
+#: Doors that also see what the pickle names and does, but build nothing.
+SCANNING = {'verify_checkpoint', 'mmcv-ckpt verify'}
 
 
 def try_doors(directory, name, prepare):

@@ -440,6 +440,17 @@ def test_latest_is_a_hard_link_where_symlinks_are_not_allowed(
         str(tmp_path / 'a.pth'), str(tmp_path / 'latest.pth'))
 
 
+def test_a_link_is_taken_back_and_nothing_else(backend, tmp_path):
+    put(backend, 'a.pth', b'a')
+    backend.point('latest.pth', None)  # no error: there is none
+    backend.point('latest.pth', 'a.pth')
+    backend.point('latest.pth', None)
+    assert not os.path.lexists(tmp_path / 'latest.pth')
+    put(backend, 'latest.pth', b'a')
+    backend.point('latest.pth', None)
+    assert (tmp_path / 'latest.pth').read_bytes() == b'a'
+
+
 @pytest.mark.parametrize('error', [
     OSError(errno.EPERM, 'no'),
     OSError(errno.EOPNOTSUPP, 'no'),
