@@ -84,7 +84,7 @@ def restore_runner(runner: Any,
     runner._inner_iter = finished
     _restore_messages(runner, checkpoint['meta'], directory)
     resume_state = checkpoint.get('resume_state') or {}
-    restore_hooks(runner.hooks, resume_state.get('hooks', {}))
+    restore_hooks(runner.hooks, resume_state.get('hooks') or {})
     runner.logger.info(
         f'Resumed from {os.path.join(directory, name)}: {epoch} epochs and '
         f'{finished} iterations are finished')
@@ -94,10 +94,10 @@ def restore_runner(runner: Any,
         name,
         epoch,
         finished,
-        resume_state.get('lineage', ''),
+        resume_state.get('lineage') or '',
         late,
         generators=generators,
-        gradients=resume_state.get('gradients', {}),
+        gradients=resume_state.get('gradients') or {},
         data=data)
 
 
@@ -109,15 +109,15 @@ def _of_this_rank(runner: Any, resume_state: Mapping[str, Any],
     that was not there before begins with generators of its own, at the
     position of rank 0.
     """
-    saved, now = resume_state.get('world_size', 1), distributed.world_size()
+    saved, now = resume_state.get('world_size') or 1, distributed.world_size()
     if resume_state and saved != now:
         runner.logger.warning(
             f'{name} was saved by {saved} ranks, this run has {now}: it goes '
             'on at the same iteration and the same share of the pass over '
             'the data, but not with the same batches')
     rank = distributed.rank()
-    generators = resume_state.get('rng', [])
-    positions = resume_state.get('data', {}).get('ranks', [])
+    generators = resume_state.get('rng') or []
+    positions = (resume_state.get('data') or {}).get('ranks', [])
     return (generators[rank] if rank < len(generators) else {},
             positions[rank if rank < len(positions) else 0]
             if positions else {})
@@ -256,7 +256,7 @@ def _optimizer_step(optimizer: Any) -> int:
 
 def _restore_optimizer(runner: Any, checkpoint: Mapping[str, Any],
                        name: str) -> None:
-    if 'optimizer' not in checkpoint:
+    if checkpoint.get('optimizer') is None:
         if runner.optimizer is not None:
             runner.logger.warning(
                 f'{name} holds no optimizer state: the optimizer starts anew')

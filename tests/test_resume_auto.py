@@ -12,8 +12,8 @@ from toy import make_runner, names, train
 
 from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
 from mmcv_ckpt_hooks.errors import (AccessError, CorruptError, IntegrityError,
-                                    MissingCheckpointError, ResumeError,
-                                    TruncatedError, UnsafeCheckpointError)
+                                    MissingCheckpointError, TruncatedError,
+                                    UnsafeCheckpointError)
 
 OURS = dict(type='DurableCheckpointHook')
 ITER = ['IterBasedRunner', 'IterBasedRunnerAmp']
@@ -491,5 +491,5 @@ def test_verify_checkpoint_names_the_defect(tmp_path, damage):
 def test_weights_without_a_run_are_refused_in_words(tmp_path):
     (tmp_path / 'work').mkdir()
     torch.save(dict(state_dict={}), tmp_path / 'work' / 'iter_4.pth')
-    with pytest.raises(ResumeError, match='load_from'):
+    with pytest.raises(IntegrityError, match='load_from'):
         run(tmp_path / 'work', 8)
