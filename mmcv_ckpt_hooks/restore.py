@@ -5,8 +5,10 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
-from mmcv.runner import EpochBasedRunner
+from mmcv.runner import EpochBasedRunner, TextLoggerHook
 from mmcv.runner.checkpoint import load_state_dict
+from mmcv.runner.hooks.lr_updater import LrUpdaterHook
+from mmcv.runner.hooks.momentum_updater import MomentumUpdaterHook
 
 from . import distributed, ema
 from .amp import restore_amp
@@ -17,6 +19,11 @@ from .gradients import continue_accumulation, restore_gradients
 from .state import restore_hooks, restore_optimizer, unwrapped
 
 Log = Callable[[str], None]
+
+#: Hooks that start from a value of the optimizer: as what it is known to them
+#: and to the optimizer.
+_BASES = ((LrUpdaterHook, 'base_lr', 'initial_lr'),
+          (MomentumUpdaterHook, 'base_momentum', 'initial_momentum'))
 
 
 @dataclass(frozen=True)
@@ -164,12 +171,12 @@ def refresh_hooks(runner: Any) -> None:
     of the learning rate, momentum and logger hooks.
     """
     for hook in runner.hooks:
-        for base, initial in (('base_lr', 'initial_lr'), ('base_momentum',
-                                                          'initial_momentum')):
-            if getattr(hook, base, None):
+        for kind, base, initial in _BASES:
+            # empty before its before_run, which reads them itself
+            if isinstance(hook, kind) and getattr(hook, base):
                 setattr(hook, base, _initial_values(runner.optimizer, initial))
-        if hasattr(hook, 'start_iter'):
-            hook.start_iter = runner.iter  # TextLoggerHook's ETA
+        if isinstance(hook, TextLoggerHook):
+            hook.start_iter = runner.iter  # its ETA
 
 
 def _initial_values(optimizer: Any, key: str) -> Any:
