@@ -101,13 +101,15 @@ class DurableRunnerMixin(BaseRunner):
         Returns:
             dict: The checkpoint.
         """
-        if scheme_of(filename) not in ('', 'file'):
+        if foreign.given(self) is None and \
+                scheme_of(filename) not in ('', 'file'):
             return super().load_checkpoint(filename, map_location, strict,
                                            list(revise_keys))
         # not at the top: importing the package stays cheap
         from .restore import without_prefix
         from .resume import load_weights
-        checkpoint = load_weights(filename, self._trusts())
+        checkpoint = foreign.given(self) or load_weights(
+            filename, self._trusts())
         state_dict = checkpoint.get('state_dict', checkpoint)
         load_state_dict(
             unwrapped(self.model),
