@@ -146,6 +146,7 @@ class DurableRunnerMixin(BaseRunner):
         """Run, with the hooks prepared, and go on where the run stopped."""
         from .best import eval_hooks, evaluate_by_iteration
         from .continuation import Continuation, EvaluationGuard
+        self._know_length(data_loaders, workflow)
         for hook in self._own_hooks():
             hook.prepare(self)
         evaluate_by_iteration(self)
@@ -173,6 +174,10 @@ class DurableRunnerMixin(BaseRunner):
         if not self._continuation.skips('val'):
             with self._guard.preserved():
                 super().val(data_loader, **kwargs)
+
+    def _know_length(self, data_loaders: List[Any],
+                     workflow: 'Workflow') -> None:
+        """Set what mmcv sets only after the hooks are prepared."""
 
     def _own_hooks(self) -> List[DurableCheckpointHook]:
         return [
