@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import (BatchSampler, DataLoader, Dataset,
-                              IterableDataset, RandomSampler,
-                              SequentialSampler)
+                              IterableDataset, SequentialSampler)
 from toy import ToyData, make_loader
 
 from mmcv_ckpt_hooks.data_position import TrackedLoader

@@ -14,6 +14,9 @@ from checkpoint_files import Payload, rewritten, torch_written
 from doors import AUTO, DOORS, OUTSIDE, try_doors
 from toy import ToyModel, make_loader, make_runner, train
 
+from mmcv_ckpt_hooks.checkpoint_fields import check_fields
+from mmcv_ckpt_hooks.errors import ResumeError
+
 NAME = 'iter_4.pth'
 
 
@@ -488,6 +491,16 @@ def test_a_file_with_a_wrong_value_is_passed_over(tmp_path, good, resume,
     assert runner.restored.name == NAME
     assert "iter_6.pth cannot be resumed from: 'used' of a data loader is " \
         "'x', expected a number of steps" in caplog.text
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a GPU')
+def test_the_state_of_a_cuda_generator_is_tried_too(good):
+    tree = tree_of(good)
+    tree['resume_state']['rng'][0]['cuda'] = torch.cuda.get_rng_state_all()
+    check_fields(tree, NAME)
+    tree['resume_state']['rng'][0]['cuda'] = [torch.ones(3).byte()]
+    with pytest.raises(ResumeError, match='generator'):
+        check_fields(tree, NAME)
 
 
 def test_more_batches_than_a_pass_has_are_left_out_at_once(tmp_path, good):
