@@ -108,7 +108,8 @@ def restore_amp(hooks: List[Any], saved: Optional[Mapping[str, Any]],
         else:
             log(f'the checkpoint has AMP state ({kind}), which this run does '
                 'not use: it was skipped')
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
+    except (LookupError, TypeError, ValueError, RuntimeError, AttributeError,
+            OverflowError) as error:
         # not worth a run: the scale finds its level in some hundred steps
         log(f'the AMP state of the checkpoint ({kind}) cannot be used: '
             f'{type(error).__name__}: {error}. The loss scale starts anew')
@@ -123,7 +124,10 @@ def _set_state(scaler: Any, saved: Mapping[str, Any]) -> None:
     ]
     if wrong:
         raise ValueError(f'it has no number for {", ".join(wrong)}')
-    scaler.load_state_dict({name: saved[name] for name in needed})
+    scaler.load_state_dict({
+        name: type(value)(saved[name])
+        for name, value in needed.items()
+    })
 
 
 def _set_scale(scaler: Any, saved: Mapping[str, Any],

@@ -4,7 +4,6 @@ What was loaded holds only numbers, text, containers and tensors, yet any of
 them may stand where another is expected. All is looked at before the first of
 it changes the run.
 """
-import numbers
 import random
 from typing import Any, Dict, List, Mapping, Set, Tuple
 
@@ -13,17 +12,17 @@ import torch
 
 from .errors import ResumeError
 from .rebuilding import shortened
+from .resume_fields import MAX_STEPS, is_count, resume_state_defect, wrong
 
 #: Words of the state of numpy's Mersenne Twister.
 _NUMPY_WORDS = 624
-_MAX_STEPS = 1 << 62
 
 _CONTAINERS = (dict, list, tuple)
 #: How much larger a tree may be for who walks through it than it is in
 #: memory, where parts are shared; and what every tree may have.
 _UNFOLDED_TIMES, _UNFOLDED_FREE = 4, 1000000
 #: What must be a dict if it is there; None is taken for "not there".
-_DICTS = ('optimizer', 'resume_state')
+_DICTS = ('optimizer', 'resume_state', 'amp')
 _META_DICTS = ('hook_msgs', 'fp16')
 
 
@@ -52,20 +51,23 @@ def _defect(checkpoint: Mapping[str, Any]) -> str:
     meta, state_dict = checkpoint['meta'], checkpoint['state_dict']
     if not isinstance(state_dict, dict) or \
             not all(isinstance(key, str) for key in state_dict):
-        return _wrong('state_dict', 'tensors by name', state_dict)
+        return wrong('state_dict', 'tensors by name', state_dict)
     for fields, keys in ((checkpoint, _DICTS), (meta, _META_DICTS)):
         for key in keys:
             if not isinstance(fields.get(key), (dict, type(None))):
-                return _wrong(key, 'a dict', fields[key])
+                return wrong(key, 'a dict', fields[key])
     for key in ('epoch', 'iter'):
         steps = meta.get(key, 0)
-        if not isinstance(steps, numbers.Integral) or \
-                not 0 <= int(steps) < _MAX_STEPS:
-            return _wrong(f'meta[{key!r}]', 'a number of steps', steps)
+        if not is_count(steps):
+            return wrong(f'meta[{key!r}]', 'a number of steps', steps)
+    scaler = (meta.get('fp16') or {}).get('loss_scaler')
+    if not isinstance(scaler, (dict, type(None))):
+        return wrong("fp16['loss_scaler']", 'a dict', scaler)
     if _unfolds_without_end(checkpoint):
         return 'the same parts stand in it again and again'
-    return _optimizer_defect(checkpoint.get('optimizer') or {}) or \
-        _generators_defect((checkpoint.get('resume_state') or {}).get('rng'))
+    state = checkpoint.get('resume_state') or {}
+    return _optimizers_defect(checkpoint.get('optimizer') or {}) or \
+        _generators_defect(state.get('rng')) or resume_state_defect(state)
 
 
 def _unfolds_without_end(tree: Any) -> bool:
@@ -106,32 +108,45 @@ def _unfolded(value: Any, sizes: Mapping[int, int]) -> int:
     return 1
 
 
+def _optimizers_defect(optimizers: Dict[str, Any]) -> str:
+    if not optimizers or 'param_groups' in optimizers:
+        return _optimizer_defect(optimizers)
+    for name, one in optimizers.items():
+        if not isinstance(one, dict):
+            return wrong(f'optimizer[{shortened(name)}]', 'a dict', one)
+        defect = _optimizer_defect(one)
+        if defect:
+            return defect
+    return ''
+
+
 def _optimizer_defect(optimizer: Dict[str, Any]) -> str:
     states = optimizer.get('state', {})
     if not isinstance(states, dict):
-        return _wrong("optimizer['state']", 'a dict', states)
+        return wrong("optimizer['state']", 'a dict', states)
     groups = optimizer.get('param_groups', [])
     if not isinstance(groups, list) or not all(
             isinstance(group, dict) and isinstance(group.get('params'), list)
             for group in groups):
-        return _wrong("optimizer['param_groups']", 'a list of groups', groups)
+        return wrong("optimizer['param_groups']", 'a list of groups', groups)
     for state in states.values():
         step = state.get('step', 0) if isinstance(state, dict) else 0
         if isinstance(step, torch.Tensor) and step.numel() == 1:
             step = step.item()
-        if not isinstance(step, numbers.Real) or \
-                not 0 <= float(step) < _MAX_STEPS:
-            return _wrong("an optimizer's step", 'a number', step)
+        # no float(): one of a huge number overflows
+        if not isinstance(step, (int, float, np.number)) or \
+                not 0 <= step < MAX_STEPS:
+            return wrong("an optimizer's step", 'a number', step)
     return ''
 
 
 def _generators_defect(ranks: Any) -> str:
     """Try the states on generators that nobody uses."""
     if not isinstance(ranks, (list, tuple, type(None))):
-        return _wrong("resume_state['rng']", 'a list', ranks)
+        return wrong("resume_state['rng']", 'a list', ranks)
     for saved in ranks or ():
         if not isinstance(saved, dict):
-            return _wrong('the state of the generators', 'a dict', saved)
+            return wrong('the state of the generators', 'a dict', saved)
         try:
             _try_generators(saved)
         except (TypeError, ValueError, RuntimeError, IndexError,
@@ -160,13 +175,12 @@ def _try_generators(saved: Dict[str, Any]) -> None:
     if not isinstance(cuda, (list, tuple)) or \
             not all(isinstance(one, torch.Tensor) for one in cuda):
         raise TypeError(f'cuda is {shortened(cuda)}')
+    if torch.cuda.is_available():
+        for state in cuda:
+            torch.Generator('cuda').set_state(state)
 
 
 def _parts(state: Any, count: int) -> Tuple[Any, ...]:
     if not isinstance(state, (list, tuple)) or len(state) != count:
         raise ValueError(f'{shortened(state)}, expected {count} parts')
     return tuple(state)
-
-
-def _wrong(what: str, expected: str, found: Any) -> str:
-    return f'{what} is {shortened(found)}, expected {expected}'

@@ -1,5 +1,6 @@
-"""A constructor that gives any registered runner what ours have."""
-from typing import Any, Dict, Optional
+"""A constructor that gives a registered runner what ours have."""
+import os
+from typing import Any, Callable, Dict, Optional
 
 from mmcv.runner import RUNNERS, EpochBasedRunner, IterBasedRunner
 
@@ -10,7 +11,10 @@ from .runners import DurableEpochMixin, DurableIterMixin
 
 
 class DurableRunnerConstructor:
-    """Gives any registered runner what the Amp runners have.
+    """Gives a runner of mmcv or of a repo what the Amp runners have.
+
+    It must be an ``IterBasedRunner`` or an ``EpochBasedRunner``. What its own
+    ``save_checkpoint`` and ``resume`` do beyond mmcv's is done, too.
 
     ``runner=dict(type='IterBasedRunner', constructor=
     'DurableRunnerConstructor', max_iters=...)`` keeps the type's name, which
@@ -59,8 +63,30 @@ def durable_class(cls: type) -> type:
             f'{cls.__name__} is neither an IterBasedRunner nor an '
             'EpochBasedRunner: its counters are unknown')
     namespace: Dict[str, Any] = {'__module__': cls.__module__}
-    for method in ('save_checkpoint', 'resume'):
-        if foreign.overridden(cls, method):
-            # what it adds to a checkpoint only its own method knows
-            namespace[method] = getattr(cls, method)
+    # what they add to a checkpoint, and take from it, only they know
+    if foreign.overridden(cls, 'save_checkpoint'):
+        namespace['save_checkpoint'] = getattr(cls, 'save_checkpoint')
+    if foreign.overridden(cls, 'resume'):
+        namespace['resume'] = _resume_around(getattr(cls, 'resume'))
     return type(cls.__name__, (mixin, cls), namespace)
+
+
+def _resume_around(own: Callable[..., None]) -> Callable[..., None]:
+
+    def resume(runner: Any,
+               checkpoint: str,
+               resume_optimizer: bool = True,
+               map_location: Any = 'default',
+               **kwargs: Any) -> None:
+        """As ``DurableRunnerMixin.resume``, and as the repo's runner does."""
+        from .restore import restore_runner
+        from .resume import load_verified
+        content, directory, name = load_verified(checkpoint, runner._trusts(),
+                                                 runner.logger.warning)
+        foreign.resume_with(runner, content, os.path.join(directory, name),
+                            resume_optimizer, **kwargs)
+        runner.restored = restore_runner(runner, content, directory, name,
+                                         resume_optimizer)
+
+    setattr(resume, foreign.OWN, own)
+    return resume

@@ -139,9 +139,10 @@ class TrackedLoader:
             if hasattr(one, 'set_epoch') and hasattr(one, 'epoch'):
                 one.set_epoch(saved['epoch'])
         for one, values in zip(samplers, saved.get('samplers', [])):
-            for name, value in values.items():
-                if isinstance(getattr(one, name, None), int):
-                    setattr(one, name, value)
+            for name in _SHUFFLED_BY:
+                if name in values and isinstance(
+                        getattr(one, name, None), int):
+                    setattr(one, name, values[name])
         states = saved.get('generators', [])
         for held, state in zip(held_generators(self._sampler), states):
             held.set_state(state)

@@ -101,13 +101,15 @@ class DurableRunnerMixin(BaseRunner):
         Returns:
             dict: The checkpoint.
         """
-        if scheme_of(filename) not in ('', 'file'):
+        if foreign.given(self) is None and \
+                scheme_of(filename) not in ('', 'file'):
             return super().load_checkpoint(filename, map_location, strict,
                                            list(revise_keys))
         # not at the top: importing the package stays cheap
         from .restore import without_prefix
         from .resume import load_weights
-        checkpoint = load_weights(filename, self._trusts())
+        checkpoint = foreign.given(self) or load_weights(
+            filename, self._trusts())
         state_dict = checkpoint.get('state_dict', checkpoint)
         load_state_dict(
             unwrapped(self.model),
@@ -144,6 +146,7 @@ class DurableRunnerMixin(BaseRunner):
         """Run, with the hooks prepared, and go on where the run stopped."""
         from .best import eval_hooks, evaluate_by_iteration
         from .continuation import Continuation, EvaluationGuard
+        self._know_length(data_loaders, workflow)
         for hook in self._own_hooks():
             hook.prepare(self)
         evaluate_by_iteration(self)
@@ -171,6 +174,10 @@ class DurableRunnerMixin(BaseRunner):
         if not self._continuation.skips('val'):
             with self._guard.preserved():
                 super().val(data_loader, **kwargs)
+
+    def _know_length(self, data_loaders: List[Any],
+                     workflow: 'Workflow') -> None:
+        """Set what mmcv sets only after the hooks are prepared."""
 
     def _own_hooks(self) -> List[DurableCheckpointHook]:
         return [

@@ -23,6 +23,10 @@ _STOCK = (BaseRunner, EpochBasedRunner, IterBasedRunner)
 _CORE_FIELDS = ('meta', 'state_dict', 'optimizer', 'amp', 'resume_state')
 #: Attribute of a runner while it is asked for its fields.
 _ASKED = '_asked_for_fields'
+#: Attribute of a runner while its own ``resume`` is called: the checkpoint.
+_GIVEN = '_given_checkpoint'
+#: Attribute of a method: the repo's own, which it calls.
+OWN = 'own'
 
 
 def overrides(runner: Any, method: str) -> bool:
@@ -100,7 +104,7 @@ def extra_fields(runner: Any) -> Dict[str, Any]:
     setattr(runner, _ASKED, saved)
     try:
         with tempfile.TemporaryDirectory() as directory, \
-                _replaced('save', catch):
+                _replaced(torch, 'save', catch):
             runner.save_checkpoint(directory, **arguments)
     finally:
         setattr(runner, _ASKED, None)
@@ -131,11 +135,23 @@ def takes(runner: Any, checkpoint: Dict[str, Any]) -> bool:
     return True
 
 
-def resume_with(runner: Any, checkpoint: Dict[str, Any], path: str) -> None:
+def resume_with(runner: Any,
+                checkpoint: Dict[str, Any],
+                path: str,
+                resume_optimizer: bool = True,
+                **kwargs: Any) -> None:
     """Let the runner's own ``resume`` restore the fields it added.
 
     mmcv's, which it may call, executes the config text in ``meta`` and
-    replaces the runner's meta (v1.7.2, runner/base_runner.py:384-396).
+    replaces the runner's meta (v1.7.2, runner/base_runner.py:384-396); that of
+    ``IterBasedRunner`` asks for a GPU (runner/iter_based_runner.py:172).
+
+    Args:
+        runner (BaseRunner): One with a ``resume`` of its own.
+        checkpoint (dict): Loaded.
+        path (str): Where from.
+        resume_optimizer (bool): Default: True.
+        kwargs: Further arguments of its ``resume``.
     """
     # INVARIANT: without the config text: nothing from a file is executed
     harmless = dict(
@@ -144,21 +160,37 @@ def resume_with(runner: Any, checkpoint: Dict[str, Any], path: str) -> None:
             key: value
             for key, value in checkpoint['meta'].items() if key != 'config'
         })
-    parameters = inspect.signature(type(runner).resume).parameters
-    kwargs = {
-        'map_location': 'cpu'
-    } if 'map_location' in parameters or any(
-        one.kind is one.VAR_KEYWORD for one in parameters.values()) else {}
+    if not resume_optimizer:
+        harmless.pop('optimizer', None)
+    own = getattr(type(runner).resume, OWN, type(runner).resume)
+    parameters = inspect.signature(own).parameters
+    if 'map_location' in parameters or any(one.kind is one.VAR_KEYWORD
+                                           for one in parameters.values()):
+        kwargs['map_location'] = 'cpu'
     meta = runner.meta
-    with _replaced('load', lambda *_, **__: harmless):
-        runner.resume(path, **kwargs)
+    device = torch.cuda.current_device if torch.cuda.is_available() else \
+        (lambda: 0)
+    setattr(runner, _GIVEN, harmless)
+    try:
+        with _replaced(torch, 'load', lambda *_, **__: harmless), \
+                _replaced(torch.cuda, 'current_device', device):
+            own(runner, path, **kwargs)
+    finally:
+        setattr(runner, _GIVEN, None)
     runner.meta = meta
 
 
+def given(runner: Any) -> Optional[Dict[str, Any]]:
+    """Return what a runner's own ``resume`` is to load; None outside of it."""
+    checkpoint: Optional[Dict[str, Any]] = getattr(runner, _GIVEN, None)
+    return checkpoint
+
+
 @contextmanager
-def _replaced(name: str, substitute: Callable[..., Any]) -> Iterator[None]:
-    """Answer ``torch.<name>`` on this thread with a substitute."""
-    original = getattr(torch, name)
+def _replaced(module: Any, name: str,
+              substitute: Callable[..., Any]) -> Iterator[None]:
+    """Answer a function of torch on this thread with a substitute."""
+    original = getattr(module, name)
     thread = threading.get_ident()
 
     def dispatch(*args: Any, **kwargs: Any) -> Any:
@@ -166,8 +198,8 @@ def _replaced(name: str, substitute: Callable[..., Any]) -> Iterator[None]:
             return substitute(*args, **kwargs)
         return original(*args, **kwargs)
 
-    setattr(torch, name, dispatch)
+    setattr(module, name, dispatch)
     try:
         yield
     finally:
-        setattr(torch, name, original)
+        setattr(module, name, original)

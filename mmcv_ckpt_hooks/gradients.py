@@ -11,6 +11,8 @@ import torch
 #: mmcv's ``GradientCumulative...OptimizerHook`` (not yet in 1.3.9), and of the
 #: apex_runner family's ``DistOptimizerHook``.
 _PERIODS = ('cumulative_iters', 'update_interval')
+#: What mmcv's, and copies of them, count with.
+_COUNTED = ('divisible_iters', 'remainder_iters', 'initialized')
 
 
 def is_accumulating(hooks: List[Any], finished: int) -> bool:
@@ -66,7 +68,8 @@ def continue_accumulation(runner: Any) -> None:
     """
     for hook in runner.hooks:
         period = getattr(hook, 'cumulative_iters', None)
-        if not isinstance(period, int) or not hasattr(hook, 'initialized'):
+        if not isinstance(period, int) or not all(
+                hasattr(hook, name) for name in _COUNTED):
             continue
         hook.divisible_iters = runner.max_iters // period * period
         hook.remainder_iters = runner.max_iters - hook.divisible_iters

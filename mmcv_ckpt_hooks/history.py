@@ -33,7 +33,11 @@ class History:
             file.write(line.encode() + b'\n')
 
     def read(self) -> List[Dict[str, Any]]:
-        """Return all events; torn lines are left out."""
+        """Return all events; torn lines are left out.
+
+        Raises:
+            OSError: If it is there and cannot be read.
+        """
         events = []
         if not os.path.isfile(self._path):
             return []
@@ -41,7 +45,7 @@ class History:
             for line in file:
                 try:
                     event = json.loads(line)
-                except ValueError:
+                except (ValueError, RecursionError):
                     continue
                 if isinstance(event, dict):
                     events.append(event)

@@ -2,10 +2,9 @@
 
 Called once a run, on all ranks; only rank 0 writes.
 """
-import os
 from typing import Any, Callable, Dict, List, Optional
 
-from . import distributed, foreign, resume, takeover
+from . import distributed, takeover
 from .best import BestKeeper, eval_hooks
 from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
 from .errors import ConfigError, StorageError
@@ -15,7 +14,8 @@ from .history import History
 from .latest import move_latest
 from .options import CheckpointOptions
 from .ranking import Metrics, Ranking
-from .restore import Restored, finish_on_stock, refresh_hooks, restore_runner
+from .restore import Restored
+from .resuming import Newest, find_newest, resume_run
 from .retention import KeepAny, KeepEvery, KeepLast
 from .run_lock import RunLock
 from .saver import Saver
@@ -49,8 +49,10 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
     backend, home = guarded(lock, backend, home)
     catalog = Catalog(backend, home, runner.logger.warning)
     with left_on_failure(lock):
-        newest = _agreed_newest(runner, options, backend, catalog, lock)
-        restored = _resume(runner, options, backend, newest)
+        newest, loaded = _agreed_newest(runner, options, backend, catalog,
+                                        lock)
+        restored = resume_run(runner, options, backend, newest, loaded)
+        del loaded
         if distributed.rank() != 0:
             return None
         _begin(runner, options, catalog, restored)
@@ -162,15 +164,17 @@ def _saver(runner: Any, options: CheckpointOptions, backend: StorageBackend,
 
 def _agreed_newest(runner: Any, options: CheckpointOptions,
                    backend: StorageBackend, catalog: Catalog,
-                   lock: Optional[RunLock]) -> Optional[CheckpointInfo]:
+                   lock: Optional[RunLock]) -> Newest:
     """Open the place on rank 0; tell all ranks where to resume, or why not.
+
+    Rank 0 has loaded the checkpoint, too.
 
     Raises:
         Exception: On all ranks: a rank that waited for one that has failed
             would hang.
     """
     found: Optional[CheckpointInfo] = None
-    failure: Optional[Exception] = None
+    loaded, failure = None, None
     if distributed.rank() == 0:
         try:
             backend.prepare()
@@ -178,79 +182,13 @@ def _agreed_newest(runner: Any, options: CheckpointOptions,
             _occupy(runner, backend, catalog.home, lock)
             catalog.open()
             if options.resume is not None:
-                found = _newest(runner, options, backend, catalog)
+                found, loaded = find_newest(runner, options, backend, catalog)
         except Exception as error:  # passed on to all ranks
             failure = error
     found, failure = distributed.broadcast_object((found, failure))
     if failure is not None:
         raise failure
-    return found
-
-
-def _newest(runner: Any, options: CheckpointOptions, backend: StorageBackend,
-            catalog: Catalog) -> Optional[CheckpointInfo]:
-    """Return this run's own newest checkpoint that verifies."""
-    warn = runner.logger.warning
-    if options.resume == 'auto':
-        return resume.newest_verified(
-            backend, catalog, warn, trust=options.trust_checkpoint)
-    start = resume.describe_path(str(options.resume))
-    own = [
-        info for info in catalog.resumable() if info.lineage and (
-            start is None or resume.continues(info, start, catalog))
-    ]
-    if own:
-        return resume.newest_verified(backend, catalog, warn, own,
-                                      options.trust_checkpoint)
-    if catalog.checkpoints():
-        warn(f'The checkpoints in {backend.url} do not belong to a run that '
-             f'started from {options.resume}: they are not resumed from')
-    return None
-
-
-def _resume(runner: Any, options: CheckpointOptions, backend: StorageBackend,
-            found: Optional[CheckpointInfo]) -> Optional[Restored]:
-    """Continue as the options say; the run's own newest goes first."""
-    already: Optional[Restored] = getattr(runner, 'restored', None)
-    if options.resume is None:
-        return already
-    if found is not None and already is not None and \
-            already.iter >= found.iter:
-        return already
-    if found is None and options.resume == 'auto':
-        runner.logger.warning(
-            f"resume='auto': there is no checkpoint in {backend.url}; "
-            'training starts anew')
-        return already
-    failure, restored = None, None
-    try:
-        restored = _restore(runner, options, backend, found)
-    except Exception as error:  # passed on to all ranks
-        failure = error
-    distributed.raise_together(failure, 'resuming')
-    return restored
-
-
-def _restore(runner: Any, options: CheckpointOptions, backend: StorageBackend,
-             found: Optional[CheckpointInfo]) -> Restored:
-    trust = options.trust_checkpoint
-    if found is not None:
-        if options.resume != 'auto':
-            runner.logger.info(
-                f'resume={options.resume!r} was where this run started: it '
-                f'goes on from its own newest checkpoint, {found.name}')
-        checkpoint = resume.load_from(backend, found, trust)
-        directory, name = backend.url, found.name
-    else:
-        checkpoint, directory, name = resume.load_verified(
-            str(options.resume), trust, runner.logger.warning)
-    if foreign.overrides(runner, 'resume'):
-        foreign.resume_with(runner, checkpoint, os.path.join(directory, name))
-    restored = restore_runner(runner, checkpoint, directory, name)
-    restored = finish_on_stock(runner, restored)
-    refresh_hooks(runner)
-    runner.restored = restored
-    return restored
+    return found, loaded
 
 
 def _begin(runner: Any, options: CheckpointOptions, catalog: Catalog,

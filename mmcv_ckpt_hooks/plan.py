@@ -15,6 +15,7 @@ GRACE_SECS = 30.
 _PROBE_BYTES = 4 << 20
 #: So many of the last saves tell how long one takes.
 _RECENT = 5
+_MAX_MEASURED = 1 << 62
 
 
 @dataclass(frozen=True)
@@ -243,11 +244,16 @@ def measured_secs(events: Sequence[Mapping[str, Any]],
     The slowest of the last few: what counts is whether the grace suffices.
     """
     rates = [
-        float(event['durable_secs']) / float(event['bytes'])
-        for event in events if event.get('event') == 'save'
-        and event.get('bytes') and event.get('durable_secs') is not None
+        event['durable_secs'] / event['bytes'] for event in events
+        if event.get('event') == 'save' and _is_number(event.get('bytes'))
+        and _is_number(event.get('durable_secs')) and event['bytes']
     ]
     return max(rates[-_RECENT:]) * nbytes if rates else None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is one that was measured; people edit the history."""
+    return isinstance(value, (int, float)) and 0 <= value < _MAX_MEASURED
 
 
 def write_secs(directory: str, nbytes: int) -> Optional[float]:

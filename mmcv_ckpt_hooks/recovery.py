@@ -45,7 +45,8 @@ def recovered(events: Sequence[Mapping[str, Any]],
     """
     owners = {
         (event.get('name'), event.get('digest')): event
-        for event in events if event.get('event') in ('save', 'link')
+        for event in events if event.get('event') in ('save', 'link') and all(
+            isinstance(event.get(key), str) for key in ('name', 'digest'))
     }
     scores: Dict[Tuple[str, str], Dict[str, float]] = {}
     best: Dict[Tuple[str, str], BestScore] = {}

@@ -5,8 +5,10 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
-from mmcv.runner import EpochBasedRunner
+from mmcv.runner import EpochBasedRunner, TextLoggerHook
 from mmcv.runner.checkpoint import load_state_dict
+from mmcv.runner.hooks.lr_updater import LrUpdaterHook
+from mmcv.runner.hooks.momentum_updater import MomentumUpdaterHook
 
 from . import distributed, ema
 from .amp import restore_amp
@@ -17,6 +19,11 @@ from .gradients import continue_accumulation, restore_gradients
 from .state import restore_hooks, restore_optimizer, unwrapped
 
 Log = Callable[[str], None]
+
+#: Hooks that start from a value of the optimizer: as what it is known to them
+#: and to the optimizer.
+_BASES = ((LrUpdaterHook, 'base_lr', 'initial_lr'),
+          (MomentumUpdaterHook, 'base_momentum', 'initial_momentum'))
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,7 @@ def restore_runner(runner: Any,
     runner._inner_iter = finished
     _restore_messages(runner, checkpoint['meta'], directory)
     resume_state = checkpoint.get('resume_state') or {}
-    restore_hooks(runner.hooks, resume_state.get('hooks', {}))
+    restore_hooks(runner.hooks, resume_state.get('hooks') or {})
     runner.logger.info(
         f'Resumed from {os.path.join(directory, name)}: {epoch} epochs and '
         f'{finished} iterations are finished')
@@ -94,10 +101,10 @@ def restore_runner(runner: Any,
         name,
         epoch,
         finished,
-        resume_state.get('lineage', ''),
+        resume_state.get('lineage') or '',
         late,
         generators=generators,
-        gradients=resume_state.get('gradients', {}),
+        gradients=resume_state.get('gradients') or {},
         data=data)
 
 
@@ -109,15 +116,15 @@ def _of_this_rank(runner: Any, resume_state: Mapping[str, Any],
     that was not there before begins with generators of its own, at the
     position of rank 0.
     """
-    saved, now = resume_state.get('world_size', 1), distributed.world_size()
+    saved, now = resume_state.get('world_size') or 1, distributed.world_size()
     if resume_state and saved != now:
         runner.logger.warning(
             f'{name} was saved by {saved} ranks, this run has {now}: it goes '
             'on at the same iteration and the same share of the pass over '
             'the data, but not with the same batches')
     rank = distributed.rank()
-    generators = resume_state.get('rng', [])
-    positions = resume_state.get('data', {}).get('ranks', [])
+    generators = resume_state.get('rng') or []
+    positions = (resume_state.get('data') or {}).get('ranks', [])
     return (generators[rank] if rank < len(generators) else {},
             positions[rank if rank < len(positions) else 0]
             if positions else {})
@@ -164,12 +171,12 @@ def refresh_hooks(runner: Any) -> None:
     of the learning rate, momentum and logger hooks.
     """
     for hook in runner.hooks:
-        for base, initial in (('base_lr', 'initial_lr'), ('base_momentum',
-                                                          'initial_momentum')):
-            if getattr(hook, base, None):
+        for kind, base, initial in _BASES:
+            # empty before its before_run, which reads them itself
+            if isinstance(hook, kind) and getattr(hook, base):
                 setattr(hook, base, _initial_values(runner.optimizer, initial))
-        if hasattr(hook, 'start_iter'):
-            hook.start_iter = runner.iter  # TextLoggerHook's ETA
+        if isinstance(hook, TextLoggerHook):
+            hook.start_iter = runner.iter  # its ETA
 
 
 def _initial_values(optimizer: Any, key: str) -> Any:
@@ -256,7 +263,7 @@ def _optimizer_step(optimizer: Any) -> int:
 
 def _restore_optimizer(runner: Any, checkpoint: Mapping[str, Any],
                        name: str) -> None:
-    if 'optimizer' not in checkpoint:
+    if checkpoint.get('optimizer') is None:
         if runner.optimizer is not None:
             runner.logger.warning(
                 f'{name} holds no optimizer state: the optimizer starts anew')

@@ -97,17 +97,44 @@ def newest_verified(
     Raises:
         IntegrityError: If there are some, but none verifies.
     """
+    found = _newest(backend, catalog, log, candidates, trust, lambda info: {})
+    return None if found is None else found[0]
+
+
+def newest_loaded(
+    backend: StorageBackend,
+    catalog: Catalog,
+    log: Log,
+    candidates: Optional[List[CheckpointInfo]] = None,
+    trust: bool = False,
+) -> Optional[Tuple[CheckpointInfo, Dict[str, Any]]]:
+    """As :func:`newest_verified`; it is also such that a run can use it.
+
+    Returns:
+        tuple[CheckpointInfo, dict] | None: With the checkpoint itself.
+
+    Raises:
+        IntegrityError: If there are some, but none can be resumed from.
+        UnsafeCheckpointError: If loading one would need to run code: who
+            trusts it loses nothing of the run.
+    """
+    return _newest(backend, catalog, log, candidates, trust,
+                   lambda info: load_from(backend, info, trust))
+
+
+def _newest(
+    backend: StorageBackend, catalog: Catalog, log: Log,
+    candidates: Optional[List[CheckpointInfo]], trust: bool,
+    load: Callable[[CheckpointInfo], Dict[str, Any]]
+) -> Optional[Tuple[CheckpointInfo, Dict[str, Any]]]:
     if candidates is None:
         candidates = catalog.resumable()
     reasons = []
     for info in candidates:
         try:
-            with backend.open(info.name) as file:
-                verify_file(file, info.name, info.digest or None)
-            return info
-        except (IntegrityError, MissingCheckpointError) as error:
-            if trust and isinstance(error, UnverifiableError):
-                return info
+            _verify(backend, info, trust)
+            return info, load(info)
+        except (IntegrityError, MissingCheckpointError, ResumeError) as error:
             reasons.append(str(error))
             log(f'Not resuming from {info.name}: {error}')
     if reasons:
@@ -116,6 +143,16 @@ def newest_verified(
             f'resumed from: {"; ".join(reasons)}. Move them away to start '
             'anew')
     return None
+
+
+def _verify(backend: StorageBackend, info: CheckpointInfo,
+            trust: bool) -> None:
+    try:
+        with backend.open(info.name) as file:
+            verify_file(file, info.name, info.digest or None)
+    except UnverifiableError:
+        if not trust:
+            raise
 
 
 def describe_path(path: str) -> Optional[CheckpointInfo]:
@@ -160,9 +197,9 @@ def load_verified(path: str, trust: bool,
     if name == LATEST_NAME and backend.capabilities.listing:
         catalog = Catalog(backend, backend, warn=log)
         catalog.open()
-        found = newest_verified(backend, catalog, log, trust=trust)
+        found = newest_loaded(backend, catalog, log, trust=trust)
         if found is not None:
-            return load_from(backend, found, trust), directory, found.name
+            return found[1], directory, found[0].name
     directory, name = split_filename(_real_path(path))
     backend = open_backend(directory)
     try:

@@ -1,5 +1,5 @@
 """The two runners, and the mixins that make them."""
-from typing import TYPE_CHECKING, Any, Dict, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional
 
 from mmcv.runner import EpochBasedRunner, IterBasedRunner
 
@@ -114,6 +114,15 @@ class DurableEpochMixin(DurableRunnerMixin):
         self._save(out_dir, name, save_optimizer, meta, create_symlink)
 
     save_checkpoint.saves_through_core = True  # type: ignore[attr-defined]
+
+    def _know_length(self, data_loaders: List[Any],
+                     workflow: 'Workflow') -> None:
+        loaders = [
+            loader for loader, (mode, _) in zip(data_loaders, workflow)
+            if mode == 'train'
+        ]
+        if loaders and self._max_epochs is not None:
+            self._max_iters = self._max_epochs * len(loaders[0])
 
     def _count_batch(self) -> None:
         if self._continuation is not None:

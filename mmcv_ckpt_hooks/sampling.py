@@ -106,7 +106,8 @@ class TrackedSampler:
         with stream:
             batches = iter(self.inner)
             for _ in range(self.skipped):
-                next(batches, end)
+                if next(batches, end) is end:
+                    break
         ready, self._ready = self._ready, None
         if ready is not None:
             ready()

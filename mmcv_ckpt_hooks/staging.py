@@ -56,11 +56,14 @@ def reference(tree: Any) -> StagedState:
     """Split a checkpoint into tree and storages, without copying any tensor.
 
     Args:
-        tree: Builtin containers and strided or sparse tensors.
+        tree: Builtin containers and strided tensors.
 
     Returns:
         StagedState: Its storages are the live tensors' memory; it must be
         written before training changes them.
+
+    Raises:
+        TypeError: If a tensor is sparse or quantized.
     """
     extents = _Extents()
     _walk(tree, extents.add)

@@ -1,7 +1,7 @@
 """The start of a run: take over, open the place, resume, watch."""
 import os
 import time
-from typing import Any, Optional
+from typing import Any, Dict, List, Optional
 
 from . import foreign, plan, sizes, takeover
 from .best import eval_hooks, evaluate_by_iteration
@@ -85,8 +85,7 @@ def _say_plan(hook: DurableCheckpointHook, runner: Any, saver: Saver,
         if hook.save_optimizer else 0
     nbytes = of_model + (of_optimizer or 0)
     is_local = os.path.isdir(place)
-    events = History(saver.catalog.home.url).read()
-    measured = plan.measured_secs(events, nbytes)
+    measured = plan.measured_secs(_events(runner, saver), nbytes)
     guess = plan.write_secs(place, nbytes) \
         if measured is None and is_local else None
     steps = runner.max_epochs if hook.by_epoch else runner.max_iters
@@ -104,6 +103,15 @@ def _say_plan(hook: DurableCheckpointHook, runner: Any, saver: Saver,
     runner.logger.info(said.text())
     for warning in said.warnings():
         runner.logger.warning(warning)
+
+
+def _events(runner: Any, saver: Saver) -> List[Dict[str, Any]]:
+    try:
+        return History(saver.catalog.home.url).read()
+    except OSError as error:
+        # nothing depends on it, and the other ranks train already
+        runner.logger.warning(f'Could not read the history: {error}')
+        return []
 
 
 def _came_from(runner: Any) -> str:

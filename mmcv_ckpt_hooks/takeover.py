@@ -157,10 +157,15 @@ def merge(given: Mapping[str, Any], taken: Mapping[str,
 
 
 def same_place(one: str, other: str) -> bool:
-    """Whether two paths or URLs name one directory."""
-    if scheme_of(one) or scheme_of(other):
-        return one.rstrip('/') == other.rstrip('/')
-    return bool(one) and os.path.abspath(one) == os.path.abspath(other)
+    """Whether two paths or URLs name one directory, also through links."""
+    return bool(one) and _real_place(one) == _real_place(other)
+
+
+def _real_place(place: str) -> str:
+    scheme = scheme_of(place)
+    if scheme not in ('', 'file'):
+        return place.rstrip('/')
+    return os.path.realpath(place[len('file://'):] if scheme else place)
 
 
 def counts_iterations(runner: Any) -> bool:

@@ -23,7 +23,8 @@ class SaveRequest:
         epoch (int): Finished epochs.
         iter (int): Finished iterations.
         trigger (str): What asked for it: ``'interval'``, ``'last'``,
-            ``'time'``, ``'at'``, ``'file'`` or ``'best'``.
+            ``'time'``, ``'at'``, ``'file'``, ``'signal'``, ``'exception'`` or
+            ``'best'``.
         regular (bool): True on the save grid; others are superseded by the
             next regular one.
         metrics (dict): Scores known at the time of the save.

@@ -204,6 +204,8 @@ def test_the_state_of_a_scaler_is_not_loaded_into_apex(apex):
 
 @pytest.mark.parametrize('saved', [
     dict(scale='large'),
+    dict(cpu_scaler(init_scale=2.).state_dict(), scale=10**400),
+    dict(loss_scaler0=dict(loss_scale=10**400)),
     dict(other=1),
     dict(loss_scaler0=None),
     dict(loss_scaler0={}), {

@@ -561,7 +561,9 @@ def test_a_torn_line_of_a_killed_run_costs_only_itself(tmp_path):
             for event in history.read()] == ['iter_4.pth', 'iter_12.pth']
 
 
-@pytest.mark.parametrize('content', [b'', b'\n\n', b'\xff\xfe\n', b'3\n[]\n'])
+@pytest.mark.parametrize(
+    'content',
+    [b'', b'\n\n', b'\xff\xfe\n', b'3\n[]\n', b'[' * 100000 + b'\n'])
 def test_a_broken_history_does_not_stop_a_run(tmp_path, content):
     (tmp_path / HISTORY_NAME).write_bytes(content)
     history = History(str(tmp_path))

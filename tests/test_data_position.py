@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 from torch.utils.data import (BatchSampler, DataLoader, Dataset,
-                              IterableDataset, RandomSampler,
-                              SequentialSampler)
+                              IterableDataset, SequentialSampler)
 from toy import ToyData, make_loader
 
 from mmcv_ckpt_hooks.data_position import TrackedLoader
@@ -303,12 +302,20 @@ def test_twenty_thousand_batches_are_passed_over_without_loading_one():
             loaded.append(index)
             return index
 
-    loaded = []
-    loader = DataLoader(
-        Untouchable(), 2, sampler=RandomSampler(range(20001 * 2)))
+    class Counted(SequentialSampler):
+
+        def __iter__(self):
+            for index in super().__iter__():
+                drawn.append(index)
+                yield index
+
+    loaded, drawn = [], []
+    loader = DataLoader(Untouchable(), 2, sampler=Counted(range(20001 * 2)))
     one = tracked(loader)
     begun = time.monotonic()
     one.seek(position(0, 20000, length=20001))
     assert len(next(iter(loader))) == 2
     print(f'20,000 batches were left out in {time.monotonic() - begun:.3f} s')
-    assert len(loaded) == 2
+    # each index is asked for once, and no other sample is read
+    assert loaded == [40000, 40001]
+    assert drawn == list(range(20001 * 2))

@@ -1,4 +1,5 @@
 """What is said before a run trains, and what happens on a full disk."""
+import errno
 import logging
 import os
 
@@ -6,7 +7,7 @@ import pytest
 import torch
 from toy import QuickEvalHook, ToyModel, names, train
 
-from mmcv_ckpt_hooks import plan, sizes
+from mmcv_ckpt_hooks import history, plan, sizes
 from mmcv_ckpt_hooks.config import parse_options
 from mmcv_ckpt_hooks.errors import OutOfSpaceError
 from mmcv_ckpt_hooks.plan import Plan, measured_secs, size
@@ -145,6 +146,14 @@ def test_the_time_of_a_save_is_the_slowest_of_the_last_five():
     assert measured_secs([dict(event='scores')], 20) is None
 
 
+def test_rows_that_somebody_has_edited_are_left_out():
+    events = [dict(event='save', bytes=10, durable_secs=1.)]
+    for wrong in ('x', None, [1], -1, float('nan'), 10**400):
+        events.append(dict(event='save', bytes=10, durable_secs=wrong))
+        events.append(dict(event='save', bytes=wrong, durable_secs=99.))
+    assert measured_secs(events, 20) == 2.
+
+
 def test_a_disk_that_cannot_be_tried_is_no_error(tmp_path):
     assert plan.write_secs(str(tmp_path), 1) > 0
     assert os.listdir(str(tmp_path)) == []
@@ -238,6 +247,38 @@ def test_the_plan_is_said_once_before_training(tmp_path, info):
     ]
     assert 'goes on from iter_8.pth' in block
     assert 'as the last ones did' in block
+
+
+@pytest.mark.parametrize('name', ['EpochBasedRunner', 'EpochBasedRunnerAmp'])
+def test_iterations_of_an_epoch_runner_are_counted(tmp_path, info, name):
+    train(
+        tmp_path,
+        runner=dict(type=name, max_epochs=3),
+        hooks=[dict(OURS, interval=2, by_epoch=False)])
+    there = [one for one in names(tmp_path) if one != 'latest.pth']
+    assert len(there) == 6
+    assert 'all: 6 of' in info.text
+
+
+def test_a_history_that_cannot_be_read_stops_no_run(tmp_path, info,
+                                                    monkeypatch):
+    """It is read by rank 0 alone: the others would wait for it."""
+    train(tmp_path, hooks=[dict(OURS, interval=8)])
+
+    def refused(path, mode, **kwargs):
+        if mode == 'rb' and str(path).endswith(history.HISTORY_NAME):
+            raise PermissionError(errno.EACCES, 'not allowed', path)
+        return open(path, mode, **kwargs)
+
+    monkeypatch.setattr(history, 'open', refused, raising=False)
+    info.clear()
+    runner = train(
+        tmp_path,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=12),
+        hooks=[dict(OURS, resume='auto')])
+    assert runner.iter == 12
+    assert 'Could not read the history' in info.text
+    assert 'a guess from a small write' in info.text
 
 
 def test_what_cannot_fit_is_told_before_training(tmp_path, info, monkeypatch):

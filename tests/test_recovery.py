@@ -79,6 +79,8 @@ def test_scores_of_another_content_or_run_are_not_joined(change):
 
 @pytest.mark.parametrize('change', [
     dict(digest='of another file'),
+    dict(digest=['d4']),
+    dict(name=None),
     dict(name='best_mIoU_iter_8.pth'),
     dict(generation='2'),
     dict(lineage=None),

@@ -7,13 +7,13 @@ import shutil
 import pytest
 import torch
 from foreign_files import stock_file
-from mmcv.runner import IterBasedRunner
+from mmcv.runner import Hook, IterBasedRunner, TextLoggerHook
 from toy import make_runner, names, train
 
 from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
 from mmcv_ckpt_hooks.errors import (AccessError, CorruptError, IntegrityError,
-                                    MissingCheckpointError, ResumeError,
-                                    TruncatedError, UnsafeCheckpointError)
+                                    MissingCheckpointError, TruncatedError,
+                                    UnsafeCheckpointError)
 
 OURS = dict(type='DurableCheckpointHook')
 ITER = ['IterBasedRunner', 'IterBasedRunnerAmp']
@@ -30,6 +30,19 @@ def built(directory, **kwargs):
         directory,
         runner=dict(type='IterBasedRunnerAmp', max_iters=99),
         **kwargs)
+
+
+class OwnNumbers(Hook):
+    """Of a repo: it calls its settings as hooks of mmcv call theirs."""
+
+    def __init__(self):
+        self.settings = dict(
+            start_iter=1000,
+            base_lr=0.5,
+            base_momentum=0.25,
+            cumulative_iters=3,
+            initialized=False)
+        vars(self).update(self.settings)
 
 
 def resumed_iter(caplog):
@@ -488,8 +501,24 @@ def test_verify_checkpoint_names_the_defect(tmp_path, damage):
         verify_checkpoint(str(tmp_path / 'iter_4.pth'))
 
 
+@pytest.mark.parametrize('name', ITER)
+def test_settings_of_other_hooks_stay_at_a_resume(tmp_path, name):
+    """``start_iter`` of mmgen's ExponentialMovingAverageHook is one."""
+    run(tmp_path, 4, name)
+    own = OwnNumbers()
+    runner = train(
+        tmp_path,
+        runner=dict(type=name, max_iters=8),
+        log_interval=2,
+        hooks=[own, dict(resume='auto', **OURS)])
+    assert runner.iter == 8
+    assert {key: getattr(own, key) for key in own.settings} == own.settings
+    text = [hook for hook in runner.hooks if isinstance(hook, TextLoggerHook)]
+    assert text[0].start_iter == 4
+
+
 def test_weights_without_a_run_are_refused_in_words(tmp_path):
     (tmp_path / 'work').mkdir()
     torch.save(dict(state_dict={}), tmp_path / 'work' / 'iter_4.pth')
-    with pytest.raises(ResumeError, match='load_from'):
+    with pytest.raises(IntegrityError, match='load_from'):
         run(tmp_path / 'work', 8)

@@ -1040,6 +1040,82 @@ def test_the_constructor_keeps_the_extra_field_of_a_repos_runner(tmp_path):
     assert load(tmp_path / 'iter_4.pth')['ema']['count'] == 3
 
 
+EVIL = "open({!r}, 'w').close()\ngpu_ids = [0, 1]\n"
+
+
+def with_own_resume(base):
+    """A repo's runner, whose ``resume`` calls mmcv's and does no more."""
+
+    class Own(RUNNERS.get(base)):
+
+        def resume(self, checkpoint):
+            super().resume(checkpoint)
+            self.resumed = getattr(self, 'resumed', 0) + 1
+
+    Own.__name__ = Own.__qualname__ = 'Own' + base
+    return Own
+
+
+@pytest.mark.parametrize('by', ['tool', 'hook'])
+@pytest.mark.parametrize('name', ['IterBasedRunner', 'EpochBasedRunner'])
+def test_the_constructor_serves_a_runner_that_has_its_own_resume(
+        tmp_path, name, by, caplog):
+    """Verified, continued exactly and without a GPU (trap 3)."""
+    mark = tmp_path / 'executed'
+    work = tmp_path / 'work'
+    own = with_own_resume(name)
+    config = runner_config(own, 2, constructor='DurableRunnerConstructor')
+    ours = dict(interval=1, **OURS)
+    train(
+        work,
+        runner=dict(config),
+        hooks=[ours],
+        meta=dict(config=EVIL.format(str(mark))))
+    last = f'{"iter" if "Iter" in name else "epoch"}_2.pth'
+    config.update({key: 3 for key in config if key.startswith('max')})
+    caplog.clear()
+    if by == 'hook':
+        ours['resume'] = 'auto'
+    runner, recorder = run_recorded(
+        work,
+        work / last if by == 'tool' else None,
+        runner=config,
+        hooks=[ours])
+    assert runner.restored.name == last
+    assert recorder.steps == (1 if 'Iter' in name else 4)
+    assert runner.resumed == 1
+    assert caplog.text.count('Resumed from') == 1
+    assert runner.optimizer.state_dict()['state'][0]['step'] == runner.iter
+    assert not mark.exists()
+
+
+def test_the_constructor_refuses_a_damaged_file_before_a_repos_resume(
+        tmp_path):
+    config = runner_config(
+        with_own_resume('IterBasedRunner'),
+        2,
+        constructor='DurableRunnerConstructor')
+    train(tmp_path, runner=dict(config), hooks=[dict(interval=2, **OURS)])
+    path = tmp_path / 'iter_2.pth'
+    os.truncate(path, path.stat().st_size // 2)
+    runner = make_runner(tmp_path, runner=dict(config))
+    with pytest.raises(IntegrityError, match='iter_2.pth'):
+        runner.resume(str(path))
+    assert not hasattr(runner, 'resumed')
+
+
+def test_a_repos_resume_leaves_out_the_optimizer_if_told(tmp_path):
+    config = runner_config(
+        with_own_resume('IterBasedRunner'),
+        2,
+        constructor='DurableRunnerConstructor')
+    train(tmp_path, runner=dict(config), hooks=[dict(interval=2, **OURS)])
+    runner = make_runner(tmp_path, runner=dict(config))
+    runner.resume(str(tmp_path / 'iter_2.pth'), resume_optimizer=False)
+    assert runner.iter == 2
+    assert runner.optimizer.state_dict()['state'] == {}
+
+
 @pytest.mark.parametrize('base', AMP)
 def test_a_subclass_of_our_runner_may_add_to_save_checkpoint(tmp_path, base):
     """Or is refused at start, in words."""
@@ -1147,9 +1223,6 @@ def test_a_runner_with_other_parameters_is_refused_at_start(tmp_path):
         hooks=[dict(interval=4, **OURS)])
     with pytest.raises(ConfigError, match='out_dir'):
         runner.run([make_loader()], [('train', 1)])
-
-
-EVIL = "open({!r}, 'w').close()\ngpu_ids = [0, 1]\n"
 
 
 @RUNNERS.register_module(force=True)

@@ -511,6 +511,26 @@ def test_two_hooks_that_would_delete_each_others_files_are_refused(
     assert not any(file.endswith('.pth') for file in os.listdir(tmp_path))
 
 
+@pytest.mark.parametrize('given', [
+    '{at}/out', '{at}/out/', '{at}/out/../out', '{at}/link', '{at}/link/',
+    'file://{at}/out', 'file://{at}/link'
+])
+def test_two_hooks_that_name_one_place_in_two_ways_are_refused(
+        tmp_path, given):
+    work = tmp_path / 'out' / 'work'
+    work.mkdir(parents=True)
+    (tmp_path / 'link').symlink_to(tmp_path / 'out')
+    runner = make_runner(
+        f'{work}/',
+        hooks=[
+            dict(interval=2, **OURS),
+            dict(interval=3, out_dir=given.format(at=tmp_path), **OURS)
+        ])
+    with pytest.raises(ConfigError, match='two DurableCheckpointHooks'):
+        runner.run([make_loader()], [('train', 1)])
+    assert not any(file.endswith('.pth') for file in os.listdir(work))
+
+
 @pytest.mark.parametrize('name', ITER)
 def test_in_checkpoint_config_and_in_custom_hooks_is_refused(tmp_path, name):
     runner = make_runner(

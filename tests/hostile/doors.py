@@ -75,6 +75,8 @@ DOORS = {
     'auto': lambda at, name: auto(at, name, AMP),
     'auto, stock': lambda at, name: auto(at, name, STOCK),
 }
+#: Doors that look for a checkpoint by themselves.
+AUTO = {'auto', 'auto, stock'}
 #: Doors that only look at the zip file, whatever the pickle in it says.
 OUTSIDE = {'find_resumable', 'mmcv-ckpt ls'}
 #: Doors that also see what the pickle names and does, but build nothing.

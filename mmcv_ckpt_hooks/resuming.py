@@ -1,0 +1,80 @@
+"""A run resumed as its options say; from its own newest, if it has one."""
+import os
+from typing import Any, Dict, Optional, Tuple
+
+from . import distributed, foreign, resume
+from .catalog import Catalog
+from .options import CheckpointOptions
+from .restore import Restored, finish_on_stock, refresh_hooks, restore_runner
+from .types import CheckpointInfo, StorageBackend
+
+#: Where to resume and, on rank 0, what was loaded from there.
+Newest = Tuple[Optional[CheckpointInfo], Optional[Dict[str, Any]]]
+
+
+def find_newest(runner: Any, options: CheckpointOptions,
+                backend: StorageBackend, catalog: Catalog) -> Newest:
+    """Return this run's own newest checkpoint that it can go on from."""
+    warn, trust = runner.logger.warning, options.trust_checkpoint
+    if options.resume == 'auto':
+        return resume.newest_loaded(
+            backend, catalog, warn, trust=trust) or (None, None)
+    start = resume.describe_path(str(options.resume))
+    own = [
+        info for info in catalog.resumable() if info.lineage and (
+            start is None or resume.continues(info, start, catalog))
+    ]
+    if own:
+        return resume.newest_loaded(backend, catalog, warn, own,
+                                    trust) or (None, None)
+    if catalog.checkpoints():
+        warn(f'The checkpoints in {backend.url} do not belong to a run that '
+             f'started from {options.resume}: they are not resumed from')
+    return None, None
+
+
+def resume_run(runner: Any, options: CheckpointOptions,
+               backend: StorageBackend, found: Optional[CheckpointInfo],
+               loaded: Optional[Dict[str, Any]]) -> Optional[Restored]:
+    """Continue as the options say; the run's own newest goes first."""
+    already: Optional[Restored] = getattr(runner, 'restored', None)
+    if options.resume is None:
+        return already
+    if found is not None and already is not None and \
+            already.iter >= found.iter:
+        return already
+    if found is None and options.resume == 'auto':
+        runner.logger.warning(
+            f"resume='auto': there is no checkpoint in {backend.url}; "
+            'training starts anew')
+        return already
+    failure, restored = None, None
+    try:
+        restored = _restore(runner, options, backend, found, loaded)
+    except Exception as error:  # passed on to all ranks
+        failure = error
+    distributed.raise_together(failure, 'resuming')
+    return restored
+
+
+def _restore(runner: Any, options: CheckpointOptions, backend: StorageBackend,
+             found: Optional[CheckpointInfo],
+             loaded: Optional[Dict[str, Any]]) -> Restored:
+    trust = options.trust_checkpoint
+    if found is not None:
+        if options.resume != 'auto':
+            runner.logger.info(
+                f'resume={options.resume!r} was where this run started: it '
+                f'goes on from its own newest checkpoint, {found.name}')
+        checkpoint = loaded or resume.load_from(backend, found, trust)
+        directory, name = backend.url, found.name
+    else:
+        checkpoint, directory, name = resume.load_verified(
+            str(options.resume), trust, runner.logger.warning)
+    if foreign.overrides(runner, 'resume'):
+        foreign.resume_with(runner, checkpoint, os.path.join(directory, name))
+    restored = restore_runner(runner, checkpoint, directory, name)
+    restored = finish_on_stock(runner, restored)
+    refresh_hooks(runner)
+    runner.restored = restored
+    return restored
