@@ -190,10 +190,14 @@ class DurableCheckpointHook(CheckpointHook):
         self._report(runner)
 
     def stopped(self, runner: Any, error: BaseException) -> None:
-        """Save what an exception has left intact; then as :meth:`drain`."""
+        """Save what an exception has left intact; then as :meth:`drain`.
+
+        Raises:
+            SystemExit: If a signal has asked for the end.
+        """
         try:
             if self._interrupts is not None:
-                self._interrupts.rescue(error)
+                self._interrupts.stopped(error)
         finally:
             self.drain(runner)
 

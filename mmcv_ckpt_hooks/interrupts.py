@@ -5,6 +5,7 @@ boundary. A signal during validation, and an exception, find the state of the
 boundary before, which is saved if nothing of it has changed.
 """
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Callable, List, Optional
 
@@ -14,6 +15,7 @@ from .agreement import Agreement, Wish
 from .boundary import Boundary, BoundaryKeeper
 from .errors import CheckpointError
 from .options import TriggerOptions
+from .phases import Phases
 from .saver import Saver
 from .signals import SignalWatch, name_of
 from .triggers import Schedule
@@ -57,6 +59,10 @@ class Interrupts:
                     getattr(hook, 'cumulative_iters', 1) > 1
                     for hook in runner.hooks),
                 Boundary(runner.epoch, runner.iter, started=True))
+        self._phases: Optional[Phases] = None
+        if not hasattr(runner, 'finished_steps'):
+            self._phases = Phases(runner, self._tell_all)
+            self._phases.watch()
         self.watch.install()
 
     def may_save(self, wish: Wish) -> bool:
@@ -163,12 +169,35 @@ class Interrupts:
             one._interrupts.close()
         raise SystemExit(128 + wish.exit_signal)
 
-    def rescue(self, error: BaseException) -> None:
-        """Save what an exception has left intact, and say what there is."""
+    def stopped(self, error: BaseException) -> None:
+        """Save what an exception has left intact; end where a signal asked.
+
+        A signal to the whole process group kills the loader's workers, too:
+        then training raises for want of data. Its own signal has come before
+        or, where processes are signalled one by one, may come meanwhile.
+
+        Raises:
+            SystemExit: As :meth:`leave`.
+        """
         keeper = self._keeper
-        if not self._saves_on_exception or not isinstance(error, Exception) \
-                or isinstance(error, CheckpointError) or \
-                keeper is None or keeper.last.started:
+        if not isinstance(error, Exception) or \
+                isinstance(error, CheckpointError) or keeper is None:
+            return
+        if not self.watch.exit_signal and self._saves_on_exception:
+            self._rescue(error, keeper)
+        wish = Wish(exit_signal=self.watch.exit_signal)
+        if wish.exit_signal:
+            defect = keeper.defect()
+            if defect is None:
+                self._save_last('signal', keeper)
+            self._runner.logger.warning(
+                f'{name_of(wish.exit_signal)} came, and training raised '
+                f'{type(error).__name__}: {error}' +
+                (f' ({defect})' if defect else ''))
+            self.leave(wish, keeper.last, None)
+
+    def _rescue(self, error: Exception, keeper: BoundaryKeeper) -> None:
+        if keeper.last.started:
             return
         begin = f'Training stopped ({type(error).__name__}): the state ' \
             f'after {keeper.last.iter} iterations'
@@ -184,12 +213,23 @@ class Interrupts:
             f'{begin} could not be saved; {self._last_committed()} stands')
 
     def close(self) -> None:
-        """Put back handlers and optimizers as they were."""
+        """Put back handlers, optimizers and a stock runner as they were."""
         self.watch.restore()
+        if self._phases is not None:
+            self._phases.restore()
         self._agreement.close()
         if self._keeper is not None:
             self._keeper.close()
             self._keeper = None
+
+    def _tell_all(self, error: BaseException) -> None:
+        """Tell all of our hooks, in their order: the last one leaves."""
+        for hook in self._runner.hooks:
+            interrupts = getattr(hook, '_interrupts', None)
+            # a failed save was logged; what stopped the run is raised
+            with suppress(Exception):
+                if interrupts is not None:
+                    interrupts.stopped(error)
 
     def _save_last(self, trigger: str,
                    keeper: BoundaryKeeper) -> Optional[str]:
