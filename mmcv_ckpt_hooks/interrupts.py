@@ -14,6 +14,7 @@ from torch.utils.data import get_worker_info
 from .agreement import Agreement, Wish
 from .boundary import Boundary, BoundaryKeeper
 from .errors import CheckpointError
+from .gradients import accumulates
 from .options import TriggerOptions
 from .phases import Phases
 from .saver import Saver
@@ -54,10 +55,7 @@ class Interrupts:
         self._keeper: Optional[BoundaryKeeper] = None
         if self._agreement.is_alone and (options.exception or options.signals):
             self._keeper = BoundaryKeeper(
-                runner,
-                any(
-                    getattr(hook, 'cumulative_iters', 1) > 1
-                    for hook in runner.hooks),
+                runner, accumulates(runner.hooks),
                 Boundary(runner.epoch, runner.iter, started=True))
         self._phases: Optional[Phases] = None
         if not hasattr(runner, 'finished_steps'):
