@@ -142,7 +142,7 @@ class DurableRunnerMixin(BaseRunner):
         for hook in self._own_hooks():
             hook.prepare(self)
         evaluate_by_iteration(self)
-        self.evaluation_guard = EvaluationGuard(self)
+        self.evaluation_guard = self.evaluation_guard or EvaluationGuard(self)
         for hook in eval_hooks(self):
             self.evaluation_guard.guard(hook)
         restored = self.restored if self._is_at_restored_step() else None

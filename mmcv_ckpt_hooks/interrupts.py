@@ -4,9 +4,7 @@ A wish (a signal, the clock, the trigger file) is answered at the next
 boundary. A signal during validation, and an exception, find the state of the
 boundary before, which is saved if nothing of it has changed.
 """
-import sys
 from contextlib import suppress
-from types import FrameType
 from typing import Any, Callable, List, Optional
 
 from torch.utils.data import get_worker_info
@@ -18,7 +16,7 @@ from .gradients import accumulates
 from .options import TriggerOptions
 from .phases import Phases
 from .saver import Saver
-from .signals import SignalWatch, name_of
+from .signals import SignalWatch, name_of, on_stack_of
 from .triggers import Schedule
 
 
@@ -36,30 +34,44 @@ class Interrupts:
 
     Order: the constructor on all ranks, at the start of the run; at every
     boundary :meth:`wishes` on all ranks, then :meth:`record`; :meth:`close`
-    at the end.
+    at the end; on all ranks :meth:`open` at the start of a further run.
     """
 
     def __init__(self, runner: Any, options: TriggerOptions,
                  schedule: Schedule, saver: Optional[Saver],
                  save: Callable[[str, Boundary, Any], None]) -> None:
-        warn = runner.logger.warning
         self._runner = runner
         self._saver = saver
         self._save = save
         self._schedule = schedule
-        self._saves_on_exception = options.exception
+        self._options = options
+        self._keeper: Optional[BoundaryKeeper] = None
+        self._phases: Optional[Phases] = None
+        if not hasattr(runner, 'finished_steps'):
+            self._phases = Phases(runner, self._tell_all)
+        self._is_open = False
+        self.open()
+
+    def open(self) -> None:
+        """Watch until :meth:`close`; nothing if it does.
+
+        A runner may run again, and its end has closed everything.
+        """
+        if self._is_open:
+            return
+        runner, options = self._runner, self._options
+        warn = runner.logger.warning
+        self._is_open = True
+        self._schedule.saved()
         self._agreement = Agreement(warn)
         self.watch = SignalWatch(
             dict(options.signals), warn, on_stack_of(runner),
             lambda: get_worker_info() is not None)
-        self._keeper: Optional[BoundaryKeeper] = None
         if self._agreement.is_alone and (options.exception or options.signals):
             self._keeper = BoundaryKeeper(
                 runner, accumulates(runner.hooks),
                 Boundary(runner.epoch, runner.iter, started=True))
-        self._phases: Optional[Phases] = None
-        if not hasattr(runner, 'finished_steps'):
-            self._phases = Phases(runner, self._tell_all)
+        if self._phases is not None:
             self._phases.watch()
         self.watch.install()
 
@@ -181,7 +193,7 @@ class Interrupts:
         if not isinstance(error, Exception) or \
                 isinstance(error, CheckpointError) or keeper is None:
             return
-        if not self.watch.exit_signal and self._saves_on_exception:
+        if not self.watch.exit_signal and self._options.exception:
             self._rescue(error, keeper)
         wish = Wish(exit_signal=self.watch.exit_signal)
         if wish.exit_signal:
@@ -212,6 +224,7 @@ class Interrupts:
 
     def close(self) -> None:
         """Put back handlers, optimizers and a stock runner as they were."""
+        self._is_open = False
         self.watch.restore()
         if self._phases is not None:
             self._phases.restore()
@@ -259,26 +272,3 @@ class Interrupts:
         name = self._saver.last_committed if self._saver else None
         return f'{name}, the last one committed,' if name else \
             'what was there at the start'
-
-
-def on_stack_of(runner: Any) -> Callable[[Optional[FrameType]], bool]:
-    """Return whether, seen from a frame, this call of ``run`` still goes on.
-
-    A stock runner tells nobody that its ``run`` raised; a handler that only
-    set a flag from then on would leave a process that cannot be ended.
-    """
-
-    def frames(frame: Optional[FrameType]) -> Any:
-        while frame is not None:
-            yield frame
-            frame = frame.f_back
-
-    code = None
-    for frame in frames(sys._getframe(1)):
-        if frame.f_locals.get('self') is runner:
-            code = frame.f_code  # the outermost one is the last
-    if code is None:
-        return lambda frame: True
-    return lambda interrupted: any(
-        frame.f_code is code and frame.f_locals.get('self') is runner
-        for frame in frames(interrupted))

@@ -116,6 +116,28 @@ def test_all_of_our_hooks_save_before_the_last_one_leaves(tmp_path):
     assert not {'train', 'val'} & set(vars(runner))
 
 
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('signals, error', [(False, RuntimeError),
+                                            (True, SystemExit)])
+def test_a_runner_that_runs_again_is_watched_again(tmp_path, kind, signals,
+                                                   error):
+    limit = 'max_iters' if 'max_iters' in kind else 'max_epochs'
+    runner = make_runner(
+        tmp_path, runner=dict(kind, **{limit: kind[limit] // 2}), hooks=[OURS])
+    runner.register_hook(Raises(signals), priority='VERY_LOW')
+    before = signal.getsignal(signal.SIGTERM)
+    runner.run([make_loader()], [('train', 1)])
+    assert runner.iter == 4
+    assert signal.getsignal(signal.SIGTERM) is before
+    setattr(runner, f'_{limit}', kind[limit])
+    with pytest.raises(error):
+        runner.run([make_loader()], [('train', 1)])
+    assert name_at_5(kind) in files(tmp_path)
+    if signals:
+        assert signal.getsignal(signal.SIGTERM) is before
+        assert not runner.optimizer._optimizer_step_pre_hooks
+
+
 @RUNNERS.register_module(force=True)
 class OwnTrain(IterBasedRunner):
     """Overrides ``train``, as runners of research repos do."""
