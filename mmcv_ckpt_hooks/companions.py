@@ -20,20 +20,24 @@ class Lookout(Hook):
     Args:
         look (callable): May raise ``SystemExit``.
         swapped (callable): Told when averaged weights are about to go.
+        ready (callable): Told that training goes on.
     """
 
-    def __init__(self, look: Callable[[], None],
-                 swapped: Callable[[], None]) -> None:
+    def __init__(self, look: Callable[[], None], swapped: Callable[[], None],
+                 ready: Callable[[], None]) -> None:
         self._look = look
         self._swapped = swapped
+        self._ready = ready
 
     def before_train_epoch(self, runner: Any) -> None:
+        self._ready()
         self._look()
         # mmcv's EMAHook, and mmdet's
         if any(hasattr(hook, '_swap_ema_parameters') for hook in runner.hooks):
             self._swapped()
 
     def before_train_iter(self, runner: Any) -> None:
+        self._ready()
         self._look()
 
     def before_val_epoch(self, runner: Any) -> None:
@@ -50,12 +54,12 @@ class Lookout(Hook):
 
 
 def look_out(runner: Any, look: Callable[[], None],
-             swapped: Callable[[], None]) -> None:
+             swapped: Callable[[], None], ready: Callable[[], None]) -> None:
     """Put a :class:`Lookout` first, and one into every EvalHook.
 
     An EvalHook evaluates inside its own event and calls no hook meanwhile.
     """
-    lookout = Lookout(look, swapped)
+    lookout = Lookout(look, swapped, ready)
     lookout.priority = int(get_priority('HIGHEST'))
     # a new list: mmcv iterates the old one
     runner._hooks = [lookout] + runner.hooks

@@ -5,6 +5,7 @@ phase of the workflow come back at the moment when training goes on: what is
 built before draws random numbers, too.
 """
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import torch
@@ -113,10 +114,7 @@ class Continuation:
     def ready(self) -> None:
         """Bring back what training itself uses; the first call counts."""
         restored, self._pending = self._pending, None
-        if restored is not None:
-            restore_generators(restored.generators)
-            restore_gradients(
-                unwrapped(self._runner.model), restored.gradients)
+        _bring_back(self._runner, restored)
 
     def first_epoch(self, loader: Any) -> int:
         """Return the passes to begin a loader's count with, once."""
@@ -150,6 +148,42 @@ class Continuation:
         return None
 
 
+class StockContinuation:
+    """What a runner that is not ours goes on with: all but the data.
+
+    mmcv builds the iterators of its loaders behind ``before_run``, and each
+    draws its seeds from torch's generator. In a run that was never stopped
+    the pass in which the checkpoint lies has drawn them before, the next one
+    has not.
+
+    Args:
+        runner (BaseRunner): In its ``before_run``.
+        restored (Restored): What it continues from.
+    """
+
+    def __init__(self, runner: Any, restored: Restored) -> None:
+        self._runner = runner
+        self._pending: Optional[Restored] = restored
+        if restored.data.get('pass_ended'):
+            restore_generators(restored.generators)
+            self._pending = replace(restored, generators={})
+
+    def ready(self) -> None:
+        """Bring back what training itself uses; the first call counts.
+
+        Called first in ``before_train_epoch``, before the pass of an epoch
+        begins, and in ``before_train_iter``, when the first batch is there.
+        """
+        restored, self._pending = self._pending, None
+        _bring_back(self._runner, restored)
+
+
+def _bring_back(runner: Any, restored: Optional[Restored]) -> None:
+    if restored is not None:
+        restore_generators(restored.generators)
+        restore_gradients(unwrapped(runner.model), restored.gradients)
+
+
 class EvaluationGuard:
     """Keeps evaluations from changing what training draws, and its mode.
 
@@ -158,11 +192,14 @@ class EvaluationGuard:
     behind an evaluation by iteration (mmcv#2199).
 
     Args:
-        runner (BaseRunner): One of ours.
+        runner (BaseRunner): Any.
+        keeps_mode (bool): Whether train and eval mode come back, too. Default:
+            True.
     """
 
-    def __init__(self, runner: Any) -> None:
+    def __init__(self, runner: Any, keeps_mode: bool = True) -> None:
         self._runner = runner
+        self._keeps_mode = keeps_mode
         #: the generators as training has left them; None while it goes on
         self.outer: Optional[Dict[str, Any]] = None
 
@@ -184,7 +221,8 @@ class EvaluationGuard:
     def preserved(self) -> Iterator[None]:
         """Preserve generators and modes while something else runs."""
         modes = [(module, module.training)
-                 for module in self._runner.model.modules()]
+                 for module in self._runner.model.modules()
+                 if self._keeps_mode]
         with preserved_generators() as saved:
             outer, self.outer = self.outer, self.outer or saved
             try:

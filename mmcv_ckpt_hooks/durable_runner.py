@@ -34,7 +34,7 @@ class DurableRunnerMixin(BaseRunner):
     restored: Optional['Restored'] = None
     _stage = ''
     _continuation: Optional['Continuation'] = None
-    _guard: Optional['EvaluationGuard'] = None
+    evaluation_guard: Optional['EvaluationGuard'] = None
 
     def __init__(self,
                  *args: Any,
@@ -59,11 +59,6 @@ class DurableRunnerMixin(BaseRunner):
             assert self.restored is not None
             ema.restore_late(self, self.restored.late, self.restored.name)
             continue_accumulation(self)
-
-    @property
-    def outer_generators(self) -> Optional[Dict[str, Any]]:
-        """The generators as training has left them, while hooks evaluate."""
-        return None if self._guard is None else self._guard.outer
 
     def data_state(self) -> Dict[str, Any]:
         """Return where in the data the run is; empty before ``run``."""
@@ -150,9 +145,9 @@ class DurableRunnerMixin(BaseRunner):
         for hook in self._own_hooks():
             hook.prepare(self)
         evaluate_by_iteration(self)
-        self._guard = EvaluationGuard(self)
+        self.evaluation_guard = self.evaluation_guard or EvaluationGuard(self)
         for hook in eval_hooks(self):
-            self._guard.guard(hook)
+            self.evaluation_guard.guard(hook)
         restored = self.restored if self._is_at_restored_step() else None
         self._continuation = Continuation(self, data_loaders,
                                           self._sample_seeds, restored)
@@ -170,9 +165,10 @@ class DurableRunnerMixin(BaseRunner):
 
     def val(self, data_loader: Any, **kwargs: Any) -> None:
         """Validate; what that draws does not change the training."""
-        assert self._continuation is not None and self._guard is not None
+        assert self._continuation is not None
+        assert self.evaluation_guard is not None
         if not self._continuation.skips('val'):
-            with self._guard.preserved():
+            with self.evaluation_guard.preserved():
                 super().val(data_loader, **kwargs)
 
     def _know_length(self, data_loaders: List[Any],

@@ -15,6 +15,15 @@ _PERIODS = ('cumulative_iters', 'update_interval')
 _COUNTED = ('divisible_iters', 'remainder_iters', 'initialized')
 
 
+def accumulates(hooks: List[Any]) -> bool:
+    """Whether gradients are carried from one iteration to the next.
+
+    Args:
+        hooks (list): The runner's.
+    """
+    return bool(_periods(hooks))
+
+
 def is_accumulating(hooks: List[Any], finished: int) -> bool:
     """Whether a run has gradients that no optimizer step has used yet.
 
@@ -22,10 +31,13 @@ def is_accumulating(hooks: List[Any], finished: int) -> bool:
         hooks (list): The runner's.
         finished (int): Finished iterations.
     """
-    periods = [getattr(hook, name, 1) for hook in hooks for name in _PERIODS]
-    return any(
-        isinstance(period, int) and period > 1 and finished % period
-        for period in periods)
+    return any(finished % period for period in _periods(hooks))
+
+
+def _periods(hooks: List[Any]) -> List[int]:
+    """Return the numbers of iterations that make a step, of more than one."""
+    found = [getattr(hook, name, 1) for hook in hooks for name in _PERIODS]
+    return [one for one in found if isinstance(one, int) and one > 1]
 
 
 def capture_gradients(model: torch.nn.Module, hooks: List[Any],

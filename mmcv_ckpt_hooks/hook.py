@@ -113,15 +113,16 @@ class DurableCheckpointHook(CheckpointHook):
         self.prepare(runner)
 
     def prepare(self, runner: Any) -> None:
-        """Take over, open the place, resume; once a run.
+        """Take over, open the place, resume; once a runner.
 
         Our runners call it before any hook's ``before_run``, on others it
-        happens in ours.
+        happens in ours. A runner that runs again is watched again.
         """
-        if self._prepared_for is runner:
-            return
         try:
-            self._start(runner)
+            if self._prepared_for is not runner:
+                self._start(runner)
+            elif self._interrupts is not None:
+                self._interrupts.open()
         except BaseException:
             # a failed start must not keep others out of the directory
             if self._interrupts is not None:
@@ -190,10 +191,14 @@ class DurableCheckpointHook(CheckpointHook):
         self._report(runner)
 
     def stopped(self, runner: Any, error: BaseException) -> None:
-        """Save what an exception has left intact; then as :meth:`drain`."""
+        """Save what an exception has left intact; then as :meth:`drain`.
+
+        Raises:
+            SystemExit: If a signal has asked for the end.
+        """
         try:
             if self._interrupts is not None:
-                self._interrupts.rescue(error)
+                self._interrupts.stopped(error)
         finally:
             self.drain(runner)
 

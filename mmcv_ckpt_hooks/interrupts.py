@@ -4,8 +4,7 @@ A wish (a signal, the clock, the trigger file) is answered at the next
 boundary. A signal during validation, and an exception, find the state of the
 boundary before, which is saved if nothing of it has changed.
 """
-import sys
-from types import FrameType
+from contextlib import suppress
 from typing import Any, Callable, List, Optional
 
 from torch.utils.data import get_worker_info
@@ -13,9 +12,11 @@ from torch.utils.data import get_worker_info
 from .agreement import Agreement, Wish
 from .boundary import Boundary, BoundaryKeeper
 from .errors import CheckpointError
+from .gradients import accumulates
 from .options import TriggerOptions
+from .phases import Phases
 from .saver import Saver
-from .signals import SignalWatch, name_of
+from .signals import SignalWatch, name_of, on_stack_of
 from .triggers import Schedule
 
 
@@ -33,30 +34,45 @@ class Interrupts:
 
     Order: the constructor on all ranks, at the start of the run; at every
     boundary :meth:`wishes` on all ranks, then :meth:`record`; :meth:`close`
-    at the end.
+    at the end; on all ranks :meth:`open` at the start of a further run.
     """
 
     def __init__(self, runner: Any, options: TriggerOptions,
                  schedule: Schedule, saver: Optional[Saver],
                  save: Callable[[str, Boundary, Any], None]) -> None:
-        warn = runner.logger.warning
         self._runner = runner
         self._saver = saver
         self._save = save
         self._schedule = schedule
-        self._saves_on_exception = options.exception
+        self._options = options
+        self._keeper: Optional[BoundaryKeeper] = None
+        self._phases: Optional[Phases] = None
+        if not hasattr(runner, 'finished_steps'):
+            self._phases = Phases(runner, self._tell_all)
+        self._is_open = False
+        self.open()
+
+    def open(self) -> None:
+        """Watch until :meth:`close`; nothing if it does.
+
+        A runner may run again, and its end has closed everything.
+        """
+        if self._is_open:
+            return
+        runner, options = self._runner, self._options
+        warn = runner.logger.warning
+        self._is_open = True
+        self._schedule.saved()
         self._agreement = Agreement(warn)
         self.watch = SignalWatch(
             dict(options.signals), warn, on_stack_of(runner),
             lambda: get_worker_info() is not None)
-        self._keeper: Optional[BoundaryKeeper] = None
         if self._agreement.is_alone and (options.exception or options.signals):
             self._keeper = BoundaryKeeper(
-                runner,
-                any(
-                    getattr(hook, 'cumulative_iters', 1) > 1
-                    for hook in runner.hooks),
+                runner, accumulates(runner.hooks),
                 Boundary(runner.epoch, runner.iter, started=True))
+        if self._phases is not None:
+            self._phases.watch()
         self.watch.install()
 
     def may_save(self, wish: Wish) -> bool:
@@ -163,12 +179,35 @@ class Interrupts:
             one._interrupts.close()
         raise SystemExit(128 + wish.exit_signal)
 
-    def rescue(self, error: BaseException) -> None:
-        """Save what an exception has left intact, and say what there is."""
+    def stopped(self, error: BaseException) -> None:
+        """Save what an exception has left intact; end where a signal asked.
+
+        A signal to the whole process group kills the loader's workers, too:
+        then training raises for want of data. Its own signal has come before
+        or, where processes are signalled one by one, may come meanwhile.
+
+        Raises:
+            SystemExit: As :meth:`leave`.
+        """
         keeper = self._keeper
-        if not self._saves_on_exception or not isinstance(error, Exception) \
-                or isinstance(error, CheckpointError) or \
-                keeper is None or keeper.last.started:
+        if not isinstance(error, Exception) or \
+                isinstance(error, CheckpointError) or keeper is None:
+            return
+        if not self.watch.exit_signal and self._options.exception:
+            self._rescue(error, keeper)
+        wish = Wish(exit_signal=self.watch.exit_signal)
+        if wish.exit_signal:
+            defect = keeper.defect()
+            if defect is None:
+                self._save_last('signal', keeper)
+            self._runner.logger.warning(
+                f'{name_of(wish.exit_signal)} came, and training raised '
+                f'{type(error).__name__}: {error}' +
+                (f' ({defect})' if defect else ''))
+            self.leave(wish, keeper.last, None)
+
+    def _rescue(self, error: Exception, keeper: BoundaryKeeper) -> None:
+        if keeper.last.started:
             return
         begin = f'Training stopped ({type(error).__name__}): the state ' \
             f'after {keeper.last.iter} iterations'
@@ -184,12 +223,24 @@ class Interrupts:
             f'{begin} could not be saved; {self._last_committed()} stands')
 
     def close(self) -> None:
-        """Put back handlers and optimizers as they were."""
+        """Put back handlers, optimizers and a stock runner as they were."""
+        self._is_open = False
         self.watch.restore()
+        if self._phases is not None:
+            self._phases.restore()
         self._agreement.close()
         if self._keeper is not None:
             self._keeper.close()
             self._keeper = None
+
+    def _tell_all(self, error: BaseException) -> None:
+        """Tell all of our hooks, in their order: the last one leaves."""
+        for hook in self._runner.hooks:
+            interrupts = getattr(hook, '_interrupts', None)
+            # a failed save was logged; what stopped the run is raised
+            with suppress(Exception):
+                if interrupts is not None:
+                    interrupts.stopped(error)
 
     def _save_last(self, trigger: str,
                    keeper: BoundaryKeeper) -> Optional[str]:
@@ -221,26 +272,3 @@ class Interrupts:
         name = self._saver.last_committed if self._saver else None
         return f'{name}, the last one committed,' if name else \
             'what was there at the start'
-
-
-def on_stack_of(runner: Any) -> Callable[[Optional[FrameType]], bool]:
-    """Return whether, seen from a frame, this call of ``run`` still goes on.
-
-    A stock runner tells nobody that its ``run`` raised; a handler that only
-    set a flag from then on would leave a process that cannot be ended.
-    """
-
-    def frames(frame: Optional[FrameType]) -> Any:
-        while frame is not None:
-            yield frame
-            frame = frame.f_back
-
-    code = None
-    for frame in frames(sys._getframe(1)):
-        if frame.f_locals.get('self') is runner:
-            code = frame.f_code  # the outermost one is the last
-    if code is None:
-        return lambda frame: True
-    return lambda interrupted: any(
-        frame.f_code is code and frame.f_locals.get('self') is runner
-        for frame in frames(interrupted))

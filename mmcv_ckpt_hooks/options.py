@@ -23,7 +23,7 @@ class TriggerOptions:
         file (str, optional): Save when a file of this name appears in the
             work dir; it is removed.
         exception (bool): Save the last finished step when training raises,
-            if nothing of it has changed since (our runners, one rank).
+            if nothing of it has changed since (one rank).
     """
     begin: int = 0
     secs: Optional[float] = None

@@ -14,8 +14,7 @@ from . import distributed, ema
 from .amp import restore_amp
 from .card import steps_in_name
 from .errors import ResumeError
-from .generators import restore_generators
-from .gradients import continue_accumulation, restore_gradients
+from .gradients import continue_accumulation
 from .state import restore_hooks, restore_optimizer, unwrapped
 
 Log = Callable[[str], None]
@@ -138,8 +137,6 @@ def finish_on_stock(runner: Any, restored: Restored) -> Restored:
     """
     if hasattr(runner, 'finished_steps'):
         return restored
-    restore_generators(restored.generators)
-    restore_gradients(unwrapped(runner.model), restored.gradients)
     continue_accumulation(runner)
     runner.logger.info(
         f'{type(runner).__name__} goes over the data from the beginning; '

@@ -179,6 +179,29 @@ def _without_ended(number: int, handler: Any) -> Any:
     return handler
 
 
+def on_stack_of(runner: Any) -> Callable[[Optional[FrameType]], bool]:
+    """Return whether, seen from a frame, this call of ``run`` still goes on.
+
+    A stock runner tells nobody that its ``run`` raised; a handler that only
+    set a flag from then on would leave a process that cannot be ended.
+    """
+
+    def frames(frame: Optional[FrameType]) -> Any:
+        while frame is not None:
+            yield frame
+            frame = frame.f_back
+
+    code = None
+    for frame in frames(sys._getframe(1)):
+        if frame.f_locals.get('self') is runner:
+            code = frame.f_code  # the outermost one is the last
+    if code is None:
+        return lambda frame: True
+    return lambda interrupted: any(
+        frame.f_code is code and frame.f_locals.get('self') is runner
+        for frame in frames(interrupted))
+
+
 def name_of(number: int) -> str:
     """Name of a signal, such as ``'SIGTERM'``."""
     try:

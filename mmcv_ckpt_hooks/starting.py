@@ -1,13 +1,14 @@
 """The start of a run: take over, open the place, resume, watch."""
 import os
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from . import foreign, plan, sizes, takeover
 from .best import eval_hooks, evaluate_by_iteration
 from .boundary import Boundary
 from .companions import look_out
 from .config import parse_options
+from .continuation import EvaluationGuard, StockContinuation
 from .errors import ConfigError
 from .history import History
 from .hook import DurableCheckpointHook
@@ -72,7 +73,27 @@ def _watch(hook: DurableCheckpointHook, runner: Any,
 
     hook._interrupts = Interrupts(runner, triggers, hook._schedule, saver,
                                   save)
-    look_out(runner, hook._interrupts.look, hook._interrupts.swapped)
+    look_out(runner, hook._interrupts.look, hook._interrupts.swapped,
+             _continued_on_stock(runner))
+
+
+def _continued_on_stock(runner: Any) -> Callable[[], None]:
+    """Let a runner that is not ours draw as if it had not been stopped.
+
+    Returns:
+        callable: To be called when training goes on.
+    """
+    if hasattr(runner, 'finished_steps'):
+        return lambda: None  # it does this itself
+    if not hasattr(runner, 'evaluation_guard'):
+        # the modes stay as mmcv leaves them
+        runner.evaluation_guard = EvaluationGuard(runner, keeps_mode=False)
+    for one in eval_hooks(runner):
+        runner.evaluation_guard.guard(one)
+    restored = getattr(runner, 'restored', None)
+    if restored is None:
+        return lambda: None
+    return StockContinuation(runner, restored).ready
 
 
 def _say_plan(hook: DurableCheckpointHook, runner: Any, saver: Saver,

@@ -121,9 +121,22 @@ def capture_runner(runner: Any,
 def capture_rank(runner: Any) -> Dict[str, Any]:
     """Return what only this rank knows: generators and data position."""
     inside = getattr(runner, 'data_state', None)
+    guard = getattr(runner, 'evaluation_guard', None)
     return dict(
-        rng=getattr(runner, 'outer_generators', None) or capture_generators(),
-        data=inside() if inside is not None else {})
+        # while hooks evaluate, those that training goes on with
+        rng=getattr(guard, 'outer', None) or capture_generators(),
+        data=inside() if inside is not None else dict(
+            pass_ended=_pass_ended(runner)))
+
+
+def _pass_ended(runner: Any) -> bool:
+    """Whether a stock iteration runner begins a pass with its next batch."""
+    loader: Any = getattr(runner, 'data_loader', None)
+    used = getattr(getattr(loader, 'iter_loader', None), '_num_yielded', 0)
+    try:
+        return bool(used) and used == len(loader)
+    except TypeError:  # a stream without a length
+        return False
 
 
 def unwrapped(model: torch.nn.Module) -> torch.nn.Module:

@@ -9,6 +9,8 @@ from mmcv.runner import Hook, epoch_based_runner, iter_based_runner
 from torch import distributed as dist
 from toy import ToyModel, make_loader, make_runner
 
+from mmcv_ckpt_hooks import distributed
+
 SCENE, WORK_DIR = sys.argv[2], sys.argv[1]
 
 
@@ -54,6 +56,38 @@ def die(runner):
     os._exit(9)
 
 
+class Groups:
+    """Which groups saves and wishes go over, and how many there are."""
+
+    def __init__(self):
+        self.own = True
+        for module, name in ((dist, 'all_reduce'), (distributed,
+                                                    'gather_objects')):
+            setattr(module, name, self.noted(getattr(module, name)))
+
+    def begin(self, runner):
+        # what a start gathers goes over training's group
+        self.own = True
+
+    def noted(self, send):
+
+        def noting(value, *args, **kwargs):
+            if send.__name__ == 'gather_objects':
+                self.own = self.own and args[:1] not in ((), (None, ))
+            elif kwargs.get('async_op'):  # averaged buffers are training's
+                self.own = self.own and kwargs.get('group') is not None
+            return send(value, *args, **kwargs)
+
+        return noting
+
+    def left(self):
+        # before torch 2.0 in a global of the module
+        world = getattr(dist.distributed_c10d, '_world', None)
+        groups = dist.distributed_c10d._pg_map if world is None else \
+            world.pg_map
+        return f'{len(groups)} {self.own}'
+
+
 SCENES = {
     'signal on one rank': [Does(1, 2, send(signal.SIGTERM))],
     'signals at different times':
@@ -62,6 +96,7 @@ SCENES = {
     'request on one rank': [Does(1, 2, send(signal.SIGUSR1))],
     'file': [Does(0, 2, ask_by_file)],
     'clock': [],
+    'again': [Does(1, 10, send(signal.SIGTERM))],
     'dead': [
         Does(1, 2, die),
         Does(0, 2, lambda runner: dist.barrier()),
@@ -76,6 +111,7 @@ def main():
     rank = dist.get_rank()
     for module in (epoch_based_runner, iter_based_runner):
         module.time.sleep = lambda seconds: None
+    groups = Groups()
     model = ToyModel()
     triggers = dict(secs=1e-9) if SCENE == 'clock' and rank == 1 else {}
     runner = make_runner(
@@ -89,9 +125,18 @@ def main():
                 # makes every save collective
                 sync_buffer=SCENE != 'dead',
                 triggers=triggers),
-            *SCENES[SCENE]
+            *SCENES[SCENE],
+            Does(rank, 0, groups.begin),
+            Does(rank, 8, groups.begin)
         ])
-    runner.run([make_loader(seed_of_data=rank)], [('train', 1)])
+    try:
+        runner.run([make_loader(seed_of_data=rank)], [('train', 1)])
+        if SCENE == 'again':
+            print('LEFT', groups.left(), flush=True)
+            runner._max_iters = 16
+            runner.run([make_loader(seed_of_data=rank)], [('train', 1)])
+    finally:
+        print('LEFT', groups.left(), flush=True)
     print('FINISHED', flush=True)
 
 

@@ -60,6 +60,16 @@ class DrawingData(Dataset):
         return dict(x=self.x[index] * scale + torch.rand(4), y=self.y[index])
 
 
+class SameData(DrawingData):
+    """One sample again and again: no position in it matters."""
+
+    def __init__(self):
+        super().__init__(24)
+
+    def __getitem__(self, index):
+        return dict(x=self.x[0], y=self.y[0])
+
+
 class Killed(Exception):
     """What the process of a real run would not have survived."""
 
@@ -146,6 +156,7 @@ def drawing_run(work_dir,
     model = DrawingModel()
     if wrap is not None:
         model = wrap(model)
+    ours = dict(sample_seeds=sample_seeds) if 'Amp' in runner_type else {}
     limit = 'max_epochs' if 'Epoch' in runner_type else 'max_iters'
     runner = make_runner(
         work_dir,
@@ -153,8 +164,7 @@ def drawing_run(work_dir,
         optimizer=torch.optim.AdamW(model.parameters(), lr=0.01),
         optimizer_config=optimizer_config,
         seed=seed,
-        runner=dict(
-            type=runner_type, sample_seeds=sample_seeds, **{limit: steps}),
+        runner=dict(type=runner_type, **{limit: steps}, **ours),
         hooks=[
             dict(
                 type='DurableCheckpointHook',

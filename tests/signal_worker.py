@@ -40,6 +40,23 @@ class Waits(Hook):
         return [self.event]
 
 
+class Blocked(ToyData):
+    """Never yields its fourth batch, as a disk that hangs."""
+
+    def __getitem__(self, index):
+        if index == 12:
+            signal.pause()
+        return super().__getitem__(index)
+
+
+class Tells(Hook):
+    """Tells when three iterations are finished."""
+
+    def after_train_iter(self, runner):
+        if runner.iter == 2:
+            print('WAIT for data', flush=True)
+
+
 class WaitingStep(torch.optim.SGD):
     """Waits in the middle of its second step."""
 
@@ -77,7 +94,7 @@ def build(work_dir):
         'last of epoch': Waits('before_train_iter', 3),
         'epoch end': Waits('after_epoch', 4),
         'val': Waits('before_val_iter', 4),
-        'data': Waits('after_train_iter', 1),
+        'data': Tells(),
     }
     runner = make_runner(
         work_dir,
@@ -103,6 +120,8 @@ def build(work_dir):
 
 def train(runner):
     loader = make_loader(**GIVEN.get('loader', {}))
+    if GIVEN['place'] == 'data':
+        loader = DataLoader(Blocked(), batch_size=4, num_workers=2)
     workflow = [tuple(one) for one in GIVEN.get('workflow', [['train', 1]])]
     try:
         runner.run([loader] * len(workflow), workflow)

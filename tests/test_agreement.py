@@ -55,11 +55,15 @@ def saves(work_dir):
     ('request on one rank', [0, 0], [(4, 'signal'), (8, 'last')]),
     ('file', [0, 0], [(4, 'file'), (8, 'last')]),
     ('clock', [0, 0], [(2, 'time'), (4, 'time'), (6, 'time'), (8, 'last')]),
+    ('again', [143, 143], [(8, 'last'), (12, 'signal')]),
 ])
 def test_both_ranks_do_what_one_wants(tmp_path, scene, codes, expected):
     found, outputs = run_ranks(tmp_path, scene)
     assert found == codes, outputs
     assert saves(tmp_path) == expected
+    # a group of its own for every run, of which none outlives it
+    for output in outputs:
+        assert output.count('LEFT 1 True') == 1 + (scene == 'again'), outputs
 
 
 def test_a_dead_rank_does_not_keep_the_other_from_leaving(tmp_path):

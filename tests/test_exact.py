@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 from checkpoint_files import equal
-from exact import (BATCH, SIZE, DrawingData, DrawingModel, drawing_loader,
-                   drawing_run)
+from exact import (BATCH, SIZE, DrawingData, DrawingModel, SameData,
+                   drawing_loader, drawing_run)
 from mmcv.runner import Hook, OptimizerHook
 from torch.utils.data import (BatchSampler, DistributedSampler, RandomSampler,
                               SubsetRandomSampler, WeightedRandomSampler)
@@ -377,6 +377,85 @@ def test_an_evaluation_that_a_kill_skips_changes_nothing(
         interval=1 if by_epoch else 2,
         by_epoch=by_epoch,
         runner_type=f'{kind}BasedRunnerAmp',
+        make_hooks=lambda: [
+            DrawingEvalHook([0.1, 0.4, 0.3],
+                            interval=1 if by_epoch else 2,
+                            by_epoch=by_epoch,
+                            save_best='mIoU')
+        ])
+
+
+# -- stock runners: all but the data ----------------------------------------
+
+
+def same_loader(workers, generator=False):
+    return torch.utils.data.DataLoader(
+        SameData(),
+        BATCH,
+        shuffle=True,
+        num_workers=workers,
+        generator=torch.Generator() if generator else None)
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize(
+    'kill_at, steps, generator',
+    [
+        (3, 6, False),  # to the end of the pass of six
+        (3, 14, True),  # further passes draw nothing from training's
+        (6, 14, False),  # the seeds of the next pass are drawn yet
+    ])
+def test_a_stock_iteration_run_goes_on_but_for_the_data(
+        tmp_path, workers, kill_at, steps, generator):
+    assert_same_end(
+        tmp_path,
+        steps, [kill_at],
+        interval=1,
+        runner_type='IterBasedRunner',
+        loaders=[lambda: same_loader(workers, generator)])
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('kill_at', [7, 12])
+def test_a_stock_epoch_run_goes_on_behind_an_epoch(tmp_path, workers, kill_at):
+    assert_same_end(
+        tmp_path,
+        3, [kill_at],
+        interval=1,
+        by_epoch=True,
+        runner_type='EpochBasedRunner',
+        loaders=[lambda: same_loader(workers)])
+
+
+@pytest.mark.parametrize('kill_at', [5, 6])
+@pytest.mark.parametrize('optimizer_config', ACCUMULATING)
+def test_accumulated_gradients_go_on_on_a_stock_runner(tmp_path,
+                                                       optimizer_config,
+                                                       kill_at):
+    assert_same_end(
+        tmp_path,
+        ITERS, [kill_at],
+        interval=1,
+        optimizer_config=optimizer_config,
+        runner_type='IterBasedRunner',
+        loaders=[lambda: same_loader(0, True)])
+
+
+@pytest.mark.parametrize('kind, steps, kill_at', [
+    ('Iter', 6, 4),
+    ('Epoch', 3, 12),
+])
+def test_an_evaluation_of_a_stock_run_changes_nothing_that_it_draws(
+        tmp_path, kind, steps, kill_at):
+    by_epoch = kind == 'Epoch'
+    # behind the save of the step, before its evaluation
+    assert_same_end(
+        tmp_path,
+        steps, [kill_at],
+        interval=1 if by_epoch else 2,
+        by_epoch=by_epoch,
+        runner_type=f'{kind}BasedRunner',
+        loaders=[lambda: same_loader(0)],
         make_hooks=lambda: [
             DrawingEvalHook([0.1, 0.4, 0.3],
                             interval=1 if by_epoch else 2,

@@ -145,6 +145,28 @@ def test_moved_statistics_are_no_state_of_a_step(tmp_path, info, after_norm):
         assert files(tmp_path) == ['iter_4.pth', 'iter_5.pth']
 
 
+@pytest.mark.parametrize('optimizer_config', [
+    dict(type='GradientCumulativeOptimizerHook', cumulative_iters=4),
+    dict(type='DistOptimizerHook', update_interval=4),
+])
+def test_gradients_of_a_failed_iteration_are_no_state_of_a_step(
+        tmp_path, info, optimizer_config):
+    model = ToyModel()
+    # without buffers only the gradients tell
+    model.norm = torch.nn.Identity()
+    runner = make_runner(
+        tmp_path,
+        model=model,
+        optimizer_config=optimizer_config,
+        hooks=[dict(OURS, interval=4)])
+    # behind the backward of the sixth iteration, before its save
+    runner.register_hook(Fails('after_train_iter'), priority=45)
+    with pytest.raises(ValueError):
+        runner.run([make_loader()], [('train', 1)])
+    assert files(tmp_path) == ['iter_4.pth']
+    assert 'tensors of the model have changed since' in info.text
+
+
 class FailsInStep(torch.optim.SGD):
 
     steps = 0

@@ -11,8 +11,7 @@ from mmcv.runner import EvalHook, Hook
 from torch.utils.data import DataLoader
 from toy import ToyData, make_loader, make_runner, names, train
 
-from mmcv_ckpt_hooks.interrupts import on_stack_of
-from mmcv_ckpt_hooks.signals import SignalWatch, name_of
+from mmcv_ckpt_hooks.signals import SignalWatch, name_of, on_stack_of
 
 OURS = dict(type='DurableCheckpointHook')
 NUMBER = signal.SIGUSR2

@@ -181,6 +181,25 @@ def test_loader_workers_neither_save_nor_stop_the_iteration(
     assert run.text.count('LEFT') == 1
 
 
+@pytest.mark.parametrize('kind', [
+    'IterBasedRunnerAmp', 'IterBasedRunner', 'EpochBasedRunnerAmp',
+    'EpochBasedRunner'
+])
+def test_workers_that_die_while_training_waits_for_data_cost_nothing(
+        tmp_path, kind):
+    runner = dict(EPOCHS if 'Epoch' in kind else ITERS, type=kind)
+    run = Run(tmp_path, 'data', runner).send(signal.SIGTERM, group=True)
+    assert run.end() == 143, run.text
+    name, = files(tmp_path)
+    assert name == ('epoch_0_iter_3.pth' if 'Epoch' in kind else 'iter_3.pth')
+    assert saved(tmp_path / name)['meta']['iter'] == 3
+    assert 'LEFT True 0 0' in run.text
+    log, = tmp_path.glob('*.log.json')
+    assert logged(log.read_text()) == [1, 2, 3]
+    history = (tmp_path / 'checkpoints.log.jsonl').read_text()
+    assert '"trigger": "signal"' in history
+
+
 def test_workers_end_with_the_run(tmp_path):
     run = Run(
         tmp_path, 'training', loader=dict(num_workers=2)).send(signal.SIGTERM)
