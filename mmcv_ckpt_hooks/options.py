@@ -19,7 +19,8 @@ class TriggerOptions:
         signals (tuple[tuple[str, str]]): Names of signals, each with
             ``'save'`` or ``'save_and_exit'``. In a config a dict, merged over
             the default; None for one name switches that one off, None for all
-            switches all off.
+            switches all off. With several ranks they save at the second
+            end of a step from then on, and wait for an evaluation to end.
         file (str, optional): Save when a file of this name appears in the
             work dir; it is removed.
         exception (bool): Save the last finished step when training raises,

@@ -37,6 +37,8 @@ class Plan:
         is_measured (bool): Whether by earlier saves.
         took_over (str, optional): What was taken over from whom.
         resumed (str): What the run goes on from.
+        ranks (int): Which save together.
+        repeats_epoch (bool): Whether a resume begins an epoch anew.
     """
     options: CheckpointOptions
     unit: str
@@ -52,6 +54,8 @@ class Plan:
     is_measured: bool
     took_over: Optional[str]
     resumed: str
+    ranks: int = 1
+    repeats_epoch: bool = False
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -153,7 +157,10 @@ class Plan:
             said.append(f'every {triggers.secs:g} s')
         if options.save_last:
             said.append('at the end')
-        for action, what in (('save', ''), ('save_and_exit', ' (then ends)')):
+        when = '' if self.ranks == 1 else \
+            f', when all {self.ranks} ranks have finished a step'
+        for action, what in (('save', when), ('save_and_exit',
+                                              f' (then ends){when}')):
             names = [
                 name for name, one in self.signals.items() if one == action
             ]
@@ -161,7 +168,7 @@ class Plan:
                 said.append(f'on {", ".join(names)}{what}')
         if triggers.file is not None:
             said.append(f'when a file {triggers.file} appears in the work dir')
-        if triggers.exception:
+        if triggers.exception and self.ranks == 1:
             said.append('on an exception between two steps')
         return '; '.join(said) or 'nothing'
 
@@ -212,10 +219,18 @@ class Plan:
         lost = 'everything since the last save'
         if self.options.interval > 0:
             lost += f', at most {self.options.interval} {self.unit}'
-        if 'save_and_exit' in self.signals.values():
-            return 'by a signal that is watched loses nothing but the ' \
-                f'iteration that is running; without notice {lost}'
-        return f'loses {lost}'
+        again = '; a resume inside an epoch repeats it from its first batch' \
+            if self.repeats_epoch else ''
+        if 'save_and_exit' not in self.signals.values():
+            return f'loses {lost}{again}'
+        if self.ranks == 1:
+            said = 'loses nothing but the iteration that is running'
+        else:
+            # said at the end of a step, heard at the end of the next
+            said = 'loses nothing if two more steps end before SIGKILL, and ' \
+                'an evaluation that is running'
+        return f'by a signal that is watched {said}; without notice ' \
+            f'{lost}{again}'
 
 
 def size(nbytes: int) -> str:

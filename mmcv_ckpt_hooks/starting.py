@@ -3,7 +3,7 @@ import os
 import time
 from typing import Any, Callable, Dict, List, Optional
 
-from . import foreign, plan, sizes, takeover
+from . import distributed, foreign, plan, sizes, takeover
 from .best import eval_hooks, evaluate_by_iteration
 from .boundary import Boundary
 from .companions import look_out
@@ -120,7 +120,9 @@ def _say_plan(hook: DurableCheckpointHook, runner: Any, saver: Saver,
         guess if measured is None else measured, measured is not None,
         'DurableCheckpointHook takes over from CheckpointHook (interval '
         f'{hook.interval}, {unit})' if takes_over else None,
-        _came_from(runner))
+        _came_from(runner), distributed.world_size(),
+        not takeover.counts_iterations(runner)
+        and not hasattr(runner, 'finished_steps'))
     runner.logger.info(said.text())
     for warning in said.warnings():
         runner.logger.warning(warning)

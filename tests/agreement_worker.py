@@ -1,4 +1,5 @@
 """One rank of two that want different things; started by test_agreement.py."""
+import logging
 import os
 import signal
 import sys
@@ -107,6 +108,7 @@ SCENES = {
 
 
 def main():
+    logging.basicConfig(stream=sys.stdout, format='%(message)s')
     dist.init_process_group('gloo')
     rank = dist.get_rank()
     for module in (epoch_based_runner, iter_based_runner):

@@ -61,6 +61,7 @@ def test_both_ranks_do_what_one_wants(tmp_path, scene, codes, expected):
     found, outputs = run_ranks(tmp_path, scene)
     assert found == codes, outputs
     assert saves(tmp_path) == expected
+    assert 'when all 2 ranks have finished a step' in outputs[0]
     # a group of its own for every run, of which none outlives it
     for output in outputs:
         assert output.count('LEFT 1 True') == 1 + (scene == 'again'), outputs

@@ -281,6 +281,33 @@ def test_a_history_that_cannot_be_read_stops_no_run(tmp_path, info,
     assert 'a guess from a small write' in info.text
 
 
+def test_with_several_ranks_the_block_promises_less():
+    text = make(ranks=2).text()
+    assert 'on SIGTERM (then ends), when all 2 ranks have finished' in text
+    assert 'on an exception' not in text
+    assert 'nothing if two more steps end before SIGKILL' in text
+    assert 'repeats' not in text
+    assert 'ranks' not in make().text()
+
+
+@pytest.mark.parametrize('signals', [SIGNALS, {}])
+def test_what_a_stock_epoch_runner_repeats_is_in_the_block(signals):
+    text = make(repeats_epoch=True, signals=signals).text()
+    assert 'a resume inside an epoch repeats it' in text
+
+
+@pytest.mark.parametrize('kind, expected', [
+    (dict(type='IterBasedRunner', max_iters=2), False),
+    (dict(type='EpochBasedRunner', max_epochs=1), True),
+    (dict(type='EpochBasedRunnerAmp', max_epochs=1), False),
+])
+def test_the_block_is_true_on_stock_runners(tmp_path, info, kind, expected):
+    train(tmp_path, runner=kind, hooks=[dict(OURS)])
+    assert 'on an exception between two steps' in info.text
+    assert '(then ends)' in info.text
+    assert ('repeats it from its first batch' in info.text) == expected
+
+
 def test_what_cannot_fit_is_told_before_training(tmp_path, info, monkeypatch):
     monkeypatch.setattr(plan, 'free_bytes', lambda directory: 1000)
     train(tmp_path, hooks=[dict(OURS, interval=2)])

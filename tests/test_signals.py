@@ -269,7 +269,7 @@ def test_where_an_epoch_ends_the_names_and_counters_are_right(
     meta = saved(tmp_path / name)['meta']
     assert (meta['epoch'], meta['iter']) == (int(name[6]), int(name[13]))
     repeats = kind == 'EpochBasedRunner' and place == 'training'
-    assert ('repeats' in run.text) == repeats
+    assert ('repeats the epoch' in run.text) == repeats
     again = Run(tmp_path, 'none', runner, ours=dict(resume='auto'))
     assert again.end() == 0, again.text
     assert 'FINISHED 8' in again.text
