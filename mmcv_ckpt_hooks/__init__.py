@@ -3,7 +3,7 @@
 Importing the package registers its hooks and runners in mmcv; nothing else
 happens.
 """
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, List
 
 from . import environment  # noqa: F401  mmcv and torch are checked first
 from .amp import DistOptimizerHook
@@ -28,6 +28,10 @@ __all__ = [
 ]
 
 register_all()
+
+
+def __dir__() -> List[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

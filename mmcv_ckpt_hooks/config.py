@@ -1,6 +1,7 @@
 """Config dict to frozen options: the only place where input is validated."""
 import difflib
 import os
+import signal
 from dataclasses import fields
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
@@ -10,11 +11,17 @@ from .options import (DEFAULT_SIGNALS, CheckpointOptions, KeepOptions,
                       TriggerOptions, WriteOptions)
 from .signals import ACTIONS, SIGNALS
 
-#: Options of the design that this version does not have yet. A config that
-#: names one fails at start: a promise that is not kept loses checkpoints.
+#: Options of the design that this version does not have yet, and of other
+#: places. A config that names one fails at start: a promise that is not kept
+#: loses checkpoints.
 _LATER = {
-    'storage_options': 'object stores are not supported yet',
-    'mirror': 'mirrors are not supported yet',
+    'storage_options':
+    'object stores are not supported yet',
+    'mirror':
+    'mirrors are not supported yet',
+    'save_best':
+    'that is a setting of `evaluation`, which keeps the best one; '
+    'keep=dict(best=...) of the hook keeps several',
 }
 #: Values of the design that this version does not have yet.
 _LATER_VALUES = {
@@ -135,6 +142,12 @@ def _signals(given: Optional[Mapping[str, Any]]) -> Tuple[Any, ...]:
     """Merge over the default; what is None goes."""
     if given is None:
         return ()
+    for name in given:
+        if name not in SIGNALS and hasattr(signal, str(name)):
+            raise ConfigError(
+                f'DurableCheckpointHook: triggers.signals.{name}: no process '
+                'can catch it, or it is not sent to ask for something; valid '
+                f'are: {", ".join(SIGNALS)}')
     _known('signal', given, SIGNALS, prefix='triggers.signals.')
     for name, action in given.items():
         if action is not None:
@@ -198,10 +211,13 @@ def _check_values(options: CheckpointOptions) -> None:
             raise ConfigError('DurableCheckpointHook: triggers.at must hold '
                               f'ints of at least 1, but got {step!r}')
     file = options.triggers.file
-    if file is not None and (os.path.basename(file) != file or not file):
-        # it is removed: it must not lead out of the work dir
+    if file is not None and (os.path.basename(file) != file or not file
+                             or file.endswith('.pth')
+                             or file.startswith('checkpoints.')):
+        # it is removed: it must not lead out of the work dir, nor be ours
         raise ConfigError('DurableCheckpointHook: triggers.file must be a '
-                          f'plain file name, but got {file!r}')
+                          'plain file name that no checkpoint or catalog '
+                          f'has, but got {file!r}')
     template = options.filename_tmpl
     if template is not None:
         _check_template(template)

@@ -176,7 +176,7 @@ class Interrupts:
             f'iterations; {self._last_committed()} stands{again}')
         flush_loggers(runner, event)
         for one in reversed(behind):
-            one._interrupts.close()
+            one._interrupts.close(leaving=True)
         raise SystemExit(128 + wish.exit_signal)
 
     def stopped(self, error: BaseException) -> None:
@@ -222,10 +222,14 @@ class Interrupts:
             f'{begin} is in {name}' if name else
             f'{begin} could not be saved; {self._last_committed()} stands')
 
-    def close(self) -> None:
-        """Put back handlers, optimizers and a stock runner as they were."""
+    def close(self, leaving: bool = False) -> None:
+        """Put back handlers, optimizers and a stock runner as they were.
+
+        Args:
+            leaving (bool): Whether the process ends. Default: False.
+        """
         self._is_open = False
-        self.watch.restore()
+        self.watch.restore(leaving)
         if self._phases is not None:
             self._phases.restore()
         self._agreement.close()

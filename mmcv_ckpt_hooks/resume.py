@@ -50,7 +50,10 @@ def verify_checkpoint(path: str) -> VerifyReport:
 
 
 def find_resumable(dir_or_url: str) -> Optional[str]:
-    """Return the newest checkpoint of a directory that verifies.
+    """Return the newest checkpoint of a directory that is undamaged.
+
+    What is in it is not looked at: a resume refuses weights without counters,
+    and a file that names code. :func:`verify_checkpoint` tells the latter.
 
     Args:
         dir_or_url (str): A work dir, local or remote.

@@ -44,10 +44,17 @@ def resume_run(runner: Any, options: CheckpointOptions,
             already.iter >= found.iter:
         return already
     if found is None and options.resume == 'auto':
-        runner.logger.warning(
-            f"resume='auto': there is no checkpoint in {backend.url}; "
-            'training starts anew')
+        if already is None:
+            runner.logger.warning(
+                f"resume='auto': there is no checkpoint in {backend.url}; "
+                'training starts anew')
         return already
+    if found is not None and already is not None:
+        runner.logger.warning(
+            f'The tool resumed from {already.name}, but {backend.url} has a '
+            f'newer checkpoint, {found.name}: resume={options.resume!r} of '
+            'the hook goes on from there. To go back, leave it out of the '
+            'config once')
     failure, restored = None, None
     try:
         restored = _restore(runner, options, backend, found, loaded)

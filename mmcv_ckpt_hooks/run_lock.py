@@ -171,13 +171,13 @@ class RunLock:
         if content and before is None or \
                 before is not None and before.beat is not None:
             if before is not None and share_locks(owner, before):
-                why = 'its kernel lock has ended with it'
+                why = 'it holds no kernel lock here'
             elif is_watched:
                 why = f'its lease was not renewed for {WATCH_SECS:.0f} s'
             else:
                 return False
             self.dead = before
-            self._log(f'Took over {self.path} from a run that is dead '
+            self._log(f'Took over {self.path} from a run that has left it '
                       f'({before or "unreadable"}): {why}')
         file.write(owner)
         if is_watched or kernel_lock is KernelLock.NONE:

@@ -72,15 +72,22 @@ class SignalWatch:
             self._before[number] = before
             signal.signal(number, self._handle)
 
-    def restore(self) -> None:
-        """Put the handlers back that were there before."""
+    def restore(self, leaving: bool = False) -> None:
+        """Put the handlers back that were there before.
+
+        Args:
+            leaving (bool): Whether the process ends: of workers that the
+                signal killed, too, nobody is told any more. Default: False.
+        """
         if self._pid != os.getpid() or not self._installed:
             return
         self._installed = False
         for number, before in self._before.items():
             # somebody's handler that was set later, and may call ours, stays
             if signal.getsignal(number) in (self._handle, self._pass_over):
-                signal.signal(number, _without_ended(number, before))
+                signal.signal(
+                    number, signal.SIG_DFL if leaving and number == _SIGCHLD
+                    else _without_ended(number, before))
 
     def is_live(self) -> bool:
         """Whether its run, seen from the caller, still goes on."""

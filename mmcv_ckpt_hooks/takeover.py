@@ -65,11 +65,11 @@ def resolve_out_dir(out_dir: Optional[str], work_dir: Optional[str]) -> str:
         ConfigError: If neither is set.
     """
     if work_dir is None:
-        if out_dir is None:
+        if not out_dir:
             raise ConfigError('checkpoints have nowhere to go: the runner has '
                               'no work_dir and the hook no out_dir')
         return out_dir
-    if out_dir is None or same_place(out_dir, work_dir):
+    if not out_dir or same_place(out_dir, work_dir):
         return work_dir
     last = os.path.basename(work_dir.rstrip(os.sep))
     joint = '/' if scheme_of(out_dir) else os.sep

@@ -152,6 +152,10 @@ def main():
         thread = threading.Thread(target=train, args=(RUNNER, ))
         thread.start()
         thread.join()
+        print('FINISHED', RUNNER.iter, flush=True)
+        # behind python's part of a thread its C++ part ends, which aborts the
+        # process if the interpreter is gone by then (torch 2.12)
+        os._exit(0)
     else:
         train(RUNNER)
     print('FINISHED', RUNNER.iter, flush=True)

@@ -121,6 +121,8 @@ WRONG_VALUES = [
     (dict(triggers=dict(file='/etc/passwd')), 'triggers.file'),
     (dict(triggers=dict(file='../SAVE')), 'triggers.file'),
     (dict(triggers=dict(file='')), 'triggers.file'),
+    (dict(triggers=dict(file='latest.pth')), 'triggers.file'),
+    (dict(triggers=dict(file='checkpoints.json')), 'triggers.file'),
 ]
 
 
@@ -190,8 +192,9 @@ def test_signals_are_merged_over_their_defaults(given, expected):
 
 @pytest.mark.parametrize('given, said', [
     (dict(SIGTREM='save'), "signals.SIGTREM='save'; did you mean 'SIGTERM'"),
-    (dict(SIGKILL='save'), 'unknown signal triggers.signals.SIGKILL'),
-    (dict(SIGCHLD='save'), 'unknown signal'),
+    (dict(SIGKILL='save'),
+     'triggers.signals.SIGKILL: no process can catch it'),
+    (dict(SIGCHLD='save'), 'not sent to ask for something'),
     (dict(SIGTERM='save_exit'), "did you mean 'save_and_exit'"),
     (dict(SIGTERM=True), 'triggers.signals.SIGTERM must be one of'),
     (dict(SIGTERM=''), 'triggers.signals.SIGTERM must be one of'),

@@ -8,7 +8,7 @@ import pytest
 import torch
 from foreign_files import stock_file
 from mmcv.runner import Hook, IterBasedRunner, TextLoggerHook
-from toy import make_runner, names, train
+from toy import make_loader, make_runner, names, train
 
 from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
 from mmcv_ckpt_hooks.errors import (AccessError, CorruptError, IntegrityError,
@@ -522,3 +522,35 @@ def test_weights_without_a_run_are_refused_in_words(tmp_path):
     torch.save(dict(state_dict={}), tmp_path / 'work' / 'iter_4.pth')
     with pytest.raises(IntegrityError, match='load_from'):
         run(tmp_path / 'work', 8)
+
+
+# -- a tool that has resumed already ------------------------------------------
+
+
+def resumed_by_the_tool(work_dir, path, steps):
+    runner = make_runner(
+        work_dir,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
+        hooks=[dict(OURS, interval=4, resume='auto')])
+    runner.resume(str(path))
+    runner.run([make_loader()], [('train', 1)])
+    return runner
+
+
+def test_the_own_newest_goes_before_an_older_one_of_the_tool(tmp_path, caplog):
+    """A requeued job has the same command line as its first start."""
+    run(tmp_path, 8)
+    caplog.clear()
+    runner = resumed_by_the_tool(tmp_path, tmp_path / 'iter_4.pth', 12)
+    assert runner.restored.name == 'iter_8.pth'
+    assert 'The tool resumed from iter_4.pth' in caplog.text
+
+
+def test_what_the_tool_resumed_from_elsewhere_does_not_start_anew(
+        tmp_path, caplog):
+    run(tmp_path / 'first', 8)
+    caplog.clear()
+    runner = resumed_by_the_tool(tmp_path / 'second',
+                                 tmp_path / 'first' / 'iter_4.pth', 12)
+    assert runner.restored.iter == 4
+    assert 'starts anew' not in caplog.text

@@ -463,6 +463,12 @@ def test_by_epoch_of_the_stock_default_does_not_silence_an_iteration_run(
     assert 'iter_2.pth' in names(tmp_path)
 
 
+def test_an_empty_out_dir_is_none(tmp_path):
+    """As for stock; else it would be the root of the file system."""
+    train(tmp_path, hooks=[dict(OURS, out_dir='')])
+    assert 'iter_8.pth' in names(tmp_path)
+
+
 def test_out_dir_with_a_trailing_slash(tmp_path):
     runner = train(
         str(tmp_path / 'work') + os.sep,
