@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from .errors import ResumeError
+from .generators import has_cuda
 from .rebuilding import shortened
 from .resume_fields import MAX_STEPS, is_count, resume_state_defect, wrong
 
@@ -175,7 +176,7 @@ def _try_generators(saved: Dict[str, Any]) -> None:
     if not isinstance(cuda, (list, tuple)) or \
             not all(isinstance(one, torch.Tensor) for one in cuda):
         raise TypeError(f'cuda is {shortened(cuda)}')
-    if torch.cuda.is_available():
+    if has_cuda():
         for state in cuda:
             torch.Generator('cuda').set_state(state)
 

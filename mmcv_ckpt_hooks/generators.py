@@ -16,6 +16,11 @@ import torch
 _CpuState = Tuple[Any, Any, torch.Tensor]
 
 
+def has_cuda() -> bool:
+    """Whether this process can use CUDA: a fork of one that did cannot."""
+    return torch.cuda.is_available() and not torch.cuda._is_in_bad_fork()
+
+
 def capture_generators() -> Dict[str, Any]:
     """Return the state of this process's random generators.
 
@@ -34,7 +39,7 @@ def capture_generators() -> Dict[str, Any]:
         'torch':
         torch.get_rng_state(),
         'cuda':
-        torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        torch.cuda.get_rng_state_all() if has_cuda() else [],
     }
 
 
@@ -50,7 +55,7 @@ def restore_generators(saved: Mapping[str, Any]) -> None:
     if 'torch' in saved:
         torch.set_rng_state(saved['torch'])
     states: List[torch.Tensor] = saved.get('cuda', [])
-    if states and torch.cuda.is_available():
+    if states and has_cuda():
         for device in range(min(len(states), torch.cuda.device_count())):
             torch.cuda.set_rng_state(states[device], device)
 

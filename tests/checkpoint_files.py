@@ -95,7 +95,7 @@ def equal(one, other):
 
 def tensor_bytes(tensor):
     """The values of a tensor of any type as bytes."""
-    plain = tensor.detach().resolve_conj().resolve_neg()
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg()
     flat = plain.clone(memory_format=torch.contiguous_format).reshape(-1)
     # numpy lacks bfloat16 and float8
     return flat.view(torch.uint8).numpy().tobytes()

@@ -7,6 +7,7 @@ import torch
 from checkpoint_files import equal
 from exact import (BATCH, SIZE, DrawingData, DrawingModel, SameData,
                    drawing_loader, drawing_run)
+from mmcv.parallel import MMDataParallel
 from mmcv.runner import Hook, OptimizerHook
 from torch.utils.data import (BatchSampler, DistributedSampler, RandomSampler,
                               SubsetRandomSampler, WeightedRandomSampler)
@@ -291,6 +292,24 @@ def test_the_loss_scale_goes_on(tmp_path):
         scales.append((hook.loss_scaler.state_dict(), state))
     assert scales[0][0]['scale'] > 2**16
     assert equal(scales[0], scales[1])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('kind, steps', [('Iter', ITERS), ('Epoch', 3)])
+def test_a_run_on_a_gpu_ends_with_the_same_bits(tmp_path, kind, steps,
+                                                workers):
+    """Dropout draws from the device's generator; mmcv's loss scale."""
+    assert_same_end(
+        tmp_path,
+        steps, [5, 9],
+        interval=1,
+        runner_type=f'{kind}BasedRunnerAmp',
+        wrap=lambda model: MMDataParallel(model.cuda(), device_ids=[0]),
+        optimizer_config=dict(
+            type='Fp16OptimizerHook',
+            loss_scale=dict(init_scale=2.**8, growth_interval=3)),
+        loaders=[lambda: drawing_loader(workers)])
 
 
 @pytest.mark.parametrize('lr_config', [
