@@ -110,7 +110,8 @@ class Training:
 
 def short(line):
     """A log line without what is the same in all, as wide as a terminal."""
-    line = re.sub(r'^.*?(?=\d{4}-\d\d-\d\d \d\d:\d\d)', '', line)
+    # once: a progress bar may come before, and the text may hold a time, too
+    line = re.sub(r'^.*?(?=\d{4}-\d\d-\d\d \d\d:\d\d)', '', line, count=1)
     line = re.sub(r'^[\d-]+ ([\d:]+),\d+ - \w+ - (INFO - )?', r'\1 ', line)
     line = line.replace(f'{ROOT}/', '').replace('\t', ' ')
     return line if len(line) <= 110 else line[:107] + '...'
