@@ -87,6 +87,25 @@ def test_states_of_gpus_that_are_not_there_are_skipped(own_generators):
         restore_generators(saved)
 
 
+def test_a_fork_of_a_process_that_used_cuda_leaves_it_alone(
+        own_generators, monkeypatch):
+    """There torch refuses every call, and a save would fail."""
+    saved = capture_generators()
+    saved['cuda'] = [torch.zeros(16, dtype=torch.uint8)]
+
+    def refused(*_):
+        raise RuntimeError('Cannot re-initialize CUDA in forked subprocess')
+
+    for name, value in (('is_available', lambda: True), ('_is_in_bad_fork',
+                                                         lambda: True),
+                        ('device_count',
+                         lambda: 1), ('get_rng_state_all',
+                                      refused), ('set_rng_state', refused)):
+        monkeypatch.setattr(torch.cuda, name, value)
+    assert capture_generators()['cuda'] == []
+    restore_generators(saved)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
 def test_the_generator_of_a_gpu_continues_where_it_was(own_generators):
     torch.rand(3, device='cuda')
