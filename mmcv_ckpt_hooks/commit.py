@@ -46,7 +46,7 @@ class Committer:
         self.made_room: List[str] = []
 
     def commit(self, request: SaveRequest, state: StagedState,
-               blocked: Optional[float]) -> None:
+               waited: Optional[Callable[[], float]]) -> None:
         """Write, sync and name a checkpoint, and what follows from it.
 
         Order: (3) write into a temporary file, sync, rename; (4) catalog;
@@ -55,8 +55,8 @@ class Committer:
         Args:
             request (SaveRequest): What it is.
             state (StagedState): What to write.
-            blocked (float, optional): Seconds that training waited; None if
-                it waits for all of it.
+            waited (callable, optional): Returns the seconds that training
+                waited, when all is written; None if it waits for all of it.
 
         Raises:
             StorageError: What was committed before is unchanged, but for
@@ -88,6 +88,7 @@ class Committer:
         deleted = self._pruner.prune(request.name)
         self.made_room = []
         secs = time.monotonic() - begun
+        blocked = None if waited is None else waited()
         self.record(
             'save',
             **identity_of(info),
@@ -98,11 +99,11 @@ class Committer:
             durable_secs=secs + (blocked or 0.),
             deleted=deleted,
             time=info.created_at)
-        waited = '' if blocked is None else \
+        waiting = '' if blocked is None else \
             f', training waited {blocked * 1000:.1f} ms'
         gone = f'; deleted {", ".join(deleted)}' if deleted else ''
         self._log(f'Saved checkpoint {info.name}: {size / 1e6:.2f} MB in '
-                  f'{secs:.3f} s{waited}{gone}')
+                  f'{secs:.3f} s{waiting}{gone}')
 
     def link(self, same: CheckpointInfo, request: SaveRequest) -> None:
         """Commit a best checkpoint as a second name of a regular one."""

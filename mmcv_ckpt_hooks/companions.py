@@ -21,15 +21,20 @@ class Lookout(Hook):
         look (callable): May raise ``SystemExit``.
         swapped (callable): Told when averaged weights are about to go.
         ready (callable): Told that training goes on.
+        finish (callable): Told that what comes may change parameters: all
+            events but those of a train iteration.
     """
 
     def __init__(self, look: Callable[[], None], swapped: Callable[[], None],
-                 ready: Callable[[], None]) -> None:
+                 ready: Callable[[], None], finish: Callable[[],
+                                                             None]) -> None:
         self._look = look
         self._swapped = swapped
         self._ready = ready
+        self._finish = finish
 
     def before_train_epoch(self, runner: Any) -> None:
+        self._finish()
         self._ready()
         self._look()
         # mmcv's EMAHook, and mmdet's
@@ -40,26 +45,35 @@ class Lookout(Hook):
         self._ready()
         self._look()
 
+    def after_train_epoch(self, runner: Any) -> None:
+        self._finish()
+
     def before_val_epoch(self, runner: Any) -> None:
+        self._finish()
         self._look()
 
     def after_val_epoch(self, runner: Any) -> None:
         self._look()
 
     def before_val_iter(self, runner: Any) -> None:
+        self._finish()
         self._look()
 
     def after_val_iter(self, runner: Any) -> None:
         self._look()
 
+    def after_run(self, runner: Any) -> None:
+        self._finish()
 
-def look_out(runner: Any, look: Callable[[], None],
-             swapped: Callable[[], None], ready: Callable[[], None]) -> None:
+
+def look_out(runner: Any, look: Callable[[], None], swapped: Callable[[],
+                                                                      None],
+             ready: Callable[[], None], finish: Callable[[], None]) -> None:
     """Put a :class:`Lookout` first, and one into every EvalHook.
 
     An EvalHook evaluates inside its own event and calls no hook meanwhile.
     """
-    lookout = Lookout(look, swapped, ready)
+    lookout = Lookout(look, swapped, ready, finish)
     lookout.priority = int(get_priority('HIGHEST'))
     # a new list: mmcv iterates the old one
     runner._hooks = [lookout] + runner.hooks

@@ -53,6 +53,21 @@ def resolved(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
+def typed_view(flat: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """View bytes as numbers of a type.
+
+    Args:
+        flat (Tensor): One-dimensional, of type uint8 and on the CPU.
+        dtype (torch.dtype): Of the view.
+    """
+    if version_tuple(torch.__version__) >= (1, 10):
+        return flat.view(dtype)
+    # torch < 1.10 views only types of the same size, and numpy has not all
+    like = torch.int16 if dtype is torch.bfloat16 else dtype
+    numbers = flat.numpy().view(torch.empty(0, dtype=like).numpy().dtype)
+    return torch.from_numpy(numbers).view(dtype)
+
+
 def trusting_load(file: IO[bytes]) -> Any:
     """``torch.load`` with full unpickling, for files the user trusts."""
     file.seek(0)
@@ -130,6 +145,11 @@ def runner_builders() -> Optional[Any]:
     return getattr(builder, 'RUNNER_BUILDERS', None)
 
 
+def watches_steps(optimizer: Any) -> bool:
+    """Whether torch itself tells of each step: torch >= 2.0."""
+    return hasattr(optimizer, 'register_step_pre_hook')
+
+
 def watch_steps(optimizer: Any, note: Callable[[], None]) -> \
         Callable[[], None]:
     """Call ``note`` before every step of an optimizer.
@@ -137,7 +157,7 @@ def watch_steps(optimizer: Any, note: Callable[[], None]) -> \
     Returns:
         callable: Ends it, and leaves nothing behind.
     """
-    if hasattr(optimizer, 'register_step_pre_hook'):  # torch >= 2.0
+    if watches_steps(optimizer):
         handle = optimizer.register_step_pre_hook(lambda *_: note())
         return lambda: handle.remove()
     # LR schedulers of torch wrap ``step`` on the instance, too

@@ -25,9 +25,6 @@ _LATER = {
 }
 #: Values of the design that this version does not have yet.
 _LATER_VALUES = {
-    'write.staging': {
-        'overlap': "overlapped staging is not supported yet, use 'auto'"
-    },
     'format': {
         'dcp': "sharded checkpoints are not supported yet, use 'pth'"
     },
@@ -104,14 +101,14 @@ _KEEP_TYPES: _Types = {
 }
 _WRITE_TYPES: _Types = {
     'background': (bool, 'True or False'),
-    'staging': (str, "'auto' or 'copy'"),
+    'staging': (str, "'auto', 'overlap' or 'copy'"),
     'backlog': (str, "'wait' or 'skip'"),
     'durability': (str, "'fsync' or 'none'"),
 }
 _CHOICES: Mapping[str, Sequence[str]] = {
     'on_error': ('warn', 'raise'),
     'format': ('pth', ),
-    'write.staging': ('auto', 'copy'),
+    'write.staging': ('auto', 'overlap', 'copy'),
     'write.backlog': ('wait', 'skip'),
     'write.durability': ('fsync', 'none'),
 }

@@ -10,6 +10,7 @@
     |   `-- UnverifiableError       a format without checksums (torch < 1.6)
     |-- UnsafeCheckpointError       loading it would need to run its code
     |-- ResumeError                 undamaged, but does not fit the run
+    |-- TornError                   the state changed while it was copied
     `-- StorageError                a storage backend could not do its work
         |-- MissingCheckpointError  not there (a ``FileNotFoundError``)
         |-- AccessError             not allowed; never means "not there"
@@ -61,6 +62,10 @@ class UnsafeCheckpointError(CheckpointError):
 
 class ResumeError(CheckpointError):
     """A checkpoint is undamaged, but this run cannot continue from it."""
+
+
+class TornError(CheckpointError):
+    """Tensors were written while they were copied for a checkpoint."""
 
 
 class StorageError(CheckpointError):

@@ -1,7 +1,8 @@
 """The one owner of background threads."""
 import threading
+from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, Deque, List, Optional
 
 Job = Callable[[], Any]
 
@@ -75,6 +76,99 @@ class InlineExecutor(BackgroundExecutor):
 
     def submit(self, job: Job) -> None:
         self.run(job)
+
+
+class Follower:
+    """Runs short jobs one after the other, behind the thread that gives them.
+
+    An error ends it: it is raised by every later call, and what was not begun
+    is left out. Where no thread can be started (the interpreter is ending:
+    Python 3.12) each job is run at once.
+
+    Args:
+        limit (int): So many jobs may be left to begin; :meth:`submit` waits
+            for room.
+
+    Thread: one, at a time.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._changed = threading.Condition()
+        self._jobs: Deque[Callable[[], None]] = deque()
+        self._is_busy = self._is_ended = False
+        self._error: Optional[BaseException] = None
+        self._done = 0
+        self._thread: Optional[threading.Thread] = None
+
+    def submit(self, job: Callable[[], None]) -> None:
+        """Have a job run behind those before it."""
+        if self._thread is None and not self._start():
+            job()
+            return
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._error or len(self._jobs) < self._limit)
+            self._raise()
+            self._jobs.append(job)
+            self._changed.notify_all()
+
+    def wait_for_one(self) -> None:
+        """Wait until one more job has ended."""
+        with self._changed:
+            done = self._done
+            self._changed.wait_for(lambda: self._error or self._done > done or
+                                   not self._jobs and not self._is_busy)
+            self._raise()
+
+    def finish(self) -> None:
+        """Wait until every job has ended."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._error or not self._jobs and not self._is_busy)
+            self._raise()
+
+    def close(self) -> None:
+        """End the thread; the job under way is waited for."""
+        with self._changed:
+            self._is_ended = True
+            self._jobs.clear()
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _start(self) -> bool:
+        thread = threading.Thread(target=self._run, name='mmcv-ckpt-blocks')
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
+        self._thread = thread
+        return True
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._jobs or self._is_ended)
+                if self._is_ended:
+                    return
+                job, self._is_busy = self._jobs.popleft(), True
+                self._changed.notify_all()
+            error: Optional[BaseException] = None
+            try:
+                job()
+            except Exception as raised:  # handed to the thread that submits
+                error = raised
+            with self._changed:
+                self._is_busy = False
+                self._done += 1
+                self._error = error
+                self._is_ended = self._is_ended or error is not None
+                self._changed.notify_all()
 
 
 class Repeater:

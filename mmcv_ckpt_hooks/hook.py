@@ -14,6 +14,7 @@ from .triggers import Progress, Schedule
 
 if TYPE_CHECKING:
     from .interrupts import Interrupts
+    from .overlap import Overlap
     from .saver import Saver
 
 
@@ -89,6 +90,7 @@ class DurableCheckpointHook(CheckpointHook):
         self._savers: List['Saver'] = []
         self._schedule: Schedule
         self._interrupts: Optional['Interrupts'] = None
+        self._overlap: Optional['Overlap'] = None
         self._evaluates_by_iter = False
         self._prepared_for: Optional[Any] = None
         self._waits_for: Optional[str] = None
@@ -121,8 +123,9 @@ class DurableCheckpointHook(CheckpointHook):
         try:
             if self._prepared_for is not runner:
                 self._start(runner)
-            elif self._interrupts is not None:
+            elif self._interrupts is not None and self._overlap is not None:
                 self._interrupts.open()
+                self._overlap.open()
         except BaseException:
             # a failed start must not keep others out of the directory
             if self._interrupts is not None:
@@ -184,6 +187,8 @@ class DurableCheckpointHook(CheckpointHook):
 
     def drain(self, runner: Any) -> None:
         """Wait for the last save, report it and end what was started."""
+        if self._overlap is not None:
+            self._overlap.close()
         if self._interrupts is not None:
             self._interrupts.close()
         for saver in self._savers:
@@ -211,9 +216,18 @@ class DurableCheckpointHook(CheckpointHook):
         wish = self._interrupts.wishes(trigger is not None)
         trigger = trigger or wish.trigger
         if trigger is not None and self._interrupts.may_save(wish):
-            self._save(runner, trigger, boundary, progress.is_last
-                       or bool(wish.exit_signal))
+            is_last = progress.is_last or bool(wish.exit_signal)
+            # in other events anything may come behind this hook
+            overlaps = event == 'after_train_iter' and not is_last
+            self._save(
+                runner,
+                trigger,
+                boundary,
+                is_last,
+                overlap=self._overlap if overlaps else None)
         self._interrupts.record(boundary)
+        if self._overlap is not None:
+            self._overlap.boundary()
         if wish.exit_signal:
             self._interrupts.leave(wish, boundary, event)
         self._report(runner)
@@ -223,7 +237,8 @@ class DurableCheckpointHook(CheckpointHook):
               trigger: str,
               boundary: Boundary,
               is_last: bool,
-              ranks: Optional[List[Any]] = None) -> None:
+              ranks: Optional[List[Any]] = None,
+              overlap: Optional['Overlap'] = None) -> None:
         regular = trigger in ('interval', 'at', 'last')
         if self.sync_buffer:
             # a collective: all ranks have agreed to save
@@ -240,8 +255,8 @@ class DurableCheckpointHook(CheckpointHook):
         request = SaveRequest(
             name, epoch, finished, trigger, regular, is_last=is_last)
         if self._saver.save(
-                request,
-                lambda: self._capture(runner, epoch, finished, ranks)):
+                request, lambda: self._capture(runner, epoch, finished, ranks),
+                overlap):
             self._schedule.saved()
         if self._waits_for is not None:
             self._saver.wait()
@@ -284,13 +299,3 @@ class DurableCheckpointHook(CheckpointHook):
             error = saver.take_error()
             if error is not None and self.options.on_error == 'raise':
                 raise error
-
-    def _take_file(self, runner: Any, name: str) -> bool:
-        if self._saver is None:
-            return False  # it is for the rank that saves
-        path = os.path.join(runner.work_dir or '.', name)
-        try:
-            os.unlink(path)
-        except OSError:
-            return False
-        return True

@@ -72,8 +72,10 @@ class WriteOptions:
 
     Args:
         background (bool): Whether training goes on while a copy is written.
-        staging (str): ``'copy'``, or ``'auto'``, which is the same in this
-            version.
+        staging (str): ``'copy'``: the copy is made before the hook returns;
+            ``'overlap'``: parameters and optimizer state are copied beside
+            the next forward and backward; ``'auto'``: that where nothing is
+            seen to write to parameters between two steps.
         backlog (str): What to do when the save before is still being
             written: ``'wait'`` for it or ``'skip'`` this one.
         durability (str): ``'fsync'``, or ``'none'``: a power cut may lose

@@ -2,25 +2,25 @@
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional
+from typing import (TYPE_CHECKING, Any, Callable, Dict, Iterator, List,
+                    Optional, Tuple)
 
 from .best_scores import BestScore
 from .catalog import Catalog
 from .commit import Committer
-from .errors import MissingCheckpointError
+from .copying import PendingCopy
+from .errors import MissingCheckpointError, TornError
 from .executor import BackgroundExecutor, InlineExecutor
 from .history import History
 from .pruning import Pruner
 from .retention import KeepBest
-from .staging import (StagedState, StagingBuffers, available_memory_bytes,
-                      reference)
+from .stager import Stager
+from .staging import StagedState, reference
 from .types import RetentionPolicy, SaveRequest, StorageBackend
 
 if TYPE_CHECKING:
+    from .overlap import Overlap
     from .ranking import Ranking
-
-#: Part of the available memory that a staged copy may take.
-_MEMORY_SHARE = 0.8
 
 #: Triggers that ask again; a wish of the user is never skipped.
 _REPEATED = ('interval', 'time')
@@ -76,8 +76,7 @@ class Saver:
                                     log, symlink)
         #: keeps the best of the run's own evaluations; None if nobody asks
         self.ranking: Optional['Ranking'] = None
-        self._buffers = StagingBuffers()
-        self._said_inline = False
+        self._stager = Stager(log, not isinstance(executor, InlineExecutor))
         self._leave = leave
 
     @property
@@ -85,13 +84,22 @@ class Saver:
         """Name of the last checkpoint that was committed as the latest."""
         return self._committer.last_committed
 
-    def save(self, request: SaveRequest,
-             capture: Callable[[], Dict[str, Any]]) -> bool:
+    def reserve(self, nbytes: int, pinned: bool) -> None:
+        """Map memory for copies beside training; see :class:`Stager`."""
+        self._executor.submit(lambda: self._stager.reserve(nbytes, pinned))
+
+    def save(self,
+             request: SaveRequest,
+             capture: Callable[[], Dict[str, Any]],
+             overlap: Optional['Overlap'] = None) -> bool:
         """Stage a checkpoint and hand it to the executor.
 
         Args:
             request (SaveRequest): What to save.
             capture (callable): Builds the checkpoint; called at once.
+            overlap (Overlap, optional): Who says what may be copied later,
+                and has it done in time. Default: None, which means that all
+                is copied before the return.
 
         Returns:
             bool: False if it could not be staged, or was left out because
@@ -106,25 +114,34 @@ class Saver:
             self._log(f'Skipped checkpoint {request.name}: the one before is '
                       "still being written (backlog='skip')")
             return False
-        staged: List[StagedState] = []
+        staged: List[Tuple[StagedState, Optional[PendingCopy]]] = []
 
         def stage() -> None:
             with self._failures_logged(request):
-                staged.append(reference(capture()))
-                if self._stages(staged[0]):
-                    staged.append(self._buffers.copy(staged[0]))
+                staged.append(
+                    self._stager.stage(reference(capture()), overlap))
 
-        # the staging buffers are free once the save before has ended, which
+        # the staging buffer is free once the save before has ended, which
         # the executor waits for
         if not self._executor.run(stage):
             return False
-        state, background = staged[-1], len(staged) > 1
+        state, late = staged[0]
+        background = state.image is not None
         blocked = time.monotonic() - begun
 
         def job() -> None:
             with self._failures_logged(request):
+                if late is not None:
+                    late.finish()
+                    if late.is_torn:
+                        raise TornError(
+                            'parameters were written while they were copied '
+                            'beside training')
                 self._committer.commit(request, state,
-                                       blocked if background else None)
+                                       waited if background else None)
+
+        def waited() -> float:
+            return blocked + (late.held_secs if late is not None else 0.)
 
         if background:
             self._executor.submit(job)
@@ -143,6 +160,7 @@ class Saver:
     def close(self) -> None:
         """Wait, end the writer's thread and leave the directory."""
         self._executor.close()
+        self._stager.release()
         self._leave()
 
     def commit_best(self, best: BestScore, request: SaveRequest,
@@ -275,18 +293,3 @@ class Saver:
                 raise
 
         self._executor.run(logged)
-
-    def _stages(self, state: StagedState) -> bool:
-        if isinstance(self._executor, InlineExecutor):
-            return False
-        room = available_memory_bytes()
-        extra = state.nbytes - self._buffers.nbytes
-        if room is None or extra <= room * _MEMORY_SHARE:
-            return True
-        if not self._said_inline:
-            self._said_inline = True
-            self._log(
-                f'A copy of the state ({state.nbytes >> 20} MiB) does not fit '
-                f'the available memory ({room >> 20} MiB): checkpoints are '
-                'written while training waits')
-        return False

@@ -1,42 +1,36 @@
 """A staged checkpoint to a torch zip stream.
 
 The format is torch's own (zip, stored, one record a storage, ``data.pkl``
-with persistent ids), written front to back into a stream that cannot seek:
-sizes are known before, CRC-32 values follow each record in a data descriptor
-and stand in the central directory. An extra record, ``checkpoint_info.json``,
+with persistent ids), written front to back into a stream that cannot seek;
+:mod:`zip_writing` has the headers. The CRC-32 of a block is computed while
+the stream writes the one before. An extra record, ``checkpoint_info.json``,
 tells a reader without torch which checkpoint this is; torch ignores it.
 
-Source: torch/serialization.py (``_save``), caffe2/serialize/inline_container.h
-(64-byte alignment of records), APPNOTE.TXT 4.3.9 (data descriptors).
+Source: torch/serialization.py (``_save``).
 """
 import ctypes
 import io
 import json
 import pickle
-import struct
 import sys
 import zipfile
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import IO, Any, Mapping, Tuple
+from typing import IO, Any, Callable, Iterable, Iterator, Mapping, Tuple
 
 import torch
 
+from .checksums import crc32
 from .compat import STORAGE_NAMES
 from .staging import StagedState, TensorRef
 from .verification import ARCHIVE, INFO_RECORD, zip_digest
+from .zip_writing import descriptor, local_header
 
-#: torch maps records into memory at this alignment (bytes).
-_ALIGNMENT = 64
 #: One write of tensor data (bytes): large enough for the disk, small enough
 #: to let the interpreter lock go around.
 _BLOCK_BYTES = 8 << 20
-#: Any fixed time: a checkpoint's bytes depend on its content only.
-_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 #: Of the numbers in the records, as torch writes and checks it.
 BYTE_ORDER = sys.byteorder.encode()
-#: A padding field in the local header: id, length, then the padding.
-_PADDING_ID = 0x4246
 
 
 @dataclass(frozen=True)
@@ -50,50 +44,101 @@ def write_checkpoint(stream: IO[bytes], state: StagedState,
                      info: Mapping[str, Any]) -> str:
     """Write a checkpoint as a torch zip file.
 
+    The storages come first: where they are does not depend on the rest.
+
     Args:
-        stream (file): Binary; only ``write`` and ``flush`` are called.
-        state (StagedState): What to write. Storages on a GPU are fetched one
-            at a time.
+        stream (file): Binary; ``write`` is called and, where there is one,
+            ``lend``; see :meth:`StorageBackend.put`.
+        state (StagedState): What to write. Storages on a GPU are fetched
+            block by block.
         info (dict): JSON values for the record ``checkpoint_info.json``.
 
     Returns:
         str: Digest of the file (see :func:`verification.zip_digest`).
     """
-    # zipfile writes data descriptors when the stream has no tell()
-    with zipfile.ZipFile(_Appender(stream), 'w') as archive:  # type: ignore
-        _add(archive, 'data.pkl', _pickled(state))
-        _add(archive, 'byteorder', BYTE_ORDER)
-        for index, flat in enumerate(state.storages):
-            _add_storage(archive, f'data/{index}', flat)
-        _add(archive, INFO_RECORD, json.dumps(info, sort_keys=True).encode())
-        _add(archive, 'version', b'3\n')
-        digest = zip_digest(archive.infolist())
-    return digest
+    layout = state.layout()
+    out = _Copied(stream) if state.image is None else \
+        _InPlace(stream, state.image)
+    for record, flat in zip(layout.records, state.storages):
+        _write_record(out, record, _blocks(flat))
+    out.end()
+    for name, data in (('data.pkl', _pickled(state)), ('byteorder',
+                                                       BYTE_ORDER),
+                       (INFO_RECORD, json.dumps(info,
+                                                sort_keys=True).encode()),
+                       ('version', b'3\n')):
+        record = layout.add(f'{ARCHIVE}/{name}', len(data))
+        _write_record(_Copied(stream), record, [memoryview(data)])
+    stream.write(layout.directory())
+    return zip_digest(layout.records)
 
 
-class _Appender:
-    """Only what ``zipfile`` needs of a stream that cannot seek."""
+def _write_record(out: '_Copied', record: zipfile.ZipInfo,
+                  blocks: Iterable[memoryview]) -> None:
+    out.write(local_header(record))
+    checksum = 0
+    for block in blocks:
+        checksum = crc32(block, checksum)
+        out.pass_on(block)
+    record.CRC = checksum
+    out.write(descriptor(record))
+
+
+def _blocks(flat: torch.Tensor) -> Iterator[memoryview]:
+    step = _BLOCK_BYTES // flat.element_size()
+    for start in range(0, flat.numel(), step):
+        part = flat[start:start + step].cpu()
+        # the part lives as long as this block is used
+        yield host_memory(part)
+
+
+class _Copied:
+    """Bytes of any place to a stream, which copies them."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        self.write = stream.write
-        self.flush = stream.flush
+        self._stream = stream
+
+    def write(self, data: bytes) -> None:
+        """Write what comes next in the file."""
+        self._stream.write(data)
+
+    def pass_on(self, block: memoryview) -> None:
+        """Write the next block of tensor data."""
+        self._stream.write(block)
+
+    def end(self) -> None:
+        """Write what is left."""
 
 
-def _add(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
-    with archive.open(_record(archive, name, len(data)), 'w') as record:
-        record.write(data)
+class _InPlace(_Copied):
+    """Bytes of an image of the file: tensor data lies in its place already."""
 
+    def __init__(self, stream: IO[bytes], image: memoryview) -> None:
+        super().__init__(stream)
+        self._image = image
+        self._lend: Callable[[memoryview],
+                             Any] = getattr(stream, 'lend', stream.write)
+        self._at = self._sent = 0
 
-def _add_storage(archive: zipfile.ZipFile, name: str,
-                 flat: torch.Tensor) -> None:
-    nbytes = flat.numel() * flat.element_size()
-    with archive.open(_record(archive, name, nbytes), 'w') as record:
-        if not nbytes:
-            return
-        host = flat.cpu().contiguous()
-        view = host_memory(host)
-        for start in range(0, nbytes, _BLOCK_BYTES):
-            record.write(view[start:start + _BLOCK_BYTES])
+    def write(self, data: bytes) -> None:
+        self._image[self._at:self._at + len(data)] = data
+        self._at += len(data)
+
+    def pass_on(self, block: memoryview) -> None:
+        self._at += len(block)
+        while self._at - self._sent >= _BLOCK_BYTES:
+            self._send(self._sent + _BLOCK_BYTES)
+
+    def end(self) -> None:
+        # small records may have filled more than a block
+        while self._at - self._sent >= _BLOCK_BYTES:
+            self._send(self._sent + _BLOCK_BYTES)
+        if self._at > self._sent:
+            self._send(self._at)
+
+    def _send(self, until: int) -> None:
+        self._lend(self._image[self._sent:until])
+        self._sent = until
 
 
 def host_memory(tensor: torch.Tensor) -> memoryview:
@@ -105,19 +150,6 @@ def host_memory(tensor: torch.Tensor) -> memoryview:
     nbytes = tensor.numel() * tensor.element_size()
     raw = (ctypes.c_char * nbytes).from_address(tensor.data_ptr())
     return memoryview(raw).cast('B')
-
-
-def _record(archive: zipfile.ZipFile, name: str,
-            nbytes: int) -> zipfile.ZipInfo:
-    record = zipfile.ZipInfo(f'{ARCHIVE}/{name}', _ZIP_TIME)
-    record.file_size = nbytes
-    # zipfile decides in the same way whether the header gets a zip64 field
-    zip64_bytes = 20 if nbytes * 1.05 > zipfile.ZIP64_LIMIT else 0
-    assert archive.fp is not None
-    header_bytes = 30 + len(record.filename) + zip64_bytes + 4
-    padding = -(archive.fp.tell() + header_bytes) % _ALIGNMENT
-    record.extra = struct.pack('<HH', _PADDING_ID, padding) + bytes(padding)
-    return record
 
 
 class _CheckpointPickler(pickle.Pickler):

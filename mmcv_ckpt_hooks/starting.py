@@ -14,8 +14,12 @@ from .history import History
 from .hook import DurableCheckpointHook
 from .interrupts import Interrupts
 from .opening import keep_best, open_run
+from .overlap import Overlap
 from .saver import Saver
 from .triggers import Schedule
+
+#: Smaller copies are not worth mapping memory for before the first save.
+_MAPPED_BYTES = 16 << 20
 
 
 def start(hook: DurableCheckpointHook, runner: Any) -> None:
@@ -64,17 +68,29 @@ def _by_epoch(given: Optional[bool], runner: Any) -> bool:
 def _watch(hook: DurableCheckpointHook, runner: Any,
            saver: Optional[Saver]) -> None:
     triggers = hook.options.triggers
-    hook._schedule = Schedule(hook.interval, hook.save_last, triggers,
-                              time.monotonic,
-                              lambda name: hook._take_file(runner, name))
+    hook._schedule = Schedule(
+        hook.interval, hook.save_last, triggers, time.monotonic,
+        lambda name: saver is not None and _take_file(runner, name))
 
     def save(trigger: str, boundary: Boundary, ranks: Any) -> None:
         hook._save(runner, trigger, boundary, is_last=True, ranks=ranks)
 
     hook._interrupts = Interrupts(runner, triggers, hook._schedule, saver,
                                   save)
+    hook._overlap = Overlap(
+        runner, hook.options.write.staging
+        if hook.options.write.background else 'copy', runner.logger.info)
     look_out(runner, hook._interrupts.look, hook._interrupts.swapped,
-             _continued_on_stock(runner))
+             _continued_on_stock(runner), hook._overlap.finish)
+
+
+def _take_file(runner: Any, name: str) -> bool:
+    """Remove the trigger file; return whether it was there."""
+    try:
+        os.unlink(os.path.join(runner.work_dir or '.', name))
+    except OSError:
+        return False
+    return True
 
 
 def _continued_on_stock(runner: Any) -> Callable[[], None]:
@@ -123,6 +139,9 @@ def _say_plan(hook: DurableCheckpointHook, runner: Any, saver: Saver,
         _came_from(runner), distributed.world_size(),
         not takeover.counts_iterations(runner)
         and not hasattr(runner, 'finished_steps'))
+    if of_optimizer is not None and nbytes >= _MAPPED_BYTES:
+        on_gpu = any(one.is_cuda for one in runner.model.parameters())
+        saver.reserve(nbytes, on_gpu)
     runner.logger.info(said.text())
     for warning in said.warnings():
         runner.logger.warning(warning)

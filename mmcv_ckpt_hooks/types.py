@@ -151,7 +151,9 @@ class StorageBackend(Protocol):
         Args:
             name (str): The file's name; an existing file is replaced.
             write (callable): Called once with a write-only binary stream
-                (``write`` only: no seek, no tell).
+                (``write`` only: no seek, no tell). It may also have
+                ``lend(data)``, which takes a memoryview without copying it:
+                the bytes stay as they are until ``put`` returns.
 
         Returns:
             int: Size in bytes.

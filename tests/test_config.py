@@ -97,7 +97,7 @@ WRONG_VALUES = [
     (dict(on_error='ignore'), "'warn'"),
     (dict(on_error='rise'), "did you mean 'raise'"),
     (dict(format='dcp'), 'format'),
-    (dict(write=dict(staging='overlap')), 'staging'),
+    (dict(write=dict(staging='overlaps')), "did you mean 'overlap'"),
     (dict(write=dict(backlog='skipp')), "did you mean 'skip'"),
     (dict(write=dict(durability='sync')), "did you mean 'fsync'"),
     (dict(triggers=dict(begin=-1)), 'begin'),

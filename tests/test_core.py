@@ -390,7 +390,7 @@ def test_a_group_can_read_what_it_could_read_of_stock(umask, mode, tmp_path):
     assert stat.S_IMODE(os.stat(tmp_path / 'a.pth').st_mode) == mode
 
 
-class Failing(streams.WriteOnlyStream):
+class Failing(streams.BlockStream):
     """A disk that fills up after some bytes."""
 
     room = 0
@@ -409,7 +409,7 @@ def test_a_full_disk_leaves_the_checkpoint_that_was_there(
     save_checkpoint(Zoo(), str(path), meta=dict(iter=1))
     before = path.read_bytes()
     assert len(before) > room
-    monkeypatch.setattr(streams, 'WriteOnlyStream', Failing)
+    monkeypatch.setattr(streams, 'BlockStream', Failing)
     monkeypatch.setattr(Failing, 'room', room)
     with pytest.raises(OutOfSpaceError):
         save_checkpoint(Zoo(), str(path), meta=dict(iter=2))

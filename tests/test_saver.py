@@ -234,7 +234,7 @@ def test_the_next_save_does_not_change_the_one_that_is_being_written(bench):
 def test_where_no_copy_fits_in_memory_it_is_written_at_once(
         bench, monkeypatch):
     """INVARIANT 11: streamed while training waits, and said."""
-    monkeypatch.setattr('mmcv_ckpt_hooks.saver.available_memory_bytes',
+    monkeypatch.setattr('mmcv_ckpt_hooks.stager.available_memory_bytes',
                         lambda: 8)
     one = bench(executor=BackgroundExecutor())
     one.save(4)

@@ -1,17 +1,19 @@
 """The copy that training cannot change, and how much memory it takes."""
 import io
 import os
+import threading
 import weakref
 
 import pytest
 import torch
 from checkpoint_files import equal, written
 
-from mmcv_ckpt_hooks import staging
+from mmcv_ckpt_hooks import copying
+from mmcv_ckpt_hooks.copying import StagingBuffer
 from mmcv_ckpt_hooks.loading import load_checkpoint
+from mmcv_ckpt_hooks.memory import available_memory_bytes
 from mmcv_ckpt_hooks.serialization import write_checkpoint
-from mmcv_ckpt_hooks.staging import (StagingBuffers, available_memory_bytes,
-                                     reference)
+from mmcv_ckpt_hooks.staging import reference
 
 pytestmark = pytest.mark.filterwarnings('error')
 
@@ -130,7 +132,7 @@ def test_a_step_after_the_save_is_not_in_the_checkpoint():
     tree = dict(
         model=dict(model.state_dict()), optimizer=optimizer.state_dict())
     expected = round_trip(tree)
-    copied = StagingBuffers().copy(reference(tree))
+    copied, _ = StagingBuffer().copy(reference(tree))
     live = {one.data_ptr() for one in reference(tree).storages}
     assert not live & {one.data_ptr() for one in copied.storages}
     optimizer.step()
@@ -142,87 +144,197 @@ def test_a_step_after_the_save_is_not_in_the_checkpoint():
 
 
 def test_the_second_save_allocates_nothing():
-    buffers = StagingBuffers()
+    buffer = StagingBuffer()
     tree = dict(a=torch.zeros(8), b=torch.zeros(4, dtype=torch.int64))
-    first = buffers.copy(reference(tree))
+    first, _ = buffer.copy(reference(tree))
     places = [one.data_ptr() for one in first.storages]
     tree['a'].fill_(5)
-    second = buffers.copy(reference(tree))
+    second, _ = buffer.copy(reference(tree))
     assert [one.data_ptr() for one in second.storages] == places
     assert bool((second.storages[0] == 5).all())
-    assert buffers.nbytes == 8 * 4 + 4 * 8
+    assert buffer.nbytes == second.layout().end
 
 
-def test_a_changed_state_never_takes_two_copies_of_memory(monkeypatch):
-    buffers = StagingBuffers()
-    buffers.copy(reference(dict(a=torch.zeros(1000), b=torch.zeros(10))))
-    held = []
-    empty = torch.empty
+class Image(copying.FileImage):
+    """Tells which images there are."""
+    alive = weakref.WeakSet()
+    made = []
 
-    def spy(*args, **kwargs):
-        held.append(buffers.nbytes)
-        return empty(*args, **kwargs)
-
-    monkeypatch.setattr(staging.torch, 'empty', spy)
-    # the first save had no optimizer state: now it comes first
-    tree = dict(o=torch.zeros(7), a=torch.zeros(1000), b=torch.zeros(10))
-    buffers.copy(reference(tree))
-    assert held == [0, 28, 28 + 4000]
-    assert buffers.nbytes == reference(tree).nbytes
+    def __init__(self, nbytes):
+        super().__init__(nbytes)
+        Image.made.append((nbytes, len(Image.alive)))
+        Image.alive.add(self)
 
 
-def test_a_buffer_that_no_longer_fits_is_gone_before_more_is_allocated(
-        monkeypatch):
-    buffers = StagingBuffers()
-    copied = buffers.copy(reference(dict(a=torch.zeros(1000))))
-    old = weakref.ref(copied.storages[0])
-    del copied
-    alive = []
-    empty = torch.empty
+@pytest.fixture
+def images(monkeypatch):
+    monkeypatch.setattr(copying, 'FileImage', Image)
+    Image.made = []
+    return Image.made
 
-    def spy(*args, **kwargs):
-        alive.append(old() is not None)
-        return empty(*args, **kwargs)
 
-    monkeypatch.setattr(staging.torch, 'empty', spy)
-    buffers.copy(reference(dict(a=torch.zeros(2000))))
-    assert alive == [False]
+def test_a_changed_state_never_takes_two_copies_of_memory(images):
+    buffer = StagingBuffer()
+    buffer.copy(reference(dict(a=torch.zeros(1000))))
+    buffer.copy(reference(dict(a=torch.zeros(2000000), b=torch.zeros(10))))
+    assert [others for _, others in images] == [0, 0]
+    tree = dict(o=torch.zeros(4), a=torch.zeros(2000000), b=torch.zeros(10))
+    copied, _ = buffer.copy(reference(tree))
+    assert buffer.nbytes == copied.layout().end == images[-1][0]
 
 
 def test_a_smaller_state_gives_memory_back():
-    buffers = StagingBuffers()
-    buffers.copy(reference(dict(a=torch.zeros(1000), b=torch.zeros(10))))
-    buffers.copy(reference(dict(a=torch.zeros(10))))
-    assert buffers.nbytes == 40
+    buffer = StagingBuffer()
+    buffer.copy(reference(dict(a=torch.zeros(1000000))))
+    buffer.copy(reference(dict(a=torch.zeros(10))))
+    assert buffer.nbytes < 1000
+
+
+def test_a_state_that_changes_by_a_little_keeps_its_memory(images):
+    buffer = StagingBuffer()
+    buffer.copy(reference(dict(a=torch.arange(1000), b=torch.arange(9))))
+    tree = dict(a=torch.arange(8), b=torch.arange(1000))
+    copied, _ = buffer.copy(reference(tree))
+    assert len(images) == 1
+    assert equal(loaded(copied), tree)
+
+
+def loaded(state):
+    stream = io.BytesIO()
+    write_checkpoint(stream, state, {})
+    return load_checkpoint(stream, 'a.pth')
+
+
+@pytest.mark.parametrize(
+    'tree', [
+        {},
+        dict(a=torch.empty(0)),
+        dict(a=torch.arange(7, dtype=torch.uint8), b=torch.ones(3).bool()),
+        dict(
+            a=torch.arange(3).bfloat16(),
+            b=torch.ones(2, dtype=torch.complex64)),
+        {
+            str(index): torch.full((index, ), index)
+            for index in range(200)
+        },
+        dict(
+            a=torch.arange(3 << 20),
+            b=torch.arange(1.),
+            c=torch.arange(1 << 20)),
+    ],
+    ids=['none', 'empty', 'bytes', 'types', 'many', 'large'])
+def test_the_image_of_a_file_is_the_file(tree):
+    """What is written from the image is what is written from the tensors."""
+    copied, _ = StagingBuffer().copy(reference(tree))
+    stream = io.BytesIO()
+    digest = write_checkpoint(stream, copied, dict(iter=1))
+    assert stream.getvalue() == written(tree, dict(iter=1))
+    assert digest == write_checkpoint(io.BytesIO(), reference(tree),
+                                      dict(iter=1))
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
+def test_a_forked_data_loader_worker_does_not_have_the_copy():
+    buffer = StagingBuffer()
+    copied, _ = buffer.copy(reference(dict(a=torch.ones(1 << 20))))
+    address = copied.storages[0].data_ptr()
+    pid = os.fork()
+    if not pid:
+        with open('/proc/self/maps') as file:
+            ranges = [line.split()[0].split('-') for line in file]
+        os._exit(
+            any(
+                int(begin, 16) <= address < int(end, 16)
+                for begin, end in ranges))
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def test_memory_that_was_reserved_is_what_the_save_uses(images):
+    tree = dict(a=torch.ones(1 << 20), b=torch.arange(3))
+    buffer = StagingBuffer()
+    buffer.reserve((4 << 20) + 5000, pinned=False)
+    copied, _ = buffer.copy(reference(tree))
+    assert len(images) == 1
+    assert equal(loaded(copied), tree)
+
+
+# -- the copy that is finished later ----------------------------------------
+
+
+def addresses(*tensors):
+    return {one.untyped_storage().data_ptr() for one in tensors}
+
+
+def test_only_what_may_be_is_copied_later():
+    now, later = torch.ones(3), torch.ones(1 << 21)
+    copied, pending = StagingBuffer().copy(
+        reference(dict(now=now, later=later)), addresses(later))
+    now.zero_()
+    later.fill_(2)
+    pending.finish()
+    assert equal(loaded(copied), dict(now=torch.ones(3), later=later))
+
+
+def test_whoever_needs_the_copy_finishes_it():
+    later = torch.arange(1 << 21)
+    expected = later.clone()
+    copied, pending = StagingBuffer().copy(
+        reference(dict(a=later)), addresses(later))
+    pending.hold_back()
+    later.zero_()
+    pending.finish()
+    assert equal(loaded(copied), dict(a=expected))
+
+
+def test_a_copy_that_another_thread_has_begun_is_waited_for(monkeypatch):
+    later = torch.arange(1 << 21)
+    expected = later.clone()
+    copied, pending = StagingBuffer().copy(
+        reference(dict(a=later)), addresses(later))
+    begun, go_on = threading.Event(), threading.Event()
+    memmove = copying.ctypes.memmove
+
+    def slow(*args):
+        if threading.current_thread() is writer:
+            begun.set()
+            assert go_on.wait(60)
+        memmove(*args)
+
+    monkeypatch.setattr(copying.ctypes, 'memmove', slow)
+    writer = threading.Thread(target=pending.finish)
+    writer.start()
+    assert begun.wait(60)
+    wait_for = pending._changed.wait_for
+
+    def waits(condition):
+        # all but the piece of the writer is copied: now it goes on
+        go_on.set()
+        return wait_for(condition)
+
+    pending._changed.wait_for = waits
+    pending.hold_back()
+    later.zero_()
+    writer.join(60)
+    assert equal(loaded(copied), dict(a=expected))
+    assert pending.held_secs > 0
+
+
+def test_a_finished_copy_holds_no_live_tensor():
+    later = torch.ones(9)
+    _, pending = StagingBuffer().copy(
+        reference(dict(a=later)), addresses(later))
+    alive = weakref.ref(later.untyped_storage())
+    pending.finish()
+    del later
+    assert alive() is None
 
 
 def test_every_gpu_is_waited_for_not_only_the_current_one(monkeypatch):
     waited = []
     monkeypatch.setattr(torch.cuda, 'synchronize', waited.append)
-
-    class OnGpu:
-        """A flat storage that says it is on a GPU."""
-        dtype, is_cuda = torch.float32, True
-
-        def __init__(self, device):
-            self.device = device
-
-        def numel(self):
-            return 2
-
-        def element_size(self):
-            return 4
-
-    class Buffer:
-
-        def copy_(self, flat, non_blocking):
-            assert non_blocking
-            return self
-
-    monkeypatch.setattr(staging.torch, 'empty',
-                        lambda *args, pin_memory, **kwargs: Buffer())
-    storages = [OnGpu('cuda:0'), OnGpu('cuda:1'), OnGpu('cuda:0')]
-    StagingBuffers().copy(staging.StagedState({}, storages))
+    gpus = copying._Gpus({})
+    gpus._used = {'cuda:0': None, 'cuda:1': None}
+    gpus.wait()
     assert sorted(waited) == ['cuda:0', 'cuda:1']
 
 
@@ -230,10 +342,28 @@ def test_every_gpu_is_waited_for_not_only_the_current_one(monkeypatch):
 def test_tensors_on_a_gpu_are_copied_before_they_change():
     weight = torch.arange(1 << 22, device='cuda', dtype=torch.float32)
     expected = weight.cpu()
-    copied = StagingBuffers().copy(reference(dict(a=weight)))
+    copied, _ = StagingBuffer().copy(reference(dict(a=weight)))
     weight.zero_()
     assert copied.storages[0].is_pinned()
     assert torch.equal(copied.storages[0], expected)
+
+
+@gpu
+def test_a_gpu_changes_nothing_before_its_copy_is_made():
+    weight = torch.arange(1 << 26, device='cuda', dtype=torch.float32)
+    statistics = torch.ones(5, device='cuda')
+    expected = weight.cpu()
+    buffer = StagingBuffer()
+    tree = dict(a=weight, b=statistics)
+    for _ in range(3):
+        copied, pending = buffer.copy(reference(tree), addresses(weight))
+        statistics.add_(1)
+        pending.hold_back()
+        weight.add_(1)
+        pending.finish()
+        assert torch.equal(copied.storages[0], expected)
+        expected += 1
+    assert copied.storages[1].tolist() == [3.] * 5
 
 
 def make_files(root, files):

@@ -1,13 +1,10 @@
 """The stream that ``put`` hands out, and the file behind it."""
-import io
 from contextlib import contextmanager, suppress
-from typing import IO, Any, Callable, Iterator, Optional, cast
+from typing import IO, Any, Callable, Iterator, Optional, Union, cast
 
 from ..errors import StorageError
+from .block_file import BlockFile
 from .mapped_errors import mapped_errors
-
-#: Collects the small writes (zip headers); larger ones pass by it.
-_BUFFER_BYTES = 1 << 20
 
 
 class WriteOnlyStream:
@@ -17,12 +14,13 @@ class WriteOnlyStream:
     into it can be told from one of the storage.
 
     Args:
-        stream (file): Binary, writable, takes every write in full.
+        stream (file | BlockFile): Binary, takes every write in full.
         what (str): What could not be done, for errors.
         path (str): To which file, for errors.
     """
 
-    def __init__(self, stream: IO[bytes], what: str, path: str) -> None:
+    def __init__(self, stream: Union[IO[bytes], BlockFile], what: str,
+                 path: str) -> None:
         self._stream = stream
         self._what = what
         self._path = path
@@ -36,9 +34,28 @@ class WriteOnlyStream:
         return written
 
     def flush(self) -> None:
-        """Pass on what is buffered; nothing is synced to the disk."""
+        """Nothing: what is buffered goes on when the file is complete."""
+
+
+class BlockStream(WriteOnlyStream):
+    """A stream into a file, which also takes bytes without copying them.
+
+    Args:
+        file (BlockFile): Where they go.
+        what (str): What could not be done, for errors.
+        path (str): To which file, for errors.
+    """
+
+    def __init__(self, file: BlockFile, what: str, path: str) -> None:
+        super().__init__(file, what, path)
+        self._file = file
+
+    def lend(self, data: memoryview) -> int:
+        """Take bytes that stay as they are until ``put`` returns."""
         with mapped_errors(self._what, self._path, missing=StorageError):
-            self._stream.flush()
+            lent = self._file.lend(data)
+        self.size_bytes += lent
+        return lent
 
 
 def fill_file(path: str,
@@ -72,26 +89,31 @@ def fill_file(path: str,
 def _written_file(
         path: str, what: str, target: str, sync: Optional[Callable[[int],
                                                                    None]],
-        claim: Optional[Callable[[int], Any]]) -> Iterator[WriteOnlyStream]:
+        claim: Optional[Callable[[int], Any]]) -> Iterator[BlockStream]:
     with mapped_errors(what, target, missing=StorageError):
         # open() honours the umask and setgid directories, which
         # tempfile.mkstemp (mode 0600) does not
         raw = open(path, 'xb', buffering=0)
-        if claim is not None:
-            claim(raw.fileno())
-    file = io.BufferedWriter(raw, _BUFFER_BYTES)
-    stream = WriteOnlyStream(file, what, target)
     try:
-        yield stream
-        stream.flush()
+        with mapped_errors(what, target, missing=StorageError):
+            if claim is not None:
+                claim(raw.fileno())
+            # without a sync the page cache is where it shall go
+            file = BlockFile(raw, direct=sync is not None)
+        try:
+            stream = BlockStream(file, what, target)
+            yield stream
+            with mapped_errors(what, target, missing=StorageError):
+                file.finish()
+        finally:
+            file.close()
         if sync is not None:
             with mapped_errors(what, target, missing=StorageError):
                 sync(raw.fileno())
     except BaseException:
-        # the buffered rest is not worth a write, whose error would hide the
-        # first
+        # an error of the close would hide the first
         with suppress(OSError):
             raw.close()
         raise
     with mapped_errors(what, target, missing=StorageError):
-        file.close()
+        raw.close()

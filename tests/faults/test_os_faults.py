@@ -9,7 +9,6 @@ from faulty_runs import (END, FAILING, assert_whole, contents, errors_told,
                          faulty_run)
 
 from mmcv_ckpt_hooks.errors import StorageError
-from mmcv_ckpt_hooks.storage import streams
 
 NAME = f'iter_{FAILING}.pth'
 ERRNOS = [
@@ -38,7 +37,7 @@ class Disk:
         patch.setattr(builtins, 'open', self._open(builtins.open))
         for name in self._original:
             patch.setattr(os, name, self._call(name))
-        patch.setattr(streams.io, 'BufferedWriter', self._writer())
+        self._file = self._raw_file()
 
     def fail(self, point, code):
         self.point, self.code = point, code
@@ -64,6 +63,8 @@ class Disk:
                 self.is_failing = name.startswith(f'.{NAME}')
             mode = args[0] if args else kwargs.get('mode', 'r')
             self._hit(f'open {mode}', str(path))
+            if kwargs.get('buffering') == 0 and mode == 'xb':
+                return self._file(path, mode)
             return original(path, *args, **kwargs)
 
         return opened
@@ -80,20 +81,22 @@ class Disk:
 
         return called
 
-    def _writer(self):
+    def _raw_file(self):
         disk = self
 
-        class Writer(io.BufferedWriter):
+        class Raw(io.FileIO):
 
             def write(self, data):
-                disk._hit('write', self.raw.name)
+                disk._hit('write', self.name)
                 return super().write(data)
 
             def close(self):
-                disk._hit('close', self.raw.name)
-                super().close()
+                if not self.closed:
+                    # the kernel closes, whatever it says
+                    super().close()
+                    disk._hit('close', self.name)
 
-        return Writer
+        return Raw
 
 
 @pytest.fixture

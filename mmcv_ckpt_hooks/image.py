@@ -1,0 +1,87 @@
+"""Memory that is laid out like a checkpoint file, and reused by every save.
+
+A copy that lies where the file will have it can be written to the disk as it
+is, in large aligned blocks.
+"""
+import ctypes
+import mmap
+
+import numpy as np
+import torch
+
+from .compat import typed_view
+
+#: The unit in which memory is touched; each lets the interpreter lock go.
+_PIECE_BYTES = 16 << 20
+
+
+class FileImage:
+    """Private memory of whole pages; a forked child does not inherit it.
+
+    Without that, the next save after each fork of data loader workers would
+    copy every page of it, and the workers would keep the old ones.
+
+    Args:
+        nbytes (int): Its size; at least one byte.
+    """
+
+    def __init__(self, nbytes: int) -> None:
+        if hasattr(mmap, 'MAP_PRIVATE'):
+            self._memory = mmap.mmap(
+                -1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        else:  # Windows, which never forks
+            self._memory = mmap.mmap(-1, nbytes)
+        if hasattr(mmap, 'MADV_DONTFORK'):  # Linux
+            self._memory.madvise(mmap.MADV_DONTFORK)
+        self.view = memoryview(self._memory)
+        self._flat = torch.from_numpy(np.frombuffer(self._memory, np.uint8))
+        self._is_pinned = False
+
+    def __len__(self) -> int:
+        return len(self.view)
+
+    @property
+    def address(self) -> int:
+        """Where it begins."""
+        return int(self._flat.data_ptr())
+
+    def tensor(self, dtype: torch.dtype, numel: int,
+               offset: int) -> torch.Tensor:
+        """View a part as a one-dimensional tensor.
+
+        Args:
+            dtype (torch.dtype): Any.
+            numel (int): Its elements.
+            offset (int): Where it begins (bytes), a multiple of 64.
+        """
+        nbytes = numel * torch.empty(0, dtype=dtype).element_size()
+        return typed_view(self._flat[offset:offset + nbytes], dtype)
+
+    def touch(self) -> None:
+        """Have the kernel map all pages, which takes a while.
+
+        Thread: any, before the memory is used.
+        """
+        for start in range(0, len(self), _PIECE_BYTES):
+            # unlike a slice assignment, it lets the interpreter lock go
+            ctypes.memset(self.address + start, 0,
+                          min(_PIECE_BYTES,
+                              len(self) - start))
+
+    def pin(self) -> None:
+        """Let a GPU copy into it while the processor does other things.
+
+        What the system refuses stays unpinned: copies then take longer.
+        """
+        # torch.empty(pin_memory=True) takes up to twice the memory: torch
+        # rounds up to a power of two
+        if not self._is_pinned:
+            status = torch.cuda.cudart().cudaHostRegister(
+                self.address, len(self), 0)
+            self._is_pinned = int(status) == 0
+
+    def unpin(self) -> None:
+        """Undo :meth:`pin`: before the memory goes."""
+        if self._is_pinned:
+            torch.cuda.cudart().cudaHostUnregister(self.address)
+            self._is_pinned = False

@@ -1,0 +1,81 @@
+"""Whether a checkpoint is copied before it is written: if memory allows it."""
+from contextlib import suppress
+from typing import TYPE_CHECKING, Callable, Optional, Tuple
+
+from .copying import PendingCopy, StagingBuffer
+from .memory import available_memory_bytes
+from .staging import StagedState
+
+if TYPE_CHECKING:
+    from .overlap import Overlap
+
+#: Part of the available memory that a staged copy may take.
+_MEMORY_SHARE = 0.8
+
+
+class Stager:
+    """Copies what fits, and says once what does not.
+
+    Args:
+        log (callable): Told one line.
+        copies (bool): Whether anything is copied at all.
+    """
+
+    def __init__(self, log: Callable[[str], None], copies: bool) -> None:
+        self._log = log
+        self._copies = copies
+        self._buffer = StagingBuffer()
+        self._said = False
+
+    def stage(
+        self, live: StagedState, overlap: Optional['Overlap']
+    ) -> Tuple[StagedState, Optional[PendingCopy]]:
+        """Copy a checkpoint, or return the live one if it is not copied.
+
+        Args:
+            live (StagedState): Of live tensors.
+            overlap (Overlap, optional): See :meth:`Saver.save`.
+
+        Returns:
+            tuple[StagedState, PendingCopy | None]: What to write, and what
+            must be finished before.
+        """
+        if not self._fits(live.nbytes):
+            return live, None
+        copy, late = self._buffer.copy(live,
+                                       overlap.later() if overlap else ())
+        if overlap and late:
+            overlap.hold(late)
+        return copy, late
+
+    def reserve(self, nbytes: int, pinned: bool) -> None:
+        """Map memory for the first copy; nothing happens if it does not fit.
+
+        Args:
+            nbytes (int): Of a checkpoint, as far as known.
+            pinned (bool): Whether it comes from a GPU.
+
+        Thread: any, while nothing is staged.
+        """
+        # without memory the first save says what happens
+        with suppress(MemoryError, OSError):
+            if self._fits(nbytes):
+                self._buffer.reserve(nbytes, pinned)
+
+    def release(self) -> None:
+        """Give the memory back."""
+        self._buffer.release()
+
+    def _fits(self, nbytes: int) -> bool:
+        if not self._copies:
+            return False
+        room = available_memory_bytes()
+        extra = nbytes - self._buffer.nbytes
+        if room is None or extra <= room * _MEMORY_SHARE:
+            return True
+        if not self._said:
+            self._said = True
+            self._log(f'A copy of the state ({nbytes >> 20} MiB) does not fit '
+                      f'the available memory ({room >> 20} MiB): checkpoints '
+                      'are written while training waits')
+        return False
