@@ -11,6 +11,7 @@ from .errors import ConfigError, StorageError
 from .executor import BackgroundExecutor, InlineExecutor
 from .guarded import guarded, left_on_failure, lock_of, take
 from .history import History
+from .known_metrics import doubts, refuse_unknown
 from .latest import move_latest
 from .options import CheckpointOptions
 from .ranking import Metrics, Ranking
@@ -38,6 +39,7 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
         Saver | None: None on ranks other than 0.
     """
     # on all ranks, before anything is done
+    refuse_unknown(options.keep, eval_hooks(runner))
     metrics = None if options.keep.best is None else \
         Metrics(options.keep, eval_hooks(runner))
     backend = open_backend(
@@ -65,6 +67,13 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
                        _policy(options, by_epoch), restored, lock)
         if metrics is not None and options.keep.best is not None:
             saver.ranking = Ranking(saver, options.keep.best, metrics)
+        given_before = {
+            key
+            for info in catalog.owned()
+            for key in info.metrics
+        }
+        for doubt in doubts(options.keep, eval_hooks(runner), given_before):
+            runner.logger.warning(doubt)
         return saver
 
 
