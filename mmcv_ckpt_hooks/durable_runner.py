@@ -9,8 +9,10 @@ from . import ema, foreign
 from .errors import ConfigError
 from .gradients import continue_accumulation
 from .hook import DurableCheckpointHook
+from .latest import keep_latest
 from .state import capture_runner, unwrapped
 from .storage import open_backend, scheme_of
+from .types import LATEST_NAME
 
 if TYPE_CHECKING:
     from .continuation import Continuation, EvaluationGuard, Workflow
@@ -215,8 +217,17 @@ class DurableRunnerMixin(BaseRunner):
             return
         from .core import save_to
         backend = open_backend(out_dir)
+        points = create_symlink and backend.capabilities.point
+        if points and backend.capabilities.listing:
+            keep_latest(backend, self.logger.info)
         save_to(backend, filename, checkpoint)
+        self._forget(out_dir, filename)
+        if points:
+            backend.point(LATEST_NAME, filename)
+            # INVARIANT: a hook that takes the link for the file before would
+            # put the link's content in the place of what was set aside
+            self._forget(out_dir, LATEST_NAME)
+
+    def _forget(self, out_dir: str, name: str) -> None:
         for hook in self._own_hooks():
-            hook.forget(out_dir, filename)
-        if create_symlink and backend.capabilities.point:
-            backend.point('latest.pth', filename)
+            hook.forget(out_dir, name)
