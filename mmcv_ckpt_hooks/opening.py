@@ -10,7 +10,7 @@ from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
 from .errors import ConfigError, StorageError
 from .executor import BackgroundExecutor, InlineExecutor
 from .guarded import guarded, left_on_failure, lock_of, take
-from .history import History
+from .history import HISTORY_NAME, History
 from .known_metrics import doubts, refuse_unknown
 from .latest import move_latest
 from .options import CheckpointOptions
@@ -22,6 +22,7 @@ from .run_lock import RunLock
 from .saver import Saver
 from .storage import open_backend
 from .storage.local import LocalBackend
+from .storage.mapped_errors import storage_error
 from .types import LATEST_NAME, CheckpointInfo, RetentionPolicy, StorageBackend
 
 
@@ -190,6 +191,7 @@ def _agreed_newest(runner: Any, options: CheckpointOptions,
             catalog.home.prepare()
             _occupy(runner, backend, catalog.home, lock)
             catalog.open()
+            _check_scores(options, catalog)
             if options.resume is not None:
                 found, loaded = find_newest(runner, options, backend, catalog)
         except Exception as error:  # passed on to all ranks
@@ -198,6 +200,21 @@ def _agreed_newest(runner: Any, options: CheckpointOptions,
     if failure is not None:
         raise failure
     return found, loaded
+
+
+def _check_scores(options: CheckpointOptions, catalog: Catalog) -> None:
+    """Refuse to choose the best among checkpoints whose scores are lost.
+
+    INVARIANT: a history that cannot be read today may be readable tomorrow;
+    the best, which would have no rank, could not be brought back.
+    """
+    if catalog.lost_scores is not None and options.keep.best is not None and \
+            catalog.checkpoints():
+        raise storage_error(
+            catalog.lost_scores, f'keep.best={options.keep.best} would delete '
+            f'the best checkpoints in {catalog.home.url}: their scores are in '
+            f'{HISTORY_NAME}, which cannot be read. Make it readable, or move '
+            'it away to go on without them')
 
 
 def _begin(runner: Any, options: CheckpointOptions, catalog: Catalog,
