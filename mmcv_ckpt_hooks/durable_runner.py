@@ -34,6 +34,8 @@ class DurableRunnerMixin(BaseRunner):
 
     #: what the runner was continued from; None after a fresh start
     restored: Optional['Restored'] = None
+    #: what ``load_checkpoint`` has loaded; None if nothing
+    loaded_from: Optional[str] = None
     _stage = ''
     _continuation: Optional['Continuation'] = None
     evaluation_guard: Optional['EvaluationGuard'] = None
@@ -98,10 +100,11 @@ class DurableRunnerMixin(BaseRunner):
         Returns:
             dict: The checkpoint.
         """
-        if foreign.given(self) is None and \
-                scheme_of(filename) not in ('', 'file'):
-            return super().load_checkpoint(filename, map_location, strict,
-                                           list(revise_keys))
+        if foreign.given(self) is None:
+            self.loaded_from = filename
+            if scheme_of(filename) not in ('', 'file'):
+                return super().load_checkpoint(filename, map_location, strict,
+                                               list(revise_keys))
         # not at the top: importing the package stays cheap
         from .restore import without_prefix
         from .resume import load_weights
