@@ -14,7 +14,7 @@ from mmcv.runner import IterBasedRunner
 
 from .best_scores import BestScore, best_name, without_step
 from .compat import best_saver_name
-from .errors import ConfigError
+from .monitors import unknown_metric
 from .saver import Saver
 from .types import SaveRequest
 
@@ -104,10 +104,8 @@ class BestKeeper:
         except KeyError as error:
             if key is None or error.args != (key, ) or key in buffer.output:
                 raise
-            raise ConfigError(
-                f'evaluation: save_best={key!r} is not among the metrics of '
-                f'the data set, which are: {", ".join(buffer.output)}'
-            ) from error
+            raise unknown_metric(key, _number_names(buffer.output),
+                                 'evaluation.save_best') from error
         finally:
             outer.update(buffer.output)
             names = _number_names(buffer.output)

@@ -57,6 +57,8 @@ class Catalog:
         self.lineage = ''
         self.generation = 0
         self.started_iter = 0
+        #: why the scores of a lost catalog are lost, too; None if they are not
+        self.lost_scores: Optional[OSError] = None
 
     # -- reading -----------------------------------------------------------
 
@@ -274,9 +276,15 @@ class Catalog:
                                    for info in self._entries.values()})
 
     def _recover(self) -> None:
-        """Take from the history what the files do not say."""
-        found = recovery.recovered(
-            History(self.home.url).read(), self.checkpoints())
+        """Take from the history, if it can be read, what files do not say."""
+        try:
+            events = History(self.home.url).read()
+        except OSError as error:
+            self.lost_scores = error
+            self._warn(f'{self._name} is rebuilt without the scores: the '
+                       f'history in {self.home.url} cannot be read ({error})')
+            return
+        found = recovery.recovered(events, self.checkpoints())
         self._entries = {info.name: info for info in found.checkpoints}
         self._best = BestScores(found.best)
         self._auto = found.auto

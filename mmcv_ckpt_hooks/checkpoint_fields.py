@@ -68,7 +68,8 @@ def _defect(checkpoint: Mapping[str, Any]) -> str:
         return 'the same parts stand in it again and again'
     state = checkpoint.get('resume_state') or {}
     return _optimizers_defect(checkpoint.get('optimizer') or {}) or \
-        _generators_defect(state.get('rng')) or resume_state_defect(state)
+        _generators_defect(state.get('rng')) or \
+        resume_state_defect(state, int(meta.get('iter', 0)))
 
 
 def _unfolds_without_end(tree: Any) -> bool:

@@ -102,7 +102,9 @@ class Committer:
         waiting = '' if blocked is None else \
             f', training waited {blocked * 1000:.1f} ms'
         gone = f'; deleted {", ".join(deleted)}' if deleted else ''
-        self._log(f'Saved checkpoint {info.name}: {size / 1e6:.2f} MB in '
+        on_grid = info.regular or info.trigger == 'best'  # as its name says
+        why = '' if on_grid else f' ({info.trigger})'
+        self._log(f'Saved checkpoint {info.name}{why}: {size / 1e6:.2f} MB in '
                   f'{secs:.3f} s{waiting}{gone}')
 
     def link(self, same: CheckpointInfo, request: SaveRequest) -> None:

@@ -36,6 +36,7 @@ class Continuation:
                  sample_seeds: bool, restored: Optional[Restored]) -> None:
         self._runner = runner
         self._pending = restored
+        self._finished = restored.iter if restored else 0
         saved: Mapping[str, Any] = restored.data if restored else {}
         self._positions = saved.get('loaders', [])
         # every rank's own: ranks with the same seed shuffle alike, as with
@@ -71,7 +72,7 @@ class Continuation:
         tracked = self._loaders[number]
         return tracked.seek(
             self.saved_position(number) or tracked.assumed(epoch, used),
-            self.ready if begins_here else None)
+            self.ready if begins_here else None, self._finished)
 
     def saved_position(self, number: int) -> Optional[Mapping[str, Any]]:
         """Return what the checkpoint tells of a data loader, or None."""

@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from .generators import mixed
+from .resume_fields import used_defect
 from .sampling import (TrackedSampler, generators_of, held_generators,
                        samplers_of)
 
@@ -119,13 +120,15 @@ class TrackedLoader:
 
     def seek(self,
              saved: Position,
-             ready: Optional[Callable[[], None]] = None) -> int:
+             ready: Optional[Callable[[], None]] = None,
+             finished: int = 0) -> int:
         """Go on where a run stopped, or at the same share of a pass.
 
         Args:
             saved (dict): Of :meth:`position`.
             ready (callable, optional): See :meth:`TrackedSampler.advance`.
                 Default: None.
+            finished (int): Iterations of the run. Default: 0.
 
         Returns:
             int: Batches of the pass that are left out.
@@ -149,6 +152,10 @@ class TrackedLoader:
         used, before, now = saved['used'], saved['length'], self.length()
         if before and now and before != now:
             used = used * now // before
+            if used_defect(used, now, finished):
+                # a sampler without an end, over data of quite another size:
+                # to leave out so many would take for ever
+                used %= now
         self._sampler.advance(saved['passes'], used, ready)
         self._sampler.generators = states
         self._epoch = self._first_epoch = saved['epoch']

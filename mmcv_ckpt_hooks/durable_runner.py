@@ -9,8 +9,10 @@ from . import ema, foreign
 from .errors import ConfigError
 from .gradients import continue_accumulation
 from .hook import DurableCheckpointHook
+from .latest import keep_latest
 from .state import capture_runner, unwrapped
 from .storage import open_backend, scheme_of
+from .types import LATEST_NAME
 
 if TYPE_CHECKING:
     from .continuation import Continuation, EvaluationGuard, Workflow
@@ -32,6 +34,8 @@ class DurableRunnerMixin(BaseRunner):
 
     #: what the runner was continued from; None after a fresh start
     restored: Optional['Restored'] = None
+    #: what ``load_checkpoint`` has loaded; None if nothing
+    loaded_from: Optional[str] = None
     _stage = ''
     _continuation: Optional['Continuation'] = None
     evaluation_guard: Optional['EvaluationGuard'] = None
@@ -96,10 +100,11 @@ class DurableRunnerMixin(BaseRunner):
         Returns:
             dict: The checkpoint.
         """
-        if foreign.given(self) is None and \
-                scheme_of(filename) not in ('', 'file'):
-            return super().load_checkpoint(filename, map_location, strict,
-                                           list(revise_keys))
+        if foreign.given(self) is None:
+            self.loaded_from = filename
+            if scheme_of(filename) not in ('', 'file'):
+                return super().load_checkpoint(filename, map_location, strict,
+                                               list(revise_keys))
         # not at the top: importing the package stays cheap
         from .restore import without_prefix
         from .resume import load_weights
@@ -215,8 +220,17 @@ class DurableRunnerMixin(BaseRunner):
             return
         from .core import save_to
         backend = open_backend(out_dir)
+        points = create_symlink and backend.capabilities.point
+        if points and backend.capabilities.listing:
+            keep_latest(backend, self.logger.info)
         save_to(backend, filename, checkpoint)
+        self._forget(out_dir, filename)
+        if points:
+            backend.point(LATEST_NAME, filename)
+            # INVARIANT: a hook that takes the link for the file before would
+            # put the link's content in the place of what was set aside
+            self._forget(out_dir, LATEST_NAME)
+
+    def _forget(self, out_dir: str, name: str) -> None:
         for hook in self._own_hooks():
-            hook.forget(out_dir, filename)
-        if create_symlink and backend.capabilities.point:
-            backend.point('latest.pth', filename)
+            hook.forget(out_dir, name)

@@ -1,5 +1,6 @@
 """``latest.pth``: what it is, and where it leads. Standard library only."""
 import hashlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Callable, Optional, Sequence
 
 from .card import describe
@@ -71,6 +72,37 @@ def set_aside(backend: StorageBackend, catalog: 'Catalog', name: str,
     is_latest = name == LATEST_NAME
     if known is None or known.lineage == catalog.lineage and not is_latest:
         return
+    _keep_aside(backend, known, log)
+
+
+def keep_latest(backend: StorageBackend, log: Callable[[str], None]) -> None:
+    """As :func:`set_aside` for ``latest.pth``, where no catalog is open.
+
+    To be called before the save that it will lead to: a hard link to a file
+    of the same name is a file of its own afterwards.
+    """
+    sizes = {}
+    with suppress(MissingCheckpointError):  # the directory is made by the save
+        sizes = {
+            file.name: file.bytes
+            for file in backend.list() if file.name.endswith('.pth')
+        }
+    latest = sizes.pop(LATEST_NAME, None)
+    if latest is None:
+        return
+    others = []
+    for name, size in sizes.items():
+        with suppress(MissingCheckpointError):  # deleted since it was listed
+            others.append(describe(backend, name, size))
+    known = described_latest(backend, latest, others)
+    if known is not None:
+        _keep_aside(backend, known, log)
+
+
+def _keep_aside(backend: StorageBackend, known: CheckpointInfo,
+                log: Callable[[str], None]) -> None:
+    name = known.name
+    is_latest = name == LATEST_NAME
     whose = 'is no link to a checkpoint here' if is_latest else \
         'belongs to another run'
     if not backend.capabilities.link:

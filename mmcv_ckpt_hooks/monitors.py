@@ -93,10 +93,12 @@ def infer_rule(key: str,
     return 'greater' if is_greater else 'less'
 
 
-def unknown_metric(key: str, available: Sequence[str]) -> ConfigError:
+def unknown_metric(key: str,
+                   available: Sequence[str],
+                   option: str = 'keep.monitor') -> ConfigError:
     """Say that no evaluation has this metric, and which there are."""
     return ConfigError(
-        f'keep.monitor={key!r} is not among the metrics of the evaluation'
+        f'{option}={key!r} is not among the metrics of the evaluation'
         f'{did_you_mean(key, available)} There are: '
         f'{", ".join(available) or "none"}')
 
@@ -107,3 +109,17 @@ def did_you_mean(key: str, names: Sequence[str]) -> str:
     lower = {name.lower(): name for name in names}
     near = difflib.get_close_matches(key.lower(), list(lower), 1, cutoff=0.5)
     return f', did you mean {lower[near[0]]!r}?' if near else '.'
+
+
+def misspelt(key: str, names: Iterable[str]) -> Optional[str]:
+    """Return the name that has the same letters in another order or case.
+
+    Any other letter may be meant: ``gIoU`` is no ``mIoU``. Names without a
+    capital are patterns: ``AUC`` is what mmpose's ``auc`` stands for.
+    """
+    letters, names = sorted(key.lower()), list(names)
+    near = [
+        name for name in names
+        if sorted(name.lower()) == letters and name != name.lower()
+    ]
+    return near[0] if near and key not in names else None

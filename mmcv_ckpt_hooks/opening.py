@@ -10,7 +10,8 @@ from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
 from .errors import ConfigError, StorageError
 from .executor import BackgroundExecutor, InlineExecutor
 from .guarded import guarded, left_on_failure, lock_of, take
-from .history import History
+from .history import HISTORY_NAME, History
+from .known_metrics import doubts, refuse_unknown
 from .latest import move_latest
 from .options import CheckpointOptions
 from .ranking import Metrics, Ranking
@@ -21,6 +22,7 @@ from .run_lock import RunLock
 from .saver import Saver
 from .storage import open_backend
 from .storage.local import LocalBackend
+from .storage.mapped_errors import storage_error
 from .types import LATEST_NAME, CheckpointInfo, RetentionPolicy, StorageBackend
 
 
@@ -38,6 +40,7 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
         Saver | None: None on ranks other than 0.
     """
     # on all ranks, before anything is done
+    refuse_unknown(options.keep, eval_hooks(runner))
     metrics = None if options.keep.best is None else \
         Metrics(options.keep, eval_hooks(runner))
     backend = open_backend(
@@ -65,6 +68,13 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
                        _policy(options, by_epoch), restored, lock)
         if metrics is not None and options.keep.best is not None:
             saver.ranking = Ranking(saver, options.keep.best, metrics)
+        given_before = {
+            key
+            for info in catalog.owned()
+            for key in info.metrics
+        }
+        for doubt in doubts(options.keep, eval_hooks(runner), given_before):
+            runner.logger.warning(doubt)
         return saver
 
 
@@ -181,6 +191,7 @@ def _agreed_newest(runner: Any, options: CheckpointOptions,
             catalog.home.prepare()
             _occupy(runner, backend, catalog.home, lock)
             catalog.open()
+            _check_scores(options, catalog)
             if options.resume is not None:
                 found, loaded = find_newest(runner, options, backend, catalog)
         except Exception as error:  # passed on to all ranks
@@ -189,6 +200,21 @@ def _agreed_newest(runner: Any, options: CheckpointOptions,
     if failure is not None:
         raise failure
     return found, loaded
+
+
+def _check_scores(options: CheckpointOptions, catalog: Catalog) -> None:
+    """Refuse to choose the best among checkpoints whose scores are lost.
+
+    INVARIANT: a history that cannot be read today may be readable tomorrow;
+    the best, which would have no rank, could not be brought back.
+    """
+    if catalog.lost_scores is not None and options.keep.best is not None and \
+            catalog.checkpoints():
+        raise storage_error(
+            catalog.lost_scores, f'keep.best={options.keep.best} would delete '
+            f'the best checkpoints in {catalog.home.url}: their scores are in '
+            f'{HISTORY_NAME}, which cannot be read. Make it readable, or move '
+            'it away to go on without them')
 
 
 def _begin(runner: Any, options: CheckpointOptions, catalog: Catalog,

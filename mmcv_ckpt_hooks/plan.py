@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from .options import CheckpointOptions
+from .triggers import never_due
 
 #: What schedulers usually give a job between SIGTERM and SIGKILL.
 GRACE_SECS = 30.
@@ -142,7 +143,14 @@ class Plan:
                 f'usual grace of {GRACE_SECS:.0f} s between SIGTERM and '
                 'SIGKILL: ask the scheduler for more, or for an earlier '
                 'signal')
-        return said
+        budget, options = self.options.keep.bytes, self.options
+        if budget is not None and budget < self.checkpoint_bytes:
+            said.append(f'keep.bytes={size(budget)} is less than one '
+                        f'checkpoint of {size(self.checkpoint_bytes)}: it '
+                        'keeps nothing, only what the rest of keep asks for')
+        return said + (
+            never_due(options.interval, options.save_last, options.triggers,
+                      self.unit, self.steps) if self.steps else [])
 
     def _saves(self) -> str:
         options, triggers = self.options, self.options.triggers

@@ -15,11 +15,20 @@ _SEEDS = range(-1 << 63, 1 << 64)
 #: Of a position in the data; see ``TrackedLoader.position``.
 _COUNTS = ('epoch', 'length', 'passes', 'used')
 
+#: Batches of a loader for each finished iteration: validations take more than
+#: one, and a smaller batch makes more of those that are used.
+_BATCHES_PER_STEP = 1000
+
 _Fits = Callable[[Any], bool]
 
 
-def resume_state_defect(state: Mapping[str, Any]) -> str:
-    """Say what no run could use; empty if there is nothing."""
+def resume_state_defect(state: Mapping[str, Any], finished: int) -> str:
+    """Say what no run could use; empty if there is nothing.
+
+    Args:
+        state (dict): ``resume_state``.
+        finished (int): Iterations, as the checkpoint counts them.
+    """
     for key, expected, fits in _FIELDS:
         # None is taken for "not there"
         if state.get(key) is not None and not fits(state[key]):
@@ -34,7 +43,7 @@ def resume_state_defect(state: Mapping[str, Any]) -> str:
         if not _are_dicts(loaders):
             return wrong('the data loaders', 'a list of dicts', loaders)
         for position in loaders:
-            defect = _position_defect(position)
+            defect = _position_defect(position, finished)
             if defect:
                 return defect
     return ''
@@ -50,13 +59,34 @@ def is_count(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and 0 <= int(value) < MAX_STEPS
 
 
-def _position_defect(position: Mapping[str, Any]) -> str:
+def used_defect(used: int, length: int, finished: int) -> str:
+    """Say that so many batches cannot be used; empty if they can.
+
+    The pass of an infinite sampler has no end: a number that no run comes to
+    would be passed over batch by batch for ever.
+
+    Args:
+        used (int): Batches of a pass.
+        length (int): Of the pass, as the loader tells; 0 if it does not.
+        finished (int): Iterations.
+    """
+    if used <= length or used <= _BATCHES_PER_STEP * (finished + 1):
+        return ''
+    return wrong("'used' of a data loader",
+                 f'a number that {finished} iterations can come to', used)
+
+
+def _position_defect(position: Mapping[str, Any], finished: int) -> str:
     for key in _COUNTS:
         # without 'used' it says nothing of the pass
         if (key in position or 'used' in position) and \
                 not is_count(position.get(key)):
             return wrong(f'{key!r} of a data loader', 'a number of steps',
                          position.get(key))
+    if 'used' in position:
+        defect = used_defect(position['used'], position['length'], finished)
+        if defect:
+            return defect
     samplers = position.get('samplers', [])
     if not _are_dicts(samplers) or not all(
             _is_seed(value) for one in samplers for value in one.values()):

@@ -81,6 +81,11 @@ def _restore(runner: Any, options: CheckpointOptions, backend: StorageBackend,
     if foreign.overrides(runner, 'resume'):
         foreign.resume_with(runner, checkpoint, os.path.join(directory, name))
     restored = restore_runner(runner, checkpoint, directory, name)
+    weights = getattr(runner, 'loaded_from', None)
+    if weights is not None:
+        runner.logger.info(
+            f'load_from={weights!r} is passed over: {name} has the weights '
+            'that this run goes on with')
     restored = finish_on_stock(runner, restored)
     refresh_hooks(runner)
     runner.restored = restored

@@ -148,6 +148,8 @@ def _say_plan(hook: DurableCheckpointHook, runner: Any, saver: Saver,
 
 
 def _events(runner: Any, saver: Saver) -> List[Dict[str, Any]]:
+    if saver.catalog.lost_scores is not None:
+        return []  # the same history; it was said
     try:
         return History(saver.catalog.home.url).read()
     except OSError as error:

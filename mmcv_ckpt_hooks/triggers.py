@@ -1,6 +1,6 @@
 """When to save; pure but for the clock and the file check it is given."""
 from dataclasses import dataclass
-from typing import Callable, Optional
+from typing import Callable, List, Optional
 
 from .options import TriggerOptions
 
@@ -85,3 +85,30 @@ class Schedule:
     def _on_grid(self, step: int) -> bool:
         return self._interval > 0 and step % self._interval == 0 and \
             step >= self._options.begin
+
+
+def never_due(interval: int, save_last: bool, options: TriggerOptions,
+              unit: str, steps: int) -> List[str]:
+    """Say which triggers cannot come in a run of so many steps.
+
+    Args:
+        interval (int): As for :class:`Schedule`.
+        save_last (bool): As well.
+        options (TriggerOptions): As well.
+        unit (str): ``'epochs'`` or ``'iterations'``.
+        steps (int): Of the whole run.
+    """
+    said = []
+    run = f'the run has {steps} {unit}'
+    if interval > 0 and options.begin > steps:
+        said.append(f'triggers.begin={options.begin} is never reached: {run}, '
+                    'and nothing is saved by interval')
+    elif interval > 0 and not save_last and \
+            steps // interval * interval < max(options.begin, 1):
+        said.append(f'interval={interval} never comes: {run}, and with '
+                    'save_last=False nothing is saved at the end either')
+    beyond = [str(step) for step in options.at if step > steps]
+    if beyond:
+        said.append(f'triggers.at: {", ".join(beyond)} never '
+                    f'{"comes" if len(beyond) == 1 else "come"}: {run}')
+    return said

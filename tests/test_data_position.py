@@ -1,5 +1,6 @@
 """The sampler is advanced; the data loader stays what it was."""
 import copy
+import itertools
 import pickle
 import random
 import time
@@ -9,10 +10,11 @@ import pytest
 import torch
 from torch.utils.data import (BatchSampler, DataLoader, Dataset,
                               IterableDataset, SequentialSampler)
-from toy import ToyData, make_loader
+from toy import ToyData, ToyModel, make_loader, train
 
 from mmcv_ckpt_hooks.data_position import TrackedLoader
 from mmcv_ckpt_hooks.generators import GeneratorStream, mixed
+from mmcv_ckpt_hooks.resume_fields import used_defect
 from mmcv_ckpt_hooks.sampling import SeededBatch, samplers_of
 
 
@@ -319,3 +321,71 @@ def test_twenty_thousand_batches_are_passed_over_without_loading_one():
     # each index is asked for once, and no other sample is read
     assert loaded == [40000, 40001]
     assert drawn == list(range(20001 * 2))
+
+
+# -- more batches than a run can have used ------------------------------------
+
+
+class Endless(torch.utils.data.Sampler):
+    """As mmdet's infinite samplers: it has a length and no end."""
+
+    def __init__(self, length):
+        self.length, self.asked = length, 0
+
+    def __iter__(self):
+        for number in itertools.count():
+            self.asked += 1
+            assert self.asked < 100000
+            yield number % 16
+
+    def __len__(self):
+        return self.length
+
+
+@pytest.mark.parametrize('used, length, finished, fits', [
+    (4, 4, 0, True),
+    (1 << 61, 1 << 61, 0, True),
+    (5, 4, 0, True),
+    (160000, 500, 160000, True),
+    (160000 * 64, 500 * 64, 160000, True),
+    (5000, 0, 5, True),
+    (1 << 61, 4, 160000, False),
+    (10000, 0, 5, False),
+])
+def test_how_many_batches_a_run_can_have_used(used, length, finished, fits):
+    assert (used_defect(used, length, finished) == '') is fits
+
+
+def endless_run(directory, length, steps):
+    sampler = Endless(length)
+    loader = make_loader(batch_size=1, sampler=sampler)
+    train(
+        directory,
+        loader,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
+        model=BatchOfTwo(),
+        hooks=[dict(type='DurableCheckpointHook', interval=2, resume='auto')])
+    return sampler
+
+
+class BatchOfTwo(ToyModel):
+    """BatchNorm needs more than one sample."""
+
+    def train_step(self, data, optimizer, **kwargs):
+        return super().train_step(
+            {
+                key: torch.cat([value, value])
+                for key, value in data.items()
+            }, optimizer, **kwargs)
+
+
+def test_an_endless_sampler_goes_on_beyond_its_length(tmp_path):
+    endless_run(tmp_path, 2, 8)
+    # 8 are used of passes of 2: of passes of 4 as many samples are 16
+    assert endless_run(tmp_path, 4, 10).asked in (18, 19)
+
+
+def test_data_of_quite_another_size_are_not_passed_over_for_ever(tmp_path):
+    """8 of 2; of 10 ** 6 that would be 4 * 10 ** 6."""
+    endless_run(tmp_path, 2, 8)
+    assert endless_run(tmp_path, 10**6, 10).asked in (2, 3)

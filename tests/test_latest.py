@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 from foreign_files import stock_file
+from mmcv.runner import Hook
 from toy import make_runner, names, train
 
 from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
@@ -186,3 +187,72 @@ def test_without_the_link_one_that_leads_elsewhere_stays(tmp_path):
     (work / 'latest.pth').symlink_to(tmp_path / 'first' / 'iter_4.pth')
     run(work, 4, create_symlink=False)
     assert (work / 'latest.pth').is_symlink()
+
+
+# -- a tool's own save --------------------------------------------------------
+
+
+class ToolSaves(Hook):
+    """Calls the runner's ``save_checkpoint`` after the first step."""
+
+    def __init__(self, out_dir, template='own_{}.pth', after=(1, )):
+        self.out_dir, self.template, self.after = out_dir, template, after
+
+    def after_train_iter(self, runner):
+        if runner.iter + 1 in self.after:
+            runner.save_checkpoint(str(self.out_dir), self.template)
+
+
+def tool_run(work, max_iters, **kwargs):
+    return train(
+        work,
+        runner=dict(type=AMP, max_iters=max_iters),
+        **{
+            'hooks': [ToolSaves(work)],
+            **kwargs
+        })
+
+
+def test_a_tools_own_save_keeps_it_too(copied, caplog):
+    before = (copied / 'latest.pth').read_bytes()
+    tool_run(copied, 2)
+    assert os.readlink(copied / 'latest.pth') == 'own_1.pth'
+    kept, = asides(copied)
+    assert kept.read_bytes() == before
+    assert f'that one is kept as {kept.name}' in caplog.text
+
+
+def test_between_two_saves_of_the_hook_it_is_kept_once(copied):
+    """The hook that knows it must not set the tool's own link aside."""
+    before = (copied / 'latest.pth').read_bytes()
+    tool_run(copied, 4, hooks=[ToolSaves(copied), dict(OURS)])
+    assert os.readlink(copied / 'latest.pth') == 'iter_4.pth'
+    assert [one.read_bytes() for one in asides(copied)] == [before]
+
+
+def test_a_copy_of_a_file_there_is_not_kept(tmp_path):
+    run(tmp_path, 2)
+    (tmp_path / 'latest.pth').unlink()
+    shutil.copy(tmp_path / 'iter_2.pth', tmp_path / 'latest.pth')
+    tool_run(tmp_path, 2)
+    assert not asides(tmp_path)
+    assert os.readlink(tmp_path / 'latest.pth') == 'own_1.pth'
+
+
+def test_a_tools_save_into_a_new_directory(tmp_path):
+    place = tmp_path / 'new'
+    tool_run(tmp_path, 2, hooks=[ToolSaves(place)])
+    assert os.readlink(place / 'latest.pth') == 'own_1.pth'
+
+
+def test_a_hard_link_to_a_name_that_is_saved_again_is_not_kept(
+        tmp_path, monkeypatch):
+
+    def refuse(*args, **kwargs):
+        raise PermissionError(1, 'Operation not permitted')
+
+    monkeypatch.setattr(os, 'symlink', refuse)
+    tool_run(
+        tmp_path, 3, hooks=[ToolSaves(tmp_path, 'own.pth', after=(1, 2, 3))])
+    assert not asides(tmp_path)
+    assert os.path.samefile(tmp_path / 'latest.pth', tmp_path / 'own.pth')

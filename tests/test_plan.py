@@ -81,6 +81,57 @@ def test_a_save_that_outlasts_the_grace_is_told():
     assert not make(save_secs=31., signals=dict(SIGUSR1='save')).warnings()
 
 
+@pytest.mark.parametrize('budget, is_told', [('2.9MB', True), ('3MB', False)])
+def test_a_budget_below_one_checkpoint_is_told(budget, is_told):
+    said = make(given=dict(interval=10, keep=dict(bytes=budget))).warnings()
+    assert len(said) == is_told
+    if is_told:
+        assert 'keep.bytes=2.90 MB is less than one checkpoint of 3.00 MB' in \
+            said[0]
+
+
+@pytest.mark.parametrize('given, told', [
+    (dict(interval=101, save_last=False), 'interval=101 never comes'),
+    (dict(interval=60, save_last=False,
+          triggers=dict(begin=80)), 'interval=60 never comes'),
+    (dict(interval=10,
+          triggers=dict(begin=101)), 'triggers.begin=101 is never reached'),
+    (dict(interval=10, triggers=dict(at=[100, 101])),
+     'triggers.at: 101 never comes: the run has 100 iterations'),
+    (dict(interval=10,
+          triggers=dict(at=[200, 300])), 'triggers.at: 200, 300 never come: '),
+    (dict(interval=101), None),
+    (dict(interval=100, save_last=False, triggers=dict(begin=100,
+                                                       at=[100])), None),
+    (dict(save_last=False), None),
+])
+def test_a_trigger_that_never_comes_is_told(given, told):
+    said = make(given=given).warnings()
+    assert [told in one for one in said] == ([] if told is None else [True])
+    assert not make(given=given, steps=0).warnings()
+
+
+@pytest.mark.parametrize('runner, at', [
+    (dict(type='IterBasedRunnerAmp', max_iters=4), 5),
+    (dict(type='EpochBasedRunnerAmp', max_epochs=2), 3),
+    (dict(type='EpochBasedRunner', max_epochs=2), 3),
+])
+def test_a_run_says_so_before_it_trains(tmp_path, info, runner, at):
+    train(
+        tmp_path,
+        runner=runner,
+        hooks=[
+            dict(
+                OURS,
+                interval=1,
+                keep=dict(bytes='1KB'),
+                triggers=dict(at=[1, at]))
+        ])
+    texts = [one.message for one in info.records if one.levelname == 'WARNING']
+    assert any(f'triggers.at: {at} never comes' in one for one in texts)
+    assert any('keep.bytes=1.0 kB is less than' in one for one in texts)
+
+
 def test_the_block_names_every_trigger():
     given = dict(
         interval=10,

@@ -352,7 +352,7 @@ def ask_at(directory, step):
     (dict(best=1), ['iter_6', 'iter_8']),
 ])
 def test_one_off_the_grid_goes_unless_a_policy_keeps_it(
-        tmp_path, keep, expected):
+        tmp_path, caplog, keep, expected):
     runner = make_runner(
         tmp_path,
         runner=runner_config('IterBasedRunnerAmp', 8),
@@ -363,6 +363,9 @@ def test_one_off_the_grid_goes_unless_a_policy_keeps_it(
         ])
     runner.run([make_loader()], [('train', 1)])
     assert not (tmp_path / 'SAVE').exists()
+    assert 'Saved checkpoint iter_6.pth (file): ' in caplog.text
+    for on_grid in ('iter_4', 'iter_8'):
+        assert f'Saved checkpoint {on_grid}.pth: ' in caplog.text
     assert there(tmp_path) == expected
 
 

@@ -1,8 +1,13 @@
 """What a lost catalog gets back from the history."""
+import errno
+import os
 from dataclasses import replace
 
 import pytest
+from toy import names, train
 
+from mmcv_ckpt_hooks import history
+from mmcv_ckpt_hooks.errors import StorageError
 from mmcv_ckpt_hooks.recovery import recovered
 from mmcv_ckpt_hooks.types import CheckpointInfo
 
@@ -101,3 +106,72 @@ def test_a_copy_that_the_user_made_stays_the_users():
     copy = replace(OURS, name='mine.pth', lineage='')
     save = dict(LINK, event='save', name='iter_4.pth')
     assert recovered([save], [copy]).checkpoints == [copy]
+
+
+# -- a history that cannot be read --------------------------------------------
+
+UNREADABLE = [(PermissionError, errno.EACCES), (OSError, errno.EIO)]
+
+
+@pytest.fixture
+def lost(tmp_path):
+    """A run whose catalog is gone; the best of its steps is not the last."""
+    run(tmp_path, 6, [.5, .9, .1], keep=dict(last=-1), save_best='mIoU')
+    (tmp_path / 'checkpoints.json').unlink()
+    return tmp_path
+
+
+def run(directory, steps, scores, keep=None, save_best=None):
+    return train(
+        directory,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=2,
+                resume='auto',
+                keep=keep)
+        ],
+        evaluation=dict(
+            scores=scores, interval=2, by_epoch=False, save_best=save_best))
+
+
+def refuse(monkeypatch, kind, number):
+
+    def refused(path, mode, **kwargs):
+        if mode == 'rb':
+            raise kind(number, os.strerror(number), path)
+        return open(path, mode, **kwargs)
+
+    monkeypatch.setattr(history, 'open', refused, raising=False)
+
+
+@pytest.mark.parametrize('error', UNREADABLE)
+def test_a_history_that_cannot_be_read_costs_scores_only(
+        lost, monkeypatch, caplog, error):
+    refuse(monkeypatch, *error)
+    runner = run(lost, 8, [.2], keep=dict(last=1), save_best='mIoU')
+    assert runner.restored.iter == 6 and runner.iter == 8
+    # that nobody's best file is the best is not known, so it is not deleted
+    assert names(lost) == ['best_mIoU_iter_4.pth', 'iter_8.pth', 'latest.pth']
+    warned = [one for one in caplog.messages if 'cannot be read' in one]
+    assert len(warned) == 1 and 'without the scores' in warned[0]
+    assert 'Could not read the history' not in caplog.text
+
+
+@pytest.mark.parametrize('error', UNREADABLE)
+def test_it_stops_a_run_that_would_delete_the_best(lost, monkeypatch, error):
+    refuse(monkeypatch, *error)
+    before = names(lost)
+    with pytest.raises(StorageError, match='or move it away'):
+        run(lost, 8, [.2], keep=dict(last=1, best=1))
+    assert names(lost) == before
+    monkeypatch.undo()
+    run(lost, 8, [.2], keep=dict(last=1, best=1))
+    assert 'iter_4.pth' in names(lost)
+
+
+def test_without_checkpoints_it_stops_nothing(tmp_path, monkeypatch):
+    (tmp_path / 'checkpoints.log.jsonl').write_text('{}\n')
+    refuse(monkeypatch, *UNREADABLE[0])
+    assert run(tmp_path, 2, [.2], keep=dict(best=1)).iter == 2

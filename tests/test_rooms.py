@@ -20,9 +20,9 @@ MMCV = {
 WITHOUT_TORCH = {
     'best_scores', 'card', 'catalog', 'catalog_file', 'config', 'environment',
     'errors', 'executor', 'guarded', 'history', 'holding', 'instructions',
-    'keep_config', 'latest', 'lease', 'lineage', 'monitors', 'options', 'plan',
-    'recovery', 'retention', 'run_lock', 'scanning', 'signals', 'triggers',
-    'types', 'verification', 'zip_layout'
+    'keep_config', 'known_metrics', 'latest', 'lease', 'lineage', 'monitors',
+    'options', 'plan', 'recovery', 'retention', 'run_lock', 'scanning',
+    'signals', 'triggers', 'types', 'verification', 'zip_layout'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 

@@ -775,6 +775,36 @@ def test_load_from_takes_the_weights_and_nothing_else(tmp_path, name):
     assert content['meta']['iter'] == 5
 
 
+@pytest.mark.parametrize('resume', ['auto', 'path', None])
+@pytest.mark.parametrize('name', AMP)
+def test_weights_that_a_resume_passes_over_are_told(tmp_path, caplog, name,
+                                                    resume):
+    """Own newest goes before ``load_from``."""
+    first = run_recorded(
+        tmp_path / 'work',
+        runner=runner_config(name, 2),
+        hooks=[dict(interval=1, **OURS)])[0]
+    path = stock_file(tmp_path / 'old', 6)
+    caplog.clear()
+    newest = os.path.realpath(tmp_path / 'work' / 'latest.pth')
+    given = newest if resume == 'path' else resume
+    runner = make_runner(
+        tmp_path / ('other' if resume == 'path' else 'work'),
+        runner=runner_config(name, 2),
+        hooks=[dict(interval=1, resume=given, **OURS)])
+    runner.load_checkpoint(path)
+    runner.run([make_loader()], [('train', 1)])
+    told = [one for one in caplog.messages if 'is passed over' in one]
+    if resume is None:
+        assert told == []
+    else:
+        assert same(weights(first), weights(runner))
+        assert told == [
+            f'load_from={path!r} is passed over: {os.path.basename(newest)} '
+            'has the weights that this run goes on with'
+        ]
+
+
 @pytest.mark.parametrize('name', AMP)
 def test_load_from_renames_keys(tmp_path, name):
     runner = make_runner(tmp_path, runner=runner_config(name))

@@ -120,7 +120,7 @@ def test_a_signal_inside_a_step_waits_for_its_end(tmp_path):
 def test_a_request_to_save_does_not_end_the_run(tmp_path):
     run = Run(tmp_path, 'training').send(signal.SIGUSR1).go_on()
     assert run.end() == 0, run.text
-    assert 'Saved checkpoint iter_3.pth' in run.text
+    assert 'Saved checkpoint iter_3.pth (signal): ' in run.text
     # off the grid: kept until the next one of the grid
     assert files(tmp_path) == ['iter_8.pth']
     assert 'FINISHED 8' in run.text

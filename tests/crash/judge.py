@@ -14,7 +14,7 @@ from mmcv_ckpt_hooks.history import History
 from mmcv_ckpt_hooks.loading import load_checkpoint
 from mmcv_ckpt_hooks.storage.local import LocalBackend
 
-_SAVED = re.compile(r'Saved checkpoint (\S+\.pth):')
+_SAVED = re.compile(r'Saved checkpoint (\S+\.pth)(?: \(\w+\))?:')
 _BEST = re.compile(r'Best (\S+) is (\S+) at \d+ iterations \((\S+)\)')
 _REGULAR = re.compile(r'iter_(\d+)\.pth$')
 

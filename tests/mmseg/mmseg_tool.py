@@ -193,7 +193,10 @@ class Run:
     def saved(self):
         """Names in its 'Saved checkpoint' lines, in order."""
         mark = 'Saved checkpoint '
-        return [line.split(mark)[1].split(':')[0] for line in self.lines(mark)]
+        return [
+            line.split(mark)[1].split(':')[0].split()[0]
+            for line in self.lines(mark)
+        ]
 
     @property
     def probe(self):
