@@ -3,7 +3,8 @@
 import ctypes
 import threading
 import time
-from typing import Any, Container, Dict, List, Optional, Tuple
+from types import MappingProxyType
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
 
 import torch
 
@@ -31,12 +32,14 @@ class PendingCopy:
         live (list[Tensor]): From where.
         staged (list[Tensor]): Whereto, in the same order.
         events (dict): Of each GPU, the event that its copies end with.
+        owners (iterable[Tensor]): Their memory is copied; torch counts what
+            is written through them, but not through ``Tensor.data``.
     """
 
     def __init__(self, live: List[torch.Tensor], staged: List[torch.Tensor],
-                 events: Dict[torch.device, Any]) -> None:
-        self._live = live
-        self._versions = [source._version for source in live]
+                 events: Dict[torch.device,
+                              Any], owners: Iterable[torch.Tensor]) -> None:
+        self._versions = [(owner, owner._version) for owner in owners]
         self._pieces: List[_Piece] = []
         for source, target in zip(live, staged):
             if source.is_cuda:
@@ -92,9 +95,8 @@ class PendingCopy:
     def _settle(self) -> None:
         """Look for changes, before the one that waits for the copy."""
         self.is_torn = self.is_torn or any(
-            source._version != version
-            for source, version in zip(self._live, self._versions))
-        self._live, self._versions = [], []
+            owner._version != version for owner, version in self._versions)
+        self._versions = []
 
 
 class StagingBuffer:
@@ -131,15 +133,17 @@ class StagingBuffer:
             self._image.pin()
 
     def copy(
-        self, state: StagedState, later: Container[int] = ()
+        self,
+        state: StagedState,
+        later: Mapping[int, torch.Tensor] = MappingProxyType({})
     ) -> Tuple[StagedState, Optional[PendingCopy]]:
         """Copy every storage.
 
         Args:
             state (StagedState): Of live tensors.
-            later (container[int]): Addresses of the storages that may be
-                copied after the return, see :func:`compat.storage_pointer`.
-                Default: none.
+            later (dict[int, Tensor]): By their addresses (see
+                :func:`compat.storage_pointer`), the storages that may be
+                copied after the return, and whose they are. Default: none.
 
         Returns:
             tuple[StagedState, PendingCopy | None]: The copy, and what is left
@@ -152,7 +156,7 @@ class StagingBuffer:
         live, staged = [], []
         gpus = _Gpus(self._streams)
         for flat, view in zip(state.storages, self._views):
-            is_late = bool(later) and storage_pointer(flat) in later
+            is_late = storage_pointer(flat) in later
             if is_late:
                 live.append(flat)
                 staged.append(view)
@@ -164,7 +168,7 @@ class StagingBuffer:
         if not later:
             gpus.wait()
             return copied, None
-        return copied, PendingCopy(live, staged, gpus.events())
+        return copied, PendingCopy(live, staged, gpus.events(), later.values())
 
     def release(self) -> None:
         """Give the memory back."""

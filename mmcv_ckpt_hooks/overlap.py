@@ -5,8 +5,8 @@ state, unless somebody writes to them on the side: a momentum encoder in its
 forward, a hook, a second optimizer. Where that cannot be ruled out, all is
 copied before training goes on.
 """
-from typing import (Any, Callable, Container, FrozenSet, Iterator, List,
-                    Optional, Tuple)
+from typing import (Any, Callable, Dict, Iterator, List, Mapping, Optional,
+                    Tuple)
 
 import torch
 
@@ -82,13 +82,13 @@ class Overlap:
                 watch_steps(one, self._before_step) for one in self._optimizers
             ]
 
-    def later(self) -> Container[int]:
-        """Return what may be copied later: addresses of storages."""
+    def later(self) -> Mapping[int, torch.Tensor]:
+        """Return what may be copied later; see :meth:`StagingBuffer.copy`."""
         if self._last is not None and self._last.is_torn:
             self._refuse('parameters were written between two steps')
         if self._is_auto and self._refusal is None:
             if self._ended is None:
-                return ()  # one iteration is looked at first
+                return {}  # one iteration is looked at first
             name = self._written()
             if name:
                 self._refuse(f'forward or backward writes to {name}')
@@ -99,7 +99,7 @@ class Overlap:
                 if self._refusal is None else
                 'Checkpoints are copied before training goes on, not beside '
                 f'it: {self._refusal}')
-        return () if self._refusal is not None else self._unchanging()
+        return {} if self._refusal is not None else self._unchanging()
 
     def hold(self, pending: PendingCopy) -> None:
         """Take care of a copy that has to be finished."""
@@ -141,12 +141,16 @@ class Overlap:
         self._said = self._said and self._refusal is not None
         self._refusal = self._refusal or why
 
-    def _unchanging(self) -> FrozenSet[int]:
-        """Addresses of what only a step changes."""
-        changing = {storage_pointer(one) for one in self._model.buffers()}
-        return frozenset(
-            storage_pointer(tensor) for optimizer in self._optimizers
-            for tensor in _tensors(optimizer)) - changing
+    def _unchanging(self) -> Dict[int, torch.Tensor]:
+        """What only a step changes."""
+        unchanging = {
+            storage_pointer(tensor): tensor
+            for optimizer in self._optimizers
+            for tensor in _tensors(optimizer)
+        }
+        for buffer in self._model.buffers():
+            unchanging.pop(storage_pointer(buffer), None)
+        return unchanging
 
 
 def _optimizers(optimizer: Optimizers) -> List[torch.optim.Optimizer]:
@@ -186,15 +190,14 @@ def _doubt(runner: Any) -> Optional[str]:
             'no known hook steps the optimizer'
     for hook in runner.hooks:
         for kind in type(hook).__mro__[:-1]:
-            if not _is_read(kind) and \
+            if kind.__name__ == _CALLS_ANYTHING or not _is_read(kind) and \
                     any(name in vars(kind) for name in _BETWEEN):
                 return f'nobody knows what {kind.__name__} does'
     return None
 
 
 def _is_read(kind: type) -> bool:
-    return kind.__module__.startswith(_READ) and \
-        kind.__name__ != _CALLS_ANYTHING
+    return kind.__module__.startswith(_READ)
 
 
 def _content(model: torch.nn.Module) -> _Content:

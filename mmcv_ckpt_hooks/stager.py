@@ -43,7 +43,7 @@ class Stager:
         if not self._fits(live.nbytes):
             return live, None
         copy, late = self._buffer.copy(live,
-                                       overlap.later() if overlap else ())
+                                       overlap.later() if overlap else {})
         if overlap and late:
             overlap.hold(late)
         return copy, late

@@ -261,14 +261,14 @@ def test_memory_that_was_reserved_is_what_the_save_uses(images):
 # -- the copy that is finished later ----------------------------------------
 
 
-def addresses(*tensors):
-    return {one.untyped_storage().data_ptr() for one in tensors}
+def later_of(*tensors):
+    return {one.untyped_storage().data_ptr(): one for one in tensors}
 
 
 def test_only_what_may_be_is_copied_later():
     now, later = torch.ones(3), torch.ones(1 << 21)
     copied, pending = StagingBuffer().copy(
-        reference(dict(now=now, later=later)), addresses(later))
+        reference(dict(now=now, later=later)), later_of(later))
     now.zero_()
     later.fill_(2)
     pending.finish()
@@ -279,7 +279,7 @@ def test_whoever_needs_the_copy_finishes_it():
     later = torch.arange(1 << 21)
     expected = later.clone()
     copied, pending = StagingBuffer().copy(
-        reference(dict(a=later)), addresses(later))
+        reference(dict(a=later)), later_of(later))
     pending.hold_back()
     later.zero_()
     pending.finish()
@@ -290,7 +290,7 @@ def test_a_copy_that_another_thread_has_begun_is_waited_for(monkeypatch):
     later = torch.arange(1 << 21)
     expected = later.clone()
     copied, pending = StagingBuffer().copy(
-        reference(dict(a=later)), addresses(later))
+        reference(dict(a=later)), later_of(later))
     begun, go_on = threading.Event(), threading.Event()
     memmove = copying.ctypes.memmove
 
@@ -322,8 +322,8 @@ def test_a_copy_that_another_thread_has_begun_is_waited_for(monkeypatch):
 def test_a_finished_copy_holds_no_live_tensor():
     later = torch.ones(9)
     _, pending = StagingBuffer().copy(
-        reference(dict(a=later)), addresses(later))
-    alive = weakref.ref(later.untyped_storage())
+        reference(dict(a=later)), later_of(later))
+    alive = weakref.ref(later)
     pending.finish()
     del later
     assert alive() is None
@@ -356,7 +356,7 @@ def test_a_gpu_changes_nothing_before_its_copy_is_made():
     buffer = StagingBuffer()
     tree = dict(a=weight, b=statistics)
     for _ in range(3):
-        copied, pending = buffer.copy(reference(tree), addresses(weight))
+        copied, pending = buffer.copy(reference(tree), later_of(weight))
         statistics.add_(1)
         pending.hold_back()
         weight.add_(1)

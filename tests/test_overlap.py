@@ -1,0 +1,427 @@
+"""Copies beside training hold the state of the trigger, bit by bit.
+
+The writer's thread is made as slow as it may be: it copies nothing before
+somebody waits for it, so that every wait that comes too late shows.
+"""
+import copy
+import threading
+
+import pytest
+import torch
+from checkpoint_files import equal
+from mmcv.runner import HOOKS, EMAHook, Hook, OptimizerHook
+from toy import ToyModel, make_loader, make_runner, names
+
+from mmcv_ckpt_hooks import copying, saver
+from mmcv_ckpt_hooks.executor import BackgroundExecutor
+from mmcv_ckpt_hooks.loading import load_checkpoint
+from mmcv_ckpt_hooks.overlap import Overlap, _doubt, _sum_of_bits
+
+BESIDE = 'Checkpoints are copied beside the iteration that follows'
+
+
+class LatestCopy(copying.PendingCopy):
+    """The writer begins with it when training cannot wait any longer."""
+
+    made = []
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.needed = threading.Event()
+        self.made.append(self)
+
+    def finish(self):
+        assert self.needed.wait(60)
+        super().finish()
+
+    def hold_back(self):
+        super().hold_back()
+        self.needed.set()
+
+
+@pytest.fixture
+def late(monkeypatch):
+    """Returns the copies that were made beside training."""
+    wait = BackgroundExecutor.wait
+
+    def waits(self):
+        # training waits for the writer
+        for one in LatestCopy.made:
+            one.needed.set()
+        wait(self)
+
+    monkeypatch.setattr(copying, 'PendingCopy', LatestCopy)
+    monkeypatch.setattr(LatestCopy, 'made', [])
+    monkeypatch.setattr(BackgroundExecutor, 'wait', waits)
+    return LatestCopy.made
+
+
+@pytest.fixture
+def triggered(monkeypatch):
+    """Returns the state at each trigger, by file name."""
+    states = {}
+    save = saver.Saver.save
+
+    def recorded(self, request, capture, overlap=None):
+
+        def captured():
+            checkpoint = capture()
+            states[request.name] = copy.deepcopy(checkpoint)
+            return checkpoint
+
+        return save(self, request, captured, overlap)
+
+    monkeypatch.setattr(saver.Saver, 'save', recorded)
+    return states
+
+
+def hook(**kwargs):
+    return dict(
+        type='DurableCheckpointHook',
+        **{
+            'interval': 1,
+            'max_keep_ckpts': -1,
+            **kwargs
+        })
+
+
+def on_disk(path):
+    with open(path, 'rb') as file:
+        return load_checkpoint(file, str(path))
+
+
+def run(work_dir, *hooks, workflow=(('train', 1), ), without=(), **kwargs):
+    """Train; ``without`` names classes of hooks that are taken out."""
+    kwargs.setdefault('runner', ITER)
+    runner = make_runner(work_dir, hooks=hooks, **kwargs)
+    runner._hooks = [
+        one for one in runner.hooks if not isinstance(one, without)
+    ]
+    runner.run([make_loader() for _ in workflow], list(workflow))
+    return runner
+
+
+def assert_as_triggered(directory, triggered):
+    assert set(names(directory)) >= set(triggered)
+    for name, state in triggered.items():
+        assert equal(on_disk(directory / name), state), name
+
+
+ITER = dict(type='IterBasedRunnerAmp', max_iters=10)
+EPOCH = dict(type='EpochBasedRunnerAmp', max_epochs=3)
+STOCK = dict(type='IterBasedRunner', max_iters=10)
+RUNS = {
+    'plain':
+    dict(),
+    'stock runner':
+    dict(runner=STOCK),
+    'SGD':
+    dict(lr_config=dict(policy='poly', power=0.9, by_epoch=False)),
+    'gradient accumulation':
+    dict(
+        optimizer_config=dict(
+            type='GradientCumulativeOptimizerHook', cumulative_iters=3)),
+    'clipped':
+    dict(optimizer_config=dict(grad_clip=dict(max_norm=0.1))),
+    'DistOptimizerHook':
+    dict(optimizer_config=dict(type='DistOptimizerHook', update_interval=2)),
+    'EMA':
+    dict(hooks=[dict(type='EMAHook', interval=1, priority=49)]),
+    'EMA behind':
+    dict(hooks=[dict(type='EMAHook', priority='LOWEST')]),
+    'synchronised buffers':
+    dict(hooks=[dict(type='SyncBuffersHook')]),
+    'evaluation':
+    dict(evaluation=dict(interval=2, scores=[.1, .3, .2], save_best='mIoU')),
+    'logs':
+    dict(log_interval=1),
+    'momentum':
+    dict(
+        lr_config=dict(policy='cyclic', target_ratio=(2, .1)),
+        momentum_config=dict(policy='cyclic', target_ratio=(.85, .95))),
+    'epochs':
+    dict(runner=EPOCH, by_epoch=False),
+    'epochs with EMA':
+    dict(
+        runner=EPOCH,
+        by_epoch=False,
+        hooks=[dict(type='EMAHook', interval=1)],
+        evaluation=dict(interval=1, by_epoch=True, scores=[.1, .3, .2])),
+    'at epochs':
+    dict(runner=EPOCH),
+    'workflow':
+    dict(runner=dict(ITER, max_iters=9), workflow=[('train', 2), ('val', 1)]),
+}
+
+
+@pytest.mark.parametrize('staging', ['auto', 'overlap', 'copy'])
+@pytest.mark.parametrize('name', RUNS)
+def test_what_is_written_is_the_state_of_the_trigger(tmp_path, late, triggered,
+                                                     staging, name):
+    """INVARIANT 5, for every hook of mmcv that touches the model."""
+    kwargs = dict(RUNS[name])
+    ours = hook(
+        write=dict(staging=staging), by_epoch=kwargs.pop('by_epoch', None))
+    runner = run(tmp_path, ours, *kwargs.pop('hooks', ()), **kwargs)
+    assert runner.iter >= 9
+    assert len(triggered) >= 3
+    assert_as_triggered(tmp_path, triggered)
+    overlaps = staging != 'copy' and name != 'at epochs'
+    assert bool(late) == overlaps
+    values = [
+        state['state_dict']['first.weight'] for state in triggered.values()
+    ]
+    assert not all(torch.equal(values[0], one) for one in values)
+
+
+@pytest.mark.parametrize('kind',
+                         ['ExpMomentumEMAHook', 'LinearMomentumEMAHook'])
+def test_averages_of_mmdet_are_those_of_the_trigger(tmp_path, late, triggered,
+                                                    kind):
+    pytest.importorskip('mmdet.core')
+    run(tmp_path, hook(), dict(type=kind, interval=2), runner=ITER)
+    assert late
+    assert_as_triggered(tmp_path, triggered)
+
+
+def test_a_wait_that_comes_too_late_shows(tmp_path, late, triggered,
+                                          monkeypatch):
+    """The tests above can fail."""
+    step = Overlap._before_step
+
+    def tardy(self):
+        pending, self._pending = self._pending, None
+        step(self)
+        self._pending = pending
+
+    monkeypatch.setattr(Overlap, '_before_step', tardy)
+    with pytest.raises(AssertionError):
+        run(tmp_path, hook(write=dict(staging='overlap')))
+        assert_as_triggered(tmp_path, triggered)
+
+
+def test_a_run_that_ends_behind_a_save_commits_it(tmp_path, late, triggered):
+    run(tmp_path,
+        hook(interval=3, save_last=False),
+        runner=dict(ITER, max_iters=9))
+    assert_as_triggered(tmp_path, triggered)
+    assert len(triggered) == 3
+
+
+def test_a_second_run_overlaps_again(tmp_path, late, triggered):
+    runner = run(tmp_path, hook())
+    before = len(late)
+    runner._max_iters = 14
+    runner.run([make_loader()], [('train', 1)])
+    assert len(late) > before
+    assert_as_triggered(tmp_path, triggered)
+
+
+def test_nothing_is_left_on_the_optimizer(tmp_path):
+    runner = run(tmp_path, hook())
+    assert not runner.optimizer._optimizer_step_pre_hooks
+
+
+# -- where nobody can know --------------------------------------------------
+
+
+class MomentumEncoder(ToyModel):
+    """Its forward writes to a parameter, past torch's counters."""
+
+    def forward(self, *args, **kwargs):
+        self.last.weight.data.mul_(0.999)
+        return super().forward(*args, **kwargs)
+
+
+class SteppingModel(ToyModel):
+    """Steps the optimizer itself, as mmgeneration's GANs do."""
+
+    def train_step(self, data, optimizer, **kwargs):
+        optimizer.zero_grad()
+        outputs = super().train_step(data, optimizer, **kwargs)
+        outputs['loss'].backward()
+        optimizer.step()
+        return outputs
+
+
+class SharpnessAware(ToyModel):
+    """Climbs before the real gradients are taken."""
+
+    def train_step(self, data, optimizer, **kwargs):
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.add_(0.01)
+        return super().train_step(data, optimizer, **kwargs)
+
+
+class Decay(Hook):
+    """Writes to a parameter."""
+
+    def after_train_iter(self, runner):
+        runner.model.first.weight.data.mul_(0.9)
+
+
+class OddEMA(EMAHook):
+
+    def after_train_iter(self, runner):
+        super().after_train_iter(runner)
+
+
+class OddOptimizerHook(OptimizerHook):
+    pass
+
+
+class Quiet(Hook):
+    """What it does is done in events that are waited for."""
+
+    def after_train_epoch(self, runner):
+        runner.model.first.weight.data.mul_(0.9)
+
+
+def several_optimizers(model):
+    return dict(
+        first=torch.optim.SGD(model.first.parameters(), lr=.1),
+        last=torch.optim.SGD(model.last.parameters(), lr=.1))
+
+
+class SeveralOptimizers(Hook):
+
+    def after_train_iter(self, runner):
+        runner.outputs['loss'].backward()
+        for one in runner.optimizer.values():
+            one.step()
+
+
+HOOKS.register_module(name='OverlapOddOptimizerHook', module=OddOptimizerHook)
+
+DOUBTS = {
+    'momentum encoder': (dict(model=MomentumEncoder), 'last.weight'),
+    'steps itself': (dict(model=SteppingModel,
+                          without=OptimizerHook), 'no known hook steps'),
+    'sharpness': (dict(model=SharpnessAware), 'first.weight'),
+    'unknown hook': (dict(hooks=[Decay()]), 'what Decay does'),
+    'subclass': (dict(hooks=[OddEMA()]), 'what OddEMA does'),
+    'closure': (dict(
+        hooks=[dict(type='ClosureHook', fn_name='after_train_iter', fn=print)
+               ]), 'what ClosureHook does'),
+    'unknown optimizer hook':
+    (dict(optimizer_config=dict(type='OverlapOddOptimizerHook')),
+     'no known hook steps'),
+}
+
+
+@pytest.mark.parametrize('name', DOUBTS)
+def test_in_doubt_it_copies_first_and_says_why(tmp_path, late, triggered,
+                                               caplog, name):
+    kwargs, why = DOUBTS[name]
+    kwargs = dict(kwargs, model=kwargs.get('model', ToyModel)())
+    run(tmp_path, hook(), *kwargs.pop('hooks', ()), **kwargs)
+    assert not late
+    assert_as_triggered(tmp_path, triggered)
+    told = [
+        record.getMessage() for record in caplog.records
+        if 'copied before' in record.getMessage()
+    ]
+    assert len(told) == 1 and why in told[0]
+
+
+def test_two_hooks_that_step_are_one_too_many(tmp_path):
+    runner = make_runner(tmp_path)
+    assert _doubt(runner) is None
+    runner.register_hook(OptimizerHook())
+    assert 'more than one' in _doubt(runner)
+
+
+def test_several_optimizers_are_copied_first(tmp_path, late, triggered,
+                                             caplog):
+    model = ToyModel()
+    run(tmp_path,
+        hook(),
+        SeveralOptimizers(),
+        model=model,
+        optimizer=several_optimizers(model),
+        without=OptimizerHook)
+    assert not late
+    assert_as_triggered(tmp_path, triggered)
+    assert 'several optimizers' in caplog.text
+
+
+def test_several_optimizers_overlap_where_the_user_says_so(
+        tmp_path, late, triggered):
+    model = ToyModel()
+    run(tmp_path,
+        hook(write=dict(staging='overlap')),
+        SeveralOptimizers(),
+        model=model,
+        optimizer=several_optimizers(model),
+        without=OptimizerHook)
+    assert late
+    assert_as_triggered(tmp_path, triggered)
+
+
+def test_a_hook_that_does_nothing_in_between_is_none_to_doubt(
+        tmp_path, late, triggered, caplog):
+    run(tmp_path, hook(), Quiet())
+    assert late and BESIDE in caplog.text
+    assert_as_triggered(tmp_path, triggered)
+
+
+class SometimesWrites(ToyModel):
+    """Not in the iteration that was looked at; torch counts it."""
+    steps = 0
+
+    def train_step(self, *args, **kwargs):
+        self.steps += 1
+        if self.steps in (5, 8):
+            with torch.no_grad():
+                self.first.weight.mul_(0.9)
+        return super().train_step(*args, **kwargs)
+
+
+def test_a_torn_copy_is_no_checkpoint_and_the_next_is_copied_first(
+        tmp_path, late, triggered, caplog):
+    run(tmp_path, hook(), model=SometimesWrites())
+    assert 'iter_4.pth was not saved (TornError' in caplog.text
+    assert 'were written between two steps' in caplog.text
+    del triggered['iter_4.pth']
+    assert_as_triggered(tmp_path, triggered)
+    assert set(names(tmp_path)) == set(triggered) | {'latest.pth'}
+    assert caplog.text.count('was not saved') == 1
+
+
+def test_staging_copy_says_nothing(tmp_path, caplog):
+    run(tmp_path, hook(write=dict(staging='copy')))
+    assert 'copied before' not in caplog.text
+    assert BESIDE not in caplog.text
+
+
+def test_a_torch_that_tells_of_no_step_copies_first(tmp_path, late, triggered,
+                                                    caplog, monkeypatch):
+    monkeypatch.setattr('mmcv_ckpt_hooks.overlap.watches_steps',
+                        lambda optimizer: False)
+    run(tmp_path, hook(write=dict(staging='overlap')))
+    assert not late
+    assert_as_triggered(tmp_path, triggered)
+    assert 'has no step_pre_hook' in caplog.text
+
+
+# -- the trial --------------------------------------------------------------
+
+WIDTHS = [
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int8,
+    torch.bool, torch.complex64, torch.complex128
+]
+
+
+@pytest.mark.parametrize('dtype', WIDTHS)
+@pytest.mark.parametrize('odd', [False, True])
+def test_a_change_of_any_bit_shows(dtype, odd):
+    tensor = torch.ones(7 if odd else 8, 3, dtype=dtype)[int(odd):]
+    before = _sum_of_bits(tensor)
+    assert torch.equal(before, _sum_of_bits(tensor))
+    tensor.data[2, 1] = 0
+    assert not torch.equal(before, _sum_of_bits(tensor))
+    strided = torch.ones(4, 4, dtype=dtype).t()[:, 1:]
+    before = _sum_of_bits(strided)
+    strided[3, 0] = 0
+    assert not torch.equal(before, _sum_of_bits(strided))
