@@ -210,9 +210,11 @@ class DurableCheckpointHook(CheckpointHook):
         trigger = self._schedule.grid(progress)
         wish = self._interrupts.wishes(trigger is not None)
         trigger = trigger or wish.trigger
-        if trigger is not None and self._interrupts.may_save(wish):
-            self._save(runner, trigger, boundary, progress.is_last
-                       or bool(wish.exit_signal))
+        if trigger is not None:
+            is_last = progress.is_last or bool(wish.exit_signal)
+            ranks = None if self._interrupts.is_together(wish) else \
+                [capture_rank(runner)]
+            self._save(runner, trigger, boundary, is_last, ranks)
         self._interrupts.record(boundary)
         if wish.exit_signal:
             self._interrupts.leave(wish, boundary, event)
@@ -225,10 +227,10 @@ class DurableCheckpointHook(CheckpointHook):
               is_last: bool,
               ranks: Optional[List[Any]] = None) -> None:
         regular = trigger in ('interval', 'at', 'last')
-        if self.sync_buffer:
-            # a collective: all ranks have agreed to save
-            distributed.average_float_buffers(runner.model.buffers())
         if ranks is None:
+            # collectives: all ranks have agreed to save
+            if self.sync_buffer:
+                distributed.average_float_buffers(runner.model.buffers())
             assert self._interrupts is not None
             ranks = self._interrupts.gather(capture_rank(runner))
         if self._saver is None:

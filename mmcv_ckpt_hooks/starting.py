@@ -73,8 +73,7 @@ def _watch(hook: DurableCheckpointHook, runner: Any,
 
     hook._interrupts = Interrupts(runner, triggers, hook._schedule, saver,
                                   save)
-    look_out(runner, hook._interrupts.look, hook._interrupts.swapped,
-             _continued_on_stock(runner))
+    look_out(runner, hook._interrupts, _continued_on_stock(runner))
 
 
 def _continued_on_stock(runner: Any) -> Callable[[], None]:
