@@ -83,13 +83,13 @@ class Parting:
             waits (bool): Whether to wait for ranks that are a little behind.
         """
         board, step = self._board, keeper.last.iter
-        if board is None or not self._writes or board.step != step:
-            return [keeper.rank_state]
-        return board.states(step, self._wait_secs if waits else 0.) or \
-            [keeper.rank_state]
+        states = None
+        if board is not None and self._writes and board.step == step:
+            states = board.states(step, self._wait_secs if waits else 0.)
+        return states or [keeper.rank_state]
 
     def followed(self, step: int) -> int:
-        """Return the signal with which rank 0 leaves an evaluation; 0 for none.
+        """Return the signal with which rank 0 leaves; 0 if it does not.
 
         Args:
             step (int): Finished iterations.

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import random
+import signal
 import sys
 import time
 
@@ -51,6 +52,8 @@ def evaluate(model, loader, **kwargs):
     """Draws; ends, or not."""
     model.eval()
     print('EVALUATES', flush=True)
+    if dist.get_rank() == GIVEN.get('hangs'):
+        signal.pause()  # a disk
     count = 0
     while count < 2 or GIVEN.get('endless'):
         count += 1

@@ -243,3 +243,16 @@ def test_ranks_that_evaluate_are_waited_for(make, clock, other, secs):
     assert clock.now == pytest.approx(secs, abs=0.1)
     make(1).begin(keeper(4, 'other'))
     assert first.known(at, waits=False) == ['own', 'other']
+
+
+def test_nobody_ends_before_rank_0_has_committed(make, clock):
+    first, second = make(0), make(1)
+    for one in (first, second):
+        one.begin(keeper(4))
+    second.end(4)
+    assert clock.now == 0
+    first.take(15)
+    second.end(4)
+    assert clock.now == pytest.approx(COMMIT_SECS, abs=0.1)
+    assert second.followed(4) == 15
+    assert first.followed(4) == second.followed(5) == 0

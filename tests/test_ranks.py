@@ -6,7 +6,6 @@ import subprocess
 import sys
 
 import pytest
-import torch
 from test_ddp import HERE, free_port
 from test_signals import files, saved
 
@@ -170,6 +169,15 @@ def test_a_dead_rank_does_not_keep_rank_0_in_an_evaluation(tmp_path):
     assert ranks.end() == [143, -signal.SIGKILL], ranks.texts()
     assert files(tmp_path) == ['iter_4.pth'], ranks.texts()
     # what the dead one had told
+    assert generators(tmp_path / 'iter_4.pth') == 2
+
+
+def test_a_rank_that_hangs_in_its_first_batch_has_told_before(tmp_path):
+    ranks = evaluating(tmp_path, hangs=1).send(signal.SIGTERM, 0)
+    ranks.until('RESULT', 0)
+    ranks.processes[0].wait()
+    ranks.send(signal.SIGKILL, 1)
+    assert ranks.end() == [143, -signal.SIGKILL], ranks.texts()
     assert generators(tmp_path / 'iter_4.pth') == 2
 
 
