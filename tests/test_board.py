@@ -137,10 +137,16 @@ def test_a_commit_is_waited_for_but_not_for_ever(boards, clock):
     assert clock.now == before
 
 
+@pytest.mark.parametrize('first', [
+    lambda board: board.post(4, dict(rng={})),
+    lambda board: board.ask(15),
+    lambda board: board.taken(at_once=True),
+])
 def test_a_store_that_has_gone_is_said_once_and_waited_for_never(
-        boards, clock, said):
+        boards, clock, said, first):
     second = boards[1]
     second._store.is_gone = True
+    first(second)
     second.post(4, dict(rng={}))
     second.ask(15)
     assert second.taken() == 0
