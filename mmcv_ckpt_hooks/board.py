@@ -48,7 +48,7 @@ class Board:
         self._warn = warn
         self._clock = clock
         self._looked_at: Optional[float] = None
-        self._has_asked = False
+        self._has_asked = self._has_taken = False
         #: finished iterations of what this rank has posted; None for nothing
         self.step: Optional[int] = None
         #: whether the store has gone, and so the rank that had it
@@ -96,8 +96,10 @@ class Board:
         return self._add('asked') if self._may_look() else 0
 
     def take(self, number: int) -> None:
-        """Tell the others that rank 0 saves now, and leaves."""
-        self._add('taken', number)
+        """Tell the others that rank 0 saves now, and leaves; once."""
+        if not self._has_taken:
+            self._has_taken = True
+            self._add('taken', number)
 
     def taken(self, at_once: bool = False) -> int:
         """Return the signal with which rank 0 leaves; 0 if it does not.

@@ -66,13 +66,22 @@ def look_out(runner: Any, interrupts: Any, ready: Callable[[], None]) -> None:
         interrupts (Interrupts): To be called.
         ready (callable): See :class:`Lookout`.
     """
-    lookout = Lookout(interrupts.look, interrupts.swapped, ready)
+
+    def look(evaluates: bool) -> None:
+        # in their order, whichever of them is called first: the last one ends
+        # the process
+        for hook in runner.hooks:
+            one = getattr(hook, '_interrupts', None)
+            if one is not None:
+                one.look(evaluates)
+
+    lookout = Lookout(look, interrupts.swapped, ready)
     lookout.priority = int(get_priority('HIGHEST'))
     # a new list: mmcv iterates the old one
     runner._hooks = [lookout] + runner.hooks
     for hook in eval_hooks(runner):
         for event in _EVALUATES_IN:
-            _watch_event(hook, event, lambda: interrupts.look(True))
+            _watch_event(hook, event, lambda: look(True))
         if hasattr(hook, '_do_evaluate'):
             # else at its first forward
             _watch_begin(hook, interrupts.begin_evaluation)

@@ -81,6 +81,7 @@ def test_a_signal_goes_from_any_rank_to_rank_0_and_back(boards, clock):
     assert first.asked() == 15
     assert second.taken() == 0
     first.take(15)
+    first.take(15)
     assert second.taken() == 0
     assert second.taken(at_once=True) == 15
 
