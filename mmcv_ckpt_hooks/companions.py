@@ -1,4 +1,5 @@
 """Where signals are seen besides our own events."""
+import functools
 import threading
 from contextlib import contextmanager
 from typing import Any, Callable, Iterator, List
@@ -18,16 +19,17 @@ class Lookout(Hook):
     """Looks for signals first in every event between two boundaries.
 
     Args:
-        look (callable): May raise ``SystemExit``.
+        look (callable): Given whether an evaluation is under way; may raise
+            ``SystemExit``.
         swapped (callable): Told when averaged weights are about to go.
         ready (callable): Told that training goes on.
         finish (callable): Told that what comes may change parameters: all
             events but those of a train iteration.
     """
 
-    def __init__(self, look: Callable[[], None], swapped: Callable[[], None],
-                 ready: Callable[[], None], finish: Callable[[],
-                                                             None]) -> None:
+    def __init__(self, look: Callable[[bool], None],
+                 swapped: Callable[[], None], ready: Callable[[], None],
+                 finish: Callable[[], None]) -> None:
         self._look = look
         self._swapped = swapped
         self._ready = ready
@@ -36,50 +38,78 @@ class Lookout(Hook):
     def before_train_epoch(self, runner: Any) -> None:
         self._finish()
         self._ready()
-        self._look()
+        self._look(False)
         # mmcv's EMAHook, and mmdet's
         if any(hasattr(hook, '_swap_ema_parameters') for hook in runner.hooks):
             self._swapped()
 
     def before_train_iter(self, runner: Any) -> None:
         self._ready()
-        self._look()
+        self._look(False)
 
     def after_train_epoch(self, runner: Any) -> None:
         self._finish()
 
     def before_val_epoch(self, runner: Any) -> None:
         self._finish()
-        self._look()
+        self._look(True)
 
     def after_val_epoch(self, runner: Any) -> None:
-        self._look()
+        self._look(True)
 
     def before_val_iter(self, runner: Any) -> None:
         self._finish()
-        self._look()
+        self._look(True)
 
     def after_val_iter(self, runner: Any) -> None:
-        self._look()
+        self._look(True)
 
     def after_run(self, runner: Any) -> None:
         self._finish()
 
 
-def look_out(runner: Any, look: Callable[[], None], swapped: Callable[[],
-                                                                      None],
-             ready: Callable[[], None], finish: Callable[[], None]) -> None:
+def look_out(runner: Any, interrupts: Any, ready: Callable[[], None],
+             finish: Callable[[], None]) -> None:
     """Put a :class:`Lookout` first, and one into every EvalHook.
 
     An EvalHook evaluates inside its own event and calls no hook meanwhile.
+
+    Args:
+        runner (BaseRunner): About to run.
+        interrupts (Interrupts): To be called.
+        ready (callable): See :class:`Lookout`.
+        finish (callable): As well.
     """
-    lookout = Lookout(look, swapped, ready, finish)
+
+    def look(evaluates: bool) -> None:
+        # in their order, whichever of them is called first: the last one ends
+        # the process
+        for hook in runner.hooks:
+            one = getattr(hook, '_interrupts', None)
+            if one is not None:
+                one.look(evaluates)
+
+    lookout = Lookout(look, interrupts.swapped, ready, finish)
     lookout.priority = int(get_priority('HIGHEST'))
     # a new list: mmcv iterates the old one
     runner._hooks = [lookout] + runner.hooks
     for hook in eval_hooks(runner):
         for event in _EVALUATES_IN:
-            _watch_event(hook, event, look)
+            _watch_event(hook, event, lambda: look(True))
+        if hasattr(hook, '_do_evaluate'):
+            # else at its first forward
+            _watch_begin(hook, interrupts.begin_evaluation)
+
+
+def _watch_begin(hook: Any, begin: Callable[[], None]) -> None:
+    inner = hook._do_evaluate
+
+    @functools.wraps(inner)
+    def watched(runner: Any) -> None:
+        begin()
+        inner(runner)
+
+    hook._do_evaluate = watched
 
 
 def _watch_event(hook: Any, event: str, look: Callable[[], None]) -> None:

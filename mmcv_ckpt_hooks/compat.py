@@ -179,3 +179,14 @@ def watch_steps(optimizer: Any, note: Callable[[], None]) -> \
 
     optimizer.step = step
     return unwatch
+
+
+def default_store() -> Any:
+    """Return the store by which torch's ranks have met; None without one.
+
+    ``_get_default_store`` is private; torch 1.8 to 2.12 have it. Ranks that
+    MPI started have no store.
+    """
+    from torch.distributed import distributed_c10d
+    get = getattr(distributed_c10d, '_get_default_store', None)
+    return None if get is None else get()

@@ -215,16 +215,14 @@ class DurableCheckpointHook(CheckpointHook):
         trigger = self._schedule.grid(progress)
         wish = self._interrupts.wishes(trigger is not None)
         trigger = trigger or wish.trigger
-        if trigger is not None and self._interrupts.may_save(wish):
+        if trigger is not None:
             is_last = progress.is_last or bool(wish.exit_signal)
+            ranks = None if self._interrupts.is_together(wish) else \
+                [capture_rank(runner)]
             # in other events anything may come behind this hook
             overlaps = event == 'after_train_iter' and not is_last
-            self._save(
-                runner,
-                trigger,
-                boundary,
-                is_last,
-                overlap=self._overlap if overlaps else None)
+            self._save(runner, trigger, boundary, is_last, ranks,
+                       self._overlap if overlaps else None)
         self._interrupts.record(boundary)
         if self._overlap is not None:
             self._overlap.boundary()
@@ -240,10 +238,10 @@ class DurableCheckpointHook(CheckpointHook):
               ranks: Optional[List[Any]] = None,
               overlap: Optional['Overlap'] = None) -> None:
         regular = trigger in ('interval', 'at', 'last')
-        if self.sync_buffer:
-            # a collective: all ranks have agreed to save
-            distributed.average_float_buffers(runner.model.buffers())
         if ranks is None:
+            # collectives: all ranks have agreed to save
+            if self.sync_buffer:
+                distributed.average_float_buffers(runner.model.buffers())
             assert self._interrupts is not None
             ranks = self._interrupts.gather(capture_rank(runner))
         if self._saver is None:

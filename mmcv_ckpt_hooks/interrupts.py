@@ -14,7 +14,9 @@ from .boundary import Boundary, BoundaryKeeper
 from .errors import CheckpointError
 from .gradients import accumulates
 from .options import TriggerOptions
+from .parting import Parting
 from .phases import Phases
+from .rescue import Rescue
 from .saver import Saver
 from .signals import SignalWatch, name_of, on_stack_of
 from .triggers import Schedule
@@ -42,7 +44,7 @@ class Interrupts:
                  save: Callable[[str, Boundary, Any], None]) -> None:
         self._runner = runner
         self._saver = saver
-        self._save = save
+        self._rescue = Rescue(runner, saver, save)
         self._schedule = schedule
         self._options = options
         self._keeper: Optional[BoundaryKeeper] = None
@@ -67,7 +69,9 @@ class Interrupts:
         self.watch = SignalWatch(
             dict(options.signals), warn, on_stack_of(runner),
             lambda: get_worker_info() is not None)
-        if self._agreement.is_alone and (options.exception or options.signals):
+        self._parting = Parting(runner, self._agreement, self._saver
+                                is not None)
+        if options.exception or options.signals:
             self._keeper = BoundaryKeeper(
                 runner, accumulates(runner.hooks),
                 Boundary(runner.epoch, runner.iter, started=True))
@@ -75,7 +79,7 @@ class Interrupts:
             self._phases.watch()
         self.watch.install()
 
-    def may_save(self, wish: Wish) -> bool:
+    def is_together(self, wish: Wish) -> bool:
         """Whether a save, which is collective, has all ranks.
 
         A rank that leaves alone does not wait for the dead; before that, the
@@ -115,28 +119,48 @@ class Interrupts:
         if self._keeper is not None:
             self._keeper.record(boundary)
 
-    def look(self) -> None:
+    def begin_evaluation(self) -> None:
+        """Let a save inside an evaluation have what every rank has now."""
+        if self._keeper is not None:
+            self._parting.begin(self._keeper)
+
+    def look(self, evaluates: bool) -> None:
         """Do what signals ask for between two boundaries.
 
-        Nothing where other ranks would have to be asked, or where the state
-        of the last boundary is gone: that waits for the next boundary.
+        Nothing where the state of the last boundary is gone, or where other
+        ranks would miss this one in a step of training: that waits for the
+        next boundary.
+
+        Args:
+            evaluates (bool): Whether an evaluation is under way.
 
         Raises:
             SystemExit: As :meth:`leave`.
         """
-        watch = self.watch
-        if not (watch.exit_signal or watch.save_signal) or \
-                self._keeper is None or self._keeper.defect() is not None:
+        keeper, watch = self._keeper, self.watch
+        if keeper is None:
             return
-        wish = Wish(
-            save_signal=watch.take_save(), exit_signal=watch.exit_signal)
-        name = self._save_last('signal', self._keeper)
-        if not wish.exit_signal:
+        number = self._parting.heard(keeper, watch.exit_signal, evaluates)
+        if number is None:
+            return
+        if self._saver is not None:
+            if not (number or watch.save_signal) or \
+                    keeper.defect() is not None:
+                return
+            self._save_between(keeper, number)
+        if number:
+            self.leave(Wish(exit_signal=number), keeper.last, None, alone=True)
+
+    def _save_between(self, keeper: BoundaryKeeper, exit_signal: int) -> None:
+        asked = self.watch.take_save()
+        if exit_signal:
+            self._parting.take(exit_signal)
+        name = self._rescue.save('signal', keeper,
+                                 self._parting.known(keeper, waits=True))
+        if not exit_signal:
             self._runner.logger.info(
-                f'{name_of(wish.save_signal)}: the last finished step is '
+                f'{name_of(asked)}: the last finished step is '
                 f'{"saved as " + name if name else "not saved"}')
-        else:
-            self.leave(wish, self._keeper.last, None)
 
     def swapped(self) -> None:
         """Note that averaged weights go: the state of the boundary with them.
@@ -144,7 +168,11 @@ class Interrupts:
         if self._keeper is not None:
             self._keeper.spoil('the averaged weights have been taken out')
 
-    def leave(self, wish: Wish, last: Boundary, event: Optional[str]) -> None:
+    def leave(self,
+              wish: Wish,
+              last: Boundary,
+              event: Optional[str],
+              alone: bool = False) -> None:
         """End the run when everything is committed and logged.
 
         If another of our hooks comes behind, that one ends it.
@@ -153,6 +181,8 @@ class Interrupts:
             wish (Wish): Agreed.
             last (Boundary): After which it ends.
             event (str, optional): The event under way.
+            alone (bool): Whether other ranks may not come here. They still
+                leave behind rank 0, if that leaves. Default: False.
 
         Raises:
             SystemExit: 128 and the number of the signal.
@@ -166,14 +196,17 @@ class Interrupts:
         for one in behind:
             for saver in one._savers:
                 saver.close()
-        self._agreement.wait_for_all()
+        if not alone:
+            self._agreement.wait_for_all()
+        else:
+            self._parting.end(last.iter)
         # not at the top: pure but for this
         from .leaving import flush_loggers, repeats_epoch
         again = '; a resume repeats the epoch, EpochBasedRunnerAmp would ' \
             'not' if repeats_epoch(runner, last.epoch, last.iter) else ''
         runner.logger.info(
             f'{name_of(wish.exit_signal)}: training ends after {last.iter} '
-            f'iterations; {self._last_committed()} stands{again}')
+            f'iterations; {self._rescue.last_committed()} stands{again}')
         flush_loggers(runner, event)
         for one in reversed(behind):
             one._interrupts.close(leaving=True)
@@ -194,33 +227,21 @@ class Interrupts:
                 isinstance(error, CheckpointError) or keeper is None:
             return
         if not self.watch.exit_signal and self._options.exception:
-            self._rescue(error, keeper)
-        wish = Wish(exit_signal=self.watch.exit_signal)
+            self._rescue.after(error, keeper,
+                               self._parting.known(keeper, waits=False))
+        wish = Wish(
+            exit_signal=self.watch.exit_signal
+            or self._parting.followed(keeper.last.iter))
         if wish.exit_signal:
             defect = keeper.defect()
             if defect is None:
-                self._save_last('signal', keeper)
+                self._rescue.save('signal', keeper,
+                                  self._parting.known(keeper, waits=False))
             self._runner.logger.warning(
                 f'{name_of(wish.exit_signal)} came, and training raised '
                 f'{type(error).__name__}: {error}' +
                 (f' ({defect})' if defect else ''))
-            self.leave(wish, keeper.last, None)
-
-    def _rescue(self, error: Exception, keeper: BoundaryKeeper) -> None:
-        if keeper.last.started:
-            return
-        begin = f'Training stopped ({type(error).__name__}): the state ' \
-            f'after {keeper.last.iter} iterations'
-        defect = keeper.defect()
-        if defect is not None and self._committed(keeper.last.iter) is None:
-            self._runner.logger.info(
-                f'{begin} is not saved, because {defect}; '
-                f'{self._last_committed()} stands')
-            return
-        name = self._save_last('exception', keeper)
-        self._runner.logger.info(
-            f'{begin} is in {name}' if name else
-            f'{begin} could not be saved; {self._last_committed()} stands')
+            self.leave(wish, keeper.last, None, alone=True)
 
     def close(self, leaving: bool = False) -> None:
         """Put back handlers, optimizers and a stock runner as they were.
@@ -245,34 +266,3 @@ class Interrupts:
             with suppress(Exception):
                 if interrupts is not None:
                     interrupts.stopped(error)
-
-    def _save_last(self, trigger: str,
-                   keeper: BoundaryKeeper) -> Optional[str]:
-        """Save the last boundary, unless it is committed; return its name.
-
-        None if nothing was trained, or the save failed.
-        """
-        if keeper.last.started or self._saver is None:
-            return None
-        name = self._committed(keeper.last.iter)
-        if name is None:
-            with keeper.as_it_was():
-                self._save(trigger, keeper.last, [keeper.rank_state])
-            name = self._committed(keeper.last.iter)
-        return name
-
-    def _committed(self, finished: int) -> Optional[str]:
-        """Name of this start's checkpoint of so many iterations."""
-        if self._saver is None:
-            return None
-        self._saver.wait()
-        catalog = self._saver.catalog
-        return next(
-            (info.name for info in catalog.owned()
-             if info.iter == finished and info.generation == catalog.generation
-             ), None)
-
-    def _last_committed(self) -> str:
-        name = self._saver.last_committed if self._saver else None
-        return f'{name}, the last one committed,' if name else \
-            'what was there at the start'

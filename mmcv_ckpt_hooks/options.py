@@ -20,11 +20,13 @@ class TriggerOptions:
             ``'save'`` or ``'save_and_exit'``. In a config a dict, merged over
             the default; None for one name switches that one off, None for all
             switches all off. With several ranks they save at the second
-            end of a step from then on, and wait for an evaluation to end.
+            end of a step from then on; during an evaluation at once, where
+            ``'save'`` is asked of rank 0.
         file (str, optional): Save when a file of this name appears in the
             work dir; it is removed.
         exception (bool): Save the last finished step when training raises,
-            if nothing of it has changed since (one rank).
+            if nothing of it has changed since; of several ranks as rank 0
+            has it, with the generators of rank 0 only.
     """
     begin: int = 0
     secs: Optional[float] = None

@@ -166,7 +166,8 @@ class Plan:
         if options.save_last:
             said.append('at the end')
         when = '' if self.ranks == 1 else \
-            f', when all {self.ranks} ranks have finished a step'
+            f', when all {self.ranks} ranks have finished a step or one ' \
+            'more batch of an evaluation'
         for action, what in (('save', when), ('save_and_exit',
                                               f' (then ends){when}')):
             names = [
@@ -176,8 +177,10 @@ class Plan:
                 said.append(f'on {", ".join(names)}{what}')
         if triggers.file is not None:
             said.append(f'when a file {triggers.file} appears in the work dir')
-        if triggers.exception and self.ranks == 1:
-            said.append('on an exception between two steps')
+        if triggers.exception:
+            said.append('on an exception between two steps' +
+                        ('' if self.ranks == 1 else
+                         ' (as rank 0 has it, with its generators only)'))
         return '; '.join(said) or 'nothing'
 
     def _keeps(self) -> str:
@@ -235,8 +238,8 @@ class Plan:
             said = 'loses nothing but the iteration that is running'
         else:
             # said at the end of a step, heard at the end of the next
-            said = 'loses nothing if two more steps end before SIGKILL, and ' \
-                'an evaluation that is running'
+            said = 'loses nothing if two more steps, or a batch of an ' \
+                'evaluation, end before SIGKILL'
         return f'by a signal that is watched {said}; without notice ' \
             f'{lost}{again}'
 

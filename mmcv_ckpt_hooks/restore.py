@@ -123,6 +123,10 @@ def _of_this_rank(runner: Any, resume_state: Mapping[str, Any],
             'the data, but not with the same batches')
     rank = distributed.rank()
     generators = resume_state.get('rng') or []
+    if 0 < len(generators) < min(saved, now):
+        runner.logger.warning(
+            f'{name} has the generators of {len(generators)} of {saved} '
+            'ranks: the others draw other numbers than without the resume')
     positions = (resume_state.get('data') or {}).get('ranks', [])
     return (generators[rank] if rank < len(generators) else {},
             positions[rank if rank < len(positions) else 0]

@@ -80,8 +80,8 @@ def _watch(hook: DurableCheckpointHook, runner: Any,
     hook._overlap = Overlap(
         runner, hook.options.write.staging
         if hook.options.write.background else 'copy', runner.logger.info)
-    look_out(runner, hook._interrupts.look, hook._interrupts.swapped,
-             _continued_on_stock(runner), hook._overlap.finish)
+    look_out(runner, hook._interrupts, _continued_on_stock(runner),
+             hook._overlap.finish)
 
 
 def _take_file(runner: Any, name: str) -> bool:

@@ -70,8 +70,9 @@ def test_both_ranks_do_what_one_wants(tmp_path, scene, codes, expected):
 def test_a_dead_rank_does_not_keep_the_other_from_leaving(tmp_path):
     (code, dead), outputs = run_ranks(tmp_path, 'dead')
     assert (code, dead) == (143, 9), outputs
-    # a save would wait for the dead one
-    assert names(tmp_path) == []
+    # without the dead one, whom a collective would wait for
+    assert names(tmp_path) == ['iter_6.pth', 'latest.pth']
+    assert 'Other ranks cannot be reached' in outputs[0]
 
 
 class Work:

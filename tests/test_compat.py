@@ -233,3 +233,9 @@ def test_the_check_itself_needs_the_standard_library_only():
                             stdout=subprocess.PIPE,
                             check=True)
     assert b'is not installed' in result.stdout
+
+
+def test_where_torch_hides_its_store_there_is_none(monkeypatch):
+    from torch.distributed import distributed_c10d
+    monkeypatch.delattr(distributed_c10d, '_get_default_store')
+    assert compat.default_store() is None

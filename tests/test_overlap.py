@@ -45,9 +45,9 @@ def late(monkeypatch):
     wait = BackgroundExecutor.wait
 
     def waits(self):
-        # training waits for the writer
-        for one in LatestCopy.made:
-            one.needed.set()
+        if self._job is not None:  # training waits for the writer
+            for one in LatestCopy.made:
+                one.needed.set()
         wait(self)
 
     monkeypatch.setattr(copying, 'PendingCopy', LatestCopy)

@@ -335,8 +335,8 @@ def test_a_history_that_cannot_be_read_stops_no_run(tmp_path, info,
 def test_with_several_ranks_the_block_promises_less():
     text = make(ranks=2).text()
     assert 'on SIGTERM (then ends), when all 2 ranks have finished' in text
-    assert 'on an exception' not in text
-    assert 'nothing if two more steps end before SIGKILL' in text
+    assert 'on an exception between two steps (as rank 0 has it' in text
+    assert 'nothing if two more steps, or a batch of an evaluation' in text
     assert 'repeats' not in text
     assert 'ranks' not in make().text()
 

@@ -304,6 +304,26 @@ def test_an_evaluation_is_left_at_its_next_batch(tmp_path, kind, by_epoch,
     assert not runner.model._forward_pre_hooks
 
 
+def test_in_an_evaluation_every_hook_saves_before_the_last_one_ends(tmp_path):
+    runner = make_runner(
+        tmp_path / 'run',
+        runner=dict(type='IterBasedRunner', max_iters=8),
+        hooks=[dict(OURS),
+               dict(OURS, out_dir=str(tmp_path / 'other'))])
+    runner.register_hook(
+        EvalHook(
+            DataLoader(ToyData(4, [0.5]), batch_size=1),
+            test_fn=Ends(),
+            interval=3,
+            by_epoch=False),
+        priority='LOW')
+    with pytest.raises(SystemExit) as caught:
+        runner.run([make_loader()], [('train', 1)])
+    assert caught.value.code == 143
+    for place in (tmp_path / 'run', tmp_path / 'other' / 'run'):
+        assert names(place) == ['iter_3.pth', 'latest.pth']
+
+
 def test_a_model_without_evaluation_has_no_hooks(tmp_path):
 
     class Looks(Hook):

@@ -1,0 +1,133 @@
+"""One rank of a real training that is stopped; started by test_ranks.py."""
+import hashlib
+import json
+import logging
+import os
+import random
+import signal
+import sys
+import time
+
+import numpy as np
+import torch
+from ddp_exact_worker import wrapped
+from exact import DrawingData, DrawingModel, Recorder, drawing_loader
+from mmcv.runner import DistEvalHook, Hook, iter_based_runner
+from torch import distributed as dist
+from torch.utils.data import DataLoader, DistributedSampler
+from toy import ToyData, make_runner
+
+GIVEN = json.loads(sys.argv[2])
+
+
+class Raises(Hook):
+    """Raises at the start of the sixth iteration, on some ranks."""
+
+    def before_train_iter(self, runner):
+        if runner.iter == 5 and runner.rank in GIVEN.get('raises', []):
+            raise ValueError('a broken image')
+
+
+class Step(torch.optim.AdamW):
+    """Fails in its sixth step, if told to."""
+
+    steps = 0
+
+    def step(self, closure=None):
+        self.steps += 1
+        if self.steps == 6 and GIVEN.get('fails_in_step'):
+            raise ValueError('half a step')
+        return super().step(closure)
+
+
+class Validates(Hook):
+    """Tells of the first iteration of a val phase."""
+
+    def before_val_iter(self, runner):
+        if runner.inner_iter == 1:
+            print('EVALUATES', flush=True)
+
+
+def evaluate(model, loader, **kwargs):
+    """Draws; ends, or not."""
+    model.eval()
+    print('EVALUATES', flush=True)
+    if dist.get_rank() == GIVEN.get('hangs'):
+        signal.pause()  # a disk
+    count = 0
+    while count < 2 or GIVEN.get('endless'):
+        count += 1
+        with torch.no_grad():
+            model.module(torch.rand(2, 4))
+    return []
+
+
+def build(work_dir, rank, seed):
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    model = DrawingModel()
+    if not GIVEN.get('norm', True):
+        # DDP fails in the backward, when BatchNorm has moved
+        model.layers[1] = torch.nn.Identity()
+    model = wrapped(model)
+    runner = make_runner(
+        work_dir,
+        model=model,
+        seed=seed,
+        optimizer=Step(model.parameters(), lr=0.01),
+        runner=dict(type=GIVEN.get('type', 'IterBasedRunnerAmp'), max_iters=9),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=100,
+                resume='auto',
+                **GIVEN.get('ours', {})),
+            Raises(),
+            Validates()
+        ])
+    if rank in GIVEN.get('evaluate_on', []):
+        runner.register_hook(
+            DistEvalHook(
+                DataLoader(ToyData(2, [0.5])),
+                test_fn=evaluate,
+                interval=4,
+                by_epoch=False,
+                broadcast_bn_buffer=GIVEN['evaluate_on'] == [0, 1]),
+            priority='LOW')
+    recorder = Recorder()
+    # before the evaluation of its iteration
+    runner.register_hook(recorder)
+    return runner, recorder
+
+
+def main():
+    logging.basicConfig(stream=sys.stdout, format='%(message)s')
+    iter_based_runner.time = type('Time', (), dict(time=time.time))
+    iter_based_runner.time.sleep = lambda seconds: None
+    dist.init_process_group('gloo')
+    rank = dist.get_rank()
+    runner, recorder = build(sys.argv[1], rank, GIVEN.get('seed', 1) + rank)
+    logging.getLogger('toy').setLevel(logging.INFO)
+    loader = drawing_loader(sampler=DistributedSampler(DrawingData(), seed=3))
+    workflow = [tuple(one) for one in GIVEN.get('workflow', [['train', 1]])]
+    try:
+        runner.run([loader] * len(workflow), workflow)
+    finally:
+        digest = hashlib.sha256()
+        for _, value in sorted(runner.model.state_dict().items()):
+            digest.update(value.numpy().tobytes())
+        losses = {
+            key: value
+            for key, value in recorder.losses.items() if isinstance(key, int)
+        }
+        print(
+            'RESULT ' +
+            json.dumps(dict(state=digest.hexdigest(), losses=losses)),
+            flush=True)
+
+
+if __name__ == '__main__':
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
+    torch.set_num_threads(1)
+    main()

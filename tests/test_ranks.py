@@ -1,0 +1,207 @@
+"""Two real ranks that are stopped: none waits for one that is not there."""
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from test_ddp import HERE, free_port
+from test_signals import files, saved
+
+BOTH = dict(evaluate_on=[0, 1])
+
+
+class Ranks:
+    """A training of two ranks."""
+
+    def __init__(self, work_dir, **given):
+        port = free_port()
+        self.processes, self.lines = [], [[], []]
+        for rank in range(2):
+            environment = dict(
+                os.environ,
+                RANK=str(rank),
+                WORLD_SIZE='2',
+                MASTER_ADDR='127.0.0.1',
+                MASTER_PORT=str(port),
+                OMP_NUM_THREADS='1')
+            command = [
+                sys.executable,
+                os.path.join(HERE, 'ranks_worker.py'),
+                str(work_dir),
+                json.dumps(given)
+            ]
+            self.processes.append(
+                subprocess.Popen(
+                    command,
+                    env=environment,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True))
+
+    def until(self, word, rank):
+        """Read a rank's lines up to the one that begins with a word."""
+        for line in self.processes[rank].stdout:
+            self.lines[rank].append(line)
+            if line.startswith(word):
+                return self
+        raise AssertionError(f'no {word}:\n{self.text(rank)}')
+
+    def send(self, number, rank):
+        self.processes[rank].send_signal(number)
+        return self
+
+    def end(self):
+        """Return the exit codes."""
+        for rank, process in enumerate(self.processes):
+            self.lines[rank].append(process.communicate(timeout=120)[0])
+        return [process.returncode for process in self.processes]
+
+    def text(self, rank):
+        return ''.join(self.lines[rank])
+
+    def texts(self):
+        return '\n=====\n'.join(self.text(rank)[-4000:] for rank in range(2))
+
+    def results(self):
+        return [
+            json.loads(
+                self.text(rank).partition('RESULT ')[2].partition('\n')[0])
+            for rank in range(2)
+        ]
+
+
+def generators(path):
+    return len(saved(path)['resume_state']['rng'])
+
+
+# -- exceptions --------------------------------------------------------------
+
+
+def test_an_exception_saves_on_rank_0_without_the_others(tmp_path):
+    # sync_buffer asks all ranks, who are not there
+    ranks = Ranks(tmp_path, raises=[0, 1], ours=dict(sync_buffer=True))
+    assert ranks.end() == [1, 1], ranks.texts()
+    assert files(tmp_path) == ['iter_5.pth'], ranks.texts()
+    state = saved(tmp_path / 'iter_5.pth')['resume_state']
+    assert len(state['rng']) == 1
+    assert state['world_size'] == 2
+    assert 'the state after 5 iterations is in iter_5.pth, with the ' \
+        'generators of this rank only' in ranks.text(0)
+    assert 'is for rank 0 to save' in ranks.text(1)
+    assert 'could not be saved' not in ranks.text(1)
+
+
+@pytest.mark.parametrize('kind', ['IterBasedRunnerAmp', 'IterBasedRunner'])
+def test_a_rank_that_dies_costs_the_others_nothing(tmp_path, kind):
+    given = dict(norm=False, type=kind, ours=dict(sync_buffer=True))
+    ranks = Ranks(tmp_path, raises=[1], **given)
+    assert ranks.end() == [1, 1], ranks.texts()
+    # of the broken connection, in the backward
+    assert 'RuntimeError' in ranks.text(0)
+    assert files(tmp_path) == ['iter_5.pth'], ranks.texts()
+    whole = Ranks(tmp_path / 'whole', **given)
+    assert whole.end() == [0, 0], whole.texts()
+    again = Ranks(tmp_path, seed=77, **given)
+    assert again.end() == [0, 0], again.texts()
+    assert list(again.results()[0]['losses']) == ['6', '7', '8', '9']
+    for rank in range(2):
+        assert 'iter_5.pth has the generators of 1 of 2 ranks' in \
+            again.text(rank)
+    assert 'has the generators of' not in whole.text(0)
+
+
+def test_half_a_step_of_several_ranks_is_never_saved(tmp_path):
+    ranks = Ranks(tmp_path, norm=False, fails_in_step=True)
+    assert ranks.end() == [1, 1], ranks.texts()
+    assert files(tmp_path) == []
+    assert 'the optimizer has begun a step since' in ranks.text(0)
+
+
+# -- signals during an evaluation --------------------------------------------
+
+
+def evaluating(work_dir, **given):
+    ranks = Ranks(work_dir, endless=True, **dict(BOTH, **given))
+    return ranks.until('EVALUATES', 0).until('EVALUATES', 1)
+
+
+def test_a_long_evaluation_is_left_and_nothing_is_lost(tmp_path):
+    cut = evaluating(tmp_path / 'cut')
+    cut.send(signal.SIGTERM, 0).send(signal.SIGTERM, 1)
+    assert cut.end() == [143, 143], cut.texts()
+    assert files(tmp_path / 'cut') == ['iter_4.pth'], cut.texts()
+    assert generators(tmp_path / 'cut' / 'iter_4.pth') == 2
+    resumed = Ranks(tmp_path / 'cut', seed=77, **BOTH)
+    assert resumed.end() == [0, 0], resumed.texts()
+    whole = Ranks(tmp_path / 'whole', **BOTH)
+    assert whole.end() == [0, 0], whole.texts()
+    for one, other, all_of_it in zip(cut.results(), resumed.results(),
+                                     whole.results()):
+        assert other['state'] == all_of_it['state']
+        assert {**one['losses'], **other['losses']} == all_of_it['losses']
+        assert list(other['losses']) == ['5', '6', '7', '8', '9']
+
+
+def test_a_signal_to_one_rank_is_seen_by_all_in_an_evaluation(tmp_path):
+    ranks = evaluating(tmp_path).send(signal.SIGTERM, 1)
+    assert ranks.end() == [143, 143], ranks.texts()
+    assert files(tmp_path) == ['iter_4.pth'], ranks.texts()
+    assert generators(tmp_path / 'iter_4.pth') == 2
+    assert 'SIGTERM: training ends after 4 iterations; iter_4.pth' in \
+        ranks.text(0)
+
+
+def test_a_request_to_save_is_answered_by_rank_0_in_an_evaluation(tmp_path):
+    ranks = evaluating(tmp_path).send(signal.SIGUSR1, 0)
+    ranks.until('SIGUSR1: the last finished step is saved as iter_4.pth', 0)
+    assert generators(tmp_path / 'iter_4.pth') == 2
+    ranks.send(signal.SIGTERM, 0).send(signal.SIGTERM, 1)
+    assert ranks.end() == [143, 143], ranks.texts()
+    assert ranks.text(0).count('Saved checkpoint') == 1
+
+
+def test_a_dead_rank_does_not_keep_rank_0_in_an_evaluation(tmp_path):
+    ranks = evaluating(tmp_path).send(signal.SIGKILL, 1)
+    ranks.processes[1].wait()
+    ranks.send(signal.SIGTERM, 0)
+    assert ranks.end() == [143, -signal.SIGKILL], ranks.texts()
+    assert files(tmp_path) == ['iter_4.pth'], ranks.texts()
+    # what the dead one had told
+    assert generators(tmp_path / 'iter_4.pth') == 2
+
+
+def test_a_rank_that_hangs_in_its_first_batch_has_told_before(tmp_path):
+    ranks = evaluating(tmp_path, hangs=1).send(signal.SIGTERM, 0)
+    ranks.until('RESULT', 0)
+    ranks.processes[0].wait()
+    ranks.send(signal.SIGKILL, 1)
+    assert ranks.end() == [143, -signal.SIGKILL], ranks.texts()
+    assert generators(tmp_path / 'iter_4.pth') == 2
+
+
+def test_without_rank_0_an_evaluation_is_left_at_once(tmp_path):
+    ranks = evaluating(tmp_path).send(signal.SIGKILL, 0)
+    ranks.processes[0].wait()
+    ranks.send(signal.SIGTERM, 1)
+    assert ranks.end() == [-signal.SIGKILL, 143], ranks.texts()
+    assert files(tmp_path) == []
+
+
+def test_an_evaluation_on_rank_0_alone_waits_for_nobody(tmp_path):
+    ranks = Ranks(tmp_path, endless=True, evaluate_on=[0])
+    ranks.until('EVALUATES', 0)
+    ranks.send(signal.SIGTERM, 0).send(signal.SIGTERM, 1)
+    assert ranks.end() == [143, 143], ranks.texts()
+    assert files(tmp_path) == ['iter_4.pth'], ranks.texts()
+    assert generators(tmp_path / 'iter_4.pth') == 1
+
+
+def test_a_val_phase_is_left_by_all(tmp_path):
+    ranks = Ranks(tmp_path, workflow=[['train', 4], ['val', 10**9]])
+    ranks.until('EVALUATES', 0).until('EVALUATES', 1)
+    ranks.send(signal.SIGTERM, 1)
+    assert ranks.end() == [143, 143], ranks.texts()
+    assert files(tmp_path) == ['iter_4.pth'], ranks.texts()
+    assert generators(tmp_path / 'iter_4.pth') == 2
