@@ -5,8 +5,8 @@ import threading
 import pytest
 
 from mmcv_ckpt_hooks.errors import OutOfSpaceError
-from mmcv_ckpt_hooks.executor import (BackgroundExecutor, InlineExecutor,
-                                      Repeater)
+from mmcv_ckpt_hooks.executor import (BackgroundExecutor, Follower,
+                                      InlineExecutor, Repeater)
 
 KINDS = [BackgroundExecutor, InlineExecutor]
 
@@ -224,3 +224,87 @@ def test_a_repeater_may_be_stopped_by_its_own_thread():
 
 def test_a_repeater_that_never_started_may_be_stopped():
     Repeater(lambda: True, 0.).stop()
+
+
+# -- Follower ---------------------------------------------------------------
+
+
+@pytest.fixture
+def follower():
+    made = Follower(2)
+    yield made
+    made.close()
+
+
+def test_a_follower_runs_jobs_in_order_on_one_other_thread(follower):
+    done = []
+    for number in range(50):
+        follower.submit(lambda number=number: done.append(
+            (number, threading.get_ident())))
+    follower.finish()
+    assert [number for number, _ in done] == list(range(50))
+    assert len({thread for _, thread in done}) == 1
+    assert done[0][1] != threading.get_ident()
+
+
+def test_a_follower_is_given_no_more_than_it_may_have(follower):
+    begun, gate, given = threading.Event(), threading.Event(), []
+
+    def blocked():
+        begun.set()
+        assert gate.wait(60)
+
+    def give():
+        for number in range(4):
+            follower.submit(lambda: None)
+            given.append(number)
+
+    follower.submit(blocked)
+    assert begun.wait(60)
+    for _ in range(2):
+        follower.submit(lambda: None)
+    giver = threading.Thread(target=give)
+    giver.start()
+    giver.join(.2)
+    before = list(given)
+    gate.set()
+    giver.join(60)
+    follower.finish()
+    assert before == []
+    assert given == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize('verb', ['submit', 'finish', 'wait_for_one'])
+def test_an_error_ends_a_follower_and_is_raised_by_every_call(follower, verb):
+    error = OutOfSpaceError('no space')
+    done = []
+    follower.submit(raising(error))
+    with pytest.raises(OutOfSpaceError):
+        follower.finish()
+    arguments = [lambda: done.append(1)] if verb == 'submit' else []
+    for _ in range(2):
+        with pytest.raises(OutOfSpaceError) as caught:
+            getattr(follower, verb)(*arguments)
+        assert caught.value is error
+    follower.close()
+    assert not done
+
+
+def test_a_closed_follower_leaves_out_what_is_not_begun(follower):
+    begun, gate, done = threading.Event(), threading.Event(), []
+
+    def blocked():
+        begun.set()
+        assert gate.wait(60)
+        done.append('first')
+
+    follower.submit(blocked)
+    assert begun.wait(60)
+    follower.submit(lambda: done.append('second'))
+    closer = threading.Thread(target=follower.close)
+    closer.start()
+    with follower._changed:
+        assert follower._changed.wait_for(lambda: not follower._jobs, 60)
+    gate.set()
+    closer.join(60)
+    assert done == ['first']
