@@ -143,14 +143,11 @@ class Overlap:
 
     def _unchanging(self) -> Dict[int, torch.Tensor]:
         """What only a step changes."""
-        unchanging = {
+        return {
             storage_pointer(tensor): tensor
             for optimizer in self._optimizers
             for tensor in _tensors(optimizer)
         }
-        for buffer in self._model.buffers():
-            unchanging.pop(storage_pointer(buffer), None)
-        return unchanging
 
 
 def _optimizers(optimizer: Optimizers) -> List[torch.optim.Optimizer]:

@@ -5,6 +5,7 @@ somebody waits for it, so that every wait that comes too late shows.
 """
 import copy
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from mmcv.runner import HOOKS, EMAHook, Hook, OptimizerHook
 from toy import ToyModel, make_loader, make_runner, names
 
 from mmcv_ckpt_hooks import copying, saver
+from mmcv_ckpt_hooks.companions import Lookout
 from mmcv_ckpt_hooks.executor import BackgroundExecutor
 from mmcv_ckpt_hooks.loading import load_checkpoint
 from mmcv_ckpt_hooks.overlap import Overlap, _doubt, _sum_of_bits
@@ -93,6 +95,7 @@ def on_disk(path):
 def run(work_dir, *hooks, workflow=(('train', 1), ), without=(), **kwargs):
     """Train; ``without`` names classes of hooks that are taken out."""
     kwargs.setdefault('runner', ITER)
+    hooks = [one() if isinstance(one, type) else one for one in hooks]
     runner = make_runner(work_dir, hooks=hooks, **kwargs)
     runner._hooks = [
         one for one in runner.hooks if not isinstance(one, without)
@@ -110,6 +113,18 @@ def assert_as_triggered(directory, triggered):
 ITER = dict(type='IterBasedRunnerAmp', max_iters=10)
 EPOCH = dict(type='EpochBasedRunnerAmp', max_epochs=3)
 STOCK = dict(type='IterBasedRunner', max_iters=10)
+
+
+class Swaps(Hook):
+    """Writes to a parameter in every event that is waited for."""
+
+    def write(self, runner):
+        runner.model.first.weight.data.mul_(1.01)
+
+    before_epoch = after_epoch = write
+    before_val_iter = write
+
+
 RUNS = {
     'plain':
     dict(),
@@ -149,6 +164,16 @@ RUNS = {
         evaluation=dict(interval=1, by_epoch=True, scores=[.1, .3, .2])),
     'at epochs':
     dict(runner=EPOCH),
+    'swaps between epochs':
+    dict(runner=EPOCH, by_epoch=False, hooks=[Swaps]),
+    'swaps in validation':
+    dict(
+        runner=dict(EPOCH, max_epochs=2),
+        by_epoch=False,
+        hooks=[Swaps],
+        workflow=[('train', 2), ('val', 1)]),
+    'swaps in iterations of validation':
+    dict(hooks=[Swaps], workflow=[('train', 2), ('val', 1)]),
     'workflow':
     dict(runner=dict(ITER, max_iters=9), workflow=[('train', 2), ('val', 1)]),
 }
@@ -163,7 +188,7 @@ def test_what_is_written_is_the_state_of_the_trigger(tmp_path, late, triggered,
     ours = hook(
         write=dict(staging=staging), by_epoch=kwargs.pop('by_epoch', None))
     runner = run(tmp_path, ours, *kwargs.pop('hooks', ()), **kwargs)
-    assert runner.iter >= 9
+    assert runner.iter >= 8
     assert len(triggered) >= 3
     assert_as_triggered(tmp_path, triggered)
     overlaps = staging != 'copy' and name != 'at epochs'
@@ -182,6 +207,18 @@ def test_averages_of_mmdet_are_those_of_the_trigger(tmp_path, late, triggered,
     run(tmp_path, hook(), dict(type=kind, interval=2), runner=ITER)
     assert late
     assert_as_triggered(tmp_path, triggered)
+
+
+@pytest.mark.parametrize('event', [
+    'before_train_epoch', 'after_train_epoch', 'before_val_epoch',
+    'before_val_iter', 'after_run'
+])
+def test_every_other_event_waits_for_the_copy(event):
+    done = []
+    lookout = Lookout(lambda evaluates: None, None, lambda: None,
+                      lambda: done.append(event))
+    getattr(lookout, event)(SimpleNamespace(hooks=[]))
+    assert done == [event]
 
 
 def test_a_wait_that_comes_too_late_shows(tmp_path, late, triggered,
@@ -271,13 +308,6 @@ class OddOptimizerHook(OptimizerHook):
     pass
 
 
-class Quiet(Hook):
-    """What it does is done in events that are waited for."""
-
-    def after_train_epoch(self, runner):
-        runner.model.first.weight.data.mul_(0.9)
-
-
 def several_optimizers(model):
     return dict(
         first=torch.optim.SGD(model.first.parameters(), lr=.1),
@@ -361,7 +391,7 @@ def test_several_optimizers_overlap_where_the_user_says_so(
 
 def test_a_hook_that_does_nothing_in_between_is_none_to_doubt(
         tmp_path, late, triggered, caplog):
-    run(tmp_path, hook(), Quiet())
+    run(tmp_path, hook(), Swaps())
     assert late and BESIDE in caplog.text
     assert_as_triggered(tmp_path, triggered)
 
