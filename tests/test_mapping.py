@@ -1,4 +1,5 @@
 """A resume maps its file, copies each tensor once, and leaves it."""
+import copy
 import gc
 import io
 import os
@@ -12,12 +13,13 @@ from checkpoint_files import equal, torch_written, torch_zip, written
 from mmcv.runner import RUNNERS, Hook, IterBasedRunner
 from mmcv.runner.optimizer import OPTIMIZERS
 from test_loading import STOCK, as_loaded, full_load
-from toy import ToyModel, make_runner, train
+from toy import ToyModel, make_logger, make_runner, train
 
 from mmcv_ckpt_hooks import loading, mapping, records
 from mmcv_ckpt_hooks.errors import CorruptError
 from mmcv_ckpt_hooks.loading import load_mapped
 from mmcv_ckpt_hooks.mapping import detach, map_file, release
+from mmcv_ckpt_hooks.state import restore_model
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith('linux'), reason='looks into /proc')
@@ -98,6 +100,8 @@ def test_a_storage_at_an_odd_address_is_read(tmp_path, shift):
         [('archive/x', bytes(shift)), *sorted(pickled.items())])
     loaded = load_file(tmp_path / 'a.pth', shifted)
     assert equal(loaded['state_dict'], dict(a=values, b=values.int()))
+    for one in loaded['state_dict'].values():
+        assert one.data_ptr() % one.element_size() == 0
 
 
 def full_records(content):
@@ -136,6 +140,20 @@ def test_what_is_released_can_still_be_read(tmp_path):
     loaded = load_file(tmp_path / 'a.pth', written(tree))
     release(loaded)
     assert equal(loaded, tree)
+
+
+def test_releasing_one_tensor_leaves_its_neighbour(tmp_path):
+    # both lie in one page
+    tree = checkpoint(state_dict=dict(a=torch.ones(3000), b=torch.ones(9)))
+    loaded = load_file(tmp_path / 'a.pth', written(tree))['state_dict']
+    loaded['a'].zero_()
+    loaded['b'].zero_()
+    detach([loaded['a']])
+    release([loaded['a']])
+    assert not loaded['a'].any() and not loaded['b'].any()
+    loaded['a'].zero_()
+    detach([loaded['b']])
+    assert not loaded['b'].any()
 
 
 def test_a_tree_that_contains_itself_is_detached(tmp_path):
@@ -262,7 +280,7 @@ class KeepingAdamW(torch.optim.AdamW):
     """Keeps what it is given where nobody looks."""
 
     def load_state_dict(self, state_dict):
-        super().load_state_dict(state_dict)
+        super().load_state_dict(copy.deepcopy(state_dict))
         self.before = types.SimpleNamespace(state=state_dict)
 
 
@@ -363,6 +381,16 @@ def test_a_runner_that_resumes_by_hand_leaves_the_file(tmp_path):
     weights = make_runner(tmp_path / 'new')
     kept = weights.load_checkpoint(str(tmp_path / 'iter_4.pth'))
     assert kept['optimizer']['state'] and not mapped_files()
+
+
+def test_what_a_module_saves_beside_its_tensors_leaves_the_file(tmp_path):
+    # mmcv does not save it, others do
+    content = torch_written(checkpoint(state_dict=KeepingModel().state_dict()))
+    loaded = load_file(tmp_path / 'a.pth', content)
+    model = KeepingModel()
+    restore_model(model, loaded.pop('state_dict'), make_logger())
+    assert torch.equal(model.keeping.more.state['rows'], torch.ones(5))
+    assert not mapped_files()
 
 
 def test_several_optimizers_leave_the_file(tmp_path):

@@ -340,10 +340,13 @@ def test_a_record_inside_of_another_is_damage():
         verify(nested(inside=True))
 
 
-@pytest.mark.parametrize('offset', [1, 1 << 20, 0xfffffff0])
+@pytest.mark.parametrize('offset', [1, 1 << 20, 0xfffffff0, None])
 def test_a_record_that_is_not_where_the_directory_says_is_damage(
         tmp_path, offset):
-    content = patched_entry(nested(False), b'archive/data/1', offset)
+    content = nested(False)
+    if offset is None:  # where the one before begins
+        offset = content.index(b'archive/data/0') - 30
+    content = patched_entry(content, b'archive/data/1', offset)
     (tmp_path / 'a.pth').write_bytes(content)
     with open(tmp_path / 'a.pth', 'rb') as file:
         for one in (file, io.BytesIO(content)):
