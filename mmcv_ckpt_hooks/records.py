@@ -29,12 +29,22 @@ _HEADER = struct.Struct('<4s22s2H')
 _HEADER_MAGIC = b'PK\x03\x04'
 _UTF8_NAME = 0x800
 
-_Read = Callable[[int, int], bytes]
+_Read = Callable[..., Any]
 
 
-def read_record(archive: zipfile.ZipFile, record: zipfile.ZipInfo,
-                path: str) -> Iterator[bytes]:
+def read_record(archive: zipfile.ZipFile,
+                record: zipfile.ZipInfo,
+                path: str,
+                buffer: Optional[memoryview] = None) -> Iterator[Any]:
     """Yield a record's bytes; its CRC-32 is checked at the end.
+
+    Args:
+        archive (ZipFile): Of :func:`verification.open_archive`.
+        record (ZipInfo): One of its records.
+        path (str): Its name, for the messages.
+        buffer (memoryview, optional): Where each block of a local file lies
+            until the next one is read. Default: None, which means that the
+            blocks have memory of their own.
 
     Raises:
         CorruptError: If the record is damaged or shorter than it claims.
@@ -45,7 +55,7 @@ def read_record(archive: zipfile.ZipFile, record: zipfile.ZipInfo,
         start = _data_start(read, archive, record, path)
         while done < record.file_size:
             block = read(start + done,
-                         min(_BLOCK_BYTES, record.file_size - done))
+                         min(_BLOCK_BYTES, record.file_size - done), buffer)
             if not block:
                 break
             done += len(block)
@@ -82,8 +92,9 @@ def check_data(archive: zipfile.ZipFile,
     left, lock, stop = iter(records), Lock(), Event()
 
     def check_all() -> None:
+        buffer = memoryview(bytearray(_BLOCK_BYTES))
         for record in left:
-            for block in read_record(archive, record, path):
+            for block in read_record(archive, record, path, buffer):
                 if stop.is_set():
                     return
                 if progress is not None:
@@ -133,7 +144,7 @@ def data_starts(archive: zipfile.ZipFile, path: str) -> Dict[str, int]:
 def descriptor(file: Optional[IO[Any]]) -> Optional[int]:
     """Return the descriptor of a local file that is open; else None."""
     raw = getattr(file, 'raw', file)
-    if not isinstance(raw, io.FileIO) or not hasattr(os, 'pread'):
+    if not isinstance(raw, io.FileIO) or not hasattr(os, 'preadv'):
         return None
     return raw.fileno()
 
@@ -151,18 +162,24 @@ def _reading(path: str, record: zipfile.ZipInfo) -> Iterator[None]:
 
 
 def _reader(archive: zipfile.ZipFile) -> _Read:
-    """Return ``read(start, size)``; of local files any thread may call it."""
+    """Return ``read(start, size, buffer)``, for any thread if it is local."""
     file, number = archive.fp, descriptor(archive.fp)
     assert file is not None  # the archive is open
-    if number is not None:
-        found = number
-        return lambda start, size: os.pread(found, size, start)
 
-    def read(start: int, size: int) -> bytes:
+    def read(start: int, size: int, _: Optional[memoryview] = None) -> bytes:
         file.seek(start)
         return file.read(size)
 
-    return read
+    def read_local(start: int,
+                   size: int,
+                   buffer: Optional[memoryview] = None) -> Any:
+        assert number is not None
+        if buffer is None:
+            return os.pread(number, size, start)
+        # new memory for each block would cost more than its CRC-32
+        return buffer[:os.preadv(number, [buffer[:size]], start)]
+
+    return read if number is None else read_local
 
 
 def _data_start(read: _Read, archive: zipfile.ZipFile, record: zipfile.ZipInfo,
