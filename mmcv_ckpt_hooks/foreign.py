@@ -17,6 +17,7 @@ from mmcv.runner import BaseRunner, EpochBasedRunner, IterBasedRunner
 
 from . import distributed
 from .errors import ConfigError
+from .mapping import detach
 
 _STOCK = (BaseRunner, EpochBasedRunner, IterBasedRunner)
 #: Fields that the save core writes itself.
@@ -153,6 +154,8 @@ def resume_with(runner: Any,
         resume_optimizer (bool): Default: True.
         kwargs: Further arguments of its ``resume``.
     """
+    # it may keep what it is given in any place
+    detach(checkpoint)
     # INVARIANT: without the config text: nothing from a file is executed
     harmless = dict(
         checkpoint,

@@ -82,7 +82,8 @@ def rebuild_tensor(storage: Any,
         tensor = tensor.conj()
     if flags.get('neg') is True:
         tensor = torch._neg_view(tensor)
-    return tensor
+    # else it would keep what it views, whatever becomes of it
+    return tensor.detach()
 
 
 def rebuild_typed_tensor(storage: Any,

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Callable, List, Mapping, Optional, Tuple
 
 from mmcv.runner import EpochBasedRunner, TextLoggerHook
-from mmcv.runner.checkpoint import load_state_dict
 from mmcv.runner.hooks.lr_updater import LrUpdaterHook
 from mmcv.runner.hooks.momentum_updater import MomentumUpdaterHook
 
@@ -15,7 +14,8 @@ from .amp import restore_amp
 from .card import steps_in_name
 from .errors import ResumeError
 from .gradients import continue_accumulation
-from .state import restore_hooks, restore_optimizer, unwrapped
+from .mapping import detach
+from .state import restore_hooks, restore_model, restore_optimizer, unwrapped
 
 Log = Callable[[str], None]
 
@@ -76,7 +76,8 @@ def restore_runner(runner: Any,
     log = runner.logger.info
     state_dict = without_prefix(checkpoint['state_dict'])
     late = ema.split_late(runner, state_dict)
-    load_state_dict(unwrapped(runner.model), state_dict, False, runner.logger)
+    detach(late)
+    restore_model(unwrapped(runner.model), state_dict, runner.logger)
     if resume_optimizer:
         _restore_optimizer(runner, checkpoint, name)
     # stock mmcv keeps the state of its fp16 hook in meta

@@ -1,7 +1,7 @@
 """The newest verified checkpoint of a directory, loaded."""
 import logging
 import os
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
 
 from .card import describe
 from .catalog import Catalog
@@ -9,13 +9,14 @@ from .checkpoint_fields import check_fields
 from .errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                      ResumeError, StorageError, UnsafeCheckpointError,
                      UnverifiableError)
-from .loading import load_checkpoint
+from .loading import load_checkpoint, load_mapped
 from .scanning import verify_loadable
 from .storage import open_backend, scheme_of, split_filename
 from .types import LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend
 from .verification import VerifyReport, verify_file
 
 Log = Callable[[str], None]
+_Result = TypeVar('_Result')
 
 
 def verify_checkpoint(path: str) -> VerifyReport:
@@ -100,7 +101,8 @@ def newest_verified(
     Raises:
         IntegrityError: If there are some, but none verifies.
     """
-    found = _newest(backend, catalog, log, candidates, trust, lambda info: {})
+    found = _newest(backend, catalog, log, candidates,
+                    lambda info: _verify(backend, info, trust))
     return None if found is None else found[0]
 
 
@@ -121,22 +123,21 @@ def newest_loaded(
         UnsafeCheckpointError: If loading one would need to run code: who
             trusts it loses nothing of the run.
     """
-    return _newest(backend, catalog, log, candidates, trust,
+    return _newest(backend, catalog, log, candidates,
                    lambda info: load_from(backend, info, trust))
 
 
 def _newest(
     backend: StorageBackend, catalog: Catalog, log: Log,
-    candidates: Optional[List[CheckpointInfo]], trust: bool,
-    load: Callable[[CheckpointInfo], Dict[str, Any]]
-) -> Optional[Tuple[CheckpointInfo, Dict[str, Any]]]:
+    candidates: Optional[List[CheckpointInfo]],
+    attempt: Callable[[CheckpointInfo], _Result]
+) -> Optional[Tuple[CheckpointInfo, _Result]]:
     if candidates is None:
         candidates = catalog.resumable()
     reasons = []
     for info in candidates:
         try:
-            _verify(backend, info, trust)
-            return info, load(info)
+            return info, attempt(info)
         except (IntegrityError, MissingCheckpointError, ResumeError) as error:
             reasons.append(str(error))
             log(f'Not resuming from {info.name}: {error}')
@@ -207,8 +208,7 @@ def load_verified(path: str, trust: bool,
     backend = open_backend(directory)
     try:
         with backend.open(name) as file:
-            checkpoint = load_checkpoint(file, _local_path(backend, name),
-                                         trust)
+            checkpoint = load_mapped(file, _local_path(backend, name), trust)
     except (IntegrityError, UnsafeCheckpointError) as error:
         raise type(error)(f'{error}{_better_one(directory, name)}') from error
     check_fields(checkpoint, path)
@@ -236,10 +236,10 @@ def load_weights(path: str, trust: bool) -> Dict[str, Any]:
 
 def load_from(backend: StorageBackend, info: CheckpointInfo,
               trust: bool) -> Dict[str, Any]:
-    """Load a checkpoint that a catalog lists."""
+    """Verify and load a checkpoint that a catalog lists."""
     with backend.open(info.name) as file:
-        checkpoint = load_checkpoint(file, _local_path(backend, info.name),
-                                     trust)
+        checkpoint = load_mapped(file, _local_path(backend, info.name), trust,
+                                 info.digest)
     check_fields(checkpoint, info.name)
     return dict(checkpoint)
 

@@ -12,7 +12,8 @@ from typing import IO, Any, Callable, Optional
 from .errors import CorruptError, UnsafeCheckpointError
 from .instructions import (Refused, Unpickler, harmless, is_allowed,
                            refuse_instruction, refused_name)
-from .verification import VerifyReport, open_archive, read_record, verify_file
+from .records import read_record
+from .verification import VerifyReport, open_archive, verify_file
 
 #: Largest pickle that is read (bytes): 20,000 tensors take about 4 MB.
 _PICKLE_LIMIT_BYTES = 256 << 20

@@ -8,17 +8,20 @@ from typing import (Any, Dict, Iterator, List, Mapping, Optional, Sequence,
 import mmcv
 import torch
 from mmcv.parallel import is_module_wrapper
-from mmcv.runner.checkpoint import get_state_dict
+from mmcv.runner.checkpoint import get_state_dict, load_state_dict
 from torch.optim import Optimizer
 
 from . import distributed, foreign
 from .amp import capture_amp
 from .generators import capture_generators
 from .gradients import capture_gradients
+from .mapping import detach, release
 from .portable import to_portable
 
 #: Version of the field ``resume_state``.
 RESUME_STATE_VERSION = 1
+#: End of the keys of what modules save beside their tensors.
+_EXTRA_STATE = '_extra_state'
 
 Optimizers = Union[Optimizer, Dict[str, Optimizer], None]
 
@@ -153,6 +156,23 @@ def capture_optimizer(optimizer: Optimizers) -> Optional[Dict[str, Any]]:
     return None if optimizer is None else optimizer.state_dict()
 
 
+def restore_model(model: torch.nn.Module, saved: Mapping[str, Any],
+                  logger: Any) -> None:
+    """Load the weights that fit; mmcv logs which do not.
+
+    Args:
+        model (Module): Without wrappers.
+        saved (dict): Its state dict.
+        logger (Logger): The runner's.
+    """
+    # a module keeps this one
+    detach([saved[key] for key in saved if key.endswith(_EXTRA_STATE)])
+    load_state_dict(model, saved, False, logger)
+    # so may modules of a repo with others
+    detach([vars(module) for module in model.modules()])
+    release(saved)
+
+
 def restore_optimizer(optimizer: Optimizers, saved: Mapping[str, Any]) -> None:
     """Load the state of one optimizer or, by name, of several.
 
@@ -162,9 +182,19 @@ def restore_optimizer(optimizer: Optimizers, saved: Mapping[str, Any]) -> None:
     """
     if isinstance(optimizer, dict):
         for name, one in optimizer.items():
-            one.load_state_dict(saved[name])
+            _load_optimizer(one, saved[name])
     elif optimizer is not None:
-        optimizer.load_state_dict(dict(saved))
+        _load_optimizer(optimizer, dict(saved))
+
+
+def _load_optimizer(optimizer: Any, saved: Dict[str, Any]) -> None:
+    if getattr(type(optimizer), 'load_state_dict',
+               None) is not Optimizer.load_state_dict:
+        # it may keep what it is given in any place
+        detach(saved)
+    optimizer.load_state_dict(saved)
+    # torch >= 2.1 keeps the very tensors that are on their device already
+    detach(vars(optimizer))
 
 
 def capture_hooks(hooks: List[Any]) -> Dict[str, Any]:

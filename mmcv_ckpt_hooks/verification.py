@@ -3,18 +3,17 @@
 Standard library only: neither torch nor mmcv is needed, and nothing is
 unpickled.
 """
-import errno
 import hashlib
 import json
 import struct
 import zipfile
-import zlib
 from dataclasses import dataclass
 from typing import IO, Any, Callable, Dict, Iterable, Optional
 
 from .errors import CorruptError, TruncatedError, UnverifiableError
-from .storage.mapped_errors import mapped_errors, storage_error
-from .zip_layout import check_directory, check_records
+from .records import check_data, read_record
+from .storage.mapped_errors import mapped_errors
+from .zip_layout import ADVICE, check_directory, check_records
 
 #: Top folder of the records inside the zip file, as torch names it.
 ARCHIVE = 'archive'
@@ -22,11 +21,9 @@ ARCHIVE = 'archive'
 INFO_RECORD = 'checkpoint_info.json'
 #: Largest such record that is read (bytes).
 _INFO_LIMIT_BYTES = 1 << 20
-_BLOCK_BYTES = 4 << 20
 _ZIP_MAGIC = b'PK\x03\x04'
 #: Of a tar file, in its first header; torch < 0.4 wrote such.
 _TAR_MAGIC, _TAR_MAGIC_AT = b'ustar', 257
-_ADVICE = 'Resume from an older checkpoint'
 
 
 @dataclass(frozen=True)
@@ -86,19 +83,28 @@ def verify_file(
     Raises:
         IntegrityError: One subclass a way in which a file can be wrong.
     """
-    size = file.seek(0, 2)
     with open_archive(file, path) as archive:
-        found = zip_digest(archive.infolist())
-        if digest and digest != found:
-            raise CorruptError(
-                f'{path} is not the checkpoint that the catalog lists: '
-                f'expected digest {digest}, found {found}. Restore the file, '
-                'or run "mmcv-ckpt verify --repair-catalog" if it was '
-                'replaced on purpose')
-        for record in archive.infolist():
-            _check_record(archive, record, path, progress)
-        info = read_info(archive, path)
-        return VerifyReport(path, size, len(archive.infolist()), found, info)
+        return verify_archive(archive, path, digest, progress)
+
+
+def verify_archive(
+        archive: zipfile.ZipFile,
+        path: str,
+        digest: Optional[str] = None,
+        progress: Optional[Callable[[int], None]] = None) -> VerifyReport:
+    """As :func:`verify_file`, of a file that :func:`open_archive` opened."""
+    found = zip_digest(archive.infolist())
+    if digest and digest != found:
+        raise CorruptError(
+            f'{path} is not the checkpoint that the catalog lists: '
+            f'expected digest {digest}, found {found}. Restore the file, '
+            'or run "mmcv-ckpt verify --repair-catalog" if it was '
+            'replaced on purpose')
+    check_data(archive, path, progress)
+    info = read_info(archive, path)
+    assert archive.fp is not None  # it is open
+    size = archive.fp.seek(0, 2)
+    return VerifyReport(path, size, len(archive.infolist()), found, info)
 
 
 def open_archive(file: IO[bytes], path: str) -> zipfile.ZipFile:
@@ -123,7 +129,7 @@ def open_archive(file: IO[bytes], path: str) -> zipfile.ZipFile:
             if isinstance(error.__context__, OSError):
                 raise error.__context__  # zipfile hides it
             raise CorruptError(f'{path}: its zip directory is damaged '
-                               f'({error}). {_ADVICE}') from error
+                               f'({error}). {ADVICE}') from error
     check_records(archive.infolist(), size, path)
     return archive
 
@@ -154,51 +160,11 @@ def read_info(archive: zipfile.ZipFile, path: str) -> Dict[str, Any]:
     return info
 
 
-def read_record(archive: zipfile.ZipFile, record: zipfile.ZipInfo,
-                path: str) -> Iterable[bytes]:
-    """Yield a record's bytes; its CRC-32 is checked at the end.
-
-    Raises:
-        CorruptError: If the record is damaged or shorter than it claims.
-    """
-    done = 0
-    try:
-        with archive.open(record) as stream:
-            while True:
-                block = stream.read(_BLOCK_BYTES)
-                if not block:
-                    break
-                done += len(block)
-                yield block
-    except OSError as error:
-        if error.errno != errno.EIO:
-            # a network that fails must not count as damage
-            raise storage_error(error, f'cannot read {path}') from error
-        raise CorruptError(f'{path}: record {record.filename} cannot be read '
-                           f'({error}). {_ADVICE}') from error
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError,
-            ValueError, zlib.error, struct.error) as error:
-        raise CorruptError(
-            f'{path}: record {record.filename} is damaged ({error}). '
-            f'{_ADVICE}') from error
-    if done != record.file_size:
-        raise CorruptError(
-            f'{path}: record {record.filename} has {done} bytes, expected '
-            f'{record.file_size}')
-
-
-def _check_record(archive: zipfile.ZipFile, record: zipfile.ZipInfo, path: str,
-                  progress: Optional[Callable[[int], None]]) -> None:
-    for block in read_record(archive, record, path):
-        if progress is not None:
-            progress(len(block))
-
-
 def _not_a_zip(head: bytes, size: int, path: str) -> Exception:
     magic = head[:4]
     if _ZIP_MAGIC.startswith(magic):
         return TruncatedError(f'{path} has {size} bytes: it was cut off while '
-                              f'it was written or copied. {_ADVICE}')
+                              f'it was written or copied. {ADVICE}')
     is_tar = head[_TAR_MAGIC_AT:] == _TAR_MAGIC
     if is_tar or magic[:1] == b'\x80':
         return UnverifiableError(

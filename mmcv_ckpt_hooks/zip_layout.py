@@ -33,7 +33,7 @@ _MAX32 = 0xffffffff
 #: Largest directory that is read (bytes): 300,000 records. In memory each of
 #: them takes ten times as much.
 _DIRECTORY_LIMIT_BYTES = 32 << 20
-_ADVICE = 'Resume from an older checkpoint'
+ADVICE = 'Resume from an older checkpoint'
 
 
 def check_directory(file: IO[bytes], size: int, path: str) -> None:
@@ -53,7 +53,7 @@ def check_directory(file: IO[bytes], size: int, path: str) -> None:
     if len(tail) < _END.size or tail[-_END.size:][:4] != _END_MAGIC:
         raise TruncatedError(
             f'{path} ({size} bytes) has no zip directory at its end: it was '
-            f'cut off while it was written or copied. {_ADVICE}')
+            f'cut off while it was written or copied. {ADVICE}')
     start, length, count = _end_fields(tail, size)
     defect = 'its zip directory is not where its end record says'
     if length > _DIRECTORY_LIMIT_BYTES:
@@ -63,7 +63,7 @@ def check_directory(file: IO[bytes], size: int, path: str) -> None:
         file.seek(start)
         defect = _entries_defect(file.read(length), count)
     if defect:
-        raise CorruptError(f'{path} is damaged: {defect}. {_ADVICE}')
+        raise CorruptError(f'{path} is damaged: {defect}. {ADVICE}')
 
 
 def _end_fields(tail: bytes, size: int) -> Tuple[int, int, int]:
@@ -115,7 +115,7 @@ def check_records(records: List[zipfile.ZipInfo], size: int,
     """
     defect = _records_defect(records, size)
     if defect:
-        raise CorruptError(f'{path}: {defect}. {_ADVICE}')
+        raise CorruptError(f'{path}: {defect}. {ADVICE}')
 
 
 def _records_defect(records: List[zipfile.ZipInfo], size: int) -> str:

@@ -4,6 +4,7 @@ import io
 import json
 import random
 import struct
+import threading
 import zipfile
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from checkpoint_files import (equal, record_of, rewritten, stored_zip,
                               torch_written, torch_zip, written)
 
+from mmcv_ckpt_hooks import records
 from mmcv_ckpt_hooks.errors import (AccessError, CorruptError, IntegrityError,
                                     StorageError, TruncatedError,
                                     UnverifiableError)
@@ -293,15 +295,105 @@ def test_a_bad_sector_is_damage():
         verify_file(Failing(OURS, reads_needed() - 1, error), 'a.pth')
 
 
-def test_a_record_that_ends_early_is_not_filled_up_with_old_memory(
-        monkeypatch):
-    # a reader that does not tell, as other versions of zipfile may be
-    monkeypatch.setattr(zipfile.ZipFile, 'open',
-                        lambda self, record: io.BytesIO(b''))
-    with pytest.raises(CorruptError, match='has 0 bytes, expected'):
-        verify(OURS)
-    with pytest.raises(CorruptError, match='has 0 bytes, expected'):
-        load_checkpoint(io.BytesIO(OURS), 'a.pth')
+class Ending(io.BytesIO):
+    """A file that gives nothing where twelve bytes are asked for."""
+
+    def read(self, size=-1):
+        return super().read(size) if size != 12 else b''
+
+
+def test_a_record_that_ends_early_is_not_filled_up_with_old_memory():
+    content = written(dict(a=torch.ones(3)))
+    with pytest.raises(CorruptError, match='has 0 bytes, expected 12'):
+        verify_file(Ending(content), 'a.pth')
+    with pytest.raises(CorruptError, match='has 0 bytes, expected 12'):
+        load_checkpoint(Ending(content), 'a.pth')
+
+
+def patched_entry(content, name, offset):
+    """Let the directory say that a record begins elsewhere."""
+    entry = content.rindex(b'PK\x01\x02', 0, content.rindex(name))
+    changed = bytearray(content)
+    struct.pack_into('<L', changed, entry + 42, offset)
+    return bytes(changed)
+
+
+def nested(inside):
+    """One record in the data of another, or one behind the other."""
+    whole = torch_zip(b'', [bytes(200)], [('archive/data/1', bytes(50))])
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        outer = archive.getinfo('archive/data/0')
+        inner = archive.getinfo('archive/data/1')
+    header = whole[inner.header_offset:][:30 + len(inner.filename) + 50]
+    whole = torch_zip(b'', [header.ljust(200, b'\0')],
+                      [('archive/data/1', bytes(50))])
+    if not inside:
+        return whole
+    start = outer.header_offset + 30 + len(outer.filename)
+    return patched_entry(whole, b'archive/data/1', start)
+
+
+def test_a_record_inside_of_another_is_damage():
+    # torch would read it
+    verify(nested(inside=False))
+    with pytest.raises(CorruptError, match='overlaps another'):
+        verify(nested(inside=True))
+
+
+@pytest.mark.parametrize('offset', [1, 1 << 20, 0xfffffff0, None])
+def test_a_record_that_is_not_where_the_directory_says_is_damage(
+        tmp_path, offset):
+    content = nested(False)
+    if offset is None:  # where the one before begins
+        offset = content.index(b'archive/data/0') - 30
+    content = patched_entry(content, b'archive/data/1', offset)
+    (tmp_path / 'a.pth').write_bytes(content)
+    with open(tmp_path / 'a.pth', 'rb') as file:
+        for one in (file, io.BytesIO(content)):
+            with pytest.raises(CorruptError, match='data/1 is damaged'):
+                verify_file(one, 'a.pth')
+
+
+@pytest.fixture
+def large(tmp_path, monkeypatch):
+    """A local file that two threads check."""
+    monkeypatch.setattr(records, '_LARGE_BYTES', 0)
+    path = tmp_path / 'a.pth'
+    path.write_bytes(
+        written(dict(a=[torch.full((900, ), float(i)) for i in range(40)])))
+    return path
+
+
+def test_of_a_large_file_all_is_checked_by_two_threads(large, monkeypatch):
+    threads, plain = set(), records.crc32
+    # either waits for the other, once
+    both = threading.Barrier(2, timeout=60)
+
+    def crc32(block, value):
+        if threading.get_ident() not in threads:
+            threads.add(threading.get_ident())
+            both.wait()
+        return plain(block, value)
+
+    monkeypatch.setattr(records, 'crc32', crc32)
+    checked = []
+    with open(large, 'rb') as file:
+        with open_archive(file, 'a.pth') as archive:
+            records.check_data(archive, 'a.pth', checked.append)
+            sizes = [one.file_size for one in archive.infolist()]
+    assert len(threads) == 2 and threading.get_ident() not in threads
+    assert sum(checked) == sum(sizes)
+
+
+@pytest.mark.parametrize('number', [0, 1, 20, 39])
+def test_one_damaged_record_of_a_large_file_is_found(large, number):
+    content = bytearray(large.read_bytes())
+    weights = torch.full((900, ), float(number)).numpy().tobytes()
+    content[content.index(weights) + 3000] ^= 1
+    large.write_bytes(content)
+    with open(large, 'rb') as file:
+        with pytest.raises(CorruptError, match=f'data/{number} is damaged'):
+            verify_file(file, 'a.pth')
 
 
 def test_verifying_executes_nothing():

@@ -1,0 +1,201 @@
+"""The records of a checkpoint's zip file: where their data lies, its CRC-32.
+
+``zipfile`` only reads the directory: its own reader computes the CRC-32 with
+zlib alone, and does not tell where the data of a record begins. Standard
+library only.
+"""
+import errno
+import io
+import os
+import struct
+import zipfile
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from threading import Event, Lock
+from typing import IO, Any, Callable, Dict, Iterator, Optional
+
+from .checksums import crc32
+from .errors import CorruptError
+from .storage.mapped_errors import storage_error
+from .zip_layout import ADVICE
+
+#: One read (bytes): large enough for the disk, and stays in the cache of a
+#: processor until its CRC-32 is computed.
+_BLOCK_BYTES = 1 << 20
+#: Files from this size on (bytes) are checked by two threads.
+_LARGE_BYTES = 64 << 20
+#: Magic, other fields, lengths of name and extra fields.
+_HEADER = struct.Struct('<4s22s2H')
+_HEADER_MAGIC = b'PK\x03\x04'
+_UTF8_NAME = 0x800
+
+_Read = Callable[..., Any]
+
+
+def read_record(archive: zipfile.ZipFile,
+                record: zipfile.ZipInfo,
+                path: str,
+                buffer: Optional[memoryview] = None) -> Iterator[Any]:
+    """Yield a record's bytes; its CRC-32 is checked at the end.
+
+    Args:
+        archive (ZipFile): Of :func:`verification.open_archive`.
+        record (ZipInfo): One of its records.
+        path (str): Its name, for the messages.
+        buffer (memoryview, optional): Where each block of a local file lies
+            until the next one is read. Default: None, which means that the
+            blocks have memory of their own.
+
+    Raises:
+        CorruptError: If the record is damaged or shorter than it claims.
+    """
+    done = crc = 0
+    with _reading(path, record):
+        read = _reader(archive)
+        start = _data_start(read, archive, record, path)
+        while done < record.file_size:
+            block = read(start + done,
+                         min(_BLOCK_BYTES, record.file_size - done), buffer)
+            if not block:
+                break
+            done += len(block)
+            crc = crc32(block, crc)
+            yield block
+    if done != record.file_size:
+        raise CorruptError(
+            f'{path}: record {record.filename} has {done} bytes, expected '
+            f'{record.file_size}')
+    if crc != record.CRC:
+        raise CorruptError(
+            f'{path}: record {record.filename} is damaged (its CRC-32 is '
+            f'{crc:08x}, expected {record.CRC:08x}). {ADVICE}')
+
+
+def check_data(archive: zipfile.ZipFile,
+               path: str,
+               progress: Optional[Callable[[int], None]] = None) -> None:
+    """Check the place and the CRC-32 of every record.
+
+    Of a large local file two threads do it.
+
+    Args:
+        archive (ZipFile): Of :func:`verification.open_archive`.
+        path (str): Its name, for the messages.
+        progress (callable, optional): Called with the number of bytes just
+            checked, on any thread, but on one at a time. Default: None.
+
+    Raises:
+        CorruptError: If a record is damaged.
+    """
+    data_starts(archive, path)
+    records = archive.infolist()
+    left, lock, stop = iter(records), Lock(), Event()
+
+    def check_all() -> None:
+        buffer = memoryview(bytearray(_BLOCK_BYTES))
+        for record in left:
+            for block in read_record(archive, record, path, buffer):
+                if stop.is_set():
+                    return
+                if progress is not None:
+                    with lock:
+                        progress(len(block))
+
+    size = sum(record.file_size for record in records)
+    if size < _LARGE_BYTES or descriptor(archive.fp) is None:
+        check_all()
+        return
+    # reading and CRC-32 release the interpreter lock
+    with ThreadPoolExecutor(2) as pool:
+        checks = [pool.submit(check_all) for _ in range(2)]
+        try:
+            wait(checks, return_when=FIRST_EXCEPTION)
+        finally:
+            stop.set()
+    for one in checks:
+        one.result()
+
+
+def data_starts(archive: zipfile.ZipFile, path: str) -> Dict[str, int]:
+    """Return where the data of each record begins, by name.
+
+    Args:
+        archive (ZipFile): Of :func:`verification.open_archive`.
+        path (str): Its name, for the messages.
+
+    Raises:
+        CorruptError: If a record overlaps another, or the directory.
+    """
+    read, starts, free = _reader(archive), {}, 0
+    for record in sorted(
+            archive.infolist(), key=lambda one: one.header_offset):
+        with _reading(path, record):
+            start = _data_start(read, archive, record, path)
+        if record.header_offset < free or \
+                start + record.file_size > archive.start_dir:
+            raise CorruptError(
+                f'{path}: record {record.filename} overlaps another, or the '
+                f'zip directory. {ADVICE}')
+        free = start + record.file_size
+        starts[record.filename] = start
+    return starts
+
+
+def descriptor(file: Optional[IO[Any]]) -> Optional[int]:
+    """Return the descriptor of a local file that is open; else None."""
+    raw = getattr(file, 'raw', file)
+    if not isinstance(raw, io.FileIO) or not hasattr(os, 'preadv'):
+        return None
+    return raw.fileno()
+
+
+@contextmanager
+def _reading(path: str, record: zipfile.ZipInfo) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EIO:
+            # a network that fails must not count as damage
+            raise storage_error(error, f'cannot read {path}') from error
+        raise CorruptError(f'{path}: record {record.filename} cannot be read '
+                           f'({error}). {ADVICE}') from error
+
+
+def _reader(archive: zipfile.ZipFile) -> _Read:
+    """Return ``read(start, size, buffer)``, for any thread if it is local."""
+    file, number = archive.fp, descriptor(archive.fp)
+    assert file is not None  # the archive is open
+
+    def read(start: int, size: int, _: Optional[memoryview] = None) -> bytes:
+        file.seek(start)
+        return file.read(size)
+
+    def read_local(start: int,
+                   size: int,
+                   buffer: Optional[memoryview] = None) -> Any:
+        assert number is not None
+        if buffer is None:
+            return os.pread(number, size, start)
+        # new memory for each block would cost more than its CRC-32
+        return buffer[:os.preadv(number, [buffer[:size]], start)]
+
+    return read if number is None else read_local
+
+
+def _data_start(read: _Read, archive: zipfile.ZipFile, record: zipfile.ZipInfo,
+                path: str) -> int:
+    """Return where a record's data begins, which its local header tells."""
+    name = record.orig_filename.encode('utf-8' if record.flag_bits
+                                       & _UTF8_NAME else 'cp437')
+    header = b''
+    # a hostile one is more than what a file can be asked for
+    if record.header_offset < archive.start_dir:
+        header = read(record.header_offset, _HEADER.size + len(name))
+    magic, name_bytes, extra_bytes = b'', 0, 0
+    if len(header) == _HEADER.size + len(name):
+        magic, _, name_bytes, extra_bytes = _HEADER.unpack_from(header)
+    if magic != _HEADER_MAGIC or name_bytes != len(name) or \
+            header[_HEADER.size:] != name:
+        raise CorruptError(f'{path}: record {record.filename} is damaged (its '
+                           f'header is not that of the directory). {ADVICE}')
+    return record.header_offset + _HEADER.size + name_bytes + extra_bytes
