@@ -1,0 +1,279 @@
+"""The parts of a benchmark: which workers run, and in which order.
+
+Each part adds to one dict of builtin values, which is also what ``--json``
+writes and what report.py reads.
+"""
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+import floors
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+#: What goes on beside the saves.
+SETTINGS = dict(
+    free=dict(cores=2, threads=1, batch=16),
+    full=dict(cores=2, threads=2, batch=64),
+    idle=dict(cores=2, threads=1, batch=16, idle_secs=0.1),
+    gpu=dict(batch=256))
+
+
+def durable(**write):
+    """The spec of a run with our hook."""
+    return dict(
+        owner='mmcv_ckpt_hooks',
+        hook=dict(
+            type='DurableCheckpointHook',
+            by_epoch=False,
+            save_last=False,
+            write=write))
+
+
+#: How a run saves.
+WAYS = dict(
+    none=dict(owner='none'),
+    stock=dict(
+        owner='mmcv.runner.hooks.checkpoint',
+        checkpoint_config=dict(by_epoch=False, save_last=False)),
+    copy=durable(staging='copy'),
+    overlap=durable(staging='overlap'),
+    sync=durable(background=False))
+
+
+def never():
+    """Our hook in a run that saves nothing and needs no buffers."""
+    way = durable(background=False)
+    way['hook']['interval'] = 10**9
+    return way
+
+
+class Workers:
+    """Runs workers, one at a time, each in an empty directory.
+
+    Args:
+        directory (str): Where they write.
+        common (dict): What all specs have.
+    """
+
+    def __init__(self, directory, common):
+        self.directory = tempfile.mkdtemp(prefix='bench-', dir=directory)
+        self.failures = []
+        self._common = common
+        self._began = time.monotonic()
+        self._server = None
+        path = [os.path.dirname(HERE)]
+        if os.environ.get('PYTHONPATH'):
+            path.append(os.environ['PYTHONPATH'])
+        self._environ = dict(os.environ, PYTHONPATH=os.pathsep.join(path))
+
+    def run(self, title, keep=None, **spec):
+        """Run one worker.
+
+        Args:
+            title (str): Shown while it runs.
+            keep (str): Name of the directory if it is to be kept.
+
+        Returns:
+            dict | None: What it found; None if it failed.
+        """
+        elapsed = time.monotonic() - self._began
+        print(f'{elapsed:5.0f} s  {title}', file=sys.stderr, flush=True)
+        work_dir = os.path.join(self.directory, keep or 'work')
+        answer = os.path.join(self.directory, 'answer.json')
+        spec = {**self._common, 'work_dir': work_dir, **spec}
+        errors = os.path.join(self.directory, 'errors')
+        failed = self._call(spec, answer, errors)
+        if keep is None:
+            shutil.rmtree(work_dir, ignore_errors=True)
+        os.sync()  # what one has left to write is not for the next
+        if failed:
+            with open(errors, errors='replace') as file:
+                said = file.read().strip().split('\n')[-1]
+            self.failures.append(f'{title}: {said}')
+            print(f'{"":9}failed: {said}', file=sys.stderr, flush=True)
+            return None
+        with open(answer) as file:
+            return json.load(file)
+
+    def _call(self, spec, answer, errors):
+        """Run one spec; returns whether it failed."""
+        if spec['device'] != 'cpu':  # CUDA does not survive a fork
+            with open(errors, 'wb') as file:
+                return subprocess.call(
+                    self._command(json.dumps(spec), answer),
+                    env=self._environ,
+                    stdout=file,
+                    stderr=file)
+        if self._server is None:
+            self._server = subprocess.Popen(
+                self._command('--serve'),
+                env=self._environ,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                universal_newlines=True)
+        print(
+            json.dumps([spec, answer, errors]),
+            file=self._server.stdin,
+            flush=True)
+        said = self._server.stdout.readline()
+        if not said:
+            raise SystemExit('The process that makes the workers has ended: '
+                             'does `import torch, mmcv.runner` work?')
+        return int(said)
+
+    def _command(self, *arguments):
+        worker = os.path.join(HERE, 'worker.py')
+        return [sys.executable, '-W', 'ignore', worker, *arguments]
+
+    def close(self):
+        if self._server is not None:
+            self._server.stdin.close()
+            self._server.wait()
+        shutil.rmtree(self.directory)
+
+
+def add_floor(workers, result, short):
+    """One more turn of raw writes."""
+    turn = workers.run(
+        'raw writes', kind='raw', bytes=result['bytes'], short=short)
+    if turn:
+        result['floor_turns'].append(turn)
+        result['floor'], result['floor_way'] = floors.best_write(
+            result['floor_turns'])
+
+
+def train(workers, result, setting, way, saves, busy=1, quiet=3, **more):
+    """One training run, added to the others of its setting and way."""
+    name = more.pop('name', way)
+    spec = {**SETTINGS[setting], **WAYS.get(way, {}), **more}
+    found = workers.run(
+        f'{setting}: {name}, {saves} saves in steps of {busy}+{quiet}',
+        kind='train',
+        saves=saves,
+        busy=busy,
+        quiet=quiet,
+        **spec)
+    runs = result['runs'].setdefault(setting, {}).setdefault(name, [])
+    if found:
+        runs.append(found)
+    return found
+
+
+def ways_of(result):
+    """Stock and ours, as far as this version has them."""
+    return ['stock'] + result['versions']['stagings']
+
+
+def add_saves(workers, result, setting, saves, ways, pinned=False, **more):
+    """Runs of one setting: without saves first, then each way."""
+    base = train(workers, result, setting, 'none', 1, pinned=pinned, **more)
+    if base is None:
+        return
+    # the first floor is a guess of how long a save is written
+    busy = max(3, math.ceil(3 * result['floor'] / base['step']))
+    quiet = max(2, busy // 3)
+    for way in ways:
+        if way == 'never':
+            train(workers, result, setting, way, 1, **never(), **more)
+        else:
+            train(workers, result, setting, way, saves, busy, quiet, **more)
+
+
+def add_peers(workers, result, saves, names):
+    step = result['runs']['free']['none'][-1]['step']
+    busy = max(3, math.ceil(6 * result['floor'] / step))
+    for name in names:
+        train(
+            workers,
+            result,
+            'free',
+            'none',
+            saves,
+            busy,
+            max(2, busy // 3),
+            name=name,
+            peer=name,
+            owner='peers')
+
+
+def add_flat_memory(workers, result, saves=50):
+    """Many small saves in one run: memory after each."""
+    for way in result['versions']['stagings'] + ['sync']:
+        spec = json.loads(json.dumps(WAYS[way]))
+        spec['hook']['max_keep_ckpts'] = 2
+        found = workers.run(
+            f'memory: {way}, {saves} small saves',
+            kind='train',
+            saves=saves,
+            busy=3,
+            quiet=1,
+            **{
+                **SETTINGS['free'],
+                **spec, 'layers': 4
+            })
+        if found:
+            result['flat'][way] = found['rss']
+
+
+def add_resume(workers, result, turns):
+    """Stock's file by stock, ours by ours; cached, and from the disk."""
+    made, step = dict(stock='stock', ours='copy'), 2
+    for who, way in made.items():
+        workers.run(
+            f'resume: a checkpoint of {who}',
+            keep=who,
+            kind='train',
+            saves=1,
+            busy=1,
+            quiet=1,
+            **SETTINGS['free'],
+            **WAYS[way])
+    ours = durable()
+    ours['hook'].update(interval=10**9, resume='auto')
+    ours.update(runner='IterBasedRunnerAmp')
+    for turn in range(turns):
+        for cache in ('cached', 'disk'):
+            for who in made:
+                path = os.path.join(workers.directory, who, f'iter_{step}.pth')
+                if not os.path.exists(path):
+                    continue
+                prepare_cache(path, cache == 'cached')
+                more = ours if who == 'ours' else dict(path=path)
+                found = workers.run(
+                    f'resume: {who}, {cache}',
+                    keep=who,
+                    kind='resume',
+                    max_iters=step + 4,
+                    **SETTINGS['free'],
+                    **more)
+                if found:
+                    result['resume'].setdefault(cache, {}).setdefault(
+                        who, []).append(found)
+    for who in made:
+        shutil.rmtree(os.path.join(workers.directory, who), ignore_errors=True)
+
+
+def prepare_cache(path, cached):
+    """Have a file in the page cache, or not."""
+    with open(path, 'rb', buffering=0) as file:
+        os.fsync(file.fileno())
+        if cached:
+            while file.read(8 << 20):
+                pass
+        elif hasattr(os, 'posix_fadvise'):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def add_function(workers, result, saves):
+    result['function'] = workers.run(
+        'save_checkpoint, stock and ours',
+        kind='function',
+        saves=saves,
+        cores=2)
