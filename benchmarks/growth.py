@@ -86,7 +86,7 @@ def points(result):
                 found = way != 'none' and report.summary(one, setting, way)
                 if found:
                     yield (one['bytes'] / 1e9, way, found['blocked_median'],
-                           found['history'], one['floor'])
+                           found['durable'], one['floor'])
 
 
 def show(result):
@@ -113,15 +113,22 @@ def plot(result, path):
         lines.setdefault(way, []).append((size, blocked, durable))
     for way, values in lines.items():
         sizes, blocked, durable = zip(*sorted(values))
-        left.plot(sizes, blocked, marker='o', label=report.NAMES[way])
-        if way != 'stock':
-            right.plot(sizes, durable, marker='o', label=report.NAMES[way])
-    raw = [(one['bytes'] / 1e9, one['floor']) for one in result['grown']]
-    right.plot(
-        *zip(*sorted(raw)), '--', color='gray', label='raw write and fsync')
+        drawn, = left.plot(sizes, blocked, marker='o', label=report.NAMES[way])
+        if way != 'stock':  # never durable
+            right.plot(
+                sizes,
+                durable,
+                marker='o',
+                color=drawn.get_color(),
+                label=report.NAMES[way])
+    raw = sorted((one['bytes'] / 1e9, one['floor']) for one in result['grown'])
+    right.plot(*zip(*raw), '--', color='gray', label='raw write and fsync')
     for axes, title in ((left, 'training waits (s)'), (right, 'durable (s)')):
         axes.set(xscale='log', yscale='log', xlabel='state (GB)', ylabel=title)
-        axes.grid(True, which='both', alpha=0.3)
+        axes.set_xticks([size for size, _ in raw],
+                        [f'{size:.2g}' for size, _ in raw])
+        axes.minorticks_off()
+        axes.grid(True, alpha=0.3)
         axes.legend(fontsize=8)
     figure.tight_layout()
-    figure.savefig(path, metadata=dict(Date=None))
+    figure.savefig(path)

@@ -21,7 +21,7 @@ SETTINGS = dict(
     free=dict(cores=2, threads=1, batch=16),
     full=dict(cores=2, threads=2, batch=64),
     idle=dict(cores=2, threads=1, batch=16, idle_secs=0.1),
-    gpu=dict(batch=256))
+    gpu=dict(batch=64))
 
 
 def durable(**write):

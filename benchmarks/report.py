@@ -64,11 +64,9 @@ def summary(result, setting, way):
         return None
     one = {
         name: [value for run in runs[way] for value in run[name]]
-        for name in ('blocked', 'added', 'wall', 'durable', 'history',
-                     'beside_step')
+        for name in ('blocked', 'added', 'wall', 'durable', 'beside_step')
     }
     share = start_share(runs, way)
-    history = one['history'] if len(one['history']) > 0 else one['durable']
     base = median([run['peak'] for run in runs.get('none', [])])
     peak = median([run['peak'] for run in runs[way]])
     return dict(
@@ -80,7 +78,6 @@ def summary(result, setting, way):
         added=mean(one['added']),
         added_median=median(one['added']),
         durable=median(one['durable']),
-        history=median(history),
         late=sum(run['late'] for run in runs[way]),
         beside=median(one['beside_step']),
         step=median([run['step'] for run in runs[way]]),
@@ -100,11 +97,11 @@ def start_share(runs, way):
 
 def show_head(result):
     versions, machine = result['versions'], result['host']
-    print(
-        f'\nState: {result["bytes"] / 1e6:.0f} MB ({result["layers"]} linear '
-        f'layers of 1024x1024 and AdamW), {result["saves"]} saves a run. '
-        f'Commit {result["commit"]}, {result["time"]}, `bench.py '
-        f'{result["command"]}`.\n')
+    if result['bytes']:
+        print(f'\nState: {result["bytes"] / 1e6:.0f} MB ({result["layers"]} '
+              'linear layers of 1024x1024 and AdamW).')
+    print(f'\n{result["saves"]} saves a run. Commit {result["commit"]}, '
+          f'{result["time"]}, `bench.py {result["command"]}`.\n')
     print(f'torch {versions["torch"]}, mmcv {versions["mmcv"]}, '
           f'mmcv_ckpt_hooks {versions["mmcv_ckpt_hooks"]}, Python '
           f'{versions["python"]}; {machine["cpu"]}, {machine["cpus"]} cores, '
