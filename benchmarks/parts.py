@@ -183,7 +183,17 @@ def add_saves(workers, result, setting, saves, ways, pinned=False, **more):
         if way == 'never':
             train(workers, result, setting, way, 1, **never(), **more)
         else:
-            train(workers, result, setting, way, saves, busy, quiet, **more)
+            profile = setting == 'gpu' and way != 'stock'
+            train(
+                workers,
+                result,
+                setting,
+                way,
+                saves,
+                busy,
+                quiet,
+                profile=profile,
+                **more)
 
 
 def add_peers(workers, result, saves, names):

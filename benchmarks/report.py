@@ -83,6 +83,7 @@ def summary(result, setting, way):
         step=median([run['step'] for run in runs[way]]),
         event=median([run['event'] for run in runs[way]]),
         cpu=median([run['cpu'] for run in runs[way]]),
+        copying=median([run['copying'] for run in runs[way]]),
         peak=None if base is None else peak - base)
 
 
@@ -172,21 +173,22 @@ def show_gpu(result, found):
     for way, one in found.items():
         if one is None:
             continue
-        speed = over(result['bytes'] / 1e9, one['blocked_median'])
+        gbytes = result['bytes'] / 1e9
         rows.append([
             NAMES[way],
             form(one['step'] * 1e3, 2),
             form(one['beside'] and one['beside'] * 1e3, 2),
             form(over(one['beside'], one['step']), 2),
-            form(speed if way != 'overlap' else None, 1)
+            form(over(gbytes, one['blocked_median']), 1),
+            form(over(gbytes, one['copying']), 1)
         ])
     rows.append([
-        'copy into pinned memory', '-', '-', '-',
+        'copy into pinned memory', '-', '-', '-', '-',
         form(over(result['bytes'] / 1e9, pinned), 1)
     ])
     table([
         'what', 'step (ms)', 'while a save is written', 'ratio',
-        'state / blocked (GB/s)'
+        'state / blocked (GB/s)', 'state / time of the copies (GB/s)'
     ], rows)
 
 

@@ -75,8 +75,13 @@ def train(spec):
         idle_secs=spec.get('idle_secs', 0.),
         on_step=stamps.add)
     plan = Plan(spec['saves'], spec['busy'], spec['quiet'])
+    iters, profile = plan.iters, None
+    if spec.get('profile'):
+        # one more save, which no time is taken of
+        iters, profile = iters + plan.interval, CopyProfile(plan.iters)
+        model.on_step = lambda: profile.add(stamps)
     runner = workload.make_runner(
-        _with_interval(spec, plan.interval), model, optimizer, plan.iters)
+        _with_interval(spec, plan.interval), model, optimizer, iters)
     waits = Waits(spec['owner'], ready)
     peer = None
     if 'peer' in spec:
@@ -87,7 +92,9 @@ def train(spec):
     runner.logger.addHandler(commits)
     waits.watch_start(runner)
     runner.run([workload.make_loader(spec['batch'])], [('train', 1)])
-    result = costs(plan, stamps, waits, peer.at if peer else commits.at)
+    done = peer.at if peer else commits.at
+    result = costs(plan, stamps, waits, done[:plan.saves])
+    result['copying'] = profile.secs() if profile else None
     result['rss'] = [
         stamps.values[plan.beside(save)[-1] + 1] for save in range(plan.saves)
     ]
@@ -96,6 +103,32 @@ def train(spec):
     if spec.get('pinned'):
         result['pinned'] = _pinned(model, optimizer)
     return result
+
+
+class CopyProfile:
+    """How long the GPU copies into pinned memory, from one step on.
+
+    Args:
+        step (int): Index of the step.
+    """
+
+    def __init__(self, step):
+        import torch
+        self._step = step
+        self._profiler = torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CUDA])
+
+    def add(self, stamps):
+        if len(stamps.begun) == self._step:
+            self._profiler.start()
+        stamps.add()
+
+    def secs(self):
+        """Seconds of all copies; None where the profiler saw none."""
+        self._profiler.stop()
+        return sum(one.time_range.elapsed_us()
+                   for one in self._profiler.events() if 'DtoH' in one.name
+                   and 'Pinned' in one.name) / 1e6 or None
 
 
 def _with_interval(spec, interval):
