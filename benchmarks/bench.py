@@ -24,6 +24,7 @@ import time
 import growth
 import parts
 import report
+from workers import HERE, Workers
 
 #: Bytes that one layer adds to a checkpoint; workload.py has the same.
 LAYER_BYTES = 3 * 4 * (1024 * 1024 + 1024)
@@ -90,7 +91,7 @@ def commit():
     """The commit of this checkout; None where there is no git."""
     try:
         done = subprocess.run(['git', 'describe', '--always', '--dirty'],
-                              cwd=parts.HERE,
+                              cwd=HERE,
                               stdout=subprocess.PIPE,
                               stderr=subprocess.DEVNULL)
     except OSError:
@@ -112,6 +113,7 @@ def measure(workers, args, versions):
         host=host(),
         floor_turns=[],
         runs={},
+        memory={},
         flat={},
         resume={})
     short = args.device != 'cpu' or result['bytes'] > 1 << 30
@@ -142,7 +144,10 @@ def run_parts(workers, args, result, is_first):
         parts.add_floor(workers, result, result['bytes'] > 1 << 30)
     if 'resume' in wanted:
         parts.add_resume(workers, result, 2)
+    if is_first and 'peers' in wanted:
+        parts.add_memory(workers, result, ways + list(report.PEER_NAMES))
     if is_first and 'memory' in wanted:
+        parts.add_memory(workers, result, ways + ['sync'])
         parts.add_flat_memory(workers, result)
     if is_first and 'function' in wanted:
         parts.add_function(workers, result, saves)
@@ -155,7 +160,7 @@ def main():
             report.show(json.load(file))
         return
     common = dict(device=args.device, layers=args.layers)
-    workers = parts.Workers(args.dir, common)
+    workers = Workers(args.dir, common)
     try:
         versions = workers.run('versions', kind='probe')
         if versions is None:

@@ -24,6 +24,7 @@ def measure(workers, args, versions, sizes):
         bytes=0,
         layers=0,
         runs={},
+        memory={},
         flat={},
         resume={},
         grown=[])

@@ -7,14 +7,8 @@ import json
 import math
 import os
 import shutil
-import subprocess
-import sys
-import tempfile
-import time
 
 import floors
-
-HERE = os.path.dirname(os.path.abspath(__file__))
 
 #: What goes on beside the saves.
 SETTINGS = dict(
@@ -53,92 +47,6 @@ def never():
     return way
 
 
-class Workers:
-    """Runs workers, one at a time, each in an empty directory.
-
-    Args:
-        directory (str): Where they write.
-        common (dict): What all specs have.
-    """
-
-    def __init__(self, directory, common):
-        self.directory = tempfile.mkdtemp(prefix='bench-', dir=directory)
-        self.failures = []
-        self._common = common
-        self._began = time.monotonic()
-        self._server = None
-        path = [os.path.dirname(HERE)]
-        if os.environ.get('PYTHONPATH'):
-            path.append(os.environ['PYTHONPATH'])
-        self._environ = dict(os.environ, PYTHONPATH=os.pathsep.join(path))
-
-    def run(self, title, keep=None, **spec):
-        """Run one worker.
-
-        Args:
-            title (str): Shown while it runs.
-            keep (str): Name of the directory if it is to be kept.
-
-        Returns:
-            dict | None: What it found; None if it failed.
-        """
-        elapsed = time.monotonic() - self._began
-        print(f'{elapsed:5.0f} s  {title}', file=sys.stderr, flush=True)
-        work_dir = os.path.join(self.directory, keep or 'work')
-        answer = os.path.join(self.directory, 'answer.json')
-        spec = {**self._common, 'work_dir': work_dir, **spec}
-        errors = os.path.join(self.directory, 'errors')
-        failed = self._call(spec, answer, errors)
-        if keep is None:
-            shutil.rmtree(work_dir, ignore_errors=True)
-        os.sync()  # what one has left to write is not for the next
-        if failed:
-            with open(errors, errors='replace') as file:
-                said = file.read().strip().split('\n')[-1]
-            self.failures.append(f'{title}: {said}')
-            print(f'{"":9}failed: {said}', file=sys.stderr, flush=True)
-            return None
-        with open(answer) as file:
-            return json.load(file)
-
-    def _call(self, spec, answer, errors):
-        """Run one spec; returns whether it failed."""
-        if spec['device'] != 'cpu':  # CUDA does not survive a fork
-            with open(errors, 'wb') as file:
-                return subprocess.call(
-                    self._command(json.dumps(spec), answer),
-                    env=self._environ,
-                    stdout=file,
-                    stderr=file)
-        if self._server is None:
-            self._server = subprocess.Popen(
-                self._command('--serve'),
-                env=self._environ,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                universal_newlines=True)
-        print(
-            json.dumps([spec, answer, errors]),
-            file=self._server.stdin,
-            flush=True)
-        said = self._server.stdout.readline()
-        if not said:
-            raise SystemExit('The process that makes the workers has ended: '
-                             'does `import torch, mmcv.runner` work?')
-        return int(said)
-
-    def _command(self, *arguments):
-        worker = os.path.join(HERE, 'worker.py')
-        return [sys.executable, '-W', 'ignore', worker, *arguments]
-
-    def close(self):
-        if self._server is not None:
-            self._server.stdin.close()
-            self._server.wait()
-        shutil.rmtree(self.directory)
-
-
 def add_floor(workers, result, short):
     """One more turn of raw writes."""
     turn = workers.run(
@@ -166,6 +74,21 @@ def train(workers, result, setting, way, saves, busy=1, quiet=3, **more):
     return found
 
 
+def train_in_time(workers, result, setting, way, saves, busy, **more):
+    """A run between whose saves there are ordinary steps.
+
+    Where a save was not written before those began, it is done again with
+    more steps.
+    """
+    quiet = max(2, busy // 3)
+    found = train(workers, result, setting, way, saves, busy, quiet, **more)
+    if found and found['late']:
+        longest = max(secs for secs in found['durable'] if secs is not None)
+        busy = math.ceil(1.5 * longest / found['step']) + 1
+        result['runs'][setting][more.get('name', way)].remove(found)
+        train(workers, result, setting, way, saves, busy, quiet, **more)
+
+
 def ways_of(result):
     """Stock and ours, as far as this version has them."""
     return ['stock'] + result['versions']['stagings']
@@ -178,39 +101,54 @@ def add_saves(workers, result, setting, saves, ways, pinned=False, **more):
         return
     # the first floor is a guess of how long a save is written
     busy = max(3, math.ceil(3 * result['floor'] / base['step']))
-    quiet = max(2, busy // 3)
     for way in ways:
         if way == 'never':
             train(workers, result, setting, way, 1, **never(), **more)
-        else:
-            profile = setting == 'gpu' and way != 'stock'
-            train(
-                workers,
-                result,
-                setting,
-                way,
-                saves,
-                busy,
-                quiet,
-                profile=profile,
-                **more)
+            continue
+        profile = setting == 'gpu' and way != 'stock'
+        train_in_time(
+            workers,
+            result,
+            setting,
+            way,
+            saves,
+            busy,
+            profile=profile,
+            **more)
 
 
 def add_peers(workers, result, saves, names):
+    """The same run, saved by others."""
     step = result['runs']['free']['none'][-1]['step']
     busy = max(3, math.ceil(6 * result['floor'] / step))
     for name in names:
-        train(
+        train_in_time(
             workers,
             result,
             'free',
             'none',
             saves,
             busy,
-            max(2, busy // 3),
             name=name,
             peer=name,
             owner='peers')
+
+
+def add_memory(workers, result, names):
+    """Peaks, each in a process of its own."""
+    for name in ['none'] + names:
+        way = WAYS.get(name) or dict(WAYS['none'], peer=name, owner='peers')
+        found = workers.run(
+            f'memory: {name}',
+            kind='train',
+            saves=2,
+            busy=4,
+            quiet=2,
+            returns_memory=True,
+            **SETTINGS['free'],
+            **way)
+        if found:
+            result['memory'].setdefault(name, []).append(found['peak'])
 
 
 def add_flat_memory(workers, result, saves=50):
@@ -218,16 +156,16 @@ def add_flat_memory(workers, result, saves=50):
     for way in result['versions']['stagings'] + ['sync']:
         spec = json.loads(json.dumps(WAYS[way]))
         spec['hook']['max_keep_ckpts'] = 2
+        spec['layers'] = 4
         found = workers.run(
             f'memory: {way}, {saves} small saves',
             kind='train',
             saves=saves,
             busy=3,
             quiet=1,
-            **{
-                **SETTINGS['free'],
-                **spec, 'layers': 4
-            })
+            returns_memory=True,
+            **SETTINGS['free'],
+            **spec)
         if found:
             result['flat'][way] = found['rss']
 

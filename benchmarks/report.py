@@ -67,8 +67,6 @@ def summary(result, setting, way):
         for name in ('blocked', 'added', 'wall', 'durable', 'beside_step')
     }
     share = start_share(runs, way)
-    base = median([run['peak'] for run in runs.get('none', [])])
-    peak = median([run['peak'] for run in runs[way]])
     return dict(
         first=runs[way][0]['blocked'][0] + share,
         blocked=mean(one['blocked']) + share,
@@ -83,8 +81,7 @@ def summary(result, setting, way):
         step=median([run['step'] for run in runs[way]]),
         event=median([run['event'] for run in runs[way]]),
         cpu=median([run['cpu'] for run in runs[way]]),
-        copying=median([run['copying'] for run in runs[way]]),
-        peak=None if base is None else peak - base)
+        copying=median([run['copying'] for run in runs[way]]))
 
 
 def start_share(runs, way):
@@ -130,7 +127,7 @@ def show_setting(result, setting):
     rows = []
     for way, one in found.items():
         if one is None:
-            rows.append([NAMES[way], 'could not be run'] + ['-'] * 11)
+            rows.append([NAMES[way], 'could not be run'] + ['-'] * 10)
             continue
         late = f' ({one["late"]} late)' if one['late'] else ''
         rows.append([
@@ -144,15 +141,12 @@ def show_setting(result, setting):
             form(one['added_median'] * 1e3, 0),
             ratio_text(one['added_median'], stock.get('added_median')),
             form(one['durable']) + late,
-            form(over(one['durable'], result.get('floor')), 2), SYNCED[way],
-            '-' if one['peak'] is None else form(one['peak'] /
-                                                 result['bytes'], 2)
+            form(over(one['durable'], result.get('floor')), 2), SYNCED[way]
         ])
     table([
         'what', 'blocked (ms), mean', 'median', 'first', 'of stock',
         'seen in the wall time (ms)', 'added (ms), mean', 'median', 'of stock',
-        'durable (s)', 'of raw write', 'synced by itself',
-        'memory above training (states)'
+        'durable (s)', 'of raw write', 'synced by itself'
     ], rows)
     if setting == 'gpu':
         show_gpu(result, found)
@@ -210,6 +204,28 @@ def show_resume(result):
     ], rows)
 
 
+def above_training(result, way):
+    """Peak of a run less that of one without saves; None if not measured."""
+    memory = result['memory']
+    if not memory.get('none') or not memory.get(way):
+        return None
+    return median(memory[way]) - median(memory['none'])
+
+
+def show_memory(result):
+    print('### Peak memory above the training itself\n')
+    rows = []
+    for way in result['memory']:
+        above = above_training(result, way)
+        if way != 'none' and above is not None:
+            rows.append([
+                NAMES[way],
+                form(above / 1e6, 0),
+                form(above / result['bytes'], 2)
+            ])
+    table(['what', 'MB', 'states'], rows)
+
+
 def show_flat(result):
     print('### Memory of one run with many small saves\n')
     rows = [[
@@ -252,6 +268,8 @@ def show(result):
         show_setting(result, setting)
     if result['resume']:
         show_resume(result)
+    if result['memory']:
+        show_memory(result)
     if result['flat']:
         show_flat(result)
     if result.get('function'):

@@ -3,6 +3,7 @@
 ``SPEC`` and the file ``RESULT`` are JSON; parts.py writes the one and reads
 the other. ``worker.py --serve`` forks for each spec on its input.
 """
+import ctypes
 import json
 import os
 import platform
@@ -38,6 +39,18 @@ def peak_bytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 
 
+def return_freed_memory():
+    """Have malloc give every freed tensor back to the system at once.
+
+    It keeps some, and how much differs by hundreds of MB from run to run.
+
+    Source: mallopt(3), M_MMAP_THRESHOLD.
+    """
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    if mallopt is not None:
+        mallopt(-3, 1 << 20)
+
+
 def probe(spec):
     """Versions, and which ways of staging this version accepts."""
     import mmcv
@@ -67,6 +80,8 @@ def train(spec):
     import workload
     from peers import PeerHook
     from timing import Commits, Observer, Plan, Stamps, Waits, costs
+    if spec.get('returns_memory'):
+        return_freed_memory()
     ready = ready_on(spec['device'])
     stamps = Stamps(ready, rss_bytes)
     model, optimizer = workload.make_state(
