@@ -1,215 +1,184 @@
-"""What a save costs, against stock mmcv and the raw disk, in one run.
+"""What saving and resuming costs, against stock mmcv and the raw disk.
 
 Usage::
 
-    python benchmarks/bench.py [--layers 61] [--repeats 5] [--json FILE]
+    python benchmarks/bench.py                       # about 4 minutes
+    python benchmarks/bench.py --parts free --turns 3 --json FILE
+    python benchmarks/bench.py --device cuda --gb 2  # torch and mmcv suffice
+    python benchmarks/bench.py --parts peers         # .venv-bench has them all
+    python benchmarks/bench.py --sizes 0.1,0.7,3,6 --plot docs/growth.svg
+    python benchmarks/bench.py --show FILE           # print a result again
 
-Every line is the median of ``--repeats`` saves of the same state to the same
-directory, taken in turns, so that a slow minute of the disk meets all alike.
-"blocked" is how long the training thread waits, "durable" is from the call
-until the file is complete and synced under its name ("-": never synced).
+Every measurement is a process of its own that trains with a real mmcv runner;
+the hook is built from a config and timed from outside. benchmarks/README.md
+says what the columns mean.
 """
 import argparse
 import json
 import os
 import platform
-import resource
-import shutil
-import statistics
+import subprocess
 import sys
-import tempfile
 import time
-import warnings
 
-warnings.filterwarnings('ignore', message='On January 1, 2023, MMCV')
+import growth
+import parts
+import report
+from workers import HERE, Workers
 
-import mmcv  # noqa: E402
-import torch  # noqa: E402
-from mmcv.runner import save_checkpoint as stock_save  # noqa: E402
+#: Bytes that one layer adds to a checkpoint; workload.py has the same.
+LAYER_BYTES = 3 * 4 * (1024 * 1024 + 1024)
 
-from mmcv_ckpt_hooks import __version__, save_checkpoint  # noqa: E402
-from mmcv_ckpt_hooks.catalog import Catalog  # noqa: E402
-from mmcv_ckpt_hooks.executor import BackgroundExecutor  # noqa: E402
-from mmcv_ckpt_hooks.history import History  # noqa: E402
-from mmcv_ckpt_hooks.retention import KeepLast  # noqa: E402
-from mmcv_ckpt_hooks.saver import Saver  # noqa: E402
-from mmcv_ckpt_hooks.state import build_checkpoint  # noqa: E402
-from mmcv_ckpt_hooks.storage.local import LocalBackend  # noqa: E402
-from mmcv_ckpt_hooks.types import SaveRequest  # noqa: E402
+#: What runs when nothing is said.
+DEFAULT_PARTS = dict(
+    cpu=('free', 'full', 'idle', 'memory', 'resume', 'function'),
+    cuda=('gpu', ))
+PARTS = ('free', 'full', 'idle', 'gpu', 'memory', 'resume', 'function',
+         'peers')
 
 
-def make_state(layers):
-    """Linear layers of 1024x1024 and an AdamW that has made one step."""
-    model = torch.nn.Sequential(
-        *[torch.nn.Linear(1024, 1024) for _ in range(layers)])
-    optimizer = torch.optim.AdamW(model.parameters())
-    for parameter in model.parameters():
-        parameter.grad = torch.randn_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return model, optimizer
+def parse_args():
+    parser = argparse.ArgumentParser(
+        description=__doc__.split('\n')[0],
+        epilog='parts: ' + ', '.join(PARTS))
+    parser.add_argument('--device', default='cpu', choices=('cpu', 'cuda'))
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument('--layers', type=int, default=61, help='of 12.6 MB each')
+    size.add_argument('--gb', type=float, help='size of a checkpoint')
+    parser.add_argument('--parts', help='comma separated')
+    parser.add_argument('--saves', type=int, help='saves of each run')
+    parser.add_argument('--turns', type=int, default=1, help='runs of each')
+    parser.add_argument('--dir', help='where to write (default: temporary)')
+    parser.add_argument('--json', help='also write the result here')
+    parser.add_argument('--show', help='print the result in this file')
+    parser.add_argument('--sizes', help='in GB: how costs grow with size')
+    parser.add_argument('--plot', help='SVG of --sizes')
+    args = parser.parse_args()
+    if args.gb:
+        args.layers = max(1, round(args.gb * 1e9 / LAYER_BYTES))
+    if args.saves is None:
+        args.saves = 4 if args.device == 'cpu' else 3
+    args.parts = args.parts.split(',') if args.parts else \
+        list(DEFAULT_PARTS[args.device])
+    unknown = set(args.parts) - set(PARTS)
+    if unknown:
+        parser.error(f'no such part: {", ".join(sorted(unknown))}')
+    return args
 
 
-def timed(action):
-    begun = time.perf_counter()
-    action()
-    return time.perf_counter() - begun
-
-
-def raw_write(path, block):
-    """The floor: the same number of bytes, written and synced."""
-    with open(path, 'wb', buffering=0) as file:
-        for _ in range(block['count']):
-            file.write(block['data'])
-        os.fsync(file.fileno())
-
-
-class Bench:
-    """One directory, one state, and each way to save it."""
-
-    def __init__(self, directory, layers):
-        self.directory = directory
-        self.model, self.optimizer = make_state(layers)
-        self.bytes = 3 * sum(p.numel() * 4 for p in self.model.parameters())
-        size = 8 << 20
-        self.block = dict(
-            data=os.urandom(size), count=max(1, self.bytes // size))
-        self.saver = self._make_saver()
-        self.step = 0
-
-    def path(self, name):
-        return os.path.join(self.directory, name)
-
-    def _make_saver(self):
-        backend = LocalBackend(self.path('hook'))
-        backend.prepare()
-        catalog = Catalog(backend, backend, print)
-        catalog.begin(None, 0)
-        return Saver(backend, catalog, History(backend.url), KeepLast(1),
-                     BackgroundExecutor(), lambda line: None,
-                     lambda line, error: None)
-
-    def stock(self):
-        """mmcv: blocks for all of it, and syncs nothing."""
-        secs = timed(lambda: stock_save(self.model, self.path('stock.pth'),
-                                        self.optimizer))
-        return secs, None
-
-    def function(self):
-        """Ours, as a function: on return the file is durable."""
-        secs = timed(lambda: save_checkpoint(self.model, self.path('ours.pth'),
-                                             self.optimizer))
-        return secs, secs
-
-    def hook(self):
-        """Ours, as the hook saves: a staged copy, written behind."""
-        self.step += 1
-        request = SaveRequest(f'iter_{self.step}.pth', 0, self.step,
-                              'interval')
-        begun = time.perf_counter()
-        self.saver.save(request,
-                        lambda: build_checkpoint(self.model, self.optimizer))
-        blocked = time.perf_counter() - begun
-        self.saver.wait()
-        error = self.saver.take_error()
-        if error is not None:
-            raise error
-        return blocked, time.perf_counter() - begun
-
-    def floor(self):
-        """Raw write of as many bytes, and fsync."""
-        secs = timed(lambda: raw_write(self.path('raw'), self.block))
-        return None, secs
-
-
-def run(args):
-    directory = tempfile.mkdtemp(prefix='bench-', dir=args.dir)
-    try:
-        bench = Bench(directory, args.layers)
-        ways = [('stock mmcv save_checkpoint', bench.stock),
-                ('save_checkpoint (function)', bench.function),
-                ('DurableCheckpointHook (background)', bench.hook),
-                ('floor: raw write + fsync', bench.floor)]
-        results = {name: [] for name, _ in ways}
-        first_hook = None
-        for turn in range(args.repeats + 1):
-            for name, way in ways:
-                print(f'turn {turn}: {name} ...', file=sys.stderr, flush=True)
-                measured = way()
-                if turn:  # the first one warms up buffers and caches
-                    results[name].append(measured)
-                elif way == bench.hook:
-                    first_hook = measured[0]
-        bench.saver.close()
-        return bench, results, first_hook
-    finally:
-        shutil.rmtree(directory)
-
-
-def median(values):
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
-
-
-def report(bench, results, first_hook):
-    stock = median(one[0] for one in results['stock mmcv save_checkpoint'])
-    floor = median(one[1] for one in results['floor: raw write + fsync'])
-    rows = []
-    for name, values in results.items():
-        blocked = median(one[0] for one in values)
-        durable = median(one[1] for one in values)
-        rows.append(
-            dict(
-                what=name,
-                blocked_s=blocked,
-                blocked_of_stock=blocked and blocked / stock,
-                durable_s=durable,
-                durable_of_floor=durable and durable / floor))
+def host():
+    """The machine, as far as it tells."""
     return dict(
-        bytes=bench.bytes,
-        rows=rows,
-        first_hook_save_blocked_s=first_hook,
-        peak_rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss <<
-        10,
-        torch=torch.__version__,
-        mmcv=mmcv.__version__,
-        mmcv_ckpt_hooks=__version__,
-        python=platform.python_version(),
+        cpu=_first_line('/proc/cpuinfo', 'model name') or platform.machine(),
         cpus=os.cpu_count(),
-        system=f'{platform.system()} {platform.machine()}')
+        memory=_first_line('/proc/meminfo', 'MemTotal'),
+        system=f'{platform.system()} {platform.release()}',
+        load=list(os.getloadavg()))
 
 
-def show(result):
+def _first_line(path, name):
+    try:
+        with open(path) as file:
+            for line in file:
+                if line.startswith(name):
+                    return line.split(':', 1)[1].strip()
+    except OSError:
+        pass  # another system
+    return None
 
-    def text(value, form='{:.3f}'):
-        return '-' if value is None else form.format(value)
 
-    print(f'\nState: {result["bytes"] / 1e6:.0f} MB. torch {result["torch"]}, '
-          f'mmcv {result["mmcv"]}, mmcv_ckpt_hooks '
-          f'{result["mmcv_ckpt_hooks"]}, Python {result["python"]}, '
-          f'{result["cpus"]} cores, {result["system"]}\n')
-    print('| what | blocked (s) | of stock | durable (s) | of floor |')
-    print('|---|---|---|---|---|')
-    for row in result['rows']:
-        print(f'| {row["what"]} | {text(row["blocked_s"])} | '
-              f'{text(row["blocked_of_stock"])} | {text(row["durable_s"])} | '
-              f'{text(row["durable_of_floor"], "{:.2f}")} |')
-    print('\nFirst save of the hook (its buffers are mapped then): '
-          f'{result["first_hook_save_blocked_s"]:.3f} s blocked')
+def commit():
+    """The commit of this checkout; None where there is no git."""
+    try:
+        done = subprocess.run(['git', 'describe', '--always', '--dirty'],
+                              cwd=HERE,
+                              stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL)
+    except OSError:
+        return None
+    return done.stdout.decode().strip() or None
+
+
+def measure(workers, args, versions):
+    """Run the parts; several turns meet a slow minute of the disk alike."""
+    result = dict(
+        bytes=args.layers * LAYER_BYTES,
+        layers=args.layers,
+        device=args.device,
+        saves=args.saves,
+        command=' '.join(sys.argv[1:]),
+        commit=commit(),
+        time=time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime()),
+        versions=versions,
+        host=host(),
+        floor_turns=[],
+        runs={},
+        memory={},
+        flat={},
+        resume={})
+    short = args.device != 'cpu' or result['bytes'] > 1 << 30
+    for turn in range(args.turns):
+        # a slow minute of the disk must meet floor and saves alike
+        parts.add_floor(workers, result, short)
+        run_parts(workers, args, result, turn == 0)
+        parts.add_floor(workers, result, short)
+    return result
+
+
+def run_parts(workers, args, result, is_first):
+    ways = parts.ways_of(result)
+    wanted, saves = args.parts, args.saves
+    if 'gpu' in wanted:
+        parts.add_saves(
+            workers, result, 'gpu', saves, ['never'] + ways, pinned=is_first)
+    if 'free' in wanted or 'peers' in wanted:
+        more = [] if 'peers' in wanted else ['sync']
+        parts.add_saves(workers, result, 'free', saves,
+                        ['never'] + ways + more)
+    if 'peers' in wanted:
+        parts.add_peers(workers, result, saves, report.PEER_NAMES)
+    if 'full' in wanted:
+        parts.add_saves(workers, result, 'full', saves, ways)
+    if 'idle' in wanted:
+        parts.add_saves(workers, result, 'idle', saves, ways[1:])
+        parts.add_floor(workers, result, result['bytes'] > 1 << 30)
+    if 'resume' in wanted:
+        parts.add_resume(workers, result, 2)
+    if is_first and 'peers' in wanted:
+        parts.add_memory(workers, result, ways + list(report.PEER_NAMES))
+    if is_first and 'memory' in wanted:
+        parts.add_memory(workers, result, ways + ['sync'])
+        parts.add_flat_memory(workers, result)
+    if is_first and 'function' in wanted:
+        parts.add_function(workers, result, saves)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--layers', type=int, default=61)
-    parser.add_argument('--repeats', type=int, default=5)
-    parser.add_argument('--dir', help='where to write (default: temporary)')
-    parser.add_argument('--json', help='also write the result here')
-    args = parser.parse_args()
-    result = report(*run(args))
-    show(result)
+    args = parse_args()
+    if args.show:
+        with open(args.show) as file:
+            report.show(json.load(file))
+        return
+    common = dict(device=args.device, layers=args.layers)
+    workers = Workers(args.dir, common)
+    try:
+        versions = workers.run('versions', kind='probe')
+        if versions is None:
+            sys.exit(1)
+        if args.sizes:
+            sizes = [float(size) for size in args.sizes.split(',')]
+            result = growth.measure(workers, args, versions, sizes)
+        else:
+            result = measure(workers, args, versions)
+        result['failures'] = workers.failures
+    finally:
+        workers.close()
     if args.json:
         with open(args.json, 'w') as file:
             json.dump(result, file, indent=1)
+    report.show(result)
+    if args.plot:
+        growth.plot(result, args.plot)
 
 
 if __name__ == '__main__':

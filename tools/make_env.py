@@ -1,7 +1,8 @@
-"""Build one of the two environments, or bring it up to date.
+"""Build one of the three environments, or bring it up to date.
 
     python tools/make_env.py demo    # .venv-demo: torch, plain mmcv
     python tools/make_env.py test    # .venv: mmcv-full, mmsegmentation
+    python tools/make_env.py bench   # .venv-bench: plain mmcv, other savers
 
 Standard library only. Every step can be interrupted and is completed by the
 next run; a finished environment carries a stamp, and a run that finds it valid
@@ -39,7 +40,7 @@ class StepError(Exception):
 
 
 class Environment:
-    """What one of the two environments holds.
+    """What one of the environments holds.
 
     Args:
         folder (str): Its directory in the checkout.
@@ -81,7 +82,10 @@ ENVIRONMENTS = dict(
     demo=Environment('.venv-demo', 'demo.txt', False,
                      'torch, torchvision, mmcv.runner, tifffile'),
     test=Environment('.venv', 'test.txt', True,
-                     'torch, torchvision, mmcv.ops, mmseg, mmseg.apis'))
+                     'torch, torchvision, mmcv.ops, mmseg, mmseg.apis'),
+    bench=Environment(
+        '.venv-bench', 'bench.txt', False,
+        'torch, torchvision, mmcv.runner, safetensors, lightning.pytorch'))
 
 
 class Steps:

@@ -1,0 +1,101 @@
+"""The least that the hardware asks for: raw writes, pinned copies.
+
+Standard library only, but for :func:`pinned_copy`.
+"""
+import mmap
+import os
+import statistics
+import threading
+import time
+
+#: Block size in MiB, threads, whether past the page cache.
+GRID = [(block, threads, direct) for block in (1, 4, 8, 32)
+        for threads in (1, 2, 4) for direct in (True, False)]
+SHORT_GRID = [(block, threads, direct) for block in (8, 32)
+              for threads in (1, 4) for direct in (True, False)]
+
+
+def raw_write(path, nbytes, block_mib, threads, direct):
+    """Write and sync so many bytes into a new file.
+
+    Returns:
+        float | None: Seconds; None where the file system has no O_DIRECT.
+    """
+    block = mmap.mmap(-1, block_mib << 20)
+    block.write(os.urandom(block_mib << 20))
+    view = memoryview(block)
+    nbytes -= nbytes % mmap.PAGESIZE
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        file = os.open(path, flags | (os.O_DIRECT if direct else 0), 0o666)
+    except OSError:
+        return None
+
+    def write(first):
+        for start in range(first * len(view), nbytes, threads * len(view)):
+            part = view[:min(len(view), nbytes - start)]
+            while part:
+                done = os.pwrite(file, part, start)
+                part, start = part[done:], start + done
+
+    others = [
+        threading.Thread(target=write, args=(number, ))
+        for number in range(1, threads)
+    ]
+    try:
+        begun = time.perf_counter()
+        for other in others:
+            other.start()
+        write(0)
+        for other in others:
+            other.join()
+        os.fsync(file)
+        return time.perf_counter() - begun
+    finally:
+        os.close(file)
+        os.unlink(path)
+
+
+def raw_writes(spec):
+    """One turn over a grid of ways to write."""
+    os.makedirs(spec['work_dir'], exist_ok=True)
+    path = os.path.join(spec['work_dir'], 'raw')
+    grid = SHORT_GRID if spec['short'] else GRID
+    return dict(writes=[[*way, raw_write(path, spec['bytes'], *way)]
+                        for way in grid])
+
+
+def best_write(turns):
+    """The way whose median over all turns is best.
+
+    Returns:
+        tuple: Seconds, and the way in words.
+    """
+    found = {}
+    for turn in turns:
+        for block, threads, direct, secs in turn['writes']:
+            if secs is not None:
+                found.setdefault((block, threads, direct), []).append(secs)
+    way, values = min(
+        found.items(), key=lambda item: statistics.median(item[1]))
+    how = 'O_DIRECT' if way[2] else 'buffered'
+    return statistics.median(values), \
+        f'{how}, {way[1]} threads, {way[0]} MiB blocks'
+
+
+def pinned_copy(tensors, repeats=5):
+    """Seconds of a copy of tensors from a GPU into pinned memory."""
+    import torch
+    buffers = [
+        torch.empty(one.shape, dtype=one.dtype, pin_memory=True)
+        for one in tensors
+    ]
+    found = []
+    for _ in range(repeats):
+        torch.cuda.synchronize()
+        begun = time.perf_counter()
+        for one, buffer in zip(tensors, buffers):
+            buffer.copy_(one, non_blocking=True)
+        torch.cuda.synchronize()
+        found.append(time.perf_counter() - begun)
+    return statistics.median(found)
