@@ -65,7 +65,7 @@ def _add_ways(workers, one, setting, args):
             one,
             setting,
             way,
-            2 if one['bytes'] > 2e9 else args.saves,
+            min(args.saves, 2) if one['bytes'] > 2e9 else args.saves,
             busy,
             1,
             layers=one['layers'])

@@ -128,18 +128,22 @@ class CopyProfile:
     """
 
     def __init__(self, step):
-        import torch
+        from torch import profiler
         self._step = step
-        self._profiler = torch.profiler.profile(
-            activities=[torch.profiler.ProfilerActivity.CUDA])
+        self._profiler = None
+        cuda = profiler.ProfilerActivity.CUDA
+        if cuda in profiler.supported_activities():
+            self._profiler = profiler.profile(activities=[cuda])
 
     def add(self, stamps):
-        if len(stamps.begun) == self._step:
+        if self._profiler and len(stamps.begun) == self._step:
             self._profiler.start()
         stamps.add()
 
     def secs(self):
-        """Seconds of all copies; None where the profiler saw none."""
+        """Seconds of all copies; None where none was seen."""
+        if not self._profiler:
+            return None
         self._profiler.stop()
         return sum(one.time_range.elapsed_us()
                    for one in self._profiler.events() if 'DtoH' in one.name
