@@ -3,12 +3,15 @@
 import ctypes
 import threading
 import time
+from collections import deque
 from types import MappingProxyType
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Tuple
+from typing import (Any, Deque, Dict, Iterable, List, Mapping, Optional,
+                    Sequence, Tuple)
 
 import torch
 
 from .compat import storage_pointer
+from .errors import TornError
 from .image import FileImage
 from .staging import StagedState
 from .zip_writing import data_offset
@@ -18,38 +21,45 @@ _PIECE_BYTES = 4 << 20
 #: An image this much larger than needed is given back.
 _SLACK_BYTES = 1 << 20
 
-#: Destination, source, number of bytes.
-_Piece = Tuple[int, int, int]
+#: Destination, source, number of bytes, index of the storage.
+_Piece = Tuple[int, int, int, int]
 
 
 class PendingCopy:
-    """A copy that anybody who needs it may finish.
+    """A copy that whoever needs it finishes.
 
-    The writer's thread begins with it; the training thread finishes what is
-    left before a tensor changes.
+    The writer's thread makes it from the front, storage by storage as it
+    comes to them; the training thread, before a tensor changes, from the back.
 
     Args:
-        live (list[Tensor]): From where.
-        staged (list[Tensor]): Whereto, in the same order.
+        live (dict[int, Tensor]): From where, by the index of the storage; in
+            the order of the file.
+        staged (list[Tensor]): Whereto: all storages.
         events (dict): Of each GPU, the event that its copies end with.
         owners (iterable[Tensor]): Their memory is copied; torch counts what
             is written through them, but not through ``Tensor.data``.
     """
 
-    def __init__(self, live: List[torch.Tensor], staged: List[torch.Tensor],
-                 events: Dict[torch.device,
-                              Any], owners: Iterable[torch.Tensor]) -> None:
+    def __init__(self, live: Mapping[int, torch.Tensor],
+                 staged: Sequence[torch.Tensor], events: Dict[torch.device,
+                                                              Any],
+                 owners: Iterable[torch.Tensor]) -> None:
         self._versions = [(owner, owner._version) for owner in owners]
-        self._pieces: List[_Piece] = []
-        for source, target in zip(live, staged):
+        self._pieces: Deque[_Piece] = deque()
+        # pieces of each storage that are not copied yet
+        self._undone = [0] * len(staged)
+        for index, source in live.items():
             if source.is_cuda:
                 continue  # under way
             nbytes = source.numel() * source.element_size()
-            begin, end = source.data_ptr(), target.data_ptr()
-            self._pieces += [(end + at, begin + at,
-                              min(_PIECE_BYTES, nbytes - at))
-                             for at in range(0, nbytes, _PIECE_BYTES)]
+            begin, end = source.data_ptr(), staged[index].data_ptr()
+            for at in range(0, nbytes, _PIECE_BYTES):
+                size = min(_PIECE_BYTES, nbytes - at)
+                self._pieces.append((end + at, begin + at, size, index))
+                self._undone[index] += 1
         self._left = len(self._pieces)
+        # INVARIANT: addresses are used: what they belong to stays until then
+        self._held: Any = (live, staged)
         self._events = events
         self._changed = threading.Condition()
         #: how long :meth:`hold_back` has waited
@@ -57,6 +67,23 @@ class PendingCopy:
         #: whether a tensor was written before its copy was finished, as far
         #: as torch's counters tell; False before
         self.is_torn = False
+
+    def finish_storage(self, index: int) -> None:
+        """Copy a storage, and those before it, or wait for who does.
+
+        Thread: the writer's.
+        """
+        for event in self._events.values():
+            event.synchronize()
+        while True:
+            with self._changed:
+                if not self._undone[index]:
+                    return
+                if not self._pieces or self._pieces[0][-1] > index:
+                    self._changed.wait_for(lambda: not self._undone[index])
+                    return
+                piece = self._pieces.popleft()
+            self._copy(piece)
 
     def finish(self) -> None:
         """Copy what nobody has begun, and wait for the rest.
@@ -66,6 +93,17 @@ class PendingCopy:
         for event in self._events.values():
             event.synchronize()
         self._finish_pieces()
+
+    def check(self) -> None:
+        """Finish, and see that it is a copy of one state.
+
+        Raises:
+            TornError: If it is not.
+        """
+        self.finish()
+        if self.is_torn:
+            raise TornError('parameters were written while they were copied '
+                            'beside training')
 
     def hold_back(self) -> None:
         """Let no change that the caller makes from now on come before it.
@@ -85,18 +123,23 @@ class PendingCopy:
                     self._changed.wait_for(lambda: not self._left)
                     self._settle()
                     return
-                target, source, nbytes = self._pieces.pop()
-            # lets the interpreter lock go
-            ctypes.memmove(target, source, nbytes)
-            with self._changed:
-                self._left -= 1
-                self._changed.notify_all()
+                piece = self._pieces.pop()
+            self._copy(piece)
+
+    def _copy(self, piece: _Piece) -> None:
+        target, source, nbytes, index = piece
+        # lets the interpreter lock go
+        ctypes.memmove(target, source, nbytes)
+        with self._changed:
+            self._undone[index] -= 1
+            self._left -= 1
+            self._changed.notify_all()
 
     def _settle(self) -> None:
         """Look for changes, before the one that waits for the copy."""
         self.is_torn = self.is_torn or any(
             owner._version != version for owner, version in self._versions)
-        self._versions = []
+        self._versions, self._held = [], None
 
 
 class StagingBuffer:
@@ -136,7 +179,7 @@ class StagingBuffer:
         self,
         state: StagedState,
         later: Mapping[int, torch.Tensor] = MappingProxyType({})
-    ) -> Tuple[StagedState, Optional[PendingCopy]]:
+    ) -> StagedState:
         """Copy every storage.
 
         Args:
@@ -146,29 +189,31 @@ class StagingBuffer:
                 copied after the return, and whose they are. Default: none.
 
         Returns:
-            tuple[StagedState, PendingCopy | None]: The copy, and what is left
-            of it to do. On return no other live tensor is referred to.
+            StagedState: The copy, with what is left of it to do. On return no
+            other live tensor is referred to.
         """
         self._lay_out(state)
         assert self._image is not None
         if any(flat.is_cuda for flat in state.storages):
             self._image.pin()
-        live, staged = [], []
+        live: Dict[int, torch.Tensor] = {}
         gpus = _Gpus(self._streams)
-        for flat, view in zip(state.storages, self._views):
+        for index, (flat, view) in enumerate(zip(state.storages, self._views)):
             is_late = storage_pointer(flat) in later
             if is_late:
-                live.append(flat)
-                staged.append(view)
+                live[index] = flat
             if flat.is_cuda:
                 gpus.copy(flat, view, is_late)
             elif not is_late:
                 view.copy_(flat)
-        copied = StagedState(state.tree, list(self._views), self._image.view)
-        if not later:
+        pending = None
+        if later:
+            pending = PendingCopy(live, self._views, gpus.events(),
+                                  later.values())
+        else:
             gpus.wait()
-            return copied, None
-        return copied, PendingCopy(live, staged, gpus.events(), later.values())
+        return StagedState(state.tree, list(self._views), self._image.view,
+                           pending)
 
     def release(self) -> None:
         """Give the memory back."""

@@ -2,14 +2,12 @@
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import (TYPE_CHECKING, Any, Callable, Dict, Iterator, List,
-                    Optional, Tuple)
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional
 
 from .best_scores import BestScore
 from .catalog import Catalog
 from .commit import Committer
-from .copying import PendingCopy
-from .errors import MissingCheckpointError, TornError
+from .errors import MissingCheckpointError
 from .executor import BackgroundExecutor, InlineExecutor
 from .history import History
 from .pruning import Pruner
@@ -114,7 +112,7 @@ class Saver:
             self._log(f'Skipped checkpoint {request.name}: the one before is '
                       "still being written (backlog='skip')")
             return False
-        staged: List[Tuple[StagedState, Optional[PendingCopy]]] = []
+        staged: List[StagedState] = []
 
         def stage() -> None:
             with self._failures_logged(request):
@@ -125,20 +123,19 @@ class Saver:
         # the executor waits for
         if not self._executor.run(stage):
             return False
-        state, late = staged[0]
-        background = state.image is not None
+        state = staged[0]
+        late, background = state.pending, state.image is not None
         blocked = time.monotonic() - begun
 
         def job() -> None:
             with self._failures_logged(request):
-                if late is not None:
-                    late.finish()
-                    if late.is_torn:
-                        raise TornError(
-                            'parameters were written while they were copied '
-                            'beside training')
-                self._committer.commit(request, state,
-                                       waited if background else None)
+                try:
+                    self._committer.commit(request, state,
+                                           waited if background else None)
+                finally:
+                    if late is not None:
+                        # the memory is for the next copy then
+                        late.finish()
 
         def waited() -> float:
             return blocked + (late.held_secs if late is not None else 0.)

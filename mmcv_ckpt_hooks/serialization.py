@@ -55,13 +55,20 @@ def write_checkpoint(stream: IO[bytes], state: StagedState,
 
     Returns:
         str: Digest of the file (see :func:`verification.zip_digest`).
+
+    Raises:
+        TornError: If tensors changed while they were copied.
     """
     layout = state.layout()
     out = _Copied(stream) if state.image is None else \
         _InPlace(stream, state.image)
-    for record, flat in zip(layout.records, state.storages):
-        _write_record(out, record, _blocks(flat))
+    for index, flat in enumerate(state.storages):
+        if state.pending is not None:
+            state.pending.finish_storage(index)
+        _write_record(out, layout.records[index], _blocks(flat))
     out.end()
+    if state.pending is not None:
+        state.pending.check()
     for name, data in (('data.pkl', _pickled(state)), ('byteorder',
                                                        BYTE_ORDER),
                        (INFO_RECORD, json.dumps(info,

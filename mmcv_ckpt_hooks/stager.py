@@ -1,8 +1,8 @@
 """Whether a checkpoint is copied before it is written: if memory allows it."""
 from contextlib import suppress
-from typing import TYPE_CHECKING, Callable, Optional, Tuple
+from typing import TYPE_CHECKING, Callable, Optional
 
-from .copying import PendingCopy, StagingBuffer
+from .copying import StagingBuffer
 from .memory import available_memory_bytes
 from .staging import StagedState
 
@@ -27,26 +27,20 @@ class Stager:
         self._buffer = StagingBuffer()
         self._said = False
 
-    def stage(
-        self, live: StagedState, overlap: Optional['Overlap']
-    ) -> Tuple[StagedState, Optional[PendingCopy]]:
+    def stage(self, live: StagedState,
+              overlap: Optional['Overlap']) -> StagedState:
         """Copy a checkpoint, or return the live one if it is not copied.
 
         Args:
             live (StagedState): Of live tensors.
             overlap (Overlap, optional): See :meth:`Saver.save`.
-
-        Returns:
-            tuple[StagedState, PendingCopy | None]: What to write, and what
-            must be finished before.
         """
         if not self._fits(live.nbytes):
-            return live, None
-        copy, late = self._buffer.copy(live,
-                                       overlap.later() if overlap else {})
-        if overlap and late:
-            overlap.hold(late)
-        return copy, late
+            return live
+        copy = self._buffer.copy(live, overlap.later() if overlap else {})
+        if overlap and copy.pending is not None:
+            overlap.hold(copy.pending)
+        return copy
 
     def reserve(self, nbytes: int, pinned: bool) -> None:
         """Map memory for the first copy; nothing happens if it does not fit.
@@ -69,8 +63,10 @@ class Stager:
     def _fits(self, nbytes: int) -> bool:
         if not self._copies:
             return False
-        room = available_memory_bytes()
         extra = nbytes - self._buffer.nbytes
+        if extra <= 0:
+            return True
+        room = available_memory_bytes()
         if room is None or extra <= room * _MEMORY_SHARE:
             return True
         if not self._said:

@@ -7,13 +7,16 @@ storage only the part that is referred to is kept.
 """
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import torch
 
 from .compat import resolved, storage_pointer
 from .verification import ARCHIVE
 from .zip_writing import ArchiveLayout
+
+if TYPE_CHECKING:
+    from .copying import PendingCopy
 
 
 class TensorRef:
@@ -47,10 +50,13 @@ class StagedState:
             device.
         image (memoryview, optional): If the storages lie in memory as
             :meth:`layout` says, that memory. Default: None.
+        pending (PendingCopy, optional): If not all of it is copied there
+            yet. Default: None.
     """
     tree: Any
     storages: List[torch.Tensor] = field(default_factory=list)
     image: Optional[memoryview] = None
+    pending: Optional['PendingCopy'] = None
 
     @property
     def nbytes(self) -> int:

@@ -32,9 +32,9 @@ class LatestCopy(copying.PendingCopy):
         self.needed = threading.Event()
         self.made.append(self)
 
-    def finish(self):
+    def finish_storage(self, index):
         assert self.needed.wait(60)
-        super().finish()
+        super().finish_storage(index)
 
     def hold_back(self):
         super().hold_back()

@@ -132,7 +132,7 @@ def test_a_step_after_the_save_is_not_in_the_checkpoint():
     tree = dict(
         model=dict(model.state_dict()), optimizer=optimizer.state_dict())
     expected = round_trip(tree)
-    copied, _ = StagingBuffer().copy(reference(tree))
+    copied = StagingBuffer().copy(reference(tree))
     live = {one.data_ptr() for one in reference(tree).storages}
     assert not live & {one.data_ptr() for one in copied.storages}
     optimizer.step()
@@ -146,10 +146,10 @@ def test_a_step_after_the_save_is_not_in_the_checkpoint():
 def test_the_second_save_allocates_nothing():
     buffer = StagingBuffer()
     tree = dict(a=torch.zeros(8), b=torch.zeros(4, dtype=torch.int64))
-    first, _ = buffer.copy(reference(tree))
+    first = buffer.copy(reference(tree))
     places = [one.data_ptr() for one in first.storages]
     tree['a'].fill_(5)
-    second, _ = buffer.copy(reference(tree))
+    second = buffer.copy(reference(tree))
     assert [one.data_ptr() for one in second.storages] == places
     assert bool((second.storages[0] == 5).all())
     assert buffer.nbytes == second.layout().end
@@ -179,7 +179,7 @@ def test_a_changed_state_never_takes_two_copies_of_memory(images):
     buffer.copy(reference(dict(a=torch.zeros(2000000), b=torch.zeros(10))))
     assert [others for _, others in images] == [0, 0]
     tree = dict(o=torch.zeros(4), a=torch.zeros(2000000), b=torch.zeros(10))
-    copied, _ = buffer.copy(reference(tree))
+    copied = buffer.copy(reference(tree))
     assert buffer.nbytes == copied.layout().end == images[-1][0]
 
 
@@ -194,7 +194,7 @@ def test_a_state_that_changes_by_a_little_keeps_its_memory(images):
     buffer = StagingBuffer()
     buffer.copy(reference(dict(a=torch.arange(1000), b=torch.arange(9))))
     tree = dict(a=torch.arange(8), b=torch.arange(1000))
-    copied, _ = buffer.copy(reference(tree))
+    copied = buffer.copy(reference(tree))
     assert len(images) == 1
     assert equal(loaded(copied), tree)
 
@@ -225,7 +225,7 @@ def loaded(state):
     ids=['none', 'empty', 'bytes', 'types', 'many', 'large'])
 def test_the_image_of_a_file_is_the_file(tree):
     """What is written from the image is what is written from the tensors."""
-    copied, _ = StagingBuffer().copy(reference(tree))
+    copied = StagingBuffer().copy(reference(tree))
     stream = io.BytesIO()
     digest = write_checkpoint(stream, copied, dict(iter=1))
     assert stream.getvalue() == written(tree, dict(iter=1))
@@ -236,7 +236,7 @@ def test_the_image_of_a_file_is_the_file(tree):
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
 def test_a_forked_data_loader_worker_does_not_have_the_copy():
     buffer = StagingBuffer()
-    copied, _ = buffer.copy(reference(dict(a=torch.ones(1 << 20))))
+    copied = buffer.copy(reference(dict(a=torch.ones(1 << 20))))
     address = copied.storages[0].data_ptr()
     pid = os.fork()
     if not pid:
@@ -253,7 +253,7 @@ def test_memory_that_was_reserved_is_what_the_save_uses(images):
     tree = dict(a=torch.ones(1 << 20), b=torch.arange(3))
     buffer = StagingBuffer()
     buffer.reserve((4 << 20) + 5000, pinned=False)
-    copied, _ = buffer.copy(reference(tree))
+    copied = buffer.copy(reference(tree))
     assert len(images) == 1
     assert equal(loaded(copied), tree)
 
@@ -267,10 +267,11 @@ def later_of(*tensors):
 
 def test_only_what_may_be_is_copied_later():
     now, later = torch.ones(3), torch.ones(1 << 21)
-    copied, pending = StagingBuffer().copy(
+    copied = StagingBuffer().copy(
         reference(dict(now=now, later=later)), later_of(later))
+    pending = copied.pending
     now.zero_()
-    later.fill_(2)
+    later.data.fill_(2)
     pending.finish()
     assert equal(loaded(copied), dict(now=torch.ones(3), later=later))
 
@@ -278,8 +279,8 @@ def test_only_what_may_be_is_copied_later():
 def test_whoever_needs_the_copy_finishes_it():
     later = torch.arange(1 << 21)
     expected = later.clone()
-    copied, pending = StagingBuffer().copy(
-        reference(dict(a=later)), later_of(later))
+    copied = StagingBuffer().copy(reference(dict(a=later)), later_of(later))
+    pending = copied.pending
     pending.hold_back()
     later.zero_()
     pending.finish()
@@ -289,8 +290,8 @@ def test_whoever_needs_the_copy_finishes_it():
 def test_a_copy_that_another_thread_has_begun_is_waited_for(monkeypatch):
     later = torch.arange(1 << 21)
     expected = later.clone()
-    copied, pending = StagingBuffer().copy(
-        reference(dict(a=later)), later_of(later))
+    copied = StagingBuffer().copy(reference(dict(a=later)), later_of(later))
+    pending = copied.pending
     begun, go_on = threading.Event(), threading.Event()
     memmove = copying.ctypes.memmove
 
@@ -321,8 +322,8 @@ def test_a_copy_that_another_thread_has_begun_is_waited_for(monkeypatch):
 
 def test_a_finished_copy_holds_no_live_tensor():
     later = torch.ones(9)
-    _, pending = StagingBuffer().copy(
-        reference(dict(a=later)), later_of(later))
+    pending = StagingBuffer().copy(reference(dict(a=later)),
+                                   later_of(later)).pending
     alive = weakref.ref(later)
     pending.finish()
     del later
@@ -342,7 +343,7 @@ def test_every_gpu_is_waited_for_not_only_the_current_one(monkeypatch):
 def test_tensors_on_a_gpu_are_copied_before_they_change():
     weight = torch.arange(1 << 22, device='cuda', dtype=torch.float32)
     expected = weight.cpu()
-    copied, _ = StagingBuffer().copy(reference(dict(a=weight)))
+    copied = StagingBuffer().copy(reference(dict(a=weight)))
     weight.zero_()
     assert copied.storages[0].is_pinned()
     assert torch.equal(copied.storages[0], expected)
@@ -356,7 +357,8 @@ def test_a_gpu_changes_nothing_before_its_copy_is_made():
     buffer = StagingBuffer()
     tree = dict(a=weight, b=statistics)
     for _ in range(3):
-        copied, pending = buffer.copy(reference(tree), later_of(weight))
+        copied = buffer.copy(reference(tree), later_of(weight))
+        pending = copied.pending
         statistics.add_(1)
         pending.hold_back()
         weight.add_(1)
