@@ -10,8 +10,8 @@ from typing import (Any, Callable, Dict, Iterator, List, Mapping, Optional,
 
 import torch
 
-from .compat import storage_pointer, watches_steps, watch_steps
-from .copying import PendingCopy
+from .compat import storage_pointer, watch_steps, watches_steps
+from .pending import PendingCopy
 from .state import Optimizers, unwrapped
 
 #: Where the hooks come from whose code for the two events below was read:

@@ -16,6 +16,8 @@ import numpy as np
 import torch
 
 _BUILTINS = (type(None), bool, int, float, complex, str, bytes)
+#: Those of them that can always be written.
+_PLAIN = frozenset((type(None), bool, float, complex, str))
 #: Base classes whose subclasses lose nothing but their type.
 _SCALAR_BASES: Tuple[Any, ...] = (int, float, complex, str, bytes)
 #: Things with one obvious text.
@@ -50,6 +52,15 @@ def to_portable(value: Any, where: str) -> Tuple[Any, List[str]]:
     return reducer.reduce(value, where), reducer.irreducible
 
 
+def _is_plain(value: Any) -> bool:
+    """Whether a value stays what it is, whatever it holds.
+
+    A tensor stays the same object: it is recognised in the next checkpoint.
+    """
+    kind = type(value)
+    return kind in _PLAIN or kind is torch.Tensor and not value.requires_grad
+
+
 class _Reducer:
 
     def __init__(self) -> None:
@@ -60,7 +71,7 @@ class _Reducer:
         if type(value) in _BUILTINS:
             return self._checked_builtin(value, where)
         if isinstance(value, torch.Tensor):
-            return value.detach()
+            return value if _is_plain(value) else value.detach()
         if id(value) in self._open:
             self.irreducible.append(f'{where} (contains itself)')
             return '...'
@@ -132,15 +143,18 @@ class _Reducer:
                 reduced._metadata = self.reduce(  # type: ignore[attr-defined]
                     value._metadata, f'{where}._metadata')
         for key, item in value.items():
-            plain_key = self._reduce_key(key, where)
+            plain_key = key if type(key) is str else \
+                self._reduce_key(key, where)
             if plain_key in reduced:
                 self.irreducible.append(f'{where} (two keys {plain_key!r})')
-            reduced[plain_key] = self.reduce(item, f'{where}.{plain_key}')
+            # almost all are plain: training waits for this
+            reduced[plain_key] = item if _is_plain(item) else \
+                self.reduce(item, f'{where}.{plain_key}')
         return reduced
 
     def _reduce_items(self, value: Any, where: str) -> List[Any]:
         return [
-            self.reduce(item, f'{where}[{index}]')
+            item if _is_plain(item) else self.reduce(item, f'{where}[{index}]')
             for index, item in enumerate(value)
         ]
 

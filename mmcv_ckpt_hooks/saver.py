@@ -13,7 +13,7 @@ from .history import History
 from .pruning import Pruner
 from .retention import KeepBest
 from .stager import Stager
-from .staging import StagedState, reference
+from .staging import Splitter, StagedState, reference
 from .types import RetentionPolicy, SaveRequest, StorageBackend
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ class Saver:
                                     log, symlink)
         #: keeps the best of the run's own evaluations; None if nobody asks
         self.ranking: Optional['Ranking'] = None
+        self._splitter = Splitter()
         self._stager = Stager(log, not isinstance(executor, InlineExecutor))
         self._leave = leave
 
@@ -116,8 +117,8 @@ class Saver:
 
         def stage() -> None:
             with self._failures_logged(request):
-                staged.append(
-                    self._stager.stage(reference(capture()), overlap))
+                live = self._splitter.split(capture())
+                staged.append(self._stager.stage(live, overlap))
 
         # the staging buffer is free once the save before has ended, which
         # the executor waits for

@@ -92,7 +92,7 @@ def _write_record(out: '_Copied', record: zipfile.ZipInfo,
 
 
 def _blocks(flat: torch.Tensor) -> Iterator[memoryview]:
-    step = _BLOCK_BYTES // flat.element_size()
+    flat, step = flat.reshape(-1), _BLOCK_BYTES // flat.element_size()
     for start in range(0, flat.numel(), step):
         part = flat[start:start + step].cpu()
         # the part lives as long as this block is used

@@ -5,6 +5,7 @@ is a :class:`TensorRef`, and the storages that they refer to. Tensors that
 share memory (tied weights) share a storage, as in ``torch.save``; of a larger
 storage only the part that is referred to is kept.
 """
+import weakref
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
@@ -16,7 +17,7 @@ from .verification import ARCHIVE
 from .zip_writing import ArchiveLayout
 
 if TYPE_CHECKING:
-    from .copying import PendingCopy
+    from .pending import PendingCopy
 
 
 class TensorRef:
@@ -46,8 +47,7 @@ class StagedState:
 
     Args:
         tree: Builtin values and :class:`TensorRef`.
-        storages (list[Tensor]): One-dimensional and contiguous, on any
-            device.
+        storages (list[Tensor]): Contiguous, of any shape, on any device.
         image (memoryview, optional): If the storages lie in memory as
             :meth:`layout` says, that memory. Default: None.
         pending (PendingCopy, optional): If not all of it is copied there
@@ -88,9 +88,25 @@ def reference(tree: Any) -> StagedState:
     Raises:
         TypeError: If a tensor is sparse or quantized.
     """
-    extents = _Extents()
-    split = _walk(tree, extents.refer)
-    return StagedState(split, extents.flat_views())
+    return Splitter().split(tree)
+
+
+class Splitter:
+    """Splits one checkpoint after the other.
+
+    What was found out about a tensor is kept: most of those of an optimizer
+    are the same objects in the next checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self._known: Dict[int, '_Place'] = {}
+
+    def split(self, tree: Any) -> StagedState:
+        """As :func:`reference`."""
+        extents = _Extents(self._known)
+        split = _walk(tree, extents.refer)
+        self._known = extents.places
+        return StagedState(split, extents.storages())
 
 
 def _walk(value: Any, visit: Any) -> Any:
@@ -109,10 +125,51 @@ def _walk(value: Any, visit: Any) -> Any:
     return value
 
 
-class _Extents:
-    """Which part of which storage the tensors of one checkpoint cover."""
+class _Place:
+    """Where a tensor lies."""
+    __slots__ = ('owner', 'address', 'values', 'key', 'start', 'stop', 'size',
+                 'stride')
 
-    def __init__(self) -> None:
+    def __init__(self, tensor: torch.Tensor) -> None:
+        plain = _plain(tensor)
+        #: of the one that was asked for; it keeps no memory
+        self.owner = weakref.ref(tensor)
+        self.address = tensor.data_ptr()
+        self.size, self.stride = tuple(plain.shape), plain.stride()
+        numel = plain.numel()
+        self.start = self.stop = pointer = 0
+        # wherever an empty one lies, it shares nothing: all share no storage
+        if numel:
+            self.start = int(plain.storage_offset())
+            span = numel if plain.is_contiguous() else 1 + sum(
+                (length - 1) * step
+                for length, step in zip(self.size, self.stride))
+            self.stop = self.start + span
+            pointer = storage_pointer(plain)
+        self.key = (pointer, plain.dtype, plain.device)
+        #: if the tensor's values had to be computed, where they are
+        self.values = None if plain.data_ptr() == self.address else plain
+
+    def is_still_of(self, tensor: torch.Tensor) -> bool:
+        """Whether that tensor is the same, and lies there."""
+        return self.owner() is tensor and \
+            tensor.data_ptr() == self.address and \
+            tensor.shape == self.size and tensor.stride() == self.stride and \
+            tensor.dtype is self.key[1]
+
+
+class _Extents:
+    """Which part of which storage the tensors of one checkpoint cover.
+
+    Args:
+        known (dict[int, _Place]): By the ids of tensors, of the checkpoint
+            before.
+    """
+
+    def __init__(self, known: Dict[int, _Place]) -> None:
+        self._known = known
+        #: of this checkpoint
+        self.places: Dict[int, _Place] = {}
         self._order: Dict[Any, int] = {}
         # of each storage: first and last element, and a tensor in it
         self._starts: List[int] = []
@@ -122,37 +179,36 @@ class _Extents:
 
     def refer(self, tensor: torch.Tensor) -> TensorRef:
         """Stand for a tensor; its offset counts from the live storage yet."""
-        tensor = _plain(tensor)
-        start, stop, pointer = 0, 0, 0
-        size, stride = tuple(tensor.size()), tensor.stride()
-        # wherever an empty one lies, it shares nothing: all share no storage
-        if tensor.numel():
-            start = int(tensor.storage_offset())
-            stop = start + 1 + sum(
-                [int(length - 1) * step for length, step in zip(size, stride)])
-            pointer = storage_pointer(tensor)
-        key = (tensor.device, pointer, tensor.dtype)
-        index = self._order.setdefault(key, len(self._samples))
+        place = self._known.get(id(tensor))
+        if place is None or not place.is_still_of(tensor):
+            place = _Place(tensor)
+        index = self._order.setdefault(place.key, len(self._samples))
         if index == len(self._samples):
-            self._starts.append(start)
-            self._stops.append(stop)
+            self._starts.append(place.start)
+            self._stops.append(place.stop)
             # it holds materialised memory, and so its address, meanwhile
-            self._samples.append(tensor)
+            self._samples.append(tensor.detach() if place.values is
+                                 None else place.values)
         else:
-            self._starts[index] = min(self._starts[index], start)
-            self._stops[index] = max(self._stops[index], stop)
-        ref = TensorRef(index, tensor.dtype, start, size, stride)
+            self._starts[index] = min(self._starts[index], place.start)
+            self._stops[index] = max(self._stops[index], place.stop)
+        if place.values is None:
+            self.places[id(tensor)] = place
+        ref = TensorRef(index, place.key[1], place.start, place.size,
+                        place.stride)
         self._refs.append(ref)
         return ref
 
-    def flat_views(self) -> List[torch.Tensor]:
-        """Return the storages; offsets count from their beginning then."""
+    def storages(self) -> List[torch.Tensor]:
+        """Return them; offsets count from their beginning then."""
         for ref in self._refs:
             ref.offset -= self._starts[ref.storage]
         return [
-            torch.as_strided(sample, (stop - start, ), (1, ),
-                             start) for sample, start, stop in zip(
-                                 self._samples, self._starts, self._stops)
+            sample if sample.numel() == stop - start
+            and sample.is_contiguous() else torch.as_strided(
+                sample, (stop - start, ),
+                (1, ), start) for sample, start, stop in zip(
+                    self._samples, self._starts, self._stops)
         ]
 
 

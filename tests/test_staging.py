@@ -9,11 +9,13 @@ import torch
 from checkpoint_files import equal, written
 
 from mmcv_ckpt_hooks import copying
+from mmcv_ckpt_hooks import pending as pending_module
+from mmcv_ckpt_hooks import staging
 from mmcv_ckpt_hooks.copying import StagingBuffer
 from mmcv_ckpt_hooks.loading import load_checkpoint
 from mmcv_ckpt_hooks.memory import available_memory_bytes
 from mmcv_ckpt_hooks.serialization import write_checkpoint
-from mmcv_ckpt_hooks.staging import reference
+from mmcv_ckpt_hooks.staging import Splitter, reference
 
 pytestmark = pytest.mark.filterwarnings('error')
 
@@ -293,7 +295,7 @@ def test_a_copy_that_another_thread_has_begun_is_waited_for(monkeypatch):
     copied = StagingBuffer().copy(reference(dict(a=later)), later_of(later))
     pending = copied.pending
     begun, go_on = threading.Event(), threading.Event()
-    memmove = copying.ctypes.memmove
+    memmove = pending_module.ctypes.memmove
 
     def slow(*args):
         if threading.current_thread() is writer:
@@ -301,7 +303,7 @@ def test_a_copy_that_another_thread_has_begun_is_waited_for(monkeypatch):
             assert go_on.wait(60)
         memmove(*args)
 
-    monkeypatch.setattr(copying.ctypes, 'memmove', slow)
+    monkeypatch.setattr(pending_module.ctypes, 'memmove', slow)
     writer = threading.Thread(target=pending.finish)
     writer.start()
     assert begun.wait(60)
@@ -452,3 +454,49 @@ def test_checkpoints_in_the_page_cache_do_not_end_background_saves(tmp_path):
 def test_this_machine_tells_its_memory():
     available = available_memory_bytes()
     assert available is None or available > 1 << 20
+
+
+# -- what is known from the checkpoint before -------------------------------
+
+CHANGES = {
+    'values': lambda one: one.add_(1),
+    'transposed': lambda one: one.t_(),
+    'other memory': lambda one: one.set_(torch.full((2, 3, 3), 7.)[1]),
+    'part of other memory': lambda one: one.set_(torch.eye(9)[3:6, 3:6]),
+    'other type': lambda one: setattr(one, 'data', one.data.double()),
+    'other shape': lambda one: one.resize_(9),
+    'as it was': lambda one: None,
+}
+
+
+@pytest.mark.parametrize('name', CHANGES)
+def test_what_is_known_of_a_tensor_is_used_only_where_it_holds(name):
+    splitter = Splitter()
+    one = torch.arange(9.).reshape(3, 3)
+    tree = dict(one=one, part=one[1:], other=torch.ones(2))
+    assert equal(loaded(splitter.split(tree)), tree)
+    CHANGES[name](one)
+    for _ in range(2):
+        tree = dict(new=torch.zeros(3), one=one, other=tree['other'])
+        assert equal(loaded(splitter.split(tree)), tree)
+
+
+def test_what_is_known_keeps_no_tensor_alive():
+    splitter = Splitter()
+    one = torch.ones(3)
+    splitter.split(dict(one=one))
+    alive = weakref.ref(one)
+    del one
+    assert alive() is None
+
+
+def test_a_known_tensor_is_not_looked_at_again(monkeypatch):
+    splitter = Splitter()
+    tree = dict(one=torch.ones(3), conjugated=torch.ones(2).cfloat().conj())
+    splitter.split(tree)
+    plain, seen = staging._plain, []
+    monkeypatch.setattr(staging, '_plain', lambda one:
+                        (seen.append(one), plain(one))[1])
+    assert equal(loaded(splitter.split(tree)), tree)
+    # its values are computed anew
+    assert len(seen) == 1 and seen[0] is tree['conjugated']

@@ -1,0 +1,145 @@
+"""A copy that is made beside training, and finished before it must be."""
+import ctypes
+import threading
+import time
+from collections import deque
+from typing import (Any, Deque, Dict, Iterable, List, Mapping, Optional,
+                    Sequence, Tuple)
+
+import torch
+
+from .errors import TornError
+
+#: Copied at a time (bytes); between two pieces others may take the next.
+_PIECE_BYTES = 4 << 20
+
+#: Destination, source, number of bytes, index of the storage.
+_Piece = Tuple[int, int, int, int]
+
+
+class PendingCopy:
+    """A copy that whoever needs it finishes.
+
+    The writer's thread makes it from the front, storage by storage as it
+    comes to them; the training thread, before a tensor changes, from the back.
+
+    Args:
+        live (dict[int, Tensor]): From where, by the index of the storage; in
+            the order of the file.
+        staged (list[Tensor]): Whereto: all storages.
+        events (dict): Of each GPU, the event that its copies end with.
+        owners (iterable[Tensor]): Their memory is copied; torch counts what
+            is written through them, but not through ``Tensor.data``.
+    """
+
+    def __init__(self, live: Mapping[int, torch.Tensor],
+                 staged: Sequence[torch.Tensor], events: Dict[torch.device,
+                                                              Any],
+                 owners: Iterable[torch.Tensor]) -> None:
+        self._versions = [(owner, owner._version) for owner in owners]
+        # INVARIANT: addresses are used: what they belong to stays until then
+        self._live: Optional[Mapping[int, torch.Tensor]] = live
+        self._staged = staged
+        self._pieces: Optional[Deque[_Piece]] = None
+        # pieces of each storage that are not copied yet, and all of them
+        self._undone: List[int] = [0] * len(staged)
+        self._left = 0
+        self._events = events
+        self._changed = threading.Condition()
+        #: how long :meth:`hold_back` has waited
+        self.held_secs = 0.
+        #: whether a tensor was written before its copy was finished, as far
+        #: as torch's counters tell; False before
+        self.is_torn = False
+
+    def _cut(self) -> Deque[_Piece]:
+        """Cut into pieces: not before it is needed, and once."""
+        if self._pieces is not None:
+            return self._pieces
+        self._pieces = deque()
+        for index, source in (self._live or {}).items():
+            if source.is_cuda:
+                continue  # under way
+            nbytes = source.numel() * source.element_size()
+            begin, end = source.data_ptr(), self._staged[index].data_ptr()
+            for at in range(0, nbytes, _PIECE_BYTES):
+                size = min(_PIECE_BYTES, nbytes - at)
+                self._pieces.append((end + at, begin + at, size, index))
+                self._undone[index] += 1
+        self._left = len(self._pieces)
+        return self._pieces
+
+    def finish_storage(self, index: int) -> None:
+        """Copy a storage, and those before it, or wait for who does.
+
+        Thread: the writer's.
+        """
+        for event in self._events.values():
+            event.synchronize()
+        while True:
+            with self._changed:
+                pieces = self._cut()
+                if not self._undone[index]:
+                    return
+                if not pieces or pieces[0][-1] > index:
+                    self._changed.wait_for(lambda: not self._undone[index])
+                    return
+                piece = pieces.popleft()
+            self._copy(piece)
+
+    def finish(self) -> None:
+        """Copy what nobody has begun, and wait for the rest.
+
+        Thread: any number of them.
+        """
+        for event in self._events.values():
+            event.synchronize()
+        self._finish_pieces()
+
+    def check(self) -> None:
+        """Finish, and see that it is a copy of one state.
+
+        Raises:
+            TornError: If it is not.
+        """
+        self.finish()
+        if self.is_torn:
+            raise TornError('parameters were written while they were copied '
+                            'beside training')
+
+    def hold_back(self) -> None:
+        """Let no change that the caller makes from now on come before it.
+
+        As :meth:`finish`, but GPUs wait for each other and not the caller.
+        """
+        begun = time.monotonic()
+        self._finish_pieces()
+        for device, event in self._events.items():
+            torch.cuda.current_stream(device).wait_event(event)
+        self.held_secs += time.monotonic() - begun
+
+    def _finish_pieces(self) -> None:
+        while True:
+            with self._changed:
+                pieces = self._cut()
+                if not pieces:
+                    self._changed.wait_for(lambda: not self._left)
+                    self._settle()
+                    return
+                piece = pieces.pop()
+            self._copy(piece)
+
+    def _copy(self, piece: _Piece) -> None:
+        target, source, nbytes, index = piece
+        # lets the interpreter lock go
+        ctypes.memmove(target, source, nbytes)
+        with self._changed:
+            self._undone[index] -= 1
+            self._left -= 1
+            self._changed.notify_all()
+
+    def _settle(self) -> None:
+        """Look for changes, before the one that waits for the copy."""
+        self.is_torn = self.is_torn or any(
+            owner._version != version for owner, version in self._versions)
+        self._versions, self._live, self._staged = [], None, ()
