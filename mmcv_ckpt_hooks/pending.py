@@ -3,12 +3,14 @@ import ctypes
 import threading
 import time
 from collections import deque
-from typing import (Any, Deque, Dict, Iterable, List, Mapping, Optional,
-                    Sequence, Tuple)
+from contextlib import contextmanager
+from typing import (Any, Deque, Dict, Iterable, Iterator, List, Mapping,
+                    Optional, Sequence, Tuple)
 
 import torch
 
 from .errors import TornError
+from .executor import Follower
 
 #: Copied at a time (bytes); between two pieces others may take the next.
 _PIECE_BYTES = 4 << 20
@@ -20,8 +22,8 @@ _Piece = Tuple[int, int, int, int]
 class PendingCopy:
     """A copy that whoever needs it finishes.
 
-    The writer's thread makes it from the front, storage by storage as it
-    comes to them; the training thread, before a tensor changes, from the back.
+    A thread makes it from the front and the writer follows, storage by
+    storage; the training thread, before a tensor changes, comes from the back.
 
     Args:
         live (dict[int, Tensor]): From where, by the index of the storage; in
@@ -68,6 +70,16 @@ class PendingCopy:
                 self._undone[index] += 1
         self._left = len(self._pieces)
         return self._pieces
+
+    def run_ahead(self) -> None:
+        """Copy from the front what nobody has begun, ahead of the writer."""
+        while True:
+            with self._changed:
+                pieces = self._cut()
+                if not pieces:
+                    return
+                piece = pieces.popleft()
+            self._copy(piece)
 
     def finish_storage(self, index: int) -> None:
         """Copy a storage, and those before it, or wait for who does.
@@ -143,3 +155,23 @@ class PendingCopy:
         self.is_torn = self.is_torn or any(
             owner._version != version for owner, version in self._versions)
         self._versions, self._live, self._staged = [], None, ()
+
+
+@contextmanager
+def copied_ahead(copy: Optional[PendingCopy]) -> Iterator[None]:
+    """Have a copy made beside what is done here; at the end it is finished.
+
+    Args:
+        copy (PendingCopy, optional): None for none.
+    """
+    if copy is None:
+        yield
+        return
+    follower = Follower(1)
+    try:
+        follower.submit(copy.run_ahead)
+        yield
+    finally:
+        # INVARIANT: its memory is for the next one then
+        copy.finish()
+        follower.close()

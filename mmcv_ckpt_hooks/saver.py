@@ -10,9 +10,10 @@ from .commit import Committer
 from .errors import MissingCheckpointError
 from .executor import BackgroundExecutor, InlineExecutor
 from .history import History
+from .pending import copied_ahead
 from .pruning import Pruner
 from .retention import KeepBest
-from .stager import Stager
+from .stager import Stager, without_collections
 from .staging import Splitter, StagedState, reference
 from .types import RetentionPolicy, SaveRequest, StorageBackend
 
@@ -116,7 +117,7 @@ class Saver:
         staged: List[StagedState] = []
 
         def stage() -> None:
-            with self._failures_logged(request):
+            with self._failures_logged(request), without_collections():
                 live = self._splitter.split(capture())
                 staged.append(self._stager.stage(live, overlap))
 
@@ -129,14 +130,9 @@ class Saver:
         blocked = time.monotonic() - begun
 
         def job() -> None:
-            with self._failures_logged(request):
-                try:
-                    self._committer.commit(request, state,
-                                           waited if background else None)
-                finally:
-                    if late is not None:
-                        # the memory is for the next copy then
-                        late.finish()
+            with self._failures_logged(request), copied_ahead(late):
+                self._committer.commit(request, state,
+                                       waited if background else None)
 
         def waited() -> float:
             return blocked + (late.held_secs if late is not None else 0.)
