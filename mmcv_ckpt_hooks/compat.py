@@ -4,7 +4,7 @@ One function or table per difference, each with the version that made it.
 """
 import functools
 import warnings
-from typing import IO, Any, Callable, Dict, Optional, Tuple
+from typing import IO, Any, Callable, Dict, List, Optional, Tuple
 
 import torch
 
@@ -66,6 +66,16 @@ def typed_view(flat: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     like = torch.int16 if dtype is torch.bfloat16 else dtype
     numbers = flat.numpy().view(torch.empty(0, dtype=like).numpy().dtype)
     return torch.from_numpy(numbers).view(dtype)
+
+
+def copy_all(targets: List[torch.Tensor], sources: List[torch.Tensor]) -> None:
+    """Copy tensors from a GPU without waiting; on its current stream."""
+    if hasattr(torch, '_foreach_copy_'):  # torch >= 2.1: no loop in Python
+        if targets:
+            torch._foreach_copy_(targets, sources, non_blocking=True)
+        return
+    for target, source in zip(targets, sources):
+        target.copy_(source, non_blocking=True)
 
 
 def trusting_load(file: IO[bytes]) -> Any:

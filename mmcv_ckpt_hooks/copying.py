@@ -4,7 +4,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import torch
 
-from .compat import storage_pointer
+from .compat import copy_all, storage_pointer
 from .image import FileImage
 from .pending import PendingCopy
 from .staging import StagedState
@@ -12,6 +12,8 @@ from .zip_writing import data_offset
 
 #: An image this much larger than needed is given back.
 _SLACK_BYTES = 1 << 20
+
+_Copies = Tuple[List[torch.Tensor], List[torch.Tensor]]
 
 
 class StagingBuffer:
@@ -75,13 +77,12 @@ class StagingBuffer:
             if is_late:
                 live[index] = flat
             if flat.is_cuda:
-                gpus.copy(flat, view, is_late)
+                gpus.add(flat, view, is_late)
             elif not is_late:
                 view.copy_(flat.reshape(-1))
-        pending = None
+        pending, events = None, gpus.start()
         if later:
-            pending = PendingCopy(live, self._views, gpus.events(),
-                                  later.values())
+            pending = PendingCopy(live, self._views, events, later.values())
         else:
             gpus.wait()
         return StagedState(state.tree, list(self._views), self._image.view,
@@ -125,38 +126,36 @@ class _Gpus:
 
     def __init__(self, streams: Dict[torch.device, Any]) -> None:
         self._streams = streams
-        self._used: Dict[torch.device, Any] = {}
+        # of each GPU: whereto and from where, at once and later
+        self._copies: Dict[torch.device, Tuple[_Copies, _Copies]] = {}
 
-    def copy(self, flat: torch.Tensor, view: torch.Tensor,
-             is_late: bool) -> None:
+    def add(self, flat: torch.Tensor, view: torch.Tensor,
+            is_late: bool) -> None:
         """Have a storage copied, in the order of training or beside it."""
-        device = flat.device
-        if device not in self._used:
+        pairs = self._copies.setdefault(flat.device, (([], []), ([], [])))
+        targets, sources = pairs[is_late]
+        targets.append(view)
+        sources.append(flat.reshape(-1))
+
+    def start(self) -> Dict[torch.device, Any]:
+        """Begin, and return of each GPU an event that comes behind it."""
+        events = {}
+        for device, (at_once, later) in self._copies.items():
+            training = torch.cuda.current_stream(device)
             if device not in self._streams:
                 self._streams[device] = torch.cuda.Stream(device)
-            self._used[device] = self._streams[device]
-            # what was computed before the save
-            self._used[device].wait_stream(torch.cuda.current_stream(device))
-        if not is_late:
+            stream = self._streams[device]
             # in its turn among the kernels of training: those to come wait
-            view.copy_(flat.reshape(-1), non_blocking=True)
-            return
-        with torch.cuda.stream(self._used[device]):
-            view.copy_(flat.reshape(-1), non_blocking=True)
-        # its memory is used for nothing else before
-        flat.record_stream(self._used[device])
+            copy_all(*at_once)
+            stream.wait_stream(training)
+            with torch.cuda.stream(stream):
+                # the memory is held until training is held back
+                copy_all(*later)
+            events[device] = stream.record_event()
+        return events
 
     def wait(self) -> None:
         """Wait until everything is copied."""
-        for device in self._used:
+        for device in self._copies:
             # without an argument only the current device is waited for
             torch.cuda.synchronize(device)
-
-    def events(self) -> Dict[torch.device, Any]:
-        """Return of each GPU the event that comes behind all its copies."""
-        for device, stream in self._used.items():
-            stream.wait_stream(torch.cuda.current_stream(device))
-        return {
-            device: stream.record_event()
-            for device, stream in self._used.items()
-        }

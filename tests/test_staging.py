@@ -336,7 +336,7 @@ def test_every_gpu_is_waited_for_not_only_the_current_one(monkeypatch):
     waited = []
     monkeypatch.setattr(torch.cuda, 'synchronize', waited.append)
     gpus = copying._Gpus({})
-    gpus._used = {'cuda:0': None, 'cuda:1': None}
+    gpus._copies = {'cuda:0': None, 'cuda:1': None}
     gpus.wait()
     assert sorted(waited) == ['cuda:0', 'cuda:1']
 
