@@ -131,11 +131,11 @@ class Swaps(Hook):
 RUNS = {
     'plain':
     dict(),
-    'stock runner':
+    'stock_runner':
     dict(runner=STOCK),
     'SGD':
     dict(lr_config=dict(policy='poly', power=0.9, by_epoch=False)),
-    'gradient accumulation':
+    'gradient_accumulation':
     dict(
         optimizer_config=dict(
             type='GradientCumulativeOptimizerHook', cumulative_iters=3)),
@@ -145,9 +145,9 @@ RUNS = {
     dict(optimizer_config=dict(type='DistOptimizerHook', update_interval=2)),
     'EMA':
     dict(hooks=[dict(type='EMAHook', interval=1, priority=49)]),
-    'EMA behind':
+    'EMA_behind':
     dict(hooks=[dict(type='EMAHook', priority='LOWEST')]),
-    'synchronised buffers':
+    'synchronised_buffers':
     dict(hooks=[dict(type='SyncBuffersHook')]),
     'evaluation':
     dict(evaluation=dict(interval=2, scores=[.1, .3, .2], save_best='mIoU')),
@@ -159,23 +159,29 @@ RUNS = {
         momentum_config=dict(policy='cyclic', target_ratio=(.85, .95))),
     'epochs':
     dict(runner=EPOCH, by_epoch=False),
-    'epochs with EMA':
+    'epochs_with_EMA':
     dict(
         runner=EPOCH,
         by_epoch=False,
         hooks=[dict(type='EMAHook', interval=1)],
         evaluation=dict(interval=1, by_epoch=True, scores=[.1, .3, .2])),
-    'at epochs':
+    'at_epochs':
     dict(runner=EPOCH),
-    'swaps between epochs':
+    'swaps_between_epochs':
     dict(runner=EPOCH, by_epoch=False, hooks=[Swaps]),
-    'swaps in validation':
+    'swaps_behind_an_evaluation':
+    dict(
+        runner=EPOCH,
+        by_epoch=False,
+        hooks=[Swaps],
+        evaluation=dict(interval=2, by_epoch=False, scores=[.1, .3, .2])),
+    'swaps_in_validation':
     dict(
         runner=dict(EPOCH, max_epochs=2),
         by_epoch=False,
         hooks=[Swaps],
         workflow=[('train', 2), ('val', 1)]),
-    'swaps in iterations of validation':
+    'swaps_in_iterations_of_validation':
     dict(hooks=[Swaps], workflow=[('train', 2), ('val', 1)]),
     'workflow':
     dict(runner=dict(ITER, max_iters=9), workflow=[('train', 2), ('val', 1)]),
@@ -194,7 +200,7 @@ def test_what_is_written_is_the_state_of_the_trigger(tmp_path, late, triggered,
     assert runner.iter >= 8
     assert len(triggered) >= 3
     assert_as_triggered(tmp_path, triggered)
-    overlaps = staging != 'copy' and name != 'at epochs'
+    overlaps = staging != 'copy' and name != 'at_epochs'
     assert bool(late) == overlaps
     values = [
         state['state_dict']['first.weight'] for state in triggered.values()
@@ -328,16 +334,16 @@ class SeveralOptimizers(Hook):
 HOOKS.register_module(name='OverlapOddOptimizerHook', module=OddOptimizerHook)
 
 DOUBTS = {
-    'momentum encoder': (dict(model=MomentumEncoder), 'last.weight'),
-    'steps itself': (dict(model=SteppingModel,
+    'momentum_encoder': (dict(model=MomentumEncoder), 'last.weight'),
+    'steps_itself': (dict(model=SteppingModel,
                           without=OptimizerHook), 'no known hook steps'),
     'sharpness': (dict(model=SharpnessAware), 'first.weight'),
-    'unknown hook': (dict(hooks=[Decay()]), 'what Decay does'),
+    'unknown_hook': (dict(hooks=[Decay()]), 'what Decay does'),
     'subclass': (dict(hooks=[OddEMA()]), 'what OddEMA does'),
     'closure': (dict(
         hooks=[dict(type='ClosureHook', fn_name='after_train_iter', fn=print)
                ]), 'what ClosureHook does'),
-    'unknown optimizer hook':
+    'unknown_optimizer_hook':
     (dict(optimizer_config=dict(type='OverlapOddOptimizerHook')),
      'no known hook steps'),
 }

@@ -317,6 +317,7 @@ def test_a_copy_that_another_thread_has_begun_is_waited_for(monkeypatch):
     pending._changed.wait_for = waits
     pending.hold_back()
     later.zero_()
+    go_on.set()
     writer.join(60)
     assert equal(loaded(copied), dict(a=expected))
     assert pending.held_secs > 0
@@ -461,11 +462,11 @@ def test_this_machine_tells_its_memory():
 CHANGES = {
     'values': lambda one: one.add_(1),
     'transposed': lambda one: one.t_(),
-    'other memory': lambda one: one.set_(torch.full((2, 3, 3), 7.)[1]),
-    'part of other memory': lambda one: one.set_(torch.eye(9)[3:6, 3:6]),
-    'other type': lambda one: setattr(one, 'data', one.data.double()),
-    'other shape': lambda one: one.resize_(9),
-    'as it was': lambda one: None,
+    'other_memory': lambda one: one.set_(torch.full((2, 3, 3), 7.)[1]),
+    'part_of_other_memory': lambda one: one.set_(torch.eye(9)[3:6, 3:6]),
+    'other_type': lambda one: setattr(one, 'data', one.data.double()),
+    'other_shape': lambda one: one.resize_(9),
+    'as_it_was': lambda one: None,
 }
 
 

@@ -63,19 +63,19 @@ def direct(tmp_path):
 
 PARTS = {
     'nothing': [],
-    'a header': [('write', b'abc')],
-    'a block': [('write', pattern(BLOCK_BYTES))],
-    'a block and a byte': [('write', pattern(BLOCK_BYTES + 1))],
-    'blocks of many parts':
+    'a_header': [('write', b'abc')],
+    'a_block': [('write', pattern(BLOCK_BYTES))],
+    'a_block_and_a_byte': [('write', pattern(BLOCK_BYTES + 1))],
+    'blocks_of_many_parts':
     [('write', pattern(3 * MB + 17, seed)) for seed in range(20)],
     'lent': [('lend', pattern(BLOCK_BYTES, seed)) for seed in range(5)],
-    'lent, then a tail': [('lend', pattern(BLOCK_BYTES)),
-                          ('lend', pattern(MB + 5, 1)),
-                          ('write', b'directory')],
-    'lent behind a header': [('write', b'abc'), ('lend', pattern(BLOCK_BYTES)),
+    'lent_then_a_tail': [('lend', pattern(BLOCK_BYTES)),
+                         ('lend', pattern(MB + 5, 1)),
+                         ('write', b'directory')],
+    'lent_behind_a_header': [('write', b'abc'), ('lend', pattern(BLOCK_BYTES)),
                              ('lend', pattern(PAGE, 1))],
-    'lent small': [('lend', pattern(PAGE, seed)) for seed in range(9)],
-    'lent empty': [('lend', pattern(0)), ('write', b'')],
+    'lent_small': [('lend', pattern(PAGE, seed)) for seed in range(9)],
+    'lent_empty': [('lend', pattern(0)), ('write', b'')],
 }
 
 
@@ -91,7 +91,7 @@ def test_what_is_written_is_in_the_file(tmp_path, name, limit, is_direct):
 
 def test_whole_blocks_go_past_the_page_cache_and_the_tail_through_it(
         tmp_path, direct):
-    raw = filled(tmp_path / 'a', PARTS['lent, then a tail'])
+    raw = filled(tmp_path / 'a', PARTS['lent_then_a_tail'])
     assert [(size, past)
             for size, past, _ in raw.writes] == [(BLOCK_BYTES, True),
                                                  (MB + 5 + 9, False)]
@@ -104,7 +104,7 @@ def test_without_a_sync_the_page_cache_is_where_it_goes(tmp_path):
 
 def test_a_small_file_asks_for_no_special_treatment(tmp_path, monkeypatch):
     monkeypatch.setattr(block_file, '_set_direct', None)
-    filled(tmp_path / 'a', PARTS['a header'])
+    filled(tmp_path / 'a', PARTS['a_header'])
 
 
 def test_what_is_lent_is_not_copied(tmp_path):
@@ -201,7 +201,7 @@ class Stopping(Raw):
         return super().write(data) if not self.writes else 0
 
 
-@pytest.mark.parametrize('parts', ['lent', 'blocks of many parts'])
+@pytest.mark.parametrize('parts', ['lent', 'blocks_of_many_parts'])
 def test_a_file_that_takes_no_more_is_full(tmp_path, parts):
     with Stopping(tmp_path / 'a') as raw:
         file = BlockFile(raw, True)
@@ -228,7 +228,7 @@ def test_it_is_written_when_the_interpreter_is_ending(tmp_path, monkeypatch):
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
     monkeypatch.setattr(threading.Thread, 'start', refused)
-    parts = PARTS['blocks of many parts']
+    parts = PARTS['blocks_of_many_parts']
     filled(tmp_path / 'a', parts)
     assert (tmp_path / 'a').read_bytes() == b''.join(
         bytes(data) for _, data in parts)
