@@ -174,7 +174,7 @@ RUNS = {
         runner=EPOCH,
         by_epoch=False,
         hooks=[Swaps],
-        evaluation=dict(interval=2, by_epoch=False, scores=[.1, .3, .2])),
+        evaluation=dict(interval=3, by_epoch=False, scores=[.1, .3, .2])),
     'swaps_in_validation':
     dict(
         runner=dict(EPOCH, max_epochs=2),
