@@ -24,7 +24,7 @@ class Lookout(Hook):
         swapped (callable): Told when averaged weights are about to go.
         ready (callable): Told that training goes on.
         finish (callable): Told that what comes may change parameters: all
-            events but those of a train iteration.
+            events but those of a train iteration, and evaluations.
     """
 
     def __init__(self, look: Callable[[bool], None],
@@ -34,6 +34,13 @@ class Lookout(Hook):
         self._swapped = swapped
         self._ready = ready
         self._finish = finish
+
+    def before_epoch(self, runner: Any) -> None:
+        # mmcv's iteration runners call these two by themselves
+        self._finish()
+
+    def after_epoch(self, runner: Any) -> None:
+        self._finish()
 
     def before_train_epoch(self, runner: Any) -> None:
         self._finish()
@@ -47,6 +54,9 @@ class Lookout(Hook):
         self._ready()
         self._look(False)
 
+    def after_train_iter(self, runner: Any) -> None:
+        """Nothing: here the copy goes on."""
+
     def after_train_epoch(self, runner: Any) -> None:
         self._finish()
 
@@ -55,6 +65,7 @@ class Lookout(Hook):
         self._look(True)
 
     def after_val_epoch(self, runner: Any) -> None:
+        self._finish()
         self._look(True)
 
     def before_val_iter(self, runner: Any) -> None:
@@ -62,6 +73,7 @@ class Lookout(Hook):
         self._look(True)
 
     def after_val_iter(self, runner: Any) -> None:
+        self._finish()
         self._look(True)
 
     def after_run(self, runner: Any) -> None:
@@ -95,28 +107,35 @@ def look_out(runner: Any, interrupts: Any, ready: Callable[[], None],
     runner._hooks = [lookout] + runner.hooks
     for hook in eval_hooks(runner):
         for event in _EVALUATES_IN:
-            _watch_event(hook, event, lambda: look(True))
+            _watch_event(hook, event, lambda: look(True), finish)
         if hasattr(hook, '_do_evaluate'):
             # else at its first forward
-            _watch_begin(hook, interrupts.begin_evaluation)
+            _watch_begin(hook, interrupts.begin_evaluation, finish)
 
 
-def _watch_begin(hook: Any, begin: Callable[[], None]) -> None:
+def _watch_begin(hook: Any, begin: Callable[[], None],
+                 finish: Callable[[], None]) -> None:
     inner = hook._do_evaluate
 
     @functools.wraps(inner)
     def watched(runner: Any) -> None:
+        finish()
         begin()
         inner(runner)
 
     hook._do_evaluate = watched
 
 
-def _watch_event(hook: Any, event: str, look: Callable[[], None]) -> None:
+def _watch_event(hook: Any, event: str, look: Callable[[], None],
+                 finish: Callable[[], None]) -> None:
     inner = getattr(hook, event)
 
+    def forward() -> None:
+        finish()
+        look()
+
     def watched(runner: Any) -> None:
-        with _seen_in_forward(runner, look):
+        with _seen_in_forward(runner, forward):
             inner(runner)
 
     setattr(hook, event, watched)

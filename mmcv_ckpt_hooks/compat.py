@@ -53,6 +53,16 @@ def resolved(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
+def is_inference(tensor: torch.Tensor) -> bool:
+    """Whether nothing counts what is written to it: torch >= 1.9 has such."""
+    return hasattr(tensor, 'is_inference') and tensor.is_inference()
+
+
+def is_lazy(tensor: torch.Tensor) -> bool:
+    """Whether it is to be conjugated or negated yet (torch >= 1.10)."""
+    return hasattr(tensor, 'is_neg') and (tensor.is_neg() or tensor.is_conj())
+
+
 def typed_view(flat: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """View bytes as numbers of a type.
 

@@ -73,7 +73,9 @@ class StagingBuffer:
         live: Dict[int, torch.Tensor] = {}
         gpus = _Gpus(self._streams)
         for index, (flat, view) in enumerate(zip(state.storages, self._views)):
-            is_late = storage_pointer(flat) in later
+            # elsewhere an address is none that memmove could use
+            is_late = flat.device.type in ('cpu', 'cuda') and \
+                storage_pointer(flat) in later
             if is_late:
                 live[index] = flat
             if flat.is_cuda:

@@ -1,5 +1,6 @@
 """Runner events to saves; takes over the stock CheckpointHook."""
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
 from mmcv.runner import CheckpointHook, EpochBasedRunner
@@ -128,10 +129,7 @@ class DurableCheckpointHook(CheckpointHook):
                 self._overlap.open()
         except BaseException:
             # a failed start must not keep others out of the directory
-            if self._interrupts is not None:
-                self._interrupts.close()
-            for saver in self._savers:
-                saver.close()
+            self._close()
             raise
 
     def _start(self, runner: Any) -> None:
@@ -187,13 +185,17 @@ class DurableCheckpointHook(CheckpointHook):
 
     def drain(self, runner: Any) -> None:
         """Wait for the last save, report it and end what was started."""
-        if self._overlap is not None:
-            self._overlap.close()
-        if self._interrupts is not None:
-            self._interrupts.close()
-        for saver in self._savers:
-            saver.close()
+        self._close()
         self._report(runner)
+
+    def _close(self) -> None:
+        with ExitStack() as all_of_it:  # whatever one of them raises
+            for saver in self._savers:
+                all_of_it.callback(saver.close)
+            if self._interrupts is not None:
+                all_of_it.callback(self._interrupts.close)
+            if self._overlap is not None:
+                all_of_it.callback(self._overlap.close)
 
     def stopped(self, runner: Any, error: BaseException) -> None:
         """Save what an exception has left intact; then as :meth:`drain`.
@@ -220,9 +222,8 @@ class DurableCheckpointHook(CheckpointHook):
             ranks = None if self._interrupts.is_together(wish) else \
                 [capture_rank(runner)]
             # in other events anything may come behind this hook
-            overlaps = event == 'after_train_iter' and not is_last
-            self._save(runner, trigger, boundary, is_last, ranks,
-                       self._overlap if overlaps else None)
+            beside = self._overlap if event == 'after_train_iter' else None
+            self._save(runner, trigger, boundary, is_last, ranks, beside)
         self._interrupts.record(boundary)
         if self._overlap is not None:
             self._overlap.boundary()

@@ -9,6 +9,7 @@ from typing import (Any, Deque, Dict, Iterable, Iterator, List, Mapping,
 
 import torch
 
+from .compat import is_inference
 from .errors import TornError
 from .executor import Follower
 
@@ -38,13 +39,13 @@ class PendingCopy:
                  staged: Sequence[torch.Tensor], events: Dict[torch.device,
                                                               Any],
                  owners: Iterable[torch.Tensor]) -> None:
-        self._versions = [(owner, owner._version) for owner in owners]
+        self._versions = [(owner, owner._version) for owner in owners
+                          if not is_inference(owner)]
         # INVARIANT: addresses are used: what they belong to stays until then
-        self._live: Optional[Mapping[int, torch.Tensor]] = live
-        self._staged = staged
+        self._held: Any = (live, staged)
         self._pieces: Optional[Deque[_Piece]] = None
         # pieces of each storage that are not copied yet, and all of them
-        self._undone: List[int] = [0] * len(staged)
+        self._undone: List[int] = []
         self._left = 0
         self._events = events
         self._changed = threading.Condition()
@@ -56,19 +57,12 @@ class PendingCopy:
 
     def _cut(self) -> Deque[_Piece]:
         """Cut into pieces: not before it is needed, and once."""
-        if self._pieces is not None:
-            return self._pieces
-        self._pieces = deque()
-        for index, source in (self._live or {}).items():
-            if source.is_cuda:
-                continue  # under way
-            nbytes = source.numel() * source.element_size()
-            begin, end = source.data_ptr(), self._staged[index].data_ptr()
-            for at in range(0, nbytes, _PIECE_BYTES):
-                size = min(_PIECE_BYTES, nbytes - at)
-                self._pieces.append((end + at, begin + at, size, index))
-                self._undone[index] += 1
-        self._left = len(self._pieces)
+        if self._pieces is None:
+            live, staged = self._held
+            pieces, undone = _pieces_of(live, staged)
+            # last: a Ctrl-C before leaves nothing half done
+            self._undone, self._left = undone, len(pieces)
+            self._pieces = pieces
         return self._pieces
 
     def run_ahead(self) -> None:
@@ -86,16 +80,16 @@ class PendingCopy:
 
         Thread: the writer's.
         """
-        for event in self._events.values():
-            event.synchronize()
+        self._wait_for_gpus()
         while True:
             with self._changed:
                 pieces = self._cut()
                 if not self._undone[index]:
                     return
                 if not pieces or pieces[0][-1] > index:
-                    self._changed.wait_for(lambda: not self._undone[index])
-                    return
+                    # another thread has the rest of it, or gives it back
+                    self._changed.wait()
+                    continue
                 piece = pieces.popleft()
             self._copy(piece)
 
@@ -104,9 +98,10 @@ class PendingCopy:
 
         Thread: any number of them.
         """
-        for event in self._events.values():
-            event.synchronize()
-        self._finish_pieces()
+        try:
+            self._wait_for_gpus()
+        finally:
+            self._finish_pieces()
 
     def check(self) -> None:
         """Finish, and see that it is a copy of one state.
@@ -125,36 +120,68 @@ class PendingCopy:
         As :meth:`finish`, but GPUs wait for each other and not the caller.
         """
         begun = time.monotonic()
-        self._finish_pieces()
         for device, event in self._events.items():
             torch.cuda.current_stream(device).wait_event(event)
+        self._finish_pieces()
         self.held_secs += time.monotonic() - begun
+
+    def _wait_for_gpus(self) -> None:
+        for event in self._events.values():
+            event.synchronize()
 
     def _finish_pieces(self) -> None:
         while True:
             with self._changed:
                 pieces = self._cut()
-                if not pieces:
-                    self._changed.wait_for(lambda: not self._left)
+                if not pieces and not self._left:
                     self._settle()
                     return
+                if not pieces:
+                    self._changed.wait()
+                    continue
                 piece = pieces.pop()
             self._copy(piece)
 
     def _copy(self, piece: _Piece) -> None:
         target, source, nbytes, index = piece
-        # lets the interpreter lock go
-        ctypes.memmove(target, source, nbytes)
-        with self._changed:
-            self._undone[index] -= 1
-            self._left -= 1
-            self._changed.notify_all()
+        is_copied = False
+        try:
+            # lets the interpreter lock go
+            ctypes.memmove(target, source, nbytes)
+            is_copied = True
+        finally:
+            with self._changed:
+                if is_copied:
+                    self._undone[index] -= 1
+                    self._left -= 1
+                elif self._pieces is not None:
+                    # Ctrl-C: copying it twice does no harm
+                    self._pieces.appendleft(piece)
+                self._changed.notify_all()
 
     def _settle(self) -> None:
         """Look for changes, before the one that waits for the copy."""
         self.is_torn = self.is_torn or any(
             owner._version != version for owner, version in self._versions)
-        self._versions, self._live, self._staged = [], None, ()
+        self._versions, self._held = [], None
+
+
+def _pieces_of(
+        live: Mapping[int, torch.Tensor],
+        staged: Sequence[torch.Tensor]) -> Tuple[Deque[_Piece], List[int]]:
+    """Return the pieces, and how many each storage has."""
+    pieces: Deque[_Piece] = deque()
+    counts = [0] * len(staged)
+    for index, source in live.items():
+        if source.is_cuda:
+            continue  # under way
+        nbytes = source.numel() * source.element_size()
+        begin, end = source.data_ptr(), staged[index].data_ptr()
+        for at in range(0, nbytes, _PIECE_BYTES):
+            size = min(_PIECE_BYTES, nbytes - at)
+            pieces.append((end + at, begin + at, size, index))
+            counts[index] += 1
+    return pieces, counts
 
 
 @contextmanager
@@ -172,6 +199,9 @@ def copied_ahead(copy: Optional[PendingCopy]) -> Iterator[None]:
         follower.submit(copy.run_ahead)
         yield
     finally:
-        # INVARIANT: its memory is for the next one then
-        copy.finish()
-        follower.close()
+        try:
+            # INVARIANT: its memory is for the next one then
+            copy.finish()
+        finally:
+            # its thread would keep the process alive
+            follower.close()

@@ -35,10 +35,10 @@ _REPR.maxother = 10000
 def to_portable(value: Any, where: str) -> Tuple[Any, List[str]]:
     """Copy a value, reduced to builtin types and tensors.
 
-    The copy is deep except for tensors, which are detached but share their
-    memory. ``OrderedDict`` (with its ``_metadata``) stays one, since model
-    state dicts are; every other mapping becomes a ``dict``, also
-    ``mmcv.Config``.
+    The copy is deep except for tensors, which share their memory: those that
+    require gradients are detached, others the same objects. ``OrderedDict``
+    (with its ``_metadata``) stays one, since model state dicts are; every
+    other mapping becomes a ``dict``, also ``mmcv.Config``.
 
     Args:
         value: Any tree of containers, numpy values, tensors and objects.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 import torch
 
-from .compat import resolved, storage_pointer
+from .compat import is_lazy, resolved, storage_pointer
 from .verification import ARCHIVE
 from .zip_writing import ArchiveLayout
 
@@ -154,8 +154,10 @@ class _Place:
         """Whether that tensor is the same, and lies there."""
         return self.owner() is tensor and \
             tensor.data_ptr() == self.address and \
+            tensor.storage_offset() == self.start and \
+            storage_pointer(tensor) == self.key[0] and \
             tensor.shape == self.size and tensor.stride() == self.stride and \
-            tensor.dtype is self.key[1]
+            tensor.dtype is self.key[1] and not is_lazy(tensor)
 
 
 class _Extents:

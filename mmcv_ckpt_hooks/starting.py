@@ -77,9 +77,10 @@ def _watch(hook: DurableCheckpointHook, runner: Any,
 
     hook._interrupts = Interrupts(runner, triggers, hook._schedule, saver,
                                   save)
-    hook._overlap = Overlap(
-        runner, hook.options.write.staging
-        if hook.options.write.background else 'copy', runner.logger.info)
+    copies = saver is not None and hook.options.write.background
+    hook._overlap = Overlap(runner,
+                            hook.options.write.staging if copies else 'copy',
+                            runner.logger.info)
     look_out(runner, hook._interrupts, _continued_on_stock(runner),
              hook._overlap.finish)
 

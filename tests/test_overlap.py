@@ -10,14 +10,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 from checkpoint_files import equal
-from mmcv.runner import HOOKS, EMAHook, Hook, OptimizerHook
-from toy import ToyModel, make_loader, make_runner, names
+from mmcv.runner import (HOOKS, EMAHook, EvalHook, Hook, OptimizerHook,
+                         TextLoggerHook)
+from torch.utils.data import DataLoader
+from toy import ToyData, ToyModel, make_loader, make_runner, names
 
 from mmcv_ckpt_hooks import copying, saver
 from mmcv_ckpt_hooks.companions import Lookout
 from mmcv_ckpt_hooks.executor import BackgroundExecutor
+from mmcv_ckpt_hooks.known_hooks import doubt
 from mmcv_ckpt_hooks.loading import load_checkpoint
-from mmcv_ckpt_hooks.overlap import Overlap, _doubt, _sum_of_bits
+from mmcv_ckpt_hooks.overlap import Overlap
+from mmcv_ckpt_hooks.trial import Trial, incomparable
 
 BESIDE = 'Checkpoints are copied beside the iteration that follows'
 
@@ -98,8 +102,14 @@ def on_disk(path):
 def run(work_dir, *hooks, workflow=(('train', 1), ), without=(), **kwargs):
     """Train; ``without`` names classes of hooks that are taken out."""
     kwargs.setdefault('runner', ITER)
-    hooks = [one() if isinstance(one, type) else one for one in hooks]
-    runner = make_runner(work_dir, hooks=hooks, **kwargs)
+    hooks = [one() if callable(one) else one for one in hooks]
+    if isinstance(kwargs.get('model'), type):
+        kwargs['model'] = kwargs['model']()
+    late = [one for one in hooks if isinstance(one, EvalHook)]
+    runner = make_runner(
+        work_dir, hooks=[one for one in hooks if one not in late], **kwargs)
+    for one in late:
+        runner.register_hook(one, priority='LOW')
     runner._hooks = [
         one for one in runner.hooks if not isinstance(one, without)
     ]
@@ -128,6 +138,35 @@ class Swaps(Hook):
     before_val_iter = write
 
 
+class EvaluationWrites(ToyModel):
+    """Writes to a parameter when it is evaluated."""
+
+    def forward(self, *args, **kwargs):
+        if not self.training:
+            self.first.weight.data.mul_(.5)
+        return super().forward(*args, **kwargs)
+
+
+def evaluated(model, loader):
+    model.eval()
+    for batch in loader:
+        model(batch['x'])
+    model.train()
+    return []
+
+
+def evaluating(**kwargs):
+    """Return what makes an EvalHook of mmcv itself."""
+    arguments = {'by_epoch': False, **kwargs}
+
+    def make():
+        data = ToyData(4, [.1, .3, .2])
+        return EvalHook(
+            DataLoader(data, batch_size=2), test_fn=evaluated, **arguments)
+
+    return make
+
+
 RUNS = {
     'plain':
     dict(),
@@ -150,7 +189,7 @@ RUNS = {
     'synchronised_buffers':
     dict(hooks=[dict(type='SyncBuffersHook')]),
     'evaluation':
-    dict(evaluation=dict(interval=2, scores=[.1, .3, .2], save_best='mIoU')),
+    dict(hooks=[evaluating(interval=2, save_best='mIoU')]),
     'logs':
     dict(log_interval=1),
     'momentum':
@@ -163,18 +202,24 @@ RUNS = {
     dict(
         runner=EPOCH,
         by_epoch=False,
-        hooks=[dict(type='EMAHook', interval=1)],
-        evaluation=dict(interval=1, by_epoch=True, scores=[.1, .3, .2])),
+        hooks=[
+            dict(type='EMAHook', interval=1),
+            evaluating(interval=1, by_epoch=True)
+        ]),
     'at_epochs':
     dict(runner=EPOCH),
     'swaps_between_epochs':
     dict(runner=EPOCH, by_epoch=False, hooks=[Swaps]),
     'swaps_behind_an_evaluation':
+    dict(runner=EPOCH, by_epoch=False, hooks=[Swaps,
+                                              evaluating(interval=3)]),
+    'writes_in_evaluation':
+    dict(model=EvaluationWrites, hooks=[evaluating(interval=2)]),
+    'swaps_behind_the_last_iteration':
     dict(
-        runner=EPOCH,
-        by_epoch=False,
-        hooks=[Swaps],
-        evaluation=dict(interval=3, by_epoch=False, scores=[.1, .3, .2])),
+        runner=dict(ITER, max_iters=9),
+        optimizer_config=dict(type='DistOptimizerHook', update_interval=2),
+        hooks=[Swaps]),
     'swaps_in_validation':
     dict(
         runner=dict(EPOCH, max_epochs=2),
@@ -218,10 +263,15 @@ def test_averages_of_mmdet_are_those_of_the_trigger(tmp_path, late, triggered,
     assert_as_triggered(tmp_path, triggered)
 
 
-@pytest.mark.parametrize('event', [
-    'before_train_epoch', 'after_train_epoch', 'before_val_epoch',
-    'before_val_iter', 'after_run'
-])
+#: All events of mmcv but those between which the copy is made.
+EVENTS = [
+    name for name in vars(Hook)
+    if name.startswith(('before_', 'after_')) and not name.endswith(
+        ('_train_iter', 'before_run', 'before_iter', 'after_iter'))
+]
+
+
+@pytest.mark.parametrize('event', EVENTS)
 def test_every_other_event_waits_for_the_copy(event):
     done = []
     lookout = Lookout(lambda evaluates: None, None, lambda: None,
@@ -366,9 +416,9 @@ def test_in_doubt_it_copies_first_and_says_why(tmp_path, late, triggered,
 
 def test_two_hooks_that_step_are_one_too_many(tmp_path):
     runner = make_runner(tmp_path)
-    assert _doubt(runner) is None
+    assert doubt(runner) is None
     runner.register_hook(OptimizerHook())
-    assert 'more than one' in _doubt(runner)
+    assert 'more than one' in doubt(runner)
 
 
 def test_several_optimizers_are_copied_first(tmp_path, late, triggered,
@@ -444,6 +494,138 @@ def test_a_torch_that_tells_of_no_step_copies_first(tmp_path, late, triggered,
     assert 'has no step_pre_hook' in caplog.text
 
 
+class Logs(TextLoggerHook):
+    """Overrides what a method calls that was read."""
+
+    def log(self, runner):
+        runner.model.first.weight.data.mul_(.9)
+
+
+class ForkedHook(Hook):
+    """In a fork of mmdetection."""
+
+    def after_train_iter(self, runner):
+        runner.model.first.weight.data.mul_(.9)
+
+
+ForkedHook.__module__ = 'mmdet.core.hook.decay'
+
+
+@pytest.mark.parametrize('kind', [Logs, ForkedHook])
+def test_a_hook_that_was_not_read_is_doubted(tmp_path, late, triggered, caplog,
+                                             kind):
+    run(tmp_path, hook(interval=5), kind(), runner=dict(ITER, max_iters=11))
+    assert not late
+    assert_as_triggered(tmp_path, triggered)
+    assert f'what {kind.__name__} does' in caplog.text
+
+
+def test_a_method_that_was_put_on_a_hook_is_doubted(tmp_path):
+    runner = make_runner(tmp_path)
+    assert doubt(runner) is None
+    runner.hooks[-1].after_train_iter = lambda runner: None
+    assert 'nobody knows what' in doubt(runner)
+
+
+class Registers(Hook):
+    """Behind the start of ours."""
+
+    def before_run(self, runner):
+        runner.register_hook(Decay(), priority='LOW')
+
+
+def test_hooks_that_come_later_are_judged_too(tmp_path, late, triggered):
+    run(tmp_path, hook(), Registers())
+    assert not late
+    assert_as_triggered(tmp_path, triggered)
+
+
+def test_hooks_of_a_second_run_are_judged_too(tmp_path, late, triggered,
+                                              caplog):
+    runner = run(tmp_path, hook())
+    before = len(late)
+    assert before
+    runner.register_hook(Decay(), priority='LOW')
+    runner._max_iters = 14
+    runner.run([make_loader()], [('train', 1)])
+    assert len(late) == before
+    assert_as_triggered(tmp_path, triggered)
+    assert 'what Decay does' in caplog.text
+
+
+class ReplacesOptimizer(Hook):
+
+    def before_run(self, runner):
+        runner.optimizer = torch.optim.SGD(runner.model.parameters(), lr=.1)
+
+
+@pytest.mark.parametrize('staging', ['auto', 'overlap'])
+def test_the_optimizer_that_steps_is_the_one_that_is_watched(
+        tmp_path, late, triggered, staging):
+    run(tmp_path, hook(write=dict(staging=staging)), ReplacesOptimizer())
+    assert late
+    assert_as_triggered(tmp_path, triggered)
+
+
+class FlatModel(ToyModel):
+    """A buffer that lies behind a parameter, in one storage."""
+
+    def __init__(self):
+        super().__init__()
+        flat = torch.zeros(32)
+        self.flat = torch.nn.Parameter(flat[:16])
+        self.register_buffer('statistics', flat[16:])
+
+    def train_step(self, *args, **kwargs):
+        self.statistics.data.add_(1)
+        return super().train_step(*args, **kwargs)
+
+
+def test_a_buffer_is_copied_at_once_wherever_it_lies(tmp_path, late,
+                                                     triggered):
+    run(tmp_path, hook(write=dict(staging='overlap')), model=FlatModel)
+    assert late
+    assert_as_triggered(tmp_path, triggered)
+
+
+class SparseModel(ToyModel):
+
+    def __init__(self):
+        super().__init__()
+        self.sparse = torch.nn.Parameter(
+            torch.eye(3).to_sparse(), requires_grad=False)
+
+
+def test_a_parameter_that_cannot_be_compared_stops_no_training(
+        tmp_path, caplog):
+    model = SparseModel()
+    dense = [one for one in model.parameters() if not one.is_sparse]
+    runner = run(
+        tmp_path, hook(), model=model, optimizer=torch.optim.SGD(dense, lr=.1))
+    assert runner.iter == 10
+    assert incomparable(model) == 'sparse'
+    assert 'convert it to a dense one' in caplog.text
+
+
+def test_what_a_broken_copy_raises_ends_the_run_in_order(
+        tmp_path, late, monkeypatch):
+
+    def broken(self):
+        raise RuntimeError('CUDA error: device-side assert triggered')
+
+    monkeypatch.setattr(LatestCopy, 'hold_back', broken)
+    runner = make_runner(tmp_path, hooks=[hook()], runner=ITER)
+    ours = next(one for one in runner.hooks if hasattr(one, 'drain'))
+    with pytest.raises(RuntimeError, match='device-side'):
+        runner.run([make_loader()], [('train', 1)])
+    assert not runner.optimizer._optimizer_step_pre_hooks
+    assert not ours._interrupts.watch._installed
+    assert not [
+        one.name
+        for one in threading.enumerate() if one.name.startswith('mmcv-ckpt')
+    ]
+
+
 # -- the trial --------------------------------------------------------------
 
 WIDTHS = [
@@ -452,15 +634,57 @@ WIDTHS = [
 ]
 
 
+class OneParameter(torch.nn.Module):
+
+    def __init__(self, tensor):
+        super().__init__()
+        self.one = torch.nn.Parameter(tensor, requires_grad=False)
+
+
+def changes(tensor, change):
+    model = OneParameter(tensor)
+    trial = Trial(model)
+    trial.begin()
+    change(model.one.data)
+    trial.end()
+    return trial.verdict()
+
+
+def set_last(tensor):
+    tensor[-1, -1] = 0
+
+
 @pytest.mark.parametrize('dtype', WIDTHS)
-@pytest.mark.parametrize('odd', [False, True])
-def test_a_change_of_any_bit_shows(dtype, odd):
-    tensor = torch.ones(7 if odd else 8, 3, dtype=dtype)[int(odd):]
-    before = _sum_of_bits(tensor)
-    assert torch.equal(before, _sum_of_bits(tensor))
-    tensor.data[2, 1] = 0
-    assert not torch.equal(before, _sum_of_bits(tensor))
-    strided = torch.ones(4, 4, dtype=dtype).t()[:, 1:]
-    before = _sum_of_bits(strided)
-    strided[3, 0] = 0
-    assert not torch.equal(before, _sum_of_bits(strided))
+@pytest.mark.parametrize('rows, first', [(8, 0), (7, 1), (300, 0), (301, 1)])
+def test_a_change_of_any_element_shows(dtype, rows, first):
+    tensor = torch.ones(rows, 5, dtype=dtype)[first:]
+    assert changes(tensor.clone(), lambda one: None) == ''
+    assert changes(tensor, set_last) == 'one'
+    strided = torch.ones(rows, 5, dtype=dtype).t()[:, first:]
+    assert changes(strided, set_last) == 'one'
+
+
+@pytest.mark.parametrize(
+    'change', [
+        lambda one: one.copy_(one.flip(0).clone()),
+        lambda one: one.copy_(one.flip(1).clone()),
+        lambda one: one.copy_(one.roll(1).clone()),
+        lambda one: one.copy_(one.roll(64).clone()),
+        lambda one: one.copy_(one[torch.randperm(len(one))].clone()),
+        lambda one: one.neg_(),
+    ],
+    ids=['rows', 'columns', 'by_1', 'by_64', 'permuted', 'signs'])
+@pytest.mark.parametrize('shape', [(40, 40), (128, 128), (9, 7)])
+def test_another_order_of_the_same_values_shows(shape, change):
+    torch.manual_seed(0)
+    assert changes(torch.randn(shape), change) == 'one'
+
+
+def test_there_is_no_verdict_before_the_second_look():
+    trial = Trial(OneParameter(torch.ones(3)))
+    trial.end()
+    assert trial.verdict() is None
+    trial.begin()
+    assert trial.verdict() is None
+    trial.end()
+    assert trial.verdict() == ''

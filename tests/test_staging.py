@@ -307,20 +307,78 @@ def test_a_copy_that_another_thread_has_begun_is_waited_for(monkeypatch):
     writer = threading.Thread(target=pending.finish)
     writer.start()
     assert begun.wait(60)
-    wait_for = pending._changed.wait_for
+    wait = pending._changed.wait
 
-    def waits(condition):
+    def waits():
         # all but the piece of the writer is copied: now it goes on
         go_on.set()
-        return wait_for(condition)
+        return wait()
 
-    pending._changed.wait_for = waits
+    pending._changed.wait = waits
     pending.hold_back()
     later.zero_()
     go_on.set()
     writer.join(60)
     assert equal(loaded(copied), dict(a=expected))
     assert pending.held_secs > 0
+
+
+def test_an_interrupted_copy_is_made_by_who_comes_next(monkeypatch):
+    later = torch.arange(1 << 21)
+    copied = StagingBuffer().copy(reference(dict(a=later)), later_of(later))
+    memmove = pending_module.ctypes.memmove
+
+    def interrupted(*args):
+        monkeypatch.setattr(pending_module.ctypes, 'memmove', memmove)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pending_module.ctypes, 'memmove', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        copied.pending.hold_back()
+    copied.pending.hold_back()
+    assert equal(loaded(copied), dict(a=later))
+
+
+def test_an_interrupt_before_the_copy_leaves_all_of_it_to_do(monkeypatch):
+    later = torch.arange(1 << 21)
+    copied = StagingBuffer().copy(reference(dict(a=later)), later_of(later))
+    cut = pending_module._pieces_of
+
+    def interrupted(*args):
+        monkeypatch.setattr(pending_module, '_pieces_of', cut)
+        cut(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pending_module, '_pieces_of', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        copied.pending.hold_back()
+    assert equal(loaded(copied), dict(a=later))
+
+
+class BrokenEvent:
+
+    def synchronize(self):
+        raise RuntimeError('CUDA error: device-side assert triggered')
+
+
+def test_a_broken_gpu_leaves_no_thread_and_no_piece():
+    later = torch.arange(1 << 21)
+    pending = StagingBuffer().copy(reference(dict(a=later)),
+                                   later_of(later)).pending
+    pending._events = dict(cuda=BrokenEvent())
+    with pytest.raises(RuntimeError, match='device-side'):
+        with pending_module.copied_ahead(pending):
+            pass
+    assert not pending._left
+    assert threading.active_count() == 1
+
+
+@pytest.mark.skipif(not hasattr(torch.Tensor, 'is_inference'), reason='old')
+def test_what_nobody_counts_is_copied_all_the_same():
+    with torch.inference_mode():
+        later = torch.arange(9)
+    copied = StagingBuffer().copy(reference(dict(a=later)), later_of(later))
+    assert equal(loaded(copied), dict(a=later))
 
 
 def test_a_finished_copy_holds_no_live_tensor():
@@ -466,6 +524,8 @@ CHANGES = {
     'part_of_other_memory': lambda one: one.set_(torch.eye(9)[3:6, 3:6]),
     'other_type': lambda one: setattr(one, 'data', one.data.double()),
     'other_shape': lambda one: one.resize_(9),
+    'same_address': lambda one: one.set_(one.untyped_storage(), 0, (3, 3),
+                                         (0, 1)),
     'as_it_was': lambda one: None,
 }
 
@@ -501,3 +561,14 @@ def test_a_known_tensor_is_not_looked_at_again(monkeypatch):
     assert equal(loaded(splitter.split(tree)), tree)
     # its values are computed anew
     assert len(seen) == 1 and seen[0] is tree['conjugated']
+
+
+def test_a_known_tensor_that_is_conjugated_is_saved_so():
+    splitter = Splitter()
+    tree = dict(one=torch.tensor([1 + 2j, 3 - 1j]))
+    splitter.split(tree)
+    tree['one'].data = tree['one'].data.conj()
+    expected = tree['one'].resolve_conj()
+    assert equal(loaded(splitter.split(tree)), dict(one=expected))
+    tree['one'].data = tree['one'].imag
+    assert equal(loaded(splitter.split(tree)), dict(one=expected.imag.clone()))
