@@ -66,7 +66,7 @@ class StagingBuffer:
             StagedState: The copy, with what is left of it to do. On return no
             other live tensor is referred to.
         """
-        self._lay_out(state)
+        self.lay_out(state)
         assert self._image is not None
         if any(flat.is_cuda for flat in state.storages):
             self._image.pin()
@@ -96,7 +96,12 @@ class StagingBuffer:
             self._image.unpin()
         self._key, self._views, self._image = [], [], None
 
-    def _lay_out(self, state: StagedState) -> None:
+    def lay_out(self, state: StagedState) -> None:
+        """Have memory for a copy of that state.
+
+        Raises:
+            MemoryError, OSError: The system gives none.
+        """
         key = [(flat.dtype, flat.numel()) for flat in state.storages]
         if self._image is not None and key == self._key:
             return

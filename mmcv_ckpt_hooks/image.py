@@ -5,6 +5,7 @@ is, in large aligned blocks.
 """
 import ctypes
 import mmap
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -19,7 +20,9 @@ class FileImage:
     """Private memory of whole pages; a forked child does not inherit it.
 
     Without that, the next save after each fork of data loader workers would
-    copy every page of it, and the workers would keep the old ones.
+    copy every page of it, and the workers would keep the old ones. And what
+    goes to the disk with O_DIRECT while a process forks may be damaged unless
+    the child has no part in the memory, or shares it (open(2), NOTES).
 
     Args:
         nbytes (int): Its size; at least one byte.
@@ -35,7 +38,7 @@ class FileImage:
             self._memory.madvise(mmap.MADV_DONTFORK)
         self.view = memoryview(self._memory)
         self._flat = torch.from_numpy(np.frombuffer(self._memory, np.uint8))
-        self._is_pinned = False
+        self._is_pinned = self._is_refused = False
 
     def __len__(self) -> int:
         return len(self.view)
@@ -71,17 +74,32 @@ class FileImage:
     def pin(self) -> None:
         """Let a GPU copy into it while the processor does other things.
 
-        What the system refuses stays unpinned: copies then take longer.
+        What the system refuses stays unpinned, and is not asked for again:
+        copies then take longer.
         """
         # torch.empty(pin_memory=True) takes up to twice the memory: torch
         # rounds up to a power of two
+        if self._is_pinned or self._is_refused:
+            return
+        status = torch.cuda.cudart().cudaHostRegister(self.address, len(self),
+                                                      0)
+        self._is_pinned = int(status) == 0
         if not self._is_pinned:
-            status = torch.cuda.cudart().cudaHostRegister(
-                self.address, len(self), 0)
-            self._is_pinned = int(status) == 0
+            self._is_refused = True
+            _forget_cuda_error()
 
     def unpin(self) -> None:
         """Undo :meth:`pin`: before the memory goes."""
         if self._is_pinned:
             torch.cuda.cudart().cudaHostUnregister(self.address)
             self._is_pinned = False
+
+
+def _forget_cuda_error() -> None:
+    """Have the CUDA runtime forget the last error of this thread.
+
+    Else torch takes it for that of the next kernel, in the middle of training.
+    Its binding has no ``cudaGetLastError``; a kernel of our own reads it.
+    """
+    with suppress(RuntimeError):
+        torch.ones(1, device='cuda')

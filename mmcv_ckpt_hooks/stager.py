@@ -55,6 +55,13 @@ class Stager:
         """
         if not self._fits(live.nbytes):
             return live
+        try:
+            self._buffer.lay_out(live)
+        except (MemoryError, OSError):
+            # a limit of the process, or a system that promises no more
+            self._say(f'No memory for a copy of the state '
+                      f'({live.nbytes >> 20} MiB)')
+            return live
         copy = self._buffer.copy(live, overlap.later() if overlap else {})
         if overlap and copy.pending is not None:
             overlap.hold(copy.pending)
@@ -87,9 +94,11 @@ class Stager:
         room = available_memory_bytes()
         if room is None or extra <= room * _MEMORY_SHARE:
             return True
+        self._say(f'A copy of the state ({nbytes >> 20} MiB) does not fit the '
+                  f'available memory ({room >> 20} MiB)')
+        return False
+
+    def _say(self, why: str) -> None:
         if not self._said:
             self._said = True
-            self._log(f'A copy of the state ({nbytes >> 20} MiB) does not fit '
-                      f'the available memory ({room >> 20} MiB): checkpoints '
-                      'are written while training waits')
-        return False
+            self._log(f'{why}: checkpoints are written while training waits')

@@ -247,25 +247,34 @@ def test_a_follower_runs_jobs_in_order_on_one_other_thread(follower):
     assert done[0][1] != threading.get_ident()
 
 
-def test_a_follower_is_given_no_more_than_it_may_have(follower):
-    begun, gate, given = threading.Event(), threading.Event(), []
+def test_a_follower_is_given_no_more_than_it_may_have(follower, monkeypatch):
+    begun, gate, halted = (threading.Event() for _ in range(3))
+    given = []
+    wait_for = follower._changed.wait_for
 
     def blocked():
         begun.set()
         assert gate.wait(60)
 
+    def seen(predicate, timeout=None):
+        if threading.current_thread() is giver and not predicate():
+            halted.set()
+        return wait_for(predicate, timeout)
+
     def give():
         for number in range(4):
             follower.submit(lambda: None)
             given.append(number)
+        halted.set()
 
     follower.submit(blocked)
     assert begun.wait(60)
     for _ in range(2):
         follower.submit(lambda: None)
     giver = threading.Thread(target=give)
+    monkeypatch.setattr(follower._changed, 'wait_for', seen)
     giver.start()
-    giver.join(.2)
+    assert halted.wait(60)
     before = list(given)
     gate.set()
     giver.join(60)

@@ -6,8 +6,10 @@ import threading
 import pytest
 import torch
 
+from mmcv_ckpt_hooks import pending
 from mmcv_ckpt_hooks.best_scores import BestScore
 from mmcv_ckpt_hooks.catalog import CATALOG_NAME, Catalog
+from mmcv_ckpt_hooks.compat import storage_pointer
 from mmcv_ckpt_hooks.errors import AccessError, OutOfSpaceError, StorageError
 from mmcv_ckpt_hooks.executor import BackgroundExecutor, InlineExecutor
 from mmcv_ckpt_hooks.history import History
@@ -229,6 +231,52 @@ def test_the_next_save_does_not_change_the_one_that_is_being_written(bench):
     one.saver.wait()
     assert not too_early
     assert (one.value('iter_4.pth'), one.value('iter_8.pth')) == (4, 8)
+
+
+class Late:
+    """An overlap that lets tensors be copied whenever it is asked to."""
+
+    def __init__(self, *tensors):
+        self.tensors, self.held = tensors, []
+
+    def later(self):
+        return {storage_pointer(one): one for one in self.tensors}
+
+    def hold(self, copy):
+        self.held.append(copy)
+
+
+def test_a_copy_whose_save_has_failed_does_not_come_into_the_next(
+        bench, monkeypatch):
+    """Its memory is that of the next, where other tensors lie there."""
+    monkeypatch.setattr(pending.PendingCopy, 'run_ahead', lambda self: None)
+    backend = GatedBackend(MemoryBackend())
+    one = bench(backend=backend, executor=BackgroundExecutor())
+    x = torch.arange(3e6)  # more than one block, as y
+    y = -x
+    late = Late(x, y)
+    state = dict(x=x, y=y)
+    request = SaveRequest('iter_4.pth', 1, 4, 'interval')
+    # within the first block: y is not asked for
+    error = StorageError('connection reset')
+    backend.faults.append(Fault('put', error, after_bytes=500))
+    backend.gate.set()
+    one.saver.save(request, lambda: dict(meta={}, state_dict=state), late)
+    one.saver.wait()
+    assert one.errors() == [error]
+    backend.reached.clear()
+    backend.gate.clear()
+    swapped = dict(y=y, x=x)
+    one.saver.save(request, lambda: dict(meta={}, state_dict=swapped))
+    assert backend.reached.wait(60)
+    late.held[0].hold_back()  # the next step
+    backend.gate.set()
+    one.saver.wait()
+    assert one.errors() == []
+    saved = load_checkpoint(
+        io.BytesIO(one.files.files['iter_4.pth']), 'iter_4.pth')['state_dict']
+    assert torch.equal(saved['x'], x)
+    assert torch.equal(saved['y'], y)
 
 
 def test_where_no_copy_fits_in_memory_it_is_written_at_once(

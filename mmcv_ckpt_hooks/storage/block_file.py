@@ -19,6 +19,8 @@ BLOCK_BYTES = 8 << 20
 _ALIGNMENT = 4096
 #: Blocks for bytes that cannot be written from where they lie.
 _BLOCKS = 3
+#: How a file system refuses O_DIRECT, at the flag or at a write.
+_REFUSALS = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
 
 Buffer = Union[bytes, bytearray, memoryview]
 
@@ -91,8 +93,7 @@ class BlockFile:
                 self._block = self._free.pop()
             else:
                 self._made += 1
-                # of whole pages, which begin where O_DIRECT wants it
-                self._block = mmap.mmap(-1, BLOCK_BYTES)
+                self._block = _new_block()
         return self._block
 
     def _send_block(self) -> None:
@@ -137,10 +138,22 @@ class BlockFile:
         except OSError as error:
             # file systems that take the flag, but not the writes (some FUSE),
             # or want a larger alignment
-            if error.errno != errno.EINVAL or not self._is_direct:
+            if error.errno not in _REFUSALS or not self._is_direct:
                 raise
         self._set_mode(False)
         return self._file.write(data)
+
+
+def _new_block() -> mmap.mmap:
+    """Return whole pages, which begin where O_DIRECT wants it.
+
+    Shared with forked children: from private memory that is forked while it
+    goes to the disk with O_DIRECT, wrong bytes may come (open(2), NOTES).
+    """
+    if hasattr(mmap, 'MAP_SHARED'):
+        return mmap.mmap(
+            -1, BLOCK_BYTES, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS)
+    return mmap.mmap(-1, BLOCK_BYTES)  # Windows, which never forks
 
 
 def _set_direct(descriptor: int, on: bool) -> bool:
@@ -156,7 +169,7 @@ def _set_direct(descriptor: int, on: bool) -> bool:
         fcntl.fcntl(descriptor, fcntl.F_SETFL,
                     flags | flag if on else flags & ~flag)
     except OSError as error:
-        if error.errno != errno.EINVAL:
+        if error.errno not in _REFUSALS:
             raise
         return False
     return on
