@@ -87,7 +87,6 @@ def check_data(archive: zipfile.ZipFile,
     Raises:
         CorruptError: If a record is damaged.
     """
-    data_starts(archive, path)
     records = archive.infolist()
     left, lock, stop = iter(records), Lock(), Event()
 
@@ -104,16 +103,19 @@ def check_data(archive: zipfile.ZipFile,
     size = sum(record.file_size for record in records)
     if size < _LARGE_BYTES or descriptor(archive.fp) is None:
         check_all()
-        return
-    # reading and CRC-32 release the interpreter lock
-    with ThreadPoolExecutor(2) as pool:
-        checks = [pool.submit(check_all) for _ in range(2)]
-        try:
-            wait(checks, return_when=FIRST_EXCEPTION)
-        finally:
-            stop.set()
-    for one in checks:
-        one.result()
+    else:
+        # reading and CRC-32 release the interpreter lock
+        with ThreadPoolExecutor(2) as pool:
+            checks = [pool.submit(check_all) for _ in range(2)]
+            try:
+                wait(checks, return_when=FIRST_EXCEPTION)
+            finally:
+                stop.set()
+        for one in checks:
+            one.result()
+    # last: going from header to header first, over a file that is not in
+    # memory, costs the read-ahead of the disk
+    data_starts(archive, path)
 
 
 def data_starts(archive: zipfile.ZipFile, path: str) -> Dict[str, int]:

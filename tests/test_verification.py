@@ -2,6 +2,7 @@
 import errno
 import io
 import json
+import os
 import random
 import struct
 import threading
@@ -394,6 +395,30 @@ def test_one_damaged_record_of_a_large_file_is_found(large, number):
     with open(large, 'rb') as file:
         with pytest.raises(CorruptError, match=f'data/{number} is damaged'):
             verify_file(file, 'a.pth')
+
+
+def test_headers_are_not_read_ahead_of_the_data(large, monkeypatch):
+    # a disk that goes from header to header first loses its read-ahead
+    monkeypatch.setattr(records, '_LARGE_BYTES', 1 << 30)
+    places = []
+
+    def seen(read):
+
+        def wrapper(number, what, start):
+            places.append(start)
+            return read(number, what, start)
+
+        return wrapper
+
+    for name in ('pread', 'preadv'):
+        monkeypatch.setattr(records.os, name, seen(getattr(os, name)))
+    with open(large, 'rb') as file:
+        with open_archive(file, 'a.pth') as archive:
+            records.check_data(archive, 'a.pth')
+            count = len(archive.infolist())
+    # header and data of each record; then the headers once more
+    assert len(places) == 3 * count
+    assert places[:2 * count] == sorted(places[:2 * count])
 
 
 def test_verifying_executes_nothing():
