@@ -3,6 +3,7 @@
 ``SPEC`` and the file ``RESULT`` are JSON; parts.py writes the one and reads
 the other. ``worker.py --serve`` forks for each spec on its input.
 """
+import compileall
 import ctypes
 import json
 import os
@@ -181,6 +182,11 @@ def resume(spec):
     """Open a checkpoint and train on: until the first step has begun."""
     import workload
     from timing import Observer, Stamps, Waits
+
+    import mmcv_ckpt_hooks
+
+    # as where it is installed, whatever PYTHONDONTWRITEBYTECODE says
+    compileall.compile_dir(os.path.dirname(mmcv_ckpt_hooks.__file__), quiet=2)
     stamps = Stamps(ready_on(spec['device']))
     model, optimizer = workload.make_state(
         spec['layers'], spec['device'], on_step=stamps.add)
