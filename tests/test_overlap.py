@@ -141,10 +141,9 @@ class Swaps(Hook):
 class EvaluationWrites(ToyModel):
     """Writes to a parameter when it is evaluated."""
 
-    def forward(self, *args, **kwargs):
-        if not self.training:
-            self.first.weight.data.mul_(.5)
-        return super().forward(*args, **kwargs)
+    def eval(self):
+        self.first.weight.data.mul_(.5)
+        return super().eval()
 
 
 def evaluated(model, loader):
