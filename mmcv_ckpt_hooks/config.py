@@ -263,6 +263,10 @@ def _check_contradictions(options: CheckpointOptions,
         raise ConfigError(
             f'DurableCheckpointHook: keep.last={last} contradicts '
             f'max_keep_ckpts={options.max_keep_ckpts}; give one of them')
+    if options.write.staging == 'overlap' and not options.write.background:
+        raise ConfigError(
+            "DurableCheckpointHook: write.staging='overlap' needs "
+            'write.background=True: without it nothing is copied')
     if (options.out_dir or '').startswith('pavi://') and \
             options.file_client_args is not None:
         raise ConfigError(

@@ -63,7 +63,8 @@ def refuse_unknown(keep: KeepOptions, eval_hooks: Sequence[Any]) -> None:
     for option, key, hooks in _asked(keep, eval_hooks):
         known = [metrics_of(hook) for hook in hooks]
         names = dict.fromkeys(name for some in known for name in some or ())
-        if None not in known and key not in names:
+        # without any, that is what is said
+        if known and None not in known and key not in names:
             raise unknown_metric(key, list(names), option)
 
 

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Optional
 from . import distributed, takeover
 from .best import BestKeeper, eval_hooks
 from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
-from .errors import ConfigError, StorageError
+from .errors import CheckpointError, ConfigError
 from .executor import BackgroundExecutor, InlineExecutor
 from .guarded import guarded, left_on_failure, lock_of, take
 from .history import HISTORY_NAME, History
@@ -158,10 +158,10 @@ def _saver(runner: Any, options: CheckpointOptions, backend: StorageBackend,
         policy,
         BackgroundExecutor() if options.write.background else InlineExecutor(),
         runner.logger.info,
-        # what a storage says is clear without a traceback
+        # what our own errors say is clear without a traceback
         lambda message, error: runner.logger.error(
             message,
-            exc_info=None if isinstance(error, StorageError) else error),
+            exc_info=None if isinstance(error, CheckpointError) else error),
         backlog=options.write.backlog,
         symlink=options.create_symlink and backend.capabilities.point,
         protected=restored.name if restored is not None else None,

@@ -111,8 +111,11 @@ class PendingCopy:
         """
         self.finish()
         if self.is_torn:
-            raise TornError('parameters were written while they were copied '
-                            'beside training')
+            raise TornError(
+                'parameters were written between this save and the next step, '
+                'while they were copied. From now on they are copied before '
+                "training goes on; write=dict(staging='copy') does so from "
+                'the start')
 
     def hold_back(self) -> None:
         """Let no change that the caller makes from now on come before it.

@@ -97,6 +97,8 @@ WRONG_VALUES = [
     (dict(on_error='ignore'), "'warn'"),
     (dict(on_error='rise'), "did you mean 'raise'"),
     (dict(format='dcp'), 'format'),
+    (dict(write=dict(staging='overlap', background=False)),
+     'needs write.background=True'),
     (dict(write=dict(staging='overlaps')), "did you mean 'overlap'"),
     (dict(write=dict(backlog='skipp')), "did you mean 'skip'"),
     (dict(write=dict(durability='sync')), "did you mean 'fsync'"),

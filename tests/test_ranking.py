@@ -184,11 +184,13 @@ def test_broken_scores_have_no_rank(tmp_path):
 
 
 @pytest.mark.parametrize('name', ITER + EPOCH)
-def test_without_an_evaluation_it_is_refused_before_training(tmp_path, name):
+@pytest.mark.parametrize('more', [{}, dict(monitor='mIuO')])
+def test_without_an_evaluation_it_is_refused_before_training(
+        tmp_path, name, more):
     runner = make_runner(
         tmp_path,
         runner=runner_config(name, 4),
-        hooks=[dict(interval=2, keep=dict(best=2), **OURS)])
+        hooks=[dict(interval=2, keep=dict(best=2, **more), **OURS)])
     with pytest.raises(ConfigError, match='no EvalHook'):
         runner.run([make_loader()], [('train', 1)])
     assert runner.iter == 0 and names(tmp_path) == []
