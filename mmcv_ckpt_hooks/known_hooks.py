@@ -65,9 +65,9 @@ def doubt(runner: Any) -> Optional[str]:
             'no known hook steps the optimizer'
     for hook in runner.hooks:
         if _may_write(hook):
-            return f'nobody knows what {type(hook).__name__} does between ' \
-                "two steps (write=dict(staging='overlap') if it writes to no " \
-                'parameter)'
+            name = type(hook).__name__
+            return f'nobody knows what {name} does between two steps ' \
+                "(write=dict(staging='overlap') if it writes to no parameter)"
     return None
 
 
