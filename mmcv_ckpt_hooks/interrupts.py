@@ -209,6 +209,8 @@ class Interrupts:
             f'iterations; {self._rescue.last_committed()} stands{again}')
         flush_loggers(runner, event)
         for one in reversed(behind):
+            if one._overlap is not None:
+                one._overlap.close()
             one._interrupts.close(leaving=True)
         raise SystemExit(128 + wish.exit_signal)
 

@@ -370,7 +370,8 @@ def test_a_broken_gpu_leaves_no_thread_and_no_piece():
         with pending_module.copied_ahead(pending):
             pass
     assert not pending._left
-    assert threading.active_count() == 1
+    names = [one.name for one in threading.enumerate()]
+    assert 'mmcv-ckpt-blocks' not in names
 
 
 @pytest.mark.skipif(not hasattr(torch.Tensor, 'is_inference'), reason='old')
