@@ -87,7 +87,7 @@ PARTS = {
 
 
 @pytest.mark.parametrize('is_direct', [True, False])
-@pytest.mark.parametrize('limit', [None, 3 * MB + 700])
+@pytest.mark.parametrize('limit', [None, 3 * MB + 512, 3 * MB + 700])
 @pytest.mark.parametrize('name', PARTS)
 def test_what_is_written_is_in_the_file(tmp_path, name, limit, is_direct):
     filled(tmp_path / 'a', PARTS[name], is_direct, limit=limit)
