@@ -6,6 +6,7 @@ import functools
 import warnings
 from typing import IO, Any, Callable, Dict, List, Optional, Tuple
 
+import numpy as np
 import torch
 
 from .environment import version_tuple
@@ -26,6 +27,15 @@ STORAGE_NAMES: Dict[torch.dtype, str] = {
     torch.bool: 'BoolStorage',
     torch.complex64: 'ComplexFloatStorage',
     torch.complex128: 'ComplexDoubleStorage',
+}
+
+#: numpy types that carry the bytes of every torch type of their size.
+_CARRIERS: Dict[int, Any] = {
+    1: np.uint8,
+    2: np.int16,
+    4: np.int32,
+    8: np.int64,
+    16: np.complex128
 }
 
 
@@ -63,19 +73,21 @@ def is_lazy(tensor: torch.Tensor) -> bool:
     return hasattr(tensor, 'is_neg') and (tensor.is_neg() or tensor.is_conj())
 
 
-def typed_view(flat: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """View bytes as numbers of a type.
+def tensor_over(memory: Any, dtype: torch.dtype, numel: int,
+                start: int) -> torch.Tensor:
+    """View a part of memory as a flat tensor, without copying it.
 
     Args:
-        flat (Tensor): One-dimensional, of type uint8 and on the CPU.
-        dtype (torch.dtype): Of the view.
+        memory (buffer): Writable.
+        dtype (torch.dtype): Any.
+        numel (int): Its elements.
+        start (int): Its first byte.
     """
-    if version_tuple(torch.__version__) >= (1, 10):
-        return flat.view(dtype)
-    # torch < 1.10 views only types of the same size, and numpy has not all
-    like = torch.int16 if dtype is torch.bfloat16 else dtype
-    numbers = flat.numpy().view(torch.empty(0, dtype=like).numpy().dtype)
-    return torch.from_numpy(numbers).view(dtype)
+    size = torch.empty(0, dtype=dtype).element_size()
+    # torch.frombuffer came with torch 1.10; before, torch views only types of
+    # the same size, and numpy has not all: it carries the bytes
+    carrier: Any = np.frombuffer(memory, _CARRIERS[size], numel, start)
+    return torch.from_numpy(carrier).view(dtype)
 
 
 def copy_all(targets: List[torch.Tensor], sources: List[torch.Tensor]) -> None:

@@ -1,7 +1,8 @@
 """The one owner of background threads."""
 import threading
 from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import (FIRST_EXCEPTION, Future, ThreadPoolExecutor,
+                                wait)
 from typing import Any, Callable, Deque, List, Optional
 
 Job = Callable[[], Any]
@@ -76,6 +77,28 @@ class InlineExecutor(BackgroundExecutor):
 
     def submit(self, job: Job) -> None:
         self.run(job)
+
+
+def run_together(job: Job, threads: int, stop: Callable[[], None]) -> None:
+    """Run a job on several threads, and return when none of them runs it.
+
+    Args:
+        job (callable): Called once on each.
+        threads (int): How many.
+        stop (callable): Called when the first has failed, or all have ended:
+            the others may end early.
+
+    Raises:
+        Exception: That of one that has failed.
+    """
+    with ThreadPoolExecutor(threads, 'mmcv-ckpt-together') as pool:
+        runs = [pool.submit(job) for _ in range(threads)]
+        try:
+            wait(runs, return_when=FIRST_EXCEPTION)
+        finally:
+            stop()
+    for one in runs:
+        one.result()
 
 
 class Follower:

@@ -10,7 +10,7 @@ from contextlib import suppress
 import numpy as np
 import torch
 
-from .compat import typed_view
+from .compat import tensor_over
 
 #: The unit in which memory is touched; each lets the interpreter lock go.
 _PIECE_BYTES = 16 << 20
@@ -37,16 +37,12 @@ class FileImage:
         if hasattr(mmap, 'MADV_DONTFORK'):  # Linux
             self._memory.madvise(mmap.MADV_DONTFORK)
         self.view = memoryview(self._memory)
-        self._flat = torch.from_numpy(np.frombuffer(self._memory, np.uint8))
+        #: where it begins
+        self.address: int = np.frombuffer(self._memory, np.uint8).ctypes.data
         self._is_pinned = self._is_refused = False
 
     def __len__(self) -> int:
         return len(self.view)
-
-    @property
-    def address(self) -> int:
-        """Where it begins."""
-        return int(self._flat.data_ptr())
 
     def tensor(self, dtype: torch.dtype, numel: int,
                offset: int) -> torch.Tensor:
@@ -57,8 +53,7 @@ class FileImage:
             numel (int): Its elements.
             offset (int): Where it begins (bytes), a multiple of 64.
         """
-        nbytes = numel * torch.empty(0, dtype=dtype).element_size()
-        return typed_view(self._flat[offset:offset + nbytes], dtype)
+        return tensor_over(self._memory, dtype, numel, offset)
 
     def touch(self) -> None:
         """Have the kernel map all pages, which takes a while.

@@ -14,16 +14,8 @@ from typing import Any, Dict, Iterator, MutableSet, Optional, Set, Tuple
 import numpy as np
 import torch
 
-from .compat import resolved, storage_pointer
+from .compat import resolved, storage_pointer, tensor_over
 
-#: numpy types that carry the bytes of every torch type of their size.
-_CARRIERS: Dict[int, Any] = {
-    1: np.uint8,
-    2: np.int16,
-    4: np.int32,
-    8: np.int64,
-    16: np.complex128
-}
 _CONTAINERS = (dict, list, tuple, set, frozenset)
 
 
@@ -56,8 +48,7 @@ class MappedFile(mmap.mmap):
         if start % size:
             return None
         self._taken[start] = dtype, numel
-        carrier: Any = np.frombuffer(self, _CARRIERS[size], numel, start)
-        return torch.from_numpy(carrier).view(dtype)
+        return tensor_over(self, dtype, numel, start)
 
     def holds(self, tensor: torch.Tensor) -> bool:
         """Whether a tensor lies in the file."""

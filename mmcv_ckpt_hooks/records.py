@@ -9,13 +9,13 @@ import io
 import os
 import struct
 import zipfile
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from threading import Event, Lock
 from typing import IO, Any, Callable, Dict, Iterator, Optional
 
 from .checksums import crc32
 from .errors import CorruptError
+from .executor import run_together
 from .storage.mapped_errors import storage_error
 from .zip_layout import ADVICE
 
@@ -105,14 +105,7 @@ def check_data(archive: zipfile.ZipFile,
         check_all()
     else:
         # reading and CRC-32 release the interpreter lock
-        with ThreadPoolExecutor(2) as pool:
-            checks = [pool.submit(check_all) for _ in range(2)]
-            try:
-                wait(checks, return_when=FIRST_EXCEPTION)
-            finally:
-                stop.set()
-        for one in checks:
-            one.result()
+        run_together(check_all, 2, stop.set)
     # last: going from header to header first, over a file that is not in
     # memory, costs the read-ahead of the disk
     data_starts(archive, path)

@@ -1,13 +1,10 @@
 """Two real ranks: what one of them wants, both do, in the same step."""
 import json
-import os
-import subprocess
-import sys
 import types
 
 import pytest
 import torch
-from test_ddp import HERE, free_port
+from launching import run_to_the_end
 from toy import names
 
 from mmcv_ckpt_hooks import agreement as module
@@ -16,29 +13,8 @@ from mmcv_ckpt_hooks.agreement import Agreement, Wish
 
 def run_ranks(work_dir, scene):
     """Return exit codes and outputs of both."""
-    port = free_port()
-    ranks = []
-    for rank in range(2):
-        environment = dict(
-            os.environ,
-            RANK=str(rank),
-            WORLD_SIZE='2',
-            MASTER_ADDR='127.0.0.1',
-            MASTER_PORT=str(port))
-        command = [
-            sys.executable,
-            os.path.join(HERE, 'agreement_worker.py'),
-            str(work_dir), scene
-        ]
-        ranks.append(
-            subprocess.Popen(
-                command,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True))
-    outputs = [rank.communicate(timeout=180)[0] for rank in ranks]
-    return [rank.returncode for rank in ranks], outputs
+    ranks = run_to_the_end('agreement_worker.py', work_dir, scene)
+    return [rank.returncode for rank in ranks], [rank.output for rank in ranks]
 
 
 def saves(work_dir):

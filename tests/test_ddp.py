@@ -1,55 +1,15 @@
 """Two real ranks on gloo: one writer, one decision, averaged buffers."""
 import json
-import os
-import socket
-import subprocess
-import sys
 
 import pytest
+from launching import run_to_the_end
 from toy import names
 
 from mmcv_ckpt_hooks import verify_checkpoint
 
-HERE = os.path.dirname(os.path.abspath(__file__))
 
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
-
-
-def start_ranks(*arguments, world_size=2, worker='ddp_worker.py'):
-    """Run all ranks to their end; each has its ``output``."""
-    port = free_port()
-    ranks = []
-    for rank in range(world_size):
-        environment = dict(
-            os.environ,
-            RANK=str(rank),
-            WORLD_SIZE=str(world_size),
-            MASTER_ADDR='127.0.0.1',
-            MASTER_PORT=str(port),
-            OMP_NUM_THREADS='1')
-        command = [
-            sys.executable,
-            os.path.join(HERE, worker),
-            *(str(argument) for argument in arguments)
-        ]
-        ranks.append(
-            subprocess.Popen(
-                command,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True))
-    for rank in ranks:
-        rank.output = rank.communicate(timeout=180)[0]
-    return ranks
-
-
-def run_ranks(*arguments, **kwargs):
-    ranks = start_ranks(*arguments, **kwargs)
+def run_ranks(*arguments, world_size=2, worker='ddp_worker.py'):
+    ranks = run_to_the_end(worker, *arguments, world_size=world_size)
     for rank in ranks:
         assert rank.returncode == 0, rank.output[-3000:]
     lines = ranks[0].output.splitlines()

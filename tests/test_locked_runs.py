@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from launching import run_to_the_end
 from lock_holder import NAME, another, sign, signed
 from mmcv.runner import Hook
-from test_ddp import start_ranks
 from torch.utils.data import DataLoader
 from toy import QuickEvalHook, make_loader, make_runner, names, train
 
@@ -131,7 +131,8 @@ def test_all_ranks_are_refused(tmp_path, place):
     place = tmp_path / place
     place.mkdir(parents=True)
     with another(place, 'acquire') as first:
-        for rank in start_ranks(tmp_path / 'run', 4, tmp_path / 'best'):
+        for rank in run_to_the_end('ddp_worker.py', tmp_path / 'run', 4,
+                                   tmp_path / 'best'):
             # not 1: gloo may abort a rank whose peer has left
             assert rank.returncode != 0
             assert f'LockedError: {place}' in rank.output

@@ -1,12 +1,9 @@
 """Two real ranks that are stopped: none waits for one that is not there."""
 import json
-import os
 import signal
-import subprocess
-import sys
 
 import pytest
-from test_ddp import HERE, free_port
+from launching import launch
 from test_signals import files, saved
 
 BOTH = dict(evaluate_on=[0, 1])
@@ -16,29 +13,8 @@ class Ranks:
     """A training of two ranks."""
 
     def __init__(self, work_dir, **given):
-        port = free_port()
-        self.processes, self.lines = [], [[], []]
-        for rank in range(2):
-            environment = dict(
-                os.environ,
-                RANK=str(rank),
-                WORLD_SIZE='2',
-                MASTER_ADDR='127.0.0.1',
-                MASTER_PORT=str(port),
-                OMP_NUM_THREADS='1')
-            command = [
-                sys.executable,
-                os.path.join(HERE, 'ranks_worker.py'),
-                str(work_dir),
-                json.dumps(given)
-            ]
-            self.processes.append(
-                subprocess.Popen(
-                    command,
-                    env=environment,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True))
+        self.processes = launch('ranks_worker.py', work_dir, json.dumps(given))
+        self.lines = [[], []]
 
     def until(self, word, rank):
         """Read a rank's lines up to the one that begins with a word."""

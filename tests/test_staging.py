@@ -289,6 +289,7 @@ def test_whoever_needs_the_copy_finishes_it():
     assert equal(loaded(copied), dict(a=expected))
 
 
+@pytest.mark.timeout(60, method='thread')
 def test_a_copy_that_another_thread_has_begun_is_waited_for(monkeypatch):
     later = torch.arange(1 << 21)
     expected = later.clone()
@@ -323,6 +324,7 @@ def test_a_copy_that_another_thread_has_begun_is_waited_for(monkeypatch):
     assert pending.held_secs > 0
 
 
+@pytest.mark.timeout(60, method='thread')
 def test_an_interrupted_copy_is_made_by_who_comes_next(monkeypatch):
     later = torch.arange(1 << 21)
     copied = StagingBuffer().copy(reference(dict(a=later)), later_of(later))

@@ -216,6 +216,7 @@ class Stopping(Raw):
         return super().write(data) if not self.writes else 0
 
 
+@pytest.mark.timeout(60, method='thread')
 @pytest.mark.parametrize('parts', ['lent', 'blocks_of_many_parts'])
 def test_a_file_that_takes_no_more_is_full(tmp_path, parts):
     with Stopping(tmp_path / 'a') as raw:
