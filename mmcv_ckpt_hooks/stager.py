@@ -18,8 +18,8 @@ _MEMORY_SHARE = 0.8
 def without_collections() -> Iterator[None]:
     """Put off automatic garbage collection: it comes right afterwards.
 
-    One of all objects takes 0.15 s where torch and mmcv are loaded (Python
-    3.11); a copy could have been made meanwhile.
+    One of all objects takes longer than the whole copy where torch and mmcv
+    are loaded.
     """
     if not gc.isenabled():
         yield

@@ -11,8 +11,8 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-#: One write to the disk (bytes). With 1 MiB the same disk takes a tenth
-#: longer, beyond 8 MiB nothing is gained (benchmarks/README.md).
+#: One write to the disk (bytes): so large that their number costs nothing
+#: (`make bench` tries 1 to 32 MiB), so small that three fit in any memory.
 BLOCK_BYTES = 8 << 20
 #: What O_DIRECT wants memory, offset and length to be multiples of: no disk
 #: that Linux knows wants more, and a page is no less.
@@ -29,8 +29,8 @@ class BlockFile:
     """Collects what is written to blocks, and writes them on another thread.
 
     Whole blocks go past the page cache (``O_DIRECT``) where the file system
-    allows it: that costs a quarter of the processor's time, and leaves the
-    cache to the training data. The rest goes through the cache, as everything
+    allows it: no copy is made then, and the cache is left to the training
+    data. The rest goes through the cache, as everything
     does where it is not allowed.
 
     Args:
