@@ -177,6 +177,15 @@ def runner_builders() -> Optional[Any]:
     return getattr(builder, 'RUNNER_BUILDERS', None)
 
 
+def keeps_loaded_tensors() -> bool:
+    """Whether an optimizer keeps the very tensors that it loads.
+
+    Those that have its type and device; before torch 2.1 it copies all.
+    """
+    return hasattr(torch.optim.Optimizer,
+                   '_process_value_according_to_param_policy')
+
+
 def watches_steps(optimizer: Any) -> bool:
     """Whether torch itself tells of each step: torch >= 2.0."""
     return hasattr(optimizer, 'register_step_pre_hook')

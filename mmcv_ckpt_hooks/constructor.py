@@ -81,6 +81,8 @@ def _resume_around(own: Callable[..., None]) -> Callable[..., None]:
         """As ``DurableRunnerMixin.resume``, and as the repo's runner does."""
         from .restore import restore_runner
         from .resume import load_verified
+
+        # the repo's own keeps what it likes
         content, directory, name = load_verified(checkpoint, runner._trusts(),
                                                  runner.logger.warning)
         foreign.resume_with(runner, content, os.path.join(directory, name),

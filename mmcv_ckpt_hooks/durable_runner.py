@@ -134,8 +134,10 @@ class DurableRunnerMixin(BaseRunner):
         """
         from .restore import restore_runner
         from .resume import load_verified
-        content, directory, name = load_verified(checkpoint, self._trusts(),
-                                                 self.logger.warning)
+        from .state_loading import copied_fields
+        content, directory, name = load_verified(
+            checkpoint, self._trusts(), self.logger.warning,
+            copied_fields(self.optimizer if resume_optimizer else None))
         self.restored = restore_runner(self, content, directory, name,
                                        resume_optimizer)
 

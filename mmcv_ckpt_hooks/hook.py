@@ -9,6 +9,7 @@ from . import distributed, takeover
 from .boundary import Boundary
 from .config import parse_options
 from .ema import ema_hooks
+from .garbage import without_collections
 from .options import CheckpointOptions
 from .state import capture_rank, capture_runner
 from .triggers import Progress, Schedule
@@ -110,8 +111,6 @@ class DurableCheckpointHook(CheckpointHook):
         self.file_client_args = options.file_client_args
         self.args = dict(create_symlink=options.create_symlink)
 
-    # -- start -------------------------------------------------------------
-
     def before_run(self, runner: Any) -> None:
         self.prepare(runner)
 
@@ -138,8 +137,6 @@ class DurableCheckpointHook(CheckpointHook):
         from .starting import start
         start(self, runner)
         self._prepared_for = runner
-
-    # -- events ------------------------------------------------------------
 
     def after_train_iter(self, runner: Any) -> None:
         epoch, finished = runner.epoch, runner.iter + 1
@@ -209,6 +206,7 @@ class DurableCheckpointHook(CheckpointHook):
         finally:
             self.drain(runner)
 
+    @without_collections()
     def _at_boundary(self, runner: Any, event: str, progress: Progress,
                      epoch: int, finished: int) -> None:
         self._report(runner)
@@ -250,7 +248,7 @@ class DurableCheckpointHook(CheckpointHook):
             return
         from .types import SaveRequest
         epoch, finished = boundary.epoch, boundary.iter
-        name = self._name(runner, regular, boundary.step, epoch, finished)
+        name = self._name(runner, regular, boundary)
         request = SaveRequest(
             name, epoch, finished, trigger, regular, is_last=is_last)
         if self._saver.save(
@@ -260,16 +258,15 @@ class DurableCheckpointHook(CheckpointHook):
         if self._waits_for is not None:
             self._saver.wait()
 
-    def _name(self, runner: Any, regular: bool, step: Optional[int],
-              epoch: int, finished: int) -> str:
+    def _name(self, runner: Any, regular: bool, boundary: Boundary) -> str:
         template = self.options.filename_tmpl
         if regular and template is not None:
-            return template.format(step)
+            return template.format(boundary.step)
         if regular and self.by_epoch:
-            return f'epoch_{epoch}.pth'
+            return f'epoch_{boundary.epoch}.pth'
         if takeover.counts_iterations(runner):
-            return f'iter_{finished}.pth'
-        return f'epoch_{epoch}_iter_{finished}.pth'
+            return f'iter_{boundary.iter}.pth'
+        return f'epoch_{boundary.epoch}_iter_{boundary.iter}.pth'
 
     def _capture(self,
                  runner: Any,

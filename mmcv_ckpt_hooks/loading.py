@@ -3,23 +3,17 @@ import pickle
 import struct
 import tarfile
 import zipfile
-from typing import IO, Any, Callable, Dict, Optional
-
-import torch
+from typing import IO, Any, Callable, Collection, Optional
 
 from .compat import trusting_load
 from .errors import (CorruptError, ResumeError, UnsafeCheckpointError,
                      UnverifiableError)
-from .mapping import MappedFile, detach, map_file
-from .rebuilding import shortened
-from .records import data_starts, descriptor, read_record
+from .filling import Storages
+from .records import read_record
 from .scanning import read_pickle
-from .serialization import BYTE_ORDER, host_memory
-from .unpickling import unpickle
+from .serialization import BYTE_ORDER
+from .unpickling import ReadStorage, unpickle
 from .verification import open_archive, verify_archive, verify_file
-
-#: Fields that a resume copies to where they are used.
-_COPIED = ('state_dict', 'optimizer')
 
 
 def load_checkpoint(file: IO[bytes], path: str, trust: bool = False) -> Any:
@@ -39,23 +33,33 @@ def load_checkpoint(file: IO[bytes], path: str, trust: bool = False) -> Any:
         UnsafeCheckpointError: If loading it would need to run code.
         ResumeError: If a trusted file needs what is not installed here.
     """
-    return _load(file, path, trust, _load_archive)
+
+    def load(archive: zipfile.ZipFile) -> Any:
+        return _content(archive, path, Storages(archive, path).read)
+
+    return _load(file, path, trust, load)
 
 
-def load_mapped(file: IO[bytes],
-                path: str,
-                trust: bool = False,
-                digest: Optional[str] = None) -> Any:
-    """Verify a checkpoint, then load it without reading its weights.
+def load_mapped(
+        file: IO[bytes],
+        path: str,
+        trust: bool = False,
+        digest: Optional[str] = None,
+        copied: Collection[str] = ('state_dict', 'optimizer'),
+) -> Any:
+    """Load a checkpoint, and verify it in the same pass over the file.
 
-    Of a local file, the tensors in ``state_dict`` and ``optimizer`` lie in the
-    mapped file: see :func:`mapping.detach`.
+    Of a local file, the tensors in some fields are not read for that: they
+    lie in the mapped file, see :func:`mapping.detach`.
 
     Args:
         file (file): Binary and seekable.
         path (str): Its name, for the messages.
         trust (bool): As for :func:`load_checkpoint`. Default: False.
         digest (str, optional): What the catalog has for it. Default: None.
+        copied (collection[str]): Fields whose tensors the caller copies to
+            where they are used, or does not use; see
+            :func:`state.copied_fields`. Default: both that exist.
 
     Raises:
         IntegrityError: If the file is damaged.
@@ -63,34 +67,36 @@ def load_mapped(file: IO[bytes],
         ResumeError: If a trusted file needs what is not installed here.
     """
 
-    def load(archive: zipfile.ZipFile, path: str) -> Any:
-        # INVARIANT: all is read before any of it is mapped: who touches a
-        # page that is not there gets no error, but SIGBUS
-        verify_archive(archive, path, digest)
-        number = descriptor(file)
-        mapped = None if number is None else map_file(number)
-        return _load_archive(archive, path, mapped)
+    def load(archive: zipfile.ZipFile) -> Any:
+        storages = Storages(archive, path)
+        # builds tensors and looks at none of them
+        content = _content(archive, path, storages.claim)
+        unread = storages.only_in(content, copied)
+        # INVARIANT: nothing leaves before all is read; and none of it is
+        # mapped: who touches a page that is not there gets SIGBUS
+        verify_archive(archive, path, digest, targets=storages.targets(unread))
+        storages.map(unread)
+        return content
 
-    content = _load(file, path, trust, load)
-    kept = content
-    if isinstance(content, dict):
-        kept = [value for key, value in content.items() if key not in _COPIED]
-    detach(kept)
-    return content
+    return _load(file, path, trust, load, digest)
 
 
-def _load(file: IO[bytes], path: str, trust: bool,
-          load: Callable[[zipfile.ZipFile, str], Any]) -> Any:
+def _load(file: IO[bytes],
+          path: str,
+          trust: bool,
+          load: Callable[[zipfile.ZipFile], Any],
+          digest: Optional[str] = None) -> Any:
     try:
         with open_archive(file, path) as archive:
-            return load(archive, path)
+            return load(archive)
     except UnverifiableError:
         if not trust:
             raise
     except UnsafeCheckpointError:
+        # if it is damaged as well, that is what is wrong with it
+        verify_file(file, path, digest)
         if not trust:
             raise
-        verify_file(file, path)
     return _load_trusted(file, path)
 
 
@@ -109,63 +115,12 @@ def _load_trusted(file: IO[bytes], path: str) -> Any:
                            f'{error})') from error
 
 
-def _load_archive(archive: zipfile.ZipFile,
-                  path: str,
-                  mapped: Optional[MappedFile] = None) -> Any:
-    folder = archive.infolist()[0].filename.split('/')[0] + '/'
-    records = {
-        record.filename[len(folder):]: record
-        for record in archive.infolist() if record.filename.startswith(folder)
-    }
-    order = records.get('byteorder')
-    if order is not None:
-        found = b''.join(read_record(archive, order, path))
+def _content(archive: zipfile.ZipFile, path: str, read: ReadStorage) -> Any:
+    folder = archive.infolist()[0].filename.split('/')[0]
+    name = f'{folder}/byteorder'
+    if name in archive.namelist():
+        found = b''.join(read_record(archive, archive.getinfo(name), path))
         if found != BYTE_ORDER:
             raise CorruptError(f'{path} has the byte order {found[:9]!r}, '
                                f'this machine {BYTE_ORDER!r}')
-    data = read_pickle(archive, path)
-
-    starts = {} if mapped is None else data_starts(archive, path)
-
-    def read(key: str, dtype: torch.dtype, numel: int) -> torch.Tensor:
-        record = _storage_record(records, path, key, dtype, numel)
-        flat = None
-        if mapped is not None and numel:
-            flat = mapped.storage(starts[record.filename], dtype, numel)
-        if flat is None:
-            flat = _read_storage(archive, record, path, dtype, numel)
-        return flat
-
-    return unpickle(data, read, path)
-
-
-def _storage_record(records: Dict[str, zipfile.ZipInfo], path: str, key: str,
-                    dtype: torch.dtype, numel: int) -> zipfile.ZipInfo:
-    record = records.get(f'data/{key}')
-    if record is None:
-        raise CorruptError(f'{path}: storage {shortened(key)} has no record '
-                           'in the file')
-    nbytes = numel * torch.empty(0, dtype=dtype).element_size()
-    # INVARIANT: the claim is checked before memory is allocated for it, or
-    # the file is taken for it
-    if record.file_size != nbytes:
-        raise CorruptError(f'{path}: storage {key} claims {nbytes} bytes, its '
-                           f'record has {record.file_size}')
-    return record
-
-
-def _read_storage(archive: zipfile.ZipFile, record: zipfile.ZipInfo, path: str,
-                  dtype: torch.dtype, numel: int) -> torch.Tensor:
-    try:
-        flat = torch.empty(numel, dtype=dtype)
-    except RuntimeError as error:
-        # not the file's fault
-        raise MemoryError(
-            f'{path}: no memory for the {record.file_size} bytes of '
-            f'{record.filename}') from error
-    if numel:
-        view, start = host_memory(flat), 0
-        for block in read_record(archive, record, path):
-            view[start:start + len(block)] = block
-            start += len(block)
-    return flat
+    return unpickle(read_pickle(archive, path), read, path)

@@ -9,7 +9,7 @@ import mmap
 import weakref
 from collections import deque
 from contextlib import suppress
-from typing import Any, Dict, Iterator, MutableSet, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, MutableSet, Optional, Tuple
 
 import numpy as np
 import torch
@@ -72,9 +72,7 @@ class MappedFile(mmap.mmap):
             assert flat is not None  # it was there before
             copies[start] = flat.clone()
             self.release(tensor)
-        return torch.as_strided(copies[start].view(tensor.dtype),
-                                tensor.size(), tensor.stride(),
-                                tensor.storage_offset()).detach()
+        return viewed(copies[start], tensor)
 
     def release(self, tensor: torch.Tensor) -> None:
         """Give back the memory of a tensor's storage; it can be read again."""
@@ -120,21 +118,37 @@ def detach(value: Any) -> None:
 def release(value: Any) -> None:
     """Give back the memory of mapped tensors that were copied elsewhere.
 
+    Those that were written to keep it: only there is what was written.
+
     Args:
         value: A tensor, or any tree of containers.
     """
     for file, tensor in _mapped_tensors(value):
-        file.release(tensor)
+        if not tensor._version:
+            file.release(tensor)
 
 
-def _mapped_tensors(value: Any) -> Iterator[Tuple[MappedFile, torch.Tensor]]:
-    files, left = list(_live), deque([value])
-    seen: Set[int] = set()
-    while left and files:
+def viewed(flat: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """View a flat tensor as another views its own storage."""
+    return torch.as_strided(
+        flat.view(like.dtype), like.size(), like.stride(),
+        like.storage_offset()).detach()
+
+
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors in a tree of containers whose memory is on the CPU."""
+    left, seen = deque([value]), set()
+    while left:
         one = left.popleft()
         if isinstance(one, torch.Tensor):
             if one.device.type == 'cpu' and one.layout == torch.strided:
-                yield from ((file, one) for file in files if file.holds(one))
+                yield one
         elif isinstance(one, _CONTAINERS) and id(one) not in seen:
             seen.add(id(one))
             left += one.values() if isinstance(one, dict) else one
+
+
+def _mapped_tensors(value: Any) -> Iterator[Tuple[MappedFile, torch.Tensor]]:
+    files = list(_live)
+    for tensor in tensors_in(value) if files else ():
+        yield from ((file, tensor) for file in files if file.holds(tensor))

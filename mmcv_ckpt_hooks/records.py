@@ -11,7 +11,8 @@ import struct
 import zipfile
 from contextlib import contextmanager
 from threading import Event, Lock
-from typing import IO, Any, Callable, Dict, Iterator, Optional
+from types import MappingProxyType
+from typing import IO, Any, Callable, Dict, Iterator, Mapping, Optional
 
 from .checksums import crc32
 from .errors import CorruptError
@@ -35,7 +36,8 @@ _Read = Callable[..., Any]
 def read_record(archive: zipfile.ZipFile,
                 record: zipfile.ZipInfo,
                 path: str,
-                buffer: Optional[memoryview] = None) -> Iterator[Any]:
+                buffer: Optional[memoryview] = None,
+                target: Optional[memoryview] = None) -> Iterator[Any]:
     """Yield a record's bytes; its CRC-32 is checked at the end.
 
     Args:
@@ -45,6 +47,8 @@ def read_record(archive: zipfile.ZipFile,
         buffer (memoryview, optional): Where each block of a local file lies
             until the next one is read. Default: None, which means that the
             blocks have memory of their own.
+        target (memoryview, optional): As large as the record: where all of
+            it goes. Default: None, which means nowhere.
 
     Raises:
         CorruptError: If the record is damaged or shorter than it claims.
@@ -54,8 +58,11 @@ def read_record(archive: zipfile.ZipFile,
         read = _reader(archive)
         start = _data_start(read, archive, record, path)
         while done < record.file_size:
-            block = read(start + done,
-                         min(_BLOCK_BYTES, record.file_size - done), buffer)
+            size = min(_BLOCK_BYTES, record.file_size - done)
+            if target is not None:
+                # while it is in the cache of a processor
+                buffer = target[done:done + size]
+            block = read(start + done, size, buffer)
             if not block:
                 break
             done += len(block)
@@ -71,9 +78,12 @@ def read_record(archive: zipfile.ZipFile,
             f'{crc:08x}, expected {record.CRC:08x}). {ADVICE}')
 
 
-def check_data(archive: zipfile.ZipFile,
-               path: str,
-               progress: Optional[Callable[[int], None]] = None) -> None:
+def check_data(
+    archive: zipfile.ZipFile,
+    path: str,
+    progress: Optional[Callable[[int], None]] = None,
+    targets: Mapping[str, memoryview] = MappingProxyType({})
+) -> None:
     """Check the place and the CRC-32 of every record.
 
     Of a large local file two threads do it.
@@ -83,6 +93,8 @@ def check_data(archive: zipfile.ZipFile,
         path (str): Its name, for the messages.
         progress (callable, optional): Called with the number of bytes just
             checked, on any thread, but on one at a time. Default: None.
+        targets (dict[str, memoryview]): Where the bytes of records go, by
+            their names. Default: none.
 
     Raises:
         CorruptError: If a record is damaged.
@@ -93,7 +105,8 @@ def check_data(archive: zipfile.ZipFile,
     def check_all() -> None:
         buffer = memoryview(bytearray(_BLOCK_BYTES))
         for record in left:
-            for block in read_record(archive, record, path, buffer):
+            target = targets.get(record.filename)
+            for block in read_record(archive, record, path, buffer, target):
                 if stop.is_set():
                     return
                 if progress is not None:
@@ -161,9 +174,14 @@ def _reader(archive: zipfile.ZipFile) -> _Read:
     file, number = archive.fp, descriptor(archive.fp)
     assert file is not None  # the archive is open
 
-    def read(start: int, size: int, _: Optional[memoryview] = None) -> bytes:
+    def read(start: int,
+             size: int,
+             buffer: Optional[memoryview] = None) -> bytes:
         file.seek(start)
-        return file.read(size)
+        data = file.read(size)
+        if buffer is not None:
+            buffer[:len(data)] = data
+        return data
 
     def read_local(start: int,
                    size: int,

@@ -15,7 +15,8 @@ from .card import steps_in_name
 from .errors import ResumeError
 from .gradients import continue_accumulation
 from .mapping import detach
-from .state import restore_hooks, restore_model, restore_optimizer, unwrapped
+from .state import restore_hooks, unwrapped
+from .state_loading import restore_model, restore_optimizer
 
 Log = Callable[[str], None]
 

@@ -1,7 +1,8 @@
 """The newest verified checkpoint of a directory, loaded."""
 import logging
 import os
-from typing import Any, Callable, Dict, List, Optional, Tuple, TypeVar
+from typing import (Any, Callable, Collection, Dict, List, Optional, Tuple,
+                    TypeVar)
 
 from .card import describe
 from .catalog import Catalog
@@ -16,6 +17,8 @@ from .types import LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend
 from .verification import VerifyReport, verify_file
 
 Log = Callable[[str], None]
+#: A checkpoint, its directory and its name.
+Loaded = Tuple[Dict[str, Any], str, str]
 _Result = TypeVar('_Result')
 
 
@@ -112,8 +115,13 @@ def newest_loaded(
     log: Log,
     candidates: Optional[List[CheckpointInfo]] = None,
     trust: bool = False,
+    copied: Collection[str] = ()
 ) -> Optional[Tuple[CheckpointInfo, Dict[str, Any]]]:
     """As :func:`newest_verified`; it is also such that a run can use it.
+
+    Args:
+        copied (collection[str]): See :func:`loading.load_mapped`. Default:
+            none.
 
     Returns:
         tuple[CheckpointInfo, dict] | None: With the checkpoint itself.
@@ -124,7 +132,7 @@ def newest_loaded(
             trusts it loses nothing of the run.
     """
     return _newest(backend, catalog, log, candidates,
-                   lambda info: load_from(backend, info, trust))
+                   lambda info: load_from(backend, info, trust, copied))
 
 
 def _newest(
@@ -182,12 +190,21 @@ def continues(info: CheckpointInfo, start: CheckpointInfo,
                for other in catalog.checkpoints())
 
 
-def load_verified(path: str, trust: bool,
-                  log: Log) -> Tuple[Dict[str, Any], str, str]:
+def load_verified(path: str,
+                  trust: bool,
+                  log: Log,
+                  copied: Collection[str] = ()) -> Loaded:
     """Load the checkpoint of an explicit path.
 
     ``latest.pth`` means the newest that verifies in its directory; any other
     path means that file.
+
+    Args:
+        path (str): A path or URL.
+        trust (bool): See :func:`loading.load_mapped`.
+        log (callable): Told what is passed over, and why.
+        copied (collection[str]): See :func:`loading.load_mapped`. Default:
+            none.
 
     Returns:
         tuple[dict, str, str]: The checkpoint, its directory and its name.
@@ -201,14 +218,16 @@ def load_verified(path: str, trust: bool,
     if name == LATEST_NAME and backend.capabilities.listing:
         catalog = Catalog(backend, backend, warn=log)
         catalog.open()
-        found = newest_loaded(backend, catalog, log, trust=trust)
+        found = newest_loaded(
+            backend, catalog, log, trust=trust, copied=copied)
         if found is not None:
             return found[1], directory, found[0].name
     directory, name = split_filename(_real_path(path))
     backend = open_backend(directory)
     try:
         with backend.open(name) as file:
-            checkpoint = load_mapped(file, _local_path(backend, name), trust)
+            checkpoint = load_mapped(
+                file, _local_path(backend, name), trust, copied=copied)
     except (IntegrityError, UnsafeCheckpointError) as error:
         raise type(error)(f'{error}{_better_one(directory, name)}') from error
     check_fields(checkpoint, path)
@@ -234,12 +253,12 @@ def load_weights(path: str, trust: bool) -> Dict[str, Any]:
     return dict(content)
 
 
-def load_from(backend: StorageBackend, info: CheckpointInfo,
-              trust: bool) -> Dict[str, Any]:
+def load_from(backend: StorageBackend, info: CheckpointInfo, trust: bool,
+              copied: Collection[str]) -> Dict[str, Any]:
     """Verify and load a checkpoint that a catalog lists."""
     with backend.open(info.name) as file:
         checkpoint = load_mapped(file, _local_path(backend, info.name), trust,
-                                 info.digest)
+                                 info.digest, copied)
     check_fields(checkpoint, info.name)
     return dict(checkpoint)
 

@@ -6,6 +6,7 @@ from . import distributed, foreign, resume
 from .catalog import Catalog
 from .options import CheckpointOptions
 from .restore import Restored, finish_on_stock, refresh_hooks, restore_runner
+from .state_loading import copied_fields
 from .types import CheckpointInfo, StorageBackend
 
 #: Where to resume and, on rank 0, what was loaded from there.
@@ -16,17 +17,18 @@ def find_newest(runner: Any, options: CheckpointOptions,
                 backend: StorageBackend, catalog: Catalog) -> Newest:
     """Return this run's own newest checkpoint that it can go on from."""
     warn, trust = runner.logger.warning, options.trust_checkpoint
+    copied = copied_fields(runner.optimizer)
     if options.resume == 'auto':
         return resume.newest_loaded(
-            backend, catalog, warn, trust=trust) or (None, None)
+            backend, catalog, warn, trust=trust, copied=copied) or (None, None)
     start = resume.describe_path(str(options.resume))
     own = [
         info for info in catalog.resumable() if info.lineage and (
             start is None or resume.continues(info, start, catalog))
     ]
     if own:
-        return resume.newest_loaded(backend, catalog, warn, own,
-                                    trust) or (None, None)
+        return resume.newest_loaded(backend, catalog, warn, own, trust,
+                                    copied) or (None, None)
     if catalog.checkpoints():
         warn(f'The checkpoints in {backend.url} do not belong to a run that '
              f'started from {options.resume}: they are not resumed from')
@@ -67,17 +69,17 @@ def resume_run(runner: Any, options: CheckpointOptions,
 def _restore(runner: Any, options: CheckpointOptions, backend: StorageBackend,
              found: Optional[CheckpointInfo],
              loaded: Optional[Dict[str, Any]]) -> Restored:
-    trust = options.trust_checkpoint
+    trust, copied = options.trust_checkpoint, copied_fields(runner.optimizer)
     if found is not None:
         if options.resume != 'auto':
             runner.logger.info(
                 f'resume={options.resume!r} was where this run started: it '
                 f'goes on from its own newest checkpoint, {found.name}')
-        checkpoint = loaded or resume.load_from(backend, found, trust)
+        checkpoint = loaded or resume.load_from(backend, found, trust, copied)
         directory, name = backend.url, found.name
     else:
         checkpoint, directory, name = resume.load_verified(
-            str(options.resume), trust, runner.logger.warning)
+            str(options.resume), trust, runner.logger.warning, copied)
     if foreign.overrides(runner, 'resume'):
         foreign.resume_with(runner, checkpoint, os.path.join(directory, name))
     restored = restore_runner(runner, checkpoint, directory, name)

@@ -13,7 +13,7 @@ from .history import History
 from .pending import copied_ahead
 from .pruning import Pruner
 from .retention import KeepBest
-from .stager import Stager, without_collections
+from .stager import Stager
 from .staging import Splitter, StagedState, reference
 from .types import RetentionPolicy, SaveRequest, StorageBackend
 
@@ -117,7 +117,7 @@ class Saver:
         staged: List[StagedState] = []
 
         def stage() -> None:
-            with self._failures_logged(request), without_collections():
+            with self._failures_logged(request):
                 live = self._splitter.split(capture())
                 staged.append(self._stager.stage(live, overlap))
 

@@ -1,7 +1,6 @@
 """Whether a checkpoint is copied before it is written: if memory allows it."""
-import gc
-from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Callable, Iterator, Optional
+from contextlib import suppress
+from typing import TYPE_CHECKING, Callable, Optional
 
 from .copying import StagingBuffer
 from .memory import available_memory_bytes
@@ -12,23 +11,6 @@ if TYPE_CHECKING:
 
 #: Part of the available memory that a staged copy may take.
 _MEMORY_SHARE = 0.8
-
-
-@contextmanager
-def without_collections() -> Iterator[None]:
-    """Put off automatic garbage collection: it comes right afterwards.
-
-    One of all objects takes longer than the whole copy where torch and mmcv
-    are loaded.
-    """
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 class Stager:

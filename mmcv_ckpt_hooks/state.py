@@ -1,4 +1,4 @@
-"""Runner to checkpoint dict, and the parts of it back."""
+"""Runner to checkpoint dict, and the state of hooks back."""
 import os
 import time
 import warnings
@@ -8,20 +8,17 @@ from typing import (Any, Dict, Iterator, List, Mapping, Optional, Sequence,
 import mmcv
 import torch
 from mmcv.parallel import is_module_wrapper
-from mmcv.runner.checkpoint import get_state_dict, load_state_dict
+from mmcv.runner.checkpoint import get_state_dict
 from torch.optim import Optimizer
 
 from . import distributed, foreign
 from .amp import capture_amp
 from .generators import capture_generators
 from .gradients import capture_gradients
-from .mapping import detach, release
 from .portable import to_portable
 
 #: Version of the field ``resume_state``.
 RESUME_STATE_VERSION = 1
-#: End of the keys of what modules save beside their tensors.
-_EXTRA_STATE = '_extra_state'
 
 Optimizers = Union[Optimizer, Dict[str, Optimizer], None]
 
@@ -154,47 +151,6 @@ def capture_optimizer(optimizer: Optimizers) -> Optional[Dict[str, Any]]:
     if isinstance(optimizer, dict):
         return {name: one.state_dict() for name, one in optimizer.items()}
     return None if optimizer is None else optimizer.state_dict()
-
-
-def restore_model(model: torch.nn.Module, saved: Mapping[str, Any],
-                  logger: Any) -> None:
-    """Load the weights that fit; mmcv logs which do not.
-
-    Args:
-        model (Module): Without wrappers.
-        saved (dict): Its state dict.
-        logger (Logger): The runner's.
-    """
-    # a module keeps this one
-    detach([saved[key] for key in saved if key.endswith(_EXTRA_STATE)])
-    load_state_dict(model, saved, False, logger)
-    # so may modules of a repo with others
-    detach([vars(module) for module in model.modules()])
-    release(saved)
-
-
-def restore_optimizer(optimizer: Optimizers, saved: Mapping[str, Any]) -> None:
-    """Load the state of one optimizer or, by name, of several.
-
-    Raises:
-        KeyError: If the checkpoint lacks one of several optimizers.
-        ValueError: If the parameter groups do not fit (from torch).
-    """
-    if isinstance(optimizer, dict):
-        for name, one in optimizer.items():
-            _load_optimizer(one, saved[name])
-    elif optimizer is not None:
-        _load_optimizer(optimizer, dict(saved))
-
-
-def _load_optimizer(optimizer: Any, saved: Dict[str, Any]) -> None:
-    if getattr(type(optimizer), 'load_state_dict',
-               None) is not Optimizer.load_state_dict:
-        # it may keep what it is given in any place
-        detach(saved)
-    optimizer.load_state_dict(saved)
-    # torch >= 2.1 keeps the very tensors that are on their device already
-    detach(vars(optimizer))
 
 
 def capture_hooks(hooks: List[Any]) -> Dict[str, Any]:

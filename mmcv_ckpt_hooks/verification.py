@@ -8,7 +8,8 @@ import json
 import struct
 import zipfile
 from dataclasses import dataclass
-from typing import IO, Any, Callable, Dict, Iterable, Optional
+from types import MappingProxyType
+from typing import IO, Any, Callable, Dict, Iterable, Mapping, Optional
 
 from .errors import CorruptError, TruncatedError, UnverifiableError
 from .records import check_data, read_record
@@ -88,11 +89,18 @@ def verify_file(
 
 
 def verify_archive(
-        archive: zipfile.ZipFile,
-        path: str,
-        digest: Optional[str] = None,
-        progress: Optional[Callable[[int], None]] = None) -> VerifyReport:
-    """As :func:`verify_file`, of a file that :func:`open_archive` opened."""
+    archive: zipfile.ZipFile,
+    path: str,
+    digest: Optional[str] = None,
+    progress: Optional[Callable[[int], None]] = None,
+    targets: Mapping[str, memoryview] = MappingProxyType({})
+) -> VerifyReport:
+    """As :func:`verify_file`, of a file that :func:`open_archive` opened.
+
+    Args:
+        targets (dict[str, memoryview]): See :func:`records.check_data`.
+            Default: none.
+    """
     found = zip_digest(archive.infolist())
     if digest and digest != found:
         raise CorruptError(
@@ -100,7 +108,7 @@ def verify_archive(
             f'expected digest {digest}, found {found}. Restore the file, '
             'or run "mmcv-ckpt verify --repair-catalog" if it was '
             'replaced on purpose')
-    check_data(archive, path, progress)
+    check_data(archive, path, progress, targets)
     info = read_info(archive, path)
     assert archive.fp is not None  # it is open
     size = archive.fp.seek(0, 2)

@@ -12,7 +12,7 @@ import torch
 from checkpoint_files import (Payload, equal, record_of, rewritten,
                               torch_written, torch_zip, written)
 
-from mmcv_ckpt_hooks import loading, scanning
+from mmcv_ckpt_hooks import scanning
 from mmcv_ckpt_hooks.errors import (CorruptError, IntegrityError, ResumeError,
                                     StorageError, TruncatedError,
                                     UnsafeCheckpointError, UnverifiableError)
@@ -321,7 +321,7 @@ def test_a_machine_without_memory_does_not_call_the_file_damaged(monkeypatch):
             raise RuntimeError("can't allocate memory")
         return empty(*size, **kwargs)
 
-    monkeypatch.setattr(loading.torch, 'empty', full)
+    monkeypatch.setattr(torch, 'empty', full)
     with pytest.raises(MemoryError, match='12 bytes'):
         load(content)
 

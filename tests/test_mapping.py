@@ -15,11 +15,12 @@ from mmcv.runner.optimizer import OPTIMIZERS
 from test_loading import STOCK, as_loaded, full_load
 from toy import ToyModel, make_logger, make_runner, train
 
-from mmcv_ckpt_hooks import loading, mapping, records
-from mmcv_ckpt_hooks.errors import CorruptError
+from mmcv_ckpt_hooks import filling, mapping, records
+from mmcv_ckpt_hooks.compat import keeps_loaded_tensors
+from mmcv_ckpt_hooks.errors import CorruptError, UnsafeCheckpointError
 from mmcv_ckpt_hooks.loading import load_mapped
 from mmcv_ckpt_hooks.mapping import detach, map_file, release
-from mmcv_ckpt_hooks.state import restore_model
+from mmcv_ckpt_hooks.state_loading import copied_fields, restore_model
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith('linux'), reason='looks into /proc')
@@ -83,6 +84,34 @@ def test_the_weights_lie_in_the_file_and_all_else_does_not(tmp_path):
     assert equal(loaded, tree)
     del loaded['state_dict'], loaded['optimizer'], file
     assert not mapped_files()
+
+
+def test_what_is_kept_as_it_is_does_not_lie_in_the_file(tmp_path):
+    shared = torch.ones(5)
+    tree = checkpoint(
+        state_dict=dict(a=torch.ones(9), b=shared),
+        optimizer=dict(state={0: dict(mean=torch.zeros(9), same=shared)}))
+    loaded = load_file(
+        tmp_path / 'a.pth', written(tree), copied=('state_dict', ))
+    file, = mapping._live
+    assert file.holds(loaded['state_dict']['a'])
+    assert not file.holds(loaded['state_dict']['b'])
+    assert not file.holds(loaded['optimizer']['state'][0]['mean'])
+    assert equal(loaded, tree)
+    loaded['state_dict']['b'].fill_(3)
+    assert loaded['optimizer']['state'][0]['same'].sum() == 15
+
+
+@pytest.mark.parametrize('where', ['state_dict', 'more'])
+def test_what_is_negated_later_is_read(tmp_path, where):
+    values = torch.arange(5.).to(torch.complex64)
+    tree = checkpoint(
+        state_dict=dict(a=torch.ones(2)), more=dict(a=torch.ones(2)))
+    tree[where]['lazy'] = values.conj().imag
+    content = torch_written(tree)
+    loaded = load_file(tmp_path / 'a.pth', content)
+    assert loaded[where]['lazy'].is_neg()
+    assert equal(loaded, full_load(content))
 
 
 def test_what_is_no_checkpoint_does_not_stay_in_the_file(tmp_path):
@@ -178,21 +207,73 @@ def test_a_file_that_cannot_be_mapped_is_read(tmp_path, monkeypatch):
     assert equal(loaded, tree) and not mapped_files()
 
 
-def test_a_file_in_memory_is_read():
-    tree = checkpoint(state_dict=dict(a=torch.ones(9)))
-    assert equal(load_mapped(io.BytesIO(written(tree)), 'a.pth'), tree)
+class Counting(io.BytesIO):
+    """As a file of a bucket: what is read costs time and money."""
+
+    count = 0
+
+    def read(self, *args):
+        data = super().read(*args)
+        self.count += len(data)
+        return data
+
+
+def test_a_file_that_is_not_local_is_read_once():
+    tree = checkpoint(state_dict=dict(a=torch.ones(100000)))
+    file = Counting(written(tree))
+    assert equal(load_mapped(file, 'a.pth'), tree)
+    assert file.count < len(file.getvalue()) + 20000
+
+
+def test_damage_of_a_file_that_is_not_local_is_found():
+    content = bytearray(
+        written(checkpoint(optimizer=dict(a=torch.arange(99.)))))
+    content[content.index(torch.arange(99.).numpy().tobytes()) + 8] ^= 1
+    with pytest.raises(CorruptError, match='data/0'):
+        load_mapped(io.BytesIO(content), 'a.pth')
 
 
 # -- verified before it is mapped -------------------------------------------
 
 
 def test_damage_is_found_before_anything_is_mapped(tmp_path, monkeypatch):
-    monkeypatch.setattr(loading, 'map_file', lambda number: 1 / 0)
+    monkeypatch.setattr(filling, 'map_file', lambda number: 1 / 0)
     content = bytearray(
         written(checkpoint(state_dict=dict(a=torch.arange(99.)))))
     content[content.index(torch.arange(99.).numpy().tobytes()) + 8] ^= 1
     with pytest.raises(CorruptError, match='data/0'):
         load_file(tmp_path / 'a.pth', bytes(content))
+
+
+@pytest.mark.parametrize('copied', [(), ('state_dict', 'optimizer')])
+def test_damage_of_the_optimizer_is_found(tmp_path, copied):
+    content = bytearray(
+        written(checkpoint(optimizer=dict(a=torch.arange(99.)))))
+    content[content.index(torch.arange(99.).numpy().tobytes()) + 8] ^= 1
+    with pytest.raises(CorruptError, match='data/0'):
+        load_file(tmp_path / 'a.pth', bytes(content), copied=copied)
+
+
+class Harmful:
+
+    def __reduce__(self):
+        return os.system, ('true', )
+
+
+@pytest.mark.parametrize('trust', [False, True])
+def test_a_file_that_is_damaged_and_unsafe_is_damaged(tmp_path, trust):
+    """Then an older one is resumed from, as for any other damage."""
+    tree = checkpoint(state_dict=dict(a=torch.arange(99.)), bad=Harmful())
+    content = torch_written(tree)
+    if not trust:
+        with pytest.raises(UnsafeCheckpointError):
+            load_file(tmp_path / 'a.pth', content)
+    damaged = bytearray(content)
+    damaged[content.index(torch.arange(99.).numpy().tobytes()) + 8] ^= 1
+    with pytest.raises(CorruptError, match='data/0'):
+        load_file(tmp_path / 'a.pth', bytes(damaged), trust=trust)
+    with pytest.raises(CorruptError, match='catalog'):
+        load_file(tmp_path / 'a.pth', content, trust=trust, digest='sha256:0')
 
 
 def test_a_file_that_is_not_the_one_of_the_catalog_is_found(tmp_path):
@@ -226,7 +307,7 @@ def test_a_file_that_goes_meanwhile_is_still_loaded(tmp_path, monkeypatch,
         change(tmp_path / 'a.pth')
         return map_file(number)
 
-    monkeypatch.setattr(loading, 'map_file', map_changed)
+    monkeypatch.setattr(filling, 'map_file', map_changed)
     tree = checkpoint(state_dict=dict(a=torch.randn(99)))
     assert equal(load_file(tmp_path / 'a.pth', written(tree)), tree)
 
@@ -240,7 +321,7 @@ def test_a_file_that_is_cut_off_meanwhile_is_damage(tmp_path, monkeypatch,
         os.truncate(tmp_path / 'a.pth', left)
         return map_file(number)
 
-    monkeypatch.setattr(loading, 'map_file', map_cut)
+    monkeypatch.setattr(filling, 'map_file', map_cut)
     with pytest.raises(CorruptError):
         load_file(tmp_path / 'a.pth', content)
 
@@ -363,7 +444,7 @@ def kind_of_run(kind, directory, steps, name, look=None):
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_run_goes_on_without_the_file(tmp_path, monkeypatch, name, kind):
     files, plain = [], map_file
-    monkeypatch.setattr(loading, 'map_file',
+    monkeypatch.setattr(filling, 'map_file',
                         lambda number: files.append(1) or plain(number))
     kind_of_run(kind, tmp_path, 4, name)
     assert not files
@@ -393,6 +474,37 @@ def test_what_a_module_saves_beside_its_tensors_leaves_the_file(tmp_path):
     assert not mapped_files()
 
 
+class DoublingLayer(torch.nn.Module):
+    """Of a repo: changes what it is given, and keeps it."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer('mean', torch.ones(5000))
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        self.mean = state_dict[prefix + 'mean'].mul_(2)
+
+
+def test_what_a_module_changes_in_the_file_is_kept(tmp_path):
+    model = torch.nn.Sequential(DoublingLayer(), torch.nn.Linear(2, 2))
+    content = written(checkpoint(state_dict=model.state_dict()))
+    loaded = load_file(tmp_path / 'a.pth', content)
+    restore_model(model, loaded.pop('state_dict'), make_logger())
+    assert bool((model[0].mean == 2).all()) and not mapped_files()
+    assert not any(one._load_state_dict_pre_hooks for one in model.modules())
+
+
+def test_the_state_of_an_optimizer_is_read_to_where_it_stays():
+    weight = torch.nn.Parameter(torch.ones(2))
+    torch_s, own = torch.optim.SGD([weight], .1), KeepingAdamW([weight])
+    reads = ('state_dict', ) if keeps_loaded_tensors() else \
+        ('state_dict', 'optimizer')
+    assert copied_fields(torch_s) == reads
+    assert copied_fields(dict(a=torch_s, b=torch_s)) == reads
+    assert copied_fields(own) == ('state_dict', )
+    assert copied_fields(None) == ('state_dict', 'optimizer')
+
+
 def test_several_optimizers_leave_the_file(tmp_path):
 
     def made(steps):
@@ -419,8 +531,7 @@ def test_several_optimizers_leave_the_file(tmp_path):
 
 def test_the_state_is_in_memory_once(tmp_path):
     """Beside the model that waits for it; of torch >= 2.1."""
-    if not hasattr(torch.optim.Optimizer,
-                   '_process_value_according_to_param_policy'):
+    if not keeps_loaded_tensors():
         pytest.skip('this torch copies the state of an optimizer by itself')
     code = f'''
 import logging, sys

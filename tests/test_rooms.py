@@ -14,7 +14,7 @@ NAMES = [str(path.relative_to(PACKAGE))[:-3] for path in MODULES]
 MMCV = {
     'amp', 'best', 'companions', 'compat', 'constructor', 'durable_runner',
     'ema', 'foreign', 'hook', 'leaving', 'registration', 'restore', 'runners',
-    'state', 'storage/file_client', 'takeover'
+    'state', 'state_loading', 'storage/file_client', 'takeover'
 }
 #: Rooms that a machine without torch can use.
 WITHOUT_TORCH = {

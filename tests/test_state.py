@@ -13,8 +13,8 @@ from mmcv_ckpt_hooks.generators import capture_generators, restore_generators
 from mmcv_ckpt_hooks.loading import load_checkpoint
 from mmcv_ckpt_hooks.portable import to_portable
 from mmcv_ckpt_hooks.state import (build_checkpoint, capture_optimizer,
-                                   capture_runner, restore_optimizer,
-                                   unwrapped)
+                                   capture_runner, unwrapped)
+from mmcv_ckpt_hooks.state_loading import restore_optimizer
 
 pytestmark = pytest.mark.filterwarnings('error')
 

@@ -1,0 +1,147 @@
+"""Memory for the storages of a checkpoint, filled while it is verified."""
+import zipfile
+from typing import Any, Collection, Dict, List, Mapping
+
+import torch
+
+from .compat import is_lazy, storage_pointer
+from .errors import CorruptError
+from .mapping import map_file, tensors_in, viewed
+from .rebuilding import shortened
+from .records import data_starts, descriptor, read_record
+from .serialization import host_memory
+
+
+class Storages:
+    """Finds the records of the storages that a pickle names.
+
+    Args:
+        archive (ZipFile): Of :func:`verification.open_archive`.
+        path (str): Its name, for the messages.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile, path: str) -> None:
+        self._archive = archive
+        self._path = path
+        self._folder = archive.infolist()[0].filename.split('/')[0]
+        # by the names of their records
+        self._flats: Dict[str, torch.Tensor] = {}
+
+    def claim(self, key: str, dtype: torch.dtype, numel: int) -> torch.Tensor:
+        """Return memory for a storage; nothing is in it yet.
+
+        Args:
+            key (str): As the pickle names it.
+            dtype (dtype): Its type.
+            numel (int): Its elements.
+
+        Raises:
+            CorruptError: If the file does not have such a storage.
+            MemoryError: If there is no memory for it.
+        """
+        record = self._record(key, dtype, numel)
+        try:
+            flat = torch.empty(numel, dtype=dtype)
+        except RuntimeError as error:
+            # not the file's fault
+            raise MemoryError(
+                f'{self._path}: no memory for the {record.file_size} bytes of '
+                f'{record.filename}') from error
+        self._flats[record.filename] = flat
+        return flat
+
+    def read(self, key: str, dtype: torch.dtype, numel: int) -> torch.Tensor:
+        """Return a storage; its CRC-32 is checked. As :meth:`claim`."""
+        flat = self.claim(key, dtype, numel)
+        self._fill(self._archive.getinfo(f'{self._folder}/data/{key}'), flat)
+        return flat
+
+    def only_in(self, content: Any,
+                fields: Collection[str]) -> Dict[str, List[torch.Tensor]]:
+        """Return the storages that could stay in a mapped file.
+
+        Args:
+            content: Of claimed storages.
+            fields (collection[str]): Keys of what may stay there.
+
+        Returns:
+            dict[str, list[Tensor]]: By the names of their records, the
+            tensors of each storage that occurs nowhere else.
+        """
+        found: Dict[str, List[torch.Tensor]] = {}
+        if not isinstance(content, dict) or \
+                descriptor(self._archive.fp) is None:
+            return found
+        names = {
+            storage_pointer(flat): name
+            for name, flat in self._flats.items() if flat.numel()
+        }
+        for tensor in tensors_in([content.get(key) for key in fields]):
+            name = names.get(storage_pointer(tensor))
+            if is_lazy(tensor):
+                # what is to be done to it would get lost
+                names.pop(storage_pointer(tensor), None)
+            elif name is not None:
+                found.setdefault(name, []).append(tensor)
+        others = [value for key, value in content.items() if key not in fields]
+        for tensor in tensors_in(others):
+            names.pop(storage_pointer(tensor), None)
+        return {name: found[name] for name in names.values() if name in found}
+
+    def targets(self, unread: Collection[str]) -> Dict[str, memoryview]:
+        """Return the memory of storages; see :func:`records.check_data`.
+
+        Args:
+            unread (collection[str]): Names of records without.
+        """
+        return {
+            name: host_memory(flat)
+            for name, flat in self._flats.items()
+            if name not in unread and flat.numel()
+        }
+
+    def map(self, unread: Mapping[str, List[torch.Tensor]]) -> None:
+        """Have tensors lie in the mapped file; read what cannot.
+
+        Args:
+            unread (dict[str, list[Tensor]]): Of :meth:`only_in`.
+
+        Raises:
+            CorruptError: If the file has changed.
+        """
+        number = descriptor(self._archive.fp)
+        file = map_file(number) if unread and number is not None else None
+        starts = data_starts(self._archive, self._path) if unread else {}
+        for name, tensors in unread.items():
+            flat = self._flats[name]
+            there = None if file is None else file.storage(
+                starts[name], flat.dtype, flat.numel())
+            if there is None:
+                self._fill(self._archive.getinfo(name), flat)
+                continue
+            for tensor in tensors:
+                tensor.data = viewed(there, tensor)
+
+    def _record(self, key: str, dtype: torch.dtype,
+                numel: int) -> zipfile.ZipInfo:
+        name = f'{self._folder}/data/{key}'
+        try:
+            record = self._archive.getinfo(name)
+        except KeyError:
+            raise CorruptError(
+                f'{self._path}: storage {shortened(key)} has no record in the '
+                'file') from None
+        nbytes = numel * torch.empty(0, dtype=dtype).element_size()
+        # INVARIANT: the claim is checked before memory is allocated for it,
+        # or the file is taken for it
+        if record.file_size != nbytes:
+            raise CorruptError(f'{self._path}: storage {key} claims {nbytes} '
+                               f'bytes, its record has {record.file_size}')
+        return record
+
+    def _fill(self, record: zipfile.ZipInfo, flat: torch.Tensor) -> None:
+        if flat.numel():
+            for _ in read_record(
+                    self._archive, record, self._path,
+                    target=host_memory(flat)):
+                pass

@@ -1,0 +1,108 @@
+"""The parts of a loaded checkpoint into a model and its optimizers."""
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Mapping, Tuple
+
+import torch
+from mmcv.runner.checkpoint import load_state_dict
+from torch.optim import Optimizer
+
+from .compat import keeps_loaded_tensors
+from .mapping import detach, release
+from .state import Optimizers
+
+#: End of the keys of what modules save beside their tensors.
+_EXTRA_STATE = '_extra_state'
+
+
+def restore_model(model: torch.nn.Module, saved: Mapping[str, Any],
+                  logger: Any) -> None:
+    """Load the weights that fit; mmcv logs which do not.
+
+    Args:
+        model (Module): Without wrappers.
+        saved (dict): Its state dict.
+        logger (Logger): The runner's.
+    """
+    # a module keeps this one
+    detach([saved[key] for key in saved if key.endswith(_EXTRA_STATE)])
+    with _released_behind(model, saved):
+        load_state_dict(model, saved, False, logger)
+    # so may modules of a repo with others
+    detach([vars(module) for module in model.modules()])
+    release(saved)
+
+
+@contextmanager
+def _released_behind(model: torch.nn.Module,
+                     saved: Mapping[str, Any]) -> Iterator[None]:
+    """Release what a module has copied before the next one copies.
+
+    Pages of a mapped file count as memory of the process; beside the state of
+    the optimizer, which is loaded already, the weights would be there twice.
+    """
+    of_modules: Dict[str, List[Any]] = {}
+    for key, value in saved.items():
+        prefix = key[:key.rfind('.') + 1]
+        of_modules.setdefault(prefix, []).append(value)
+    copied: List[Any] = []
+
+    def release_copied(_: Any, prefix: str, *__: Any) -> None:
+        release(copied)
+        copied[:] = of_modules.get(prefix, [])
+
+    hooks = [
+        module._register_load_state_dict_pre_hook(release_copied)
+        for module in model.modules()
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def restore_optimizer(optimizer: Optimizers, saved: Mapping[str, Any]) -> None:
+    """Load the state of one optimizer or, by name, of several.
+
+    Raises:
+        KeyError: If the checkpoint lacks one of several optimizers.
+        ValueError: If the parameter groups do not fit (from torch).
+    """
+    if isinstance(optimizer, dict):
+        for name, one in optimizer.items():
+            _load_optimizer(one, saved[name])
+    elif optimizer is not None:
+        _load_optimizer(optimizer, dict(saved))
+
+
+def copied_fields(optimizer: Optimizers) -> Tuple[str, ...]:
+    """Fields of a checkpoint whose tensors are not kept as they are loaded.
+
+    Args:
+        optimizer (Optimizer | dict): The one that will load it; None for
+            none.
+    """
+    all_of_them = optimizer.values() if isinstance(optimizer, dict) else \
+        [] if optimizer is None else [optimizer]
+    keeps = [
+        _has_own_load(one)
+        or keeps_loaded_tensors() and not any(parameter.is_cuda
+                                              for group in one.param_groups
+                                              for parameter in group['params'])
+        for one in all_of_them
+    ]
+    return ('state_dict', ) if any(keeps) else ('state_dict', 'optimizer')
+
+
+def _has_own_load(optimizer: Any) -> bool:
+    return getattr(type(optimizer), 'load_state_dict',
+                   None) is not Optimizer.load_state_dict
+
+
+def _load_optimizer(optimizer: Any, saved: Dict[str, Any]) -> None:
+    if _has_own_load(optimizer):
+        # it may keep what it is given in any place
+        detach(saved)
+    optimizer.load_state_dict(saved)
+    # torch >= 2.1 keeps the very tensors that are on their device already
+    detach(vars(optimizer))

@@ -1,0 +1,56 @@
+"""No garbage collection falls into a save, and all come afterwards."""
+import gc
+
+import pytest
+from toy import make_loader, make_runner
+
+from mmcv_ckpt_hooks.garbage import without_collections
+from mmcv_ckpt_hooks.interrupts import Interrupts
+from mmcv_ckpt_hooks.saver import Saver
+
+HOOK = dict(type='DurableCheckpointHook', interval=2)
+
+
+@pytest.fixture(autouse=True)
+def collector():
+    yield
+    gc.enable()
+
+
+def run(tmp_path):
+    runner = make_runner(
+        tmp_path,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=4),
+        hooks=[HOOK])
+    runner.run([make_loader()], [('train', 1)])
+
+
+def test_the_collector_waits_for_the_end_of_a_save(tmp_path, monkeypatch):
+    seen = []
+    save, record = Saver.save, Interrupts.record
+
+    def looking_save(*args, **kwargs):
+        seen.append(gc.isenabled())
+        return save(*args, **kwargs)
+
+    def looking_record(*args, **kwargs):
+        seen.append(gc.isenabled())
+        return record(*args, **kwargs)
+
+    monkeypatch.setattr(Saver, 'save', looking_save)
+    monkeypatch.setattr(Interrupts, 'record', looking_record)
+    run(tmp_path)
+    assert len(seen) == 6 and not any(seen)
+    assert gc.isenabled()
+
+
+def test_a_collector_that_is_off_stays_off(tmp_path):
+    gc.disable()
+    run(tmp_path)
+    assert not gc.isenabled()
+
+
+def test_an_error_turns_it_on_again():
+    with pytest.raises(ZeroDivisionError), without_collections():
+        raise ZeroDivisionError
+    assert gc.isenabled()
