@@ -29,7 +29,6 @@ def restore_model(model: torch.nn.Module, saved: Mapping[str, Any],
         load_state_dict(model, saved, False, logger)
     # so may modules of a repo with others
     detach([vars(module) for module in model.modules()])
-    release(saved)
 
 
 @contextmanager
@@ -95,14 +94,12 @@ def copied_fields(optimizer: Optimizers) -> Tuple[str, ...]:
 
 
 def _has_own_load(optimizer: Any) -> bool:
+    """Whether it may keep what it is given in any place."""
     return getattr(type(optimizer), 'load_state_dict',
                    None) is not Optimizer.load_state_dict
 
 
 def _load_optimizer(optimizer: Any, saved: Dict[str, Any]) -> None:
-    if _has_own_load(optimizer):
-        # it may keep what it is given in any place
-        detach(saved)
     optimizer.load_state_dict(saved)
-    # torch >= 2.1 keeps the very tensors that are on their device already
+    # of one on a GPU torch >= 2.1 keeps the counters of steps as they are
     detach(vars(optimizer))

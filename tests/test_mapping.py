@@ -15,12 +15,13 @@ from mmcv.runner.optimizer import OPTIMIZERS
 from test_loading import STOCK, as_loaded, full_load
 from toy import ToyModel, make_logger, make_runner, train
 
-from mmcv_ckpt_hooks import filling, mapping, records
+from mmcv_ckpt_hooks import filling, mapping, records, state_loading
 from mmcv_ckpt_hooks.compat import keeps_loaded_tensors
 from mmcv_ckpt_hooks.errors import CorruptError, UnsafeCheckpointError
 from mmcv_ckpt_hooks.loading import load_mapped
 from mmcv_ckpt_hooks.mapping import detach, map_file, release
-from mmcv_ckpt_hooks.state_loading import copied_fields, restore_model
+from mmcv_ckpt_hooks.state_loading import (copied_fields, restore_model,
+                                           restore_optimizer)
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith('linux'), reason='looks into /proc')
@@ -482,6 +483,7 @@ class DoublingLayer(torch.nn.Module):
         self.register_buffer('mean', torch.ones(5000))
 
     def _load_from_state_dict(self, state_dict, prefix, *args):
+        super()._load_from_state_dict(state_dict, prefix, *args)
         self.mean = state_dict[prefix + 'mean'].mul_(2)
 
 
@@ -494,15 +496,30 @@ def test_what_a_module_changes_in_the_file_is_kept(tmp_path):
     assert not any(one._load_state_dict_pre_hooks for one in model.modules())
 
 
-def test_the_state_of_an_optimizer_is_read_to_where_it_stays():
+@pytest.mark.parametrize('keeps', [False, True])
+def test_the_state_of_an_optimizer_is_read_to_where_it_stays(
+        monkeypatch, keeps):
+    monkeypatch.setattr(state_loading, 'keeps_loaded_tensors', lambda: keeps)
     weight = torch.nn.Parameter(torch.ones(2))
-    torch_s, own = torch.optim.SGD([weight], .1), KeepingAdamW([weight])
-    reads = ('state_dict', ) if keeps_loaded_tensors() else \
-        ('state_dict', 'optimizer')
-    assert copied_fields(torch_s) == reads
-    assert copied_fields(dict(a=torch_s, b=torch_s)) == reads
+    plain, own = torch.optim.SGD([weight], .1), KeepingAdamW([weight])
+    reads = ('state_dict', ) if keeps else ('state_dict', 'optimizer')
+    assert copied_fields(plain) == reads
+    assert copied_fields(dict(a=plain, b=plain)) == reads
     assert copied_fields(own) == ('state_dict', )
+    assert copied_fields(dict(a=plain, b=own)) == ('state_dict', )
     assert copied_fields(None) == ('state_dict', 'optimizer')
+
+
+def test_what_an_optimizer_keeps_of_a_mapped_file_leaves_it(tmp_path):
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([weight], .1, momentum=.9)
+    weight.grad = torch.ones(2)
+    optimizer.step()
+    loaded = load_file(tmp_path / 'a.pth',
+                       written(checkpoint(optimizer=optimizer.state_dict())))
+    restore_optimizer(optimizer, loaded.pop('optimizer'))
+    assert not mapped_files()
+    assert bool((optimizer.state[weight]['momentum_buffer'] == 1).all())
 
 
 def test_several_optimizers_leave_the_file(tmp_path):
