@@ -10,13 +10,10 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from .generators import mixed
 from .resume_fields import used_defect
-from .sampling import (TrackedSampler, generators_of, held_generators,
-                       samplers_of)
+from .sampling import TrackedSampler, order_of, set_order
 
 #: Keeps the seeds of workers apart from those of :mod:`sampling`.
 _WORKERS = 3
-#: Attributes by which samplers shuffle differently.
-_SHUFFLED_BY = ('epoch', 'seed')
 
 Position = Mapping[str, Any]
 
@@ -95,14 +92,9 @@ class TrackedLoader:
             length=self.length(),
             passes=passes,
             used=used,
-            samplers=[{
-                name: getattr(one, name)
-                for name in _SHUFFLED_BY
-                if isinstance(getattr(one, name, None), int)
-            } for one in samplers_of(self.loader)],
-            # as they were when the pass began, if it has
-            generators=self._sampler.generators
-            if self._sampler.passes > passes else generators_of(self._sampler))
+            # as it was when the pass began, if it has
+            **(self._sampler.order
+               if self._sampler.passes > passes else order_of(self.loader)))
 
     def assumed(self, epoch: int, used: int) -> Dict[str, Any]:
         """Return the position of a checkpoint that only counts iterations.
@@ -136,19 +128,7 @@ class TrackedLoader:
         if self._sampler is None:
             self._epoch = self._first_epoch = saved['epoch']
             return 0
-        samplers = samplers_of(self.loader)
-        for one in samplers:
-            # mmdet's infinite samplers have a set_epoch that only raises
-            if hasattr(one, 'set_epoch') and hasattr(one, 'epoch'):
-                one.set_epoch(saved['epoch'])
-        for one, values in zip(samplers, saved.get('samplers', [])):
-            for name in _SHUFFLED_BY:
-                if name in values and isinstance(
-                        getattr(one, name, None), int):
-                    setattr(one, name, values[name])
-        states = saved.get('generators', [])
-        for held, state in zip(held_generators(self._sampler), states):
-            held.set_state(state)
+        set_order(self.loader, saved, saved['epoch'])
         used, before, now = saved['used'], saved['length'], self.length()
         if before and now and before != now:
             used = used * now // before
@@ -157,7 +137,10 @@ class TrackedLoader:
                 # to leave out so many would take for ever
                 used %= now
         self._sampler.advance(saved['passes'], used, ready)
-        self._sampler.generators = states
+        self._sampler.order = {
+            key: saved.get(key, [])
+            for key in ('samplers', 'generators')
+        }
         self._epoch = self._first_epoch = saved['epoch']
         self._pass = self._next_pass = saved['passes']
         self._used = used

@@ -7,6 +7,7 @@ from typing import Any, Callable, Mapping, Tuple
 
 import torch
 
+from .held_generators import try_state
 from .rebuilding import shortened
 
 MAX_STEPS = 1 << 62
@@ -97,8 +98,9 @@ def _position_defect(position: Mapping[str, Any], finished: int) -> str:
         return wrong('the generators of samplers', 'a list', states)
     try:
         for state in states:
-            torch.Generator().set_state(state)
-    except (TypeError, RuntimeError) as error:
+            try_state(state)
+    except (TypeError, ValueError, LookupError, RuntimeError,
+            OverflowError) as error:
         return ('the state of a generator of a sampler is none '
                 f'({type(error).__name__}: {str(error)[:200]})')
     return ''

@@ -8,14 +8,16 @@ Source: torch v2.12 (and v2.0), utils/data/dataloader.py: an index sampler's
 ``__iter__`` is called once or twice a pass, and its first ``next`` is asked
 for when the workers start, or when training asks for the first batch.
 """
-from typing import Any, Callable, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
 
-import torch
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader, Sampler, get_worker_info
 
 from .generators import (GeneratorStream, cpu_state, mixed, seed_cpu,
                          set_cpu_state)
+from .held_generators import generators_in, set_state, state_of
 
+#: Attributes by which samplers shuffle differently.
+_SHUFFLED_BY = ('epoch', 'seed')
 #: What streams are for; the words keep them apart.
 _ORDER, _SAMPLE = 1, 2
 
@@ -75,8 +77,8 @@ class TrackedSampler:
         self.passes = 0
         #: batches that the last pass left out
         self.skipped = 0
-        #: states of the generators that samplers hold, when that pass began
-        self.generators: List[torch.Tensor] = []
+        #: what samplers shuffle by, as it was when that pass began
+        self.order: Dict[str, Any] = {}
         self._skip = 0
         self._ready: Optional[Callable[[], None]] = None
 
@@ -99,7 +101,7 @@ class TrackedSampler:
         # pass and uses the second
         number, self.passes = self.passes, self.passes + 1
         self.skipped, self._skip = self._skip, 0
-        self.generators = generators_of(self.inner)
+        self.order = order_of(self.inner)
         stream = GeneratorStream(
             mixed(_ORDER, self._seed, self._number, number))
         end = object()
@@ -151,20 +153,62 @@ def samplers_of(*roots: Any) -> List[Any]:
             getattr(one, 'batch_sampler', None),
             getattr(one, 'sampler', None)
         ]
+        if not isinstance(one, DataLoader):
+            # wrappers call it as they like
+            left += [
+                value for value in getattr(one, '__dict__', {}).values()
+                if isinstance(value, (Sampler, TrackedSampler))
+            ]
     return [one for one in found if not isinstance(one, DataLoader)]
 
 
-def generators_of(sampler: Any) -> List[torch.Tensor]:
-    """Return the state of every generator that samplers hold themselves."""
-    return [one.get_state() for one in held_generators(sampler)]
+def order_of(*roots: Any) -> Dict[str, Any]:
+    """Return what decides on the order of the next pass.
+
+    Args:
+        roots: As for :func:`samplers_of`.
+
+    Returns:
+        dict: ``samplers``, a dict of numbers for each, and ``generators``,
+        the state of each generator that they hold themselves.
+    """
+    samplers = samplers_of(*roots)
+    return dict(
+        samplers=[{
+            name: getattr(one, name)
+            for name in _SHUFFLED_BY
+            if isinstance(getattr(one, name, None), int)
+        } for one in samplers],
+        generators=[state_of(one) for one in _held_generators(samplers)])
 
 
-def held_generators(sampler: Any) -> List[torch.Generator]:
-    """Return the generators that samplers hold themselves."""
-    held: List[torch.Generator] = []
-    for one in samplers_of(sampler):
-        generator = getattr(one, 'generator', None)
-        if isinstance(generator, torch.Generator) and \
-                all(generator is not other for other in held):
-            held.append(generator)
+def set_order(loader: Any, saved: Mapping[str, Any], epoch: int) -> None:
+    """Have samplers begin a pass as another did.
+
+    Args:
+        loader (DataLoader): Theirs.
+        saved (dict): Of :func:`order_of`; what is not there is left alone.
+        epoch (int): Passes over the data, as the runner counts them.
+    """
+    samplers = samplers_of(loader)
+    for one in samplers:
+        # mmdet's infinite samplers have a set_epoch that only raises
+        if hasattr(one, 'set_epoch') and hasattr(one, 'epoch'):
+            one.set_epoch(epoch)
+    for one, values in zip(samplers, saved.get('samplers', [])):
+        for name in _SHUFFLED_BY:
+            if name in values and isinstance(getattr(one, name, None), int):
+                setattr(one, name, values[name])
+    for held, state in zip(
+            _held_generators(samplers), saved.get('generators', [])):
+        set_state(held, state)
+
+
+def _held_generators(samplers: List[Any]) -> List[Any]:
+    held: List[Any] = []
+    for sampler in samplers:
+        held += [
+            one for one in generators_in(sampler)
+            if all(one is not other for other in held)
+        ]
     return held

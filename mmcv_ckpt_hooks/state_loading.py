@@ -1,4 +1,5 @@
 """The parts of a loaded checkpoint into a model and its optimizers."""
+from collections import OrderedDict
 from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
@@ -25,10 +26,34 @@ def restore_model(model: torch.nn.Module, saved: Mapping[str, Any],
     """
     # a module keeps this one
     detach([saved[key] for key in saved if key.endswith(_EXTRA_STATE)])
+    saved = _without_buffers(model, saved)
     with _released_behind(model, saved):
         load_state_dict(model, saved, False, logger)
     # so may modules of a repo with others
     detach([vars(module) for module in model.modules()])
+
+
+def _without_buffers(model: torch.nn.Module,
+                     saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Set the buffers that torch does not save; return the other weights.
+
+    mmcv saves them, and cannot load them. Of those whose shape is another
+    (caches that grow) mmcv logs that they are left over.
+
+    Source: mmcv v1.7.2 runner/checkpoint.py, ``_save_to_state_dict``.
+    """
+    left: 'OrderedDict[str, Any]' = OrderedDict(saved)
+    setattr(left, '_metadata', getattr(saved, '_metadata', OrderedDict()))
+    for path, module in model.named_modules():
+        # torch < 1.6 has none
+        for name in getattr(module, '_non_persistent_buffers_set', ()):
+            key = f'{path}.{name}' if path else name
+            buffer, value = module._buffers.get(name), left.get(key)
+            if buffer is not None and isinstance(value, torch.Tensor) and \
+                    buffer.shape == value.shape:
+                with torch.no_grad():
+                    buffer.copy_(left.pop(key))
+    return left
 
 
 @contextmanager

@@ -438,6 +438,28 @@ BOMBS = {
     set_position(used=1 << 61),
     'a generator of a sampler of another size':
     set_position(generators=[torch.ones(3, dtype=torch.uint8)]),
+    'a generator of a sampler that is no json':
+    set_position(generators=['x']),
+    'a generator of a sampler of another kind':
+    set_position(generators=['{"kind": "os", "state": []}']),
+    'a generator of a sampler beyond its words':
+    set_position(generators=[
+        '{"kind": "RandomState", "state": ["MT19937", '
+        f'{[1] * 624}, 625, 0, 0.0]}}'
+    ]),
+    'a numpy generator of a sampler beyond its words':
+    set_position(generators=[
+        '{"kind": "Generator", "state": {"bit_generator": "MT19937", '
+        f'"state": {{"key": {[1] * 624}, "pos": 625}}}}}}'
+    ]),
+    'a numpy generator of a sampler beyond its buffer':
+    set_position(generators=[
+        '{"kind": "Generator", "state": {"bit_generator": "Philox", "state": '
+        '{"counter": [0, 0, 0, 0], "key": [0, 0]}, "buffer": [0, 0, 0, 0], '
+        '"buffer_pos": -5, "has_uint32": 0, "uinteger": 0}}'
+    ]),
+    'a generator of a sampler in a thousand brackets':
+    set_position(generators=['[' * 100000]),
     'gradients that are a number':
     set_resume_state(gradients=5),
     'a gradient that is a number':
