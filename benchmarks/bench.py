@@ -48,6 +48,8 @@ def parse_args():
     parser.add_argument('--parts', help='comma separated')
     parser.add_argument('--saves', type=int, help='saves of each run')
     parser.add_argument('--turns', type=int, default=1, help='runs of each')
+    parser.add_argument(
+        '--zlib', action='store_true', help='as without the extra [fast]')
     parser.add_argument('--dir', help='where to write (default: temporary)')
     parser.add_argument('--json', help='also write the result here')
     parser.add_argument('--show', help='print the result in this file')
@@ -160,7 +162,7 @@ def main():
             report.show(json.load(file))
         return
     common = dict(device=args.device, layers=args.layers)
-    workers = Workers(args.dir, common)
+    workers = Workers(args.dir, common, without_isal=args.zlib)
     try:
         versions = workers.run('versions', kind='probe')
         if versions is None:

@@ -102,7 +102,8 @@ def show_head(result):
           f'{result["time"]}, `bench.py {result["command"]}`.\n')
     print(f'torch {versions["torch"]}, mmcv {versions["mmcv"]}, '
           f'mmcv_ckpt_hooks {versions["mmcv_ckpt_hooks"]}, Python '
-          f'{versions["python"]}; {machine["cpu"]}, {machine["cpus"]} cores, '
+          f'{versions["python"]}, CRC-32 of {versions["crc32"]}; '
+          f'{machine["cpu"]}, {machine["cpus"]} cores, '
           f'{machine["memory"]}, {machine["system"]}, load at the start '
           f'{machine["load"][0]:.1f}'
           f'{"; " + versions["gpu"] if versions["gpu"] else ""}.\n')

@@ -16,6 +16,8 @@ import traceback
 import warnings
 
 warnings.filterwarnings('ignore', message='On January 1, 2023, MMCV')
+if os.environ.get('BENCH_WITHOUT_ISAL'):
+    sys.modules['isal'] = None  # its import fails
 
 
 def ready_on(device):
@@ -59,6 +61,7 @@ def probe(spec):
 
     import mmcv_ckpt_hooks
     from mmcv_ckpt_hooks import ConfigError, DurableCheckpointHook
+    from mmcv_ckpt_hooks.checksums import crc32
     stagings = []
     for name in ('copy', 'overlap'):
         try:
@@ -73,6 +76,7 @@ def probe(spec):
         mmcv=mmcv.__version__,
         mmcv_ckpt_hooks=mmcv_ckpt_hooks.__version__,
         python=platform.python_version(),
+        crc32=crc32.__module__,
         gpu=gpu or None)
 
 

@@ -16,9 +16,11 @@ class Workers:
     Args:
         directory (str): Where they write.
         common (dict): What all specs have.
+        without_isal (bool): Whether they do as if it was not installed.
+            Default: False.
     """
 
-    def __init__(self, directory, common):
+    def __init__(self, directory, common, without_isal=False):
         self.directory = tempfile.mkdtemp(prefix='bench-', dir=directory)
         self.failures = []
         self._common = common
@@ -28,6 +30,8 @@ class Workers:
         if os.environ.get('PYTHONPATH'):
             path.append(os.environ['PYTHONPATH'])
         self._environ = dict(os.environ, PYTHONPATH=os.pathsep.join(path))
+        if without_isal:
+            self._environ['BENCH_WITHOUT_ISAL'] = '1'
 
     def run(self, title, keep=None, **spec):
         """Run one worker.
