@@ -2,7 +2,7 @@
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from mmcv.runner import BaseRunner
+from mmcv.runner import BaseRunner, CheckpointHook
 from mmcv.runner.checkpoint import load_state_dict
 
 from . import ema, foreign
@@ -12,6 +12,7 @@ from .hook import DurableCheckpointHook
 from .latest import keep_latest
 from .state import capture_runner, unwrapped
 from .storage import open_backend, scheme_of
+from .takeover import averaged_first
 from .types import LATEST_NAME
 
 if TYPE_CHECKING:
@@ -151,6 +152,8 @@ class DurableRunnerMixin(BaseRunner):
         self._know_length(data_loaders, workflow)
         for hook in self._own_hooks():
             hook.prepare(self)
+        for hook in [one for one in self.hooks if type(one) is CheckpointHook]:
+            self._hooks = averaged_first(self.hooks, hook, self.logger.info)
         evaluate_by_iteration(self)
         self.evaluation_guard = self.evaluation_guard or EvaluationGuard(self)
         for hook in eval_hooks(self):

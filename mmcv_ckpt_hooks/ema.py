@@ -1,14 +1,14 @@
-"""The weights of mmcv's EMAHook across a resume.
+"""The weights of an EMAHook, mmcv's or mmdet's, across a resume.
 
 Its buffers exist only after its ``before_run``, and at the ends of an epoch it
 swaps them with the model's weights: a checkpoint saved inside an epoch holds
 the weights as trained, one saved after it holds them swapped.
 
-Source: mmcv v1.7.2, runner/hooks/ema.py:43-91.
+Source: mmcv v1.7.2, runner/hooks/ema.py:43-91; mmdet v2.28.2,
+core/hook/ema.py:50-107.
 """
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, Iterable, List, Mapping
 
-from mmcv.runner import EMAHook
 from mmcv.runner.checkpoint import get_state_dict
 
 from .state import unwrapped
@@ -16,7 +16,12 @@ from .state import unwrapped
 
 def ema_hooks(runner: Any) -> List[Any]:
     """Return the runner's EMAHooks."""
-    return [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
+    return averaging_hooks(runner.hooks)
+
+
+def averaging_hooks(hooks: Iterable[Any]) -> List[Any]:
+    """Return the EMAHooks; mmdet's are no subclasses of mmcv's."""
+    return [hook for hook in hooks if hasattr(hook, '_swap_ema_parameters')]
 
 
 def split_late(runner: Any, state_dict: Dict[str, Any]) -> Dict[str, Any]:

@@ -38,7 +38,8 @@ def start(hook: DurableCheckpointHook, runner: Any) -> None:
     takeover.check_single_writer(runner.hooks, hook, place)
     foreign.check_runner(runner)
     hook.out_dir = place
-    runner._hooks = takeover.rearranged(runner.hooks, hook, stock)
+    runner._hooks = takeover.rearranged(runner.hooks, hook, stock,
+                                        runner.logger.info)
     takeover.hand_over(runner.hooks, stock, hook)
     hook._waits_for = takeover.needs_files_at_once(runner.hooks)
     evaluate_by_iteration(runner)

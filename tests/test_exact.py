@@ -8,7 +8,7 @@ from checkpoint_files import equal
 from exact import (BATCH, SIZE, DrawingData, DrawingModel, SameData,
                    drawing_loader, drawing_run)
 from mmcv.parallel import MMDataParallel
-from mmcv.runner import Hook, OptimizerHook
+from mmcv.runner import EMAHook, Hook, OptimizerHook
 from torch.utils.data import (BatchSampler, DistributedSampler, RandomSampler,
                               SubsetRandomSampler, WeightedRandomSampler)
 from toy import QuickEvalHook
@@ -229,6 +229,85 @@ def test_averaged_weights_go_on(tmp_path, runner_type, steps, interval,
         interval=interval,
         runner_type=runner_type,
         hooks=[dict(type='EMAHook', momentum=0.1, priority='ABOVE_NORMAL')])
+
+
+class Clips(Hook):
+
+    def after_train_iter(self, runner):
+        with torch.no_grad():
+            for one in runner.model.parameters():
+                one.clamp_(-.3, .3)
+
+
+class Decays(Hook):
+
+    def after_train_epoch(self, runner):
+        with torch.no_grad():
+            for one in runner.model.parameters():
+                one.mul_(.9)
+
+
+CHANGING = {
+    'clips': lambda: [Clips()],
+    'decays': lambda: [Decays()],
+    'averages': lambda: [EMAHook(momentum=0.1)],
+}
+
+
+@pytest.mark.parametrize('stock', [True, False])
+@pytest.mark.parametrize('runner_type, steps, kill_at',
+                         [('IterBasedRunnerAmp', ITERS, 7),
+                          ('EpochBasedRunnerAmp', 3, 8)])
+@pytest.mark.parametrize('name', CHANGING)
+def test_what_hooks_of_normal_priority_change_goes_on(tmp_path, name,
+                                                      runner_type, steps,
+                                                      kill_at, stock):
+    # by epoch, and listed behind ours
+    by_epoch = 'Epoch' in runner_type
+    stock_config = dict(interval=1, by_epoch=by_epoch)
+    assert_same_end(
+        tmp_path,
+        steps, [kill_at],
+        interval=None if stock else 1,
+        by_epoch=None if stock else by_epoch,
+        checkpoint_config=stock_config if stock else None,
+        runner_type=runner_type,
+        make_hooks=CHANGING[name])
+
+
+@pytest.mark.parametrize('runner_type, steps, kills',
+                         [('IterBasedRunnerAmp', ITERS, [7]),
+                          ('EpochBasedRunnerAmp', 3, [6, 8])])
+def test_averages_go_before_the_save(tmp_path, caplog, runner_type, steps,
+                                     kills):
+    assert_same_end(
+        tmp_path,
+        steps,
+        kills,
+        interval=1,
+        runner_type=runner_type,
+        hooks=[dict(type='EMAHook', momentum=0.1, priority='LOW')])
+    assert 'EMAHook goes before DurableCheckpointHook' in caplog.text
+
+
+@pytest.mark.mmseg
+@pytest.mark.parametrize('kind',
+                         ['ExpMomentumEMAHook', 'LinearMomentumEMAHook'])
+@pytest.mark.parametrize('runner_type, steps, by_epoch, kill_at',
+                         [('IterBasedRunnerAmp', ITERS, False, 7),
+                          ('EpochBasedRunnerAmp', 3, False, 6),
+                          ('EpochBasedRunnerAmp', 3, False, 8),
+                          ('EpochBasedRunnerAmp', 3, True, 8)])
+def test_averages_of_mmdet_go_on(tmp_path, kind, runner_type, steps, by_epoch,
+                                 kill_at):
+    pytest.importorskip('mmdet.core')
+    assert_same_end(
+        tmp_path,
+        steps, [kill_at],
+        interval=1,
+        by_epoch=by_epoch,
+        runner_type=runner_type,
+        hooks=[dict(type=kind, momentum=0.1, priority=49)])
 
 
 ACCUMULATING = [
