@@ -150,6 +150,7 @@ class DurableRunnerMixin(BaseRunner):
         from .best import eval_hooks, evaluate_by_iteration
         from .continuation import Continuation, EvaluationGuard
         self._know_length(data_loaders, workflow)
+        ema.resume_for_hooks(self)
         for hook in self._own_hooks():
             hook.prepare(self)
         for hook in [one for one in self.hooks if type(one) is CheckpointHook]:

@@ -24,6 +24,31 @@ def averaging_hooks(hooks: Iterable[Any]) -> List[Any]:
     return [hook for hook in hooks if hasattr(hook, '_swap_ema_parameters')]
 
 
+def resume_for_hooks(runner: Any) -> None:
+    """Resume as ``EMAHook(resume_from=...)`` asks, unless the run was.
+
+    The hook itself would do so in its ``before_run``, when this run's own
+    newest checkpoint was restored, and throw that away. On a stock runner it
+    still does where nothing was restored.
+
+    Args:
+        runner (BaseRunner): About to run.
+    """
+    for hook in ema_hooks(runner):
+        if getattr(hook, 'checkpoint', None) is None:
+            continue
+        restored = getattr(runner, 'restored', None)
+        if restored is not None:
+            runner.logger.info(
+                f'{type(hook).__name__}(resume_from={hook.checkpoint!r}) is '
+                f'passed over: this run goes on from {restored.name}')
+        elif hasattr(runner, 'finished_steps'):
+            runner.resume(hook.checkpoint)
+        else:
+            continue
+        hook.checkpoint = None
+
+
 def split_late(runner: Any, state_dict: Dict[str, Any]) -> Dict[str, Any]:
     """Take out what EMAHook's buffers will need, if they do not exist yet."""
     if not ema_hooks(runner):

@@ -1,17 +1,18 @@
 """A run that was cut off and resumed ends with the same bits."""
 import random
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
 from checkpoint_files import equal
-from exact import (BATCH, SIZE, DrawingData, DrawingModel, SameData,
-                   drawing_loader, drawing_run)
+from exact import (BATCH, SIZE, DrawingData, DrawingModel, Killed, Recorder,
+                   SameData, drawing_loader, drawing_run, seed_all)
 from mmcv.parallel import MMDataParallel
 from mmcv.runner import EMAHook, Hook, OptimizerHook
 from torch.utils.data import (BatchSampler, DistributedSampler, RandomSampler,
                               SubsetRandomSampler, WeightedRandomSampler)
-from toy import QuickEvalHook
+from toy import QuickEvalHook, make_runner
 
 ITERS = 14  # two passes of six batches, and two iterations more
 EPOCH_ITERS = 3 * 6
@@ -308,6 +309,87 @@ def test_averages_of_mmdet_go_on(tmp_path, kind, runner_type, steps, by_epoch,
         by_epoch=by_epoch,
         runner_type=runner_type,
         hooks=[dict(type=kind, momentum=0.1, priority=49)])
+
+
+AVERAGED = [('IterBasedRunnerAmp', ITERS, 'iter_4.pth', 9),
+            ('EpochBasedRunnerAmp', 3, 'epoch_0_iter_4.pth', 9)]
+
+
+@pytest.mark.parametrize('priority', [49, 'LOW'])
+@pytest.mark.parametrize('runner_type, steps, start, kill_at', AVERAGED)
+def test_resume_from_of_an_averaging_hook_is_where_a_run_starts(
+        tmp_path, caplog, runner_type, steps, start, kill_at, priority):
+    """mmcv resumes from there at every start."""
+    kwargs = dict(interval=1, runner_type=runner_type)
+    ema = dict(type='EMAHook', momentum=0.1, priority=priority)
+    expected, losses = drawing_run(
+        tmp_path / 'whole', steps, hooks=[dict(ema)], **kwargs)
+    ema['resume_from'] = str(tmp_path / 'whole' / start)
+    first, before = drawing_run(
+        tmp_path / 'cut', steps, kill_at, seed=1, hooks=[dict(ema)], **kwargs)
+    assert min(before) == 5
+    caplog.clear()
+    state, after = drawing_run(
+        tmp_path / 'cut', steps, seed=2, hooks=[dict(ema)], **kwargs)
+    assert min(after) == kill_at + 1
+    assert {
+        **before,
+        **after
+    } == {
+        step: loss
+        for step, loss in losses.items() if step > 4
+    }
+    assert equal(state, expected)
+
+
+@pytest.mark.parametrize('priority', [49, 'LOW'])
+def test_on_a_stock_runner_the_own_newest_counts_as_well(
+        tmp_path, caplog, priority):
+    """A hook behind ours would resume behind our restore."""
+    hooks = [dict(type='EMAHook', momentum=0.1, priority=priority)]
+    kwargs = dict(interval=1, by_epoch=True, runner_type='EpochBasedRunner')
+    drawing_run(tmp_path, 3, 14, hooks=hooks, **kwargs)
+    hooks[0]['resume_from'] = str(tmp_path / 'epoch_1.pth')
+    _, losses = drawing_run(tmp_path, 3, hooks=hooks, **kwargs)
+    assert sorted(losses) == list(range(13, 19))
+    assert 'is passed over: this run goes on from epoch_2.pth' in caplog.text
+
+
+@pytest.mark.parametrize('by_hook', [False, True])
+@pytest.mark.parametrize('runner_type, steps, start, kill_at', AVERAGED)
+def test_averages_go_on_with_the_stock_hook(tmp_path, runner_type, steps,
+                                            start, kill_at, by_hook):
+    by_epoch = 'Epoch' in runner_type
+    name = 'epoch_1.pth' if by_epoch else 'iter_9.pth'
+
+    def run(where, kill_at=None, resume=None, seed=0):
+        model = DrawingModel()
+        limit = 'max_epochs' if by_epoch else 'max_iters'
+        runner = make_runner(
+            tmp_path / where,
+            model=model,
+            seed=seed,
+            runner=dict(type=runner_type, **{limit: steps}),
+            checkpoint_config=dict(interval=1, by_epoch=by_epoch),
+            hooks=[
+                EMAHook(momentum=0.1, resume_from=resume if by_hook else None)
+            ])
+        if resume is not None and not by_hook:
+            runner.resume(resume)
+        recorder = Recorder(kill_at)
+        runner.register_hook(recorder, priority='VERY_LOW')
+        with suppress(Killed):
+            runner.run([drawing_loader()], [('train', 1)])
+        return model.state_dict(), recorder.losses
+
+    seed_all(0)
+    expected, losses = run('whole')
+    seed_all(0)
+    run('cut', kill_at)
+    state, after = run('cut', None, str(tmp_path / 'cut' / name), seed=1)
+    assert min(after) == (7 if by_epoch else 10)
+    assert after.items() <= losses.items()
+    assert equal(state, expected)
 
 
 ACCUMULATING = [
