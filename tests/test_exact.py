@@ -214,6 +214,34 @@ def test_samplers_of_mmdet_and_mmseg_go_on_inside_a_pass(
         loaders=[lambda: drawing_loader(workers, **make())])
 
 
+@pytest.mark.parametrize('persistent', [False, True])
+@pytest.mark.parametrize('runner_type, steps, kills',
+                         [('IterBasedRunnerAmp', ITERS, [7, 8, 13]),
+                          ('EpochBasedRunnerAmp', 4, [7, 8, 13])])
+def test_a_loader_of_two_phases_has_two_positions(tmp_path, runner_type, steps,
+                                                  kills, persistent):
+    workers = 1 if persistent else 0
+    shared = []
+
+    def make():
+        if not shared:
+            shared.append(
+                drawing_loader(workers, persistent_workers=persistent))
+        return shared[0]
+
+    def make_last():
+        return shared.pop()
+
+    assert_same_end(
+        tmp_path,
+        steps,
+        kills,
+        interval=1,
+        runner_type=runner_type,
+        workflow=[('train', 2), ('val', 1)],
+        loaders=[make, make_last])
+
+
 # -- hooks ------------------------------------------------------------------
 
 
@@ -311,6 +339,65 @@ def test_averages_of_mmdet_go_on(tmp_path, kind, runner_type, steps, by_epoch,
         hooks=[dict(type=kind, momentum=0.1, priority=49)])
 
 
+@pytest.mark.parametrize('workflow, kills', [(None, [6, 12, 18]),
+                                             ([('train', 1),
+                                               ('val', 1)], [6, 12])])
+def test_averages_are_swapped_behind_the_last_iteration(
+        tmp_path, workflow, kills):
+    """Saved before an evaluation, and so before the swap: with no epoch left
+    to train, and validated before the next one, too."""
+    loaders = [drawing_loader, lambda: drawing_loader(size=10)]
+    for kill_at in kills:
+        assert_same_end(
+            tmp_path / str(kill_at),
+            3, [kill_at],
+            interval=1,
+            runner_type='EpochBasedRunnerAmp',
+            workflow=workflow,
+            loaders=loaders if workflow else loaders[:1],
+            hooks=[dict(type='EMAHook', momentum=0.1, priority=49)],
+            make_hooks=lambda:
+            [QuickEvalHook([.1, .5], interval=2, by_epoch=False)])
+
+
+class Batches:
+    """Batches without a sampler that could be advanced."""
+
+    def __init__(self, loader):
+        self.loader = loader
+        self.dataset = loader.dataset
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        return iter(self.loader)
+
+
+class First(Hook):
+    """The state with which training begins."""
+
+    def before_train_iter(self, runner):
+        if not hasattr(self, 'state'):
+            self.state = {
+                name: value.clone()
+                for name, value in runner.model.state_dict().items()
+            }
+
+
+@pytest.mark.parametrize(
+    'make',
+    [lambda: Batches(drawing_loader()), lambda: drawing_loader(size=11)])
+def test_averages_go_on_where_the_data_do_not(tmp_path, make):
+    kwargs = dict(interval=1, runner_type='EpochBasedRunnerAmp')
+    ema = dict(type='EMAHook', momentum=0.1)
+    drawing_run(tmp_path, 3, 8, hooks=[ema], **kwargs)
+    saved = torch.load(tmp_path / 'epoch_1_iter_8.pth')['state_dict']
+    first = First()
+    drawing_run(tmp_path, 3, hooks=[ema, first], loaders=[make], **kwargs)
+    assert equal(first.state, dict(saved))
+
+
 AVERAGED = [('IterBasedRunnerAmp', ITERS, 'iter_4.pth', 9),
             ('EpochBasedRunnerAmp', 3, 'epoch_0_iter_4.pth', 9)]
 
@@ -390,6 +477,30 @@ def test_averages_go_on_with_the_stock_hook(tmp_path, runner_type, steps,
     assert min(after) == (7 if by_epoch else 10)
     assert after.items() <= losses.items()
     assert equal(state, expected)
+
+
+class GoesOverTheData(Hook):
+    """As mmcls's PreciseBNHook between two epochs."""
+
+    def after_train_epoch(self, runner):
+        for _ in zip(range(2), runner.data_loader):
+            pass
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('by_epoch, kills', [(True, [8, 14]),
+                                             (False, [5, 8, 14])])
+def test_a_hook_that_goes_over_the_data_between_two_epochs(
+        tmp_path, workers, by_epoch, kills):
+    assert_same_end(
+        tmp_path,
+        3,
+        kills,
+        interval=1,
+        by_epoch=by_epoch,
+        runner_type='EpochBasedRunnerAmp',
+        make_hooks=lambda: [GoesOverTheData()],
+        loaders=[lambda: drawing_loader(workers)])
 
 
 ACCUMULATING = [
