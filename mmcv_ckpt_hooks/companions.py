@@ -8,6 +8,7 @@ from mmcv.runner import Hook
 from mmcv.runner.priority import get_priority
 
 from .best import eval_hooks
+from .ema import ema_hooks
 from .state import unwrapped
 
 #: Where EvalHook evaluates, whichever version it is of.
@@ -46,8 +47,7 @@ class Lookout(Hook):
         self._finish()
         self._ready()
         self._look(False)
-        # mmcv's EMAHook, and mmdet's
-        if any(hasattr(hook, '_swap_ema_parameters') for hook in runner.hooks):
+        if ema_hooks(runner):
             self._swapped()
 
     def before_train_iter(self, runner: Any) -> None:

@@ -4,11 +4,13 @@ The position in the data, the random generators, accumulated gradients and the
 phase of the workflow come back at the moment when training goes on: what is
 built before draws random numbers, too.
 """
+import copy
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import torch
+from torch.utils.data import DataLoader
 
 from . import distributed
 from .compat import evaluation_methods
@@ -21,12 +23,29 @@ from .state import unwrapped
 Workflow = List[Tuple[str, int]]
 
 
+def told_apart(data_loaders: List[Any]) -> List[Any]:
+    """Return the loaders, with a copy for each that was there before.
+
+    A loader that is used in two phases of the workflow has a pass over the
+    data, and so a position, in each of them.
+    """
+    found: List[Any] = []
+    for loader in data_loaders:
+        if isinstance(loader, DataLoader) and \
+                any(loader is other for other in found):
+            loader = copy.copy(loader)
+            # of persistent workers, if it has been used
+            loader._iterator = None
+        found.append(loader)
+    return found
+
+
 class Continuation:
     """The exact continuation of one call of ``runner.run``.
 
     Args:
         runner (BaseRunner): One of ours.
-        data_loaders (list[DataLoader]): As given to ``run``.
+        data_loaders (list[DataLoader]): Of :func:`told_apart`.
         sample_seeds (bool): See :class:`TrackedLoader`.
         restored (Restored, optional): What the run continues from; None for a
             fresh start.
@@ -42,12 +61,11 @@ class Continuation:
         # every rank's own: ranks with the same seed shuffle alike, as with
         # torch's global generator
         self._seed = int(saved.get('seed', torch.initial_seed()))
-        self._loaders: List[TrackedLoader] = []
-        for number, loader in enumerate(data_loaders):
-            known = self._find(loader)
-            self._loaders.append(
-                known or TrackedLoader(loader, self._seed, distributed.rank(),
-                                       number, sample_seeds))
+        self._loaders = [
+            TrackedLoader(loader, self._seed, distributed.rank(), number,
+                          sample_seeds)
+            for number, loader in enumerate(data_loaders)
+        ]
         self._skips = 0
 
     def seek(self,

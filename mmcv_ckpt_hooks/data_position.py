@@ -87,6 +87,9 @@ class TrackedLoader:
         passes = self._pass if used else self._next_pass
         if ends and used == self.length():
             used, passes = 0, self._pass + 1
+        if ends and not used:
+            # hooks between two epochs may have gone over the loader, too
+            passes = max(passes, self._sampler.passes)
         return dict(
             epoch=self._epoch,
             length=self.length(),

@@ -2,7 +2,7 @@
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
-from mmcv.runner import BaseRunner
+from mmcv.runner import BaseRunner, CheckpointHook
 from mmcv.runner.checkpoint import load_state_dict
 
 from . import ema, foreign
@@ -12,6 +12,7 @@ from .hook import DurableCheckpointHook
 from .latest import keep_latest
 from .state import capture_runner, unwrapped
 from .storage import open_backend, scheme_of
+from .takeover import averaged_first
 from .types import LATEST_NAME
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class DurableRunnerMixin(BaseRunner):
 
     #: what the runner was continued from; None after a fresh start
     restored: Optional['Restored'] = None
+    #: the same while a run that began there goes on
+    _continued: Optional['Restored'] = None
     #: what ``load_checkpoint`` has loaded; None if nothing
     loaded_from: Optional[str] = None
     _stage = ''
@@ -59,9 +62,8 @@ class DurableRunnerMixin(BaseRunner):
             super().call_hook(fn_name)
         finally:
             self._stage = stage
-        if fn_name == 'before_run' and self._is_at_restored_step():
-            assert self.restored is not None
-            ema.restore_late(self, self.restored.late, self.restored.name)
+        if fn_name == 'before_run' and self._continued is not None:
+            ema.restore_late(self, self._continued.late, self._continued.name)
             continue_accumulation(self)
 
     def data_state(self) -> Dict[str, Any]:
@@ -147,15 +149,20 @@ class DurableRunnerMixin(BaseRunner):
             **kwargs: Any) -> None:
         """Run, with the hooks prepared, and go on where the run stopped."""
         from .best import eval_hooks, evaluate_by_iteration
-        from .continuation import Continuation, EvaluationGuard
+        from .continuation import Continuation, EvaluationGuard, told_apart
+        data_loaders = told_apart(data_loaders)
         self._know_length(data_loaders, workflow)
+        ema.resume_for_hooks(self)
         for hook in self._own_hooks():
             hook.prepare(self)
+        for hook in [one for one in self.hooks if type(one) is CheckpointHook]:
+            self._hooks = averaged_first(self.hooks, hook, self.logger.info)
         evaluate_by_iteration(self)
         self.evaluation_guard = self.evaluation_guard or EvaluationGuard(self)
         for hook in eval_hooks(self):
             self.evaluation_guard.guard(hook)
         restored = self.restored if self._is_at_restored_step() else None
+        self._continued = restored
         self._continuation = Continuation(self, data_loaders,
                                           self._sample_seeds, restored)
         if restored is not None:

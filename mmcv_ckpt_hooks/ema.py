@@ -1,14 +1,14 @@
-"""The weights of mmcv's EMAHook across a resume.
+"""The weights of an EMAHook, mmcv's or mmdet's, across a resume.
 
 Its buffers exist only after its ``before_run``, and at the ends of an epoch it
 swaps them with the model's weights: a checkpoint saved inside an epoch holds
 the weights as trained, one saved after it holds them swapped.
 
-Source: mmcv v1.7.2, runner/hooks/ema.py:43-91.
+Source: mmcv v1.7.2, runner/hooks/ema.py:43-91; mmdet v2.28.2,
+core/hook/ema.py:50-107.
 """
-from typing import Any, Dict, List, Mapping
+from typing import Any, Dict, Iterable, List, Mapping
 
-from mmcv.runner import EMAHook
 from mmcv.runner.checkpoint import get_state_dict
 
 from .state import unwrapped
@@ -16,7 +16,37 @@ from .state import unwrapped
 
 def ema_hooks(runner: Any) -> List[Any]:
     """Return the runner's EMAHooks."""
-    return [hook for hook in runner.hooks if isinstance(hook, EMAHook)]
+    return averaging_hooks(runner.hooks)
+
+
+def averaging_hooks(hooks: Iterable[Any]) -> List[Any]:
+    """Return the EMAHooks; mmdet's are no subclasses of mmcv's."""
+    return [hook for hook in hooks if hasattr(hook, '_swap_ema_parameters')]
+
+
+def resume_for_hooks(runner: Any) -> None:
+    """Resume as ``EMAHook(resume_from=...)`` asks, unless the run was.
+
+    The hook itself would do so in its ``before_run``, when this run's own
+    newest checkpoint was restored, and throw that away. On a stock runner it
+    still does where nothing was restored.
+
+    Args:
+        runner (BaseRunner): About to run.
+    """
+    for hook in ema_hooks(runner):
+        if getattr(hook, 'checkpoint', None) is None:
+            continue
+        restored = getattr(runner, 'restored', None)
+        if restored is not None:
+            runner.logger.info(
+                f'{type(hook).__name__}(resume_from={hook.checkpoint!r}) is '
+                f'passed over: this run goes on from {restored.name}')
+        elif hasattr(runner, 'finished_steps'):
+            runner.resume(hook.checkpoint)
+        else:
+            continue
+        hook.checkpoint = None
 
 
 def split_late(runner: Any, state_dict: Dict[str, Any]) -> Dict[str, Any]:

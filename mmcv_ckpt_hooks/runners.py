@@ -65,7 +65,7 @@ class DurableEpochMixin(DurableRunnerMixin):
 
     _passes_end = True
     _skipped_batches = 0
-    #: whether the first epoch begins with a state from inside an epoch
+    #: whether the run begins with a state from inside an epoch
     _is_inside_epoch = False
 
     def call_hook(self, fn_name: str) -> None:
@@ -73,14 +73,15 @@ class DurableEpochMixin(DurableRunnerMixin):
         if fn_name == 'before_train_iter':
             # mmcv counts from the first batch that the loader yields
             self._inner_iter += self._skipped_batches
-        if fn_name == 'before_train_epoch' and self._is_inside_epoch:
-            self._is_inside_epoch = False
-            ema.swap(self)
         if fn_name in ('after_train_epoch', 'after_val_epoch'):
             self._skipped_batches = 0
             if self._continuation is not None:
                 self._continuation.finish(self.data_loader)
         super().call_hook(fn_name)
+        if fn_name == 'before_run' and self._is_inside_epoch:
+            # here, and not where an epoch begins: none may be left to train
+            self._is_inside_epoch = False
+            ema.swap(self)
 
     def train(self, data_loader: Any, **kwargs: Any) -> None:
         """Train one epoch, unless it was done before the resume."""
@@ -130,6 +131,7 @@ class DurableEpochMixin(DurableRunnerMixin):
 
     def _go_on(self, continuation: 'Continuation', restored: 'Restored',
                workflow: 'Workflow') -> None:
+        self._is_inside_epoch = False
         for number, (mode, _) in enumerate(workflow):
             used = 0
             if mode == 'train':
@@ -145,19 +147,21 @@ class DurableEpochMixin(DurableRunnerMixin):
                       number: int) -> int:
         """Return how much of the epoch was trained; counters to fit it."""
         length = continuation.length(number)
-        used = restored.iter - restored.epoch * length
         saved = continuation.saved_position(number)
-        if saved is not None and saved['length'] == length and used != length:
+        before = length if saved is None else saved['length'] or length
+        used = restored.iter - restored.epoch * before
+        if saved is not None and used != before:
             # with several train loaders the counters do not tell
             used = saved['used']
-        elif saved is not None and saved['length'] != length:
+        # of several train loaders, one
+        self._is_inside_epoch |= 0 < used <= before
+        if before != length:
             self.logger.warning(
-                f'The epoch has {length} batches and had {saved["length"]} '
+                f'The epoch has {length} batches and had {before} '
                 'when the checkpoint was saved: it goes on at the same share '
                 'of the epoch, not with the same batches')
-            used = saved['used'] * length // saved['length']
+            used = used * length // before
             self._iter = restored.epoch * length + used
-        self._is_inside_epoch = 0 < used <= length
         if used == length:
             # saved in the last iteration of an epoch
             self._epoch, used = restored.epoch + 1, 0

@@ -9,6 +9,7 @@ from .boundary import Boundary
 from .companions import look_out
 from .config import parse_options
 from .continuation import EvaluationGuard, StockContinuation
+from .ema import resume_for_hooks
 from .errors import ConfigError
 from .history import History
 from .hook import DurableCheckpointHook
@@ -38,11 +39,13 @@ def start(hook: DurableCheckpointHook, runner: Any) -> None:
     takeover.check_single_writer(runner.hooks, hook, place)
     foreign.check_runner(runner)
     hook.out_dir = place
-    runner._hooks = takeover.rearranged(runner.hooks, hook, stock)
+    runner._hooks = takeover.rearranged(runner.hooks, hook, stock,
+                                        runner.logger.info)
     takeover.hand_over(runner.hooks, stock, hook)
     hook._waits_for = takeover.needs_files_at_once(runner.hooks)
     evaluate_by_iteration(runner)
     saver = open_run(runner, hook.options, hook.by_epoch, place)
+    resume_for_hooks(runner)
     hook._savers = [] if saver is None else [saver]
     hook._saver = saver
     keep_best(runner, hook.options, hook._savers, hook._capture)

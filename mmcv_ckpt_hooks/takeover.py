@@ -1,17 +1,22 @@
 """Taking over the stock CheckpointHook, and putting ours in its place."""
 import difflib
 import os
-from typing import Any, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
-from mmcv.runner import CheckpointHook, EpochBasedRunner, IterBasedRunner
+from mmcv.runner import (CheckpointHook, EpochBasedRunner, Hook,
+                         IterBasedRunner, IterTimerHook, LoggerHook)
 from mmcv.runner.priority import get_priority
 
+from .ema import averaging_hooks
 from .errors import ConfigError
 from .storage import scheme_of
 
 _INHERITED = ('interval', 'by_epoch', 'save_optimizer', 'out_dir',
               'max_keep_ckpts', 'save_last', 'sync_buffer', 'file_client_args')
 _INHERITED_ARGS = ('filename_tmpl', 'create_symlink', 'meta')
+#: The events that end a step, in one of which it is saved.
+_CHANGES_IN = ('after_iter', 'after_train_iter', 'after_epoch',
+               'after_train_epoch')
 
 
 def find_stock_hook(hooks: List[Any]) -> Optional[CheckpointHook]:
@@ -76,31 +81,69 @@ def resolve_out_dir(out_dir: Optional[str], work_dir: Optional[str]) -> str:
     return out_dir.rstrip('/' + os.sep) + joint + last
 
 
-def rearranged(hooks: List[Any], ours: Any,
-               stock: Optional[CheckpointHook]) -> List[Any]:
-    """Return the hooks with ours where stock saves, before evaluation.
+def rearranged(hooks: List[Any], ours: Any, stock: Optional[CheckpointHook],
+               log: Callable[[str], None]) -> List[Any]:
+    """Return the hooks with ours in the place of the stock one.
+
+    Behind all hooks of ``NORMAL``: mmcv registers ``custom_hooks`` behind the
+    stock hook, and what they change in a step belongs to the state of that
+    step. What only reports stays behind it: loggers, timers, evaluations.
 
     A new list: mmcv iterates the old one while it calls ``before_run``.
     """
-    rest = [hook for hook in hooks if hook is not ours]
     normal = int(get_priority('NORMAL'))
-    if stock is not None:
-        place = rest.index(stock)
-        rest.remove(stock)
-        ours.priority = stock.priority
+    rest = [hook for hook in hooks if hook is not ours and hook is not stock]
+    if stock is not None or ours.priority == normal:
+        # where mmcv put it
+        before = hooks[:hooks.index(ours if stock is None else stock)]
+        place = sum(1 for hook in before if hook is not ours)
     else:
-        # where mmcv put it; with another priority, behind every hook of
-        # NORMAL, as if it were registered last
-        place = hooks.index(ours) if ours.priority == normal else sum(
-            1 for hook in rest if hook.priority <= normal)
-        first_eval = [
-            index for index, hook in enumerate(rest)
-            if hasattr(hook, 'save_best')
-        ]
-        place = min([place] + first_eval)
-        ours.priority = normal
-    rest.insert(place, ours)
-    return rest
+        place = sum(1 for hook in rest if hook.priority <= normal)
+    limits = [
+        index for index, hook in enumerate(rest) if hasattr(hook, 'save_best')
+    ]
+    place = min([place] + limits)
+    end = min([sum(1 for hook in rest if hook.priority <= normal)] + limits)
+    behind = rest[place:end]
+    passed = [hook for hook in behind if not _only_reports(hook)]
+    rest[place:end] = [
+        *passed, ours, *(hook for hook in behind if _only_reports(hook))
+    ]
+    ours.priority = normal if stock is None else max(normal, stock.priority)
+    acting = [type(hook).__name__ for hook in passed if _acts(hook)]
+    if acting:
+        log(f'Checkpoints are saved behind {", ".join(acting)}: what hooks of '
+            'priority NORMAL change belongs to the step. One that reads the '
+            "checkpoint's file needs priority=60")
+    return averaged_first(rest, ours, log)
+
+
+def averaged_first(hooks: List[Any], saving: Any,
+                   log: Callable[[str], None]) -> List[Any]:
+    """Return the hooks with every EMAHook before the one that saves.
+
+    Behind it the averages of a checkpoint lack its last step, and between two
+    epochs it holds the trained weights where training expects the averaged.
+    """
+    place = hooks.index(saving)
+    late = averaging_hooks(hooks[place:])
+    for hook in late:
+        hook.priority = saving.priority
+        log(f'{type(hook).__name__} goes before {type(saving).__name__}: '
+            'checkpoints, and evaluations, have the averages of their step')
+    rest = [hook for hook in hooks if hook not in late]
+    return rest[:place] + late + rest[place:]
+
+
+def _only_reports(hook: Any) -> bool:
+    kinds = (CheckpointHook, IterTimerHook, LoggerHook)
+    return isinstance(hook, kinds) or _reads_files(hook)
+
+
+def _acts(hook: Any) -> bool:
+    return any(
+        getattr(type(hook), name) is not getattr(Hook, name)
+        for name in _CHANGES_IN)
 
 
 def hand_over(hooks: List[Any], stock: Optional[CheckpointHook],
@@ -120,9 +163,13 @@ def needs_files_at_once(hooks: List[Any]) -> Optional[str]:
     same event, ``PaviLoggerHook`` from the work dir.
     """
     for hook in hooks:
-        if hasattr(hook, 'ckpt_hook') or getattr(hook, 'add_ckpt', False):
+        if _reads_files(hook):
             return type(hook).__name__
     return None
+
+
+def _reads_files(hook: Any) -> bool:
+    return hasattr(hook, 'ckpt_hook') or bool(getattr(hook, 'add_ckpt', False))
 
 
 def check_single_writer(hooks: List[Any], ours: Any, place: str) -> None:

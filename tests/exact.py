@@ -127,6 +127,12 @@ def ended_workers():
                 iterator._shutdown_workers()
 
 
+def seed_all(seed):
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
 def drawing_run(work_dir,
                 steps,
                 kill_at=None,
@@ -148,9 +154,7 @@ def drawing_run(work_dir,
     ``steps`` are iterations or, on an epoch runner, epochs. ``seed`` is that
     of the process: a resumed one has another.
     """
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+    seed_all(seed)
     loaders = [drawing_loader()] if loaders is None else \
         [make() for make in loaders]
     model = DrawingModel()

@@ -1,17 +1,18 @@
 """A run that was cut off and resumed ends with the same bits."""
 import random
+from contextlib import suppress
 
 import numpy as np
 import pytest
 import torch
 from checkpoint_files import equal
-from exact import (BATCH, SIZE, DrawingData, DrawingModel, SameData,
-                   drawing_loader, drawing_run)
+from exact import (BATCH, SIZE, DrawingData, DrawingModel, Killed, Recorder,
+                   SameData, drawing_loader, drawing_run, seed_all)
 from mmcv.parallel import MMDataParallel
-from mmcv.runner import Hook, OptimizerHook
+from mmcv.runner import EMAHook, Hook, OptimizerHook
 from torch.utils.data import (BatchSampler, DistributedSampler, RandomSampler,
                               SubsetRandomSampler, WeightedRandomSampler)
-from toy import QuickEvalHook
+from toy import QuickEvalHook, make_runner
 
 ITERS = 14  # two passes of six batches, and two iterations more
 EPOCH_ITERS = 3 * 6
@@ -213,6 +214,34 @@ def test_samplers_of_mmdet_and_mmseg_go_on_inside_a_pass(
         loaders=[lambda: drawing_loader(workers, **make())])
 
 
+@pytest.mark.parametrize('persistent', [False, True])
+@pytest.mark.parametrize('runner_type, steps, kills',
+                         [('IterBasedRunnerAmp', ITERS, [7, 8, 13]),
+                          ('EpochBasedRunnerAmp', 4, [7, 8, 13])])
+def test_a_loader_of_two_phases_has_two_positions(tmp_path, runner_type, steps,
+                                                  kills, persistent):
+    workers = 1 if persistent else 0
+    shared = []
+
+    def make():
+        if not shared:
+            shared.append(
+                drawing_loader(workers, persistent_workers=persistent))
+        return shared[0]
+
+    def make_last():
+        return shared.pop()
+
+    assert_same_end(
+        tmp_path,
+        steps,
+        kills,
+        interval=1,
+        runner_type=runner_type,
+        workflow=[('train', 2), ('val', 1)],
+        loaders=[make, make_last])
+
+
 # -- hooks ------------------------------------------------------------------
 
 
@@ -229,6 +258,249 @@ def test_averaged_weights_go_on(tmp_path, runner_type, steps, interval,
         interval=interval,
         runner_type=runner_type,
         hooks=[dict(type='EMAHook', momentum=0.1, priority='ABOVE_NORMAL')])
+
+
+class Clips(Hook):
+
+    def after_train_iter(self, runner):
+        with torch.no_grad():
+            for one in runner.model.parameters():
+                one.clamp_(-.3, .3)
+
+
+class Decays(Hook):
+
+    def after_train_epoch(self, runner):
+        with torch.no_grad():
+            for one in runner.model.parameters():
+                one.mul_(.9)
+
+
+CHANGING = {
+    'clips': lambda: [Clips()],
+    'decays': lambda: [Decays()],
+    'averages': lambda: [EMAHook(momentum=0.1)],
+}
+
+
+@pytest.mark.parametrize('stock', [True, False])
+@pytest.mark.parametrize('runner_type, steps, kill_at',
+                         [('IterBasedRunnerAmp', ITERS, 7),
+                          ('EpochBasedRunnerAmp', 3, 8)])
+@pytest.mark.parametrize('name', CHANGING)
+def test_what_hooks_of_normal_priority_change_goes_on(tmp_path, name,
+                                                      runner_type, steps,
+                                                      kill_at, stock):
+    # by epoch, and listed behind ours
+    by_epoch = 'Epoch' in runner_type
+    stock_config = dict(interval=1, by_epoch=by_epoch)
+    assert_same_end(
+        tmp_path,
+        steps, [kill_at],
+        interval=None if stock else 1,
+        by_epoch=None if stock else by_epoch,
+        checkpoint_config=stock_config if stock else None,
+        runner_type=runner_type,
+        make_hooks=CHANGING[name])
+
+
+@pytest.mark.parametrize('runner_type, steps, kills',
+                         [('IterBasedRunnerAmp', ITERS, [7]),
+                          ('EpochBasedRunnerAmp', 3, [6, 8])])
+def test_averages_go_before_the_save(tmp_path, caplog, runner_type, steps,
+                                     kills):
+    assert_same_end(
+        tmp_path,
+        steps,
+        kills,
+        interval=1,
+        runner_type=runner_type,
+        hooks=[dict(type='EMAHook', momentum=0.1, priority='LOW')])
+    assert 'EMAHook goes before DurableCheckpointHook' in caplog.text
+
+
+@pytest.mark.mmseg
+@pytest.mark.parametrize('kind',
+                         ['ExpMomentumEMAHook', 'LinearMomentumEMAHook'])
+@pytest.mark.parametrize('runner_type, steps, by_epoch, kill_at',
+                         [('IterBasedRunnerAmp', ITERS, False, 7),
+                          ('EpochBasedRunnerAmp', 3, False, 6),
+                          ('EpochBasedRunnerAmp', 3, False, 8),
+                          ('EpochBasedRunnerAmp', 3, True, 8)])
+def test_averages_of_mmdet_go_on(tmp_path, kind, runner_type, steps, by_epoch,
+                                 kill_at):
+    pytest.importorskip('mmdet.core')
+    assert_same_end(
+        tmp_path,
+        steps, [kill_at],
+        interval=1,
+        by_epoch=by_epoch,
+        runner_type=runner_type,
+        hooks=[dict(type=kind, momentum=0.1, priority=49)])
+
+
+@pytest.mark.parametrize('workflow, kills', [(None, [6, 12, 18]),
+                                             ([('train', 1),
+                                               ('val', 1)], [6, 12])])
+def test_averages_are_swapped_behind_the_last_iteration(
+        tmp_path, workflow, kills):
+    """Saved before an evaluation, and so before the swap: with no epoch left
+    to train, and validated before the next one, too."""
+    loaders = [drawing_loader, lambda: drawing_loader(size=10)]
+    for kill_at in kills:
+        assert_same_end(
+            tmp_path / str(kill_at),
+            3, [kill_at],
+            interval=1,
+            runner_type='EpochBasedRunnerAmp',
+            workflow=workflow,
+            loaders=loaders if workflow else loaders[:1],
+            hooks=[dict(type='EMAHook', momentum=0.1, priority=49)],
+            make_hooks=lambda:
+            [QuickEvalHook([.1, .5], interval=2, by_epoch=False)])
+
+
+class Batches:
+    """Batches without a sampler that could be advanced."""
+
+    def __init__(self, loader):
+        self.loader = loader
+        self.dataset = loader.dataset
+
+    def __len__(self):
+        return len(self.loader)
+
+    def __iter__(self):
+        return iter(self.loader)
+
+
+class First(Hook):
+    """The state with which training begins."""
+
+    def before_train_iter(self, runner):
+        if not hasattr(self, 'state'):
+            self.state = {
+                name: value.clone()
+                for name, value in runner.model.state_dict().items()
+            }
+
+
+@pytest.mark.parametrize(
+    'make',
+    [lambda: Batches(drawing_loader()), lambda: drawing_loader(size=11)])
+def test_averages_go_on_where_the_data_do_not(tmp_path, make):
+    kwargs = dict(interval=1, runner_type='EpochBasedRunnerAmp')
+    ema = dict(type='EMAHook', momentum=0.1)
+    drawing_run(tmp_path, 3, 8, hooks=[ema], **kwargs)
+    saved = torch.load(tmp_path / 'epoch_1_iter_8.pth')['state_dict']
+    first = First()
+    drawing_run(tmp_path, 3, hooks=[ema, first], loaders=[make], **kwargs)
+    assert equal(first.state, dict(saved))
+
+
+AVERAGED = [('IterBasedRunnerAmp', ITERS, 'iter_4.pth', 9),
+            ('EpochBasedRunnerAmp', 3, 'epoch_0_iter_4.pth', 9)]
+
+
+@pytest.mark.parametrize('priority', [49, 'LOW'])
+@pytest.mark.parametrize('runner_type, steps, start, kill_at', AVERAGED)
+def test_resume_from_of_an_averaging_hook_is_where_a_run_starts(
+        tmp_path, caplog, runner_type, steps, start, kill_at, priority):
+    """mmcv resumes from there at every start."""
+    kwargs = dict(interval=1, runner_type=runner_type)
+    ema = dict(type='EMAHook', momentum=0.1, priority=priority)
+    expected, losses = drawing_run(
+        tmp_path / 'whole', steps, hooks=[dict(ema)], **kwargs)
+    ema['resume_from'] = str(tmp_path / 'whole' / start)
+    first, before = drawing_run(
+        tmp_path / 'cut', steps, kill_at, seed=1, hooks=[dict(ema)], **kwargs)
+    assert min(before) == 5
+    caplog.clear()
+    state, after = drawing_run(
+        tmp_path / 'cut', steps, seed=2, hooks=[dict(ema)], **kwargs)
+    assert min(after) == kill_at + 1
+    assert {
+        **before,
+        **after
+    } == {
+        step: loss
+        for step, loss in losses.items() if step > 4
+    }
+    assert equal(state, expected)
+
+
+@pytest.mark.parametrize('priority', [49, 'LOW'])
+def test_on_a_stock_runner_the_own_newest_counts_as_well(
+        tmp_path, caplog, priority):
+    """A hook behind ours would resume behind our restore."""
+    hooks = [dict(type='EMAHook', momentum=0.1, priority=priority)]
+    kwargs = dict(interval=1, by_epoch=True, runner_type='EpochBasedRunner')
+    drawing_run(tmp_path, 3, 14, hooks=hooks, **kwargs)
+    hooks[0]['resume_from'] = str(tmp_path / 'epoch_1.pth')
+    _, losses = drawing_run(tmp_path, 3, hooks=hooks, **kwargs)
+    assert sorted(losses) == list(range(13, 19))
+    assert 'is passed over: this run goes on from epoch_2.pth' in caplog.text
+
+
+@pytest.mark.parametrize('by_hook', [False, True])
+@pytest.mark.parametrize('runner_type, steps, start, kill_at', AVERAGED)
+def test_averages_go_on_with_the_stock_hook(tmp_path, runner_type, steps,
+                                            start, kill_at, by_hook):
+    by_epoch = 'Epoch' in runner_type
+    name = 'epoch_1.pth' if by_epoch else 'iter_9.pth'
+
+    def run(where, kill_at=None, resume=None, seed=0):
+        model = DrawingModel()
+        limit = 'max_epochs' if by_epoch else 'max_iters'
+        runner = make_runner(
+            tmp_path / where,
+            model=model,
+            seed=seed,
+            runner=dict(type=runner_type, **{limit: steps}),
+            checkpoint_config=dict(interval=1, by_epoch=by_epoch),
+            hooks=[
+                EMAHook(momentum=0.1, resume_from=resume if by_hook else None)
+            ])
+        if resume is not None and not by_hook:
+            runner.resume(resume)
+        recorder = Recorder(kill_at)
+        runner.register_hook(recorder, priority='VERY_LOW')
+        with suppress(Killed):
+            runner.run([drawing_loader()], [('train', 1)])
+        return model.state_dict(), recorder.losses
+
+    seed_all(0)
+    expected, losses = run('whole')
+    seed_all(0)
+    run('cut', kill_at)
+    state, after = run('cut', None, str(tmp_path / 'cut' / name), seed=1)
+    assert min(after) == (7 if by_epoch else 10)
+    assert after.items() <= losses.items()
+    assert equal(state, expected)
+
+
+class GoesOverTheData(Hook):
+    """As mmcls's PreciseBNHook between two epochs."""
+
+    def after_train_epoch(self, runner):
+        for _ in zip(range(2), runner.data_loader):
+            pass
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize('by_epoch, kills', [(True, [8, 14]),
+                                             (False, [5, 8, 14])])
+def test_a_hook_that_goes_over_the_data_between_two_epochs(
+        tmp_path, workers, by_epoch, kills):
+    assert_same_end(
+        tmp_path,
+        3,
+        kills,
+        interval=1,
+        by_epoch=by_epoch,
+        runner_type='EpochBasedRunnerAmp',
+        make_hooks=lambda: [GoesOverTheData()],
+        loaders=[lambda: drawing_loader(workers)])
 
 
 ACCUMULATING = [

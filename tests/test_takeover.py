@@ -5,7 +5,8 @@ import types
 
 import pytest
 import torch
-from mmcv.runner import HOOKS, CheckpointHook, Hook
+from mmcv.runner import (HOOKS, CheckpointHook, EMAHook, Hook, IterTimerHook,
+                         TextLoggerHook)
 from mmcv.runner.hooks import LoggerHook, PaviLoggerHook
 from toy import QuickEvalHook, make_loader, make_runner, names, train
 
@@ -273,28 +274,141 @@ def test_by_iteration_the_end_of_an_epoch_is_saved_before_evaluation(
                          ['epoch_0_iter_2.pth', 'epoch_1_iter_4.pth']]
 
 
+class Upload(Hook):
+    """Reads the checkpoint of the step."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.read = []
+
+    def after_train_iter(self, runner):
+        if self.every_n_iters(runner, 2):
+            path = self.directory / f'iter_{runner.iter + 1}.pth'
+            self.read.append(load(path)['meta']['iter'])
+
+
+class UploadLogger(Upload):
+    """As the wandb hooks of mmseg, mmdet and mmcls."""
+
+    ckpt_hook = None
+
+
 @pytest.mark.parametrize('name', ITER)
 @pytest.mark.parametrize('stock', [True, False])
-def test_a_hook_listed_after_ours_still_comes_after_it(tmp_path, name, stock):
-    """mmcv: of one priority in the order of the config."""
-    read = []
-
-    class Upload(Hook):
-
-        def after_train_iter(self, runner):
-            if self.every_n_iters(runner, 2):
-                path = tmp_path / f'iter_{runner.iter + 1}.pth'
-                read.append(load(path)['meta']['iter'])
-
-    train(
+@pytest.mark.parametrize('kind, priority', [(Upload, 60),
+                                            (UploadLogger, 'NORMAL')])
+def test_a_hook_that_reads_the_file_comes_behind_the_save(
+        tmp_path, name, stock, kind, priority):
+    runner = make_runner(
         tmp_path,
         runner=runner_config(name, 4),
         checkpoint_config=dict(interval=2) if stock else None,
+        hooks=[dict(**INLINE, **({} if stock else dict(interval=2)))])
+    upload = kind(tmp_path)
+    runner.register_hook(upload, priority)
+    runner.run([make_loader()], [('train', 1)])
+    assert upload.read == [2, 4]
+
+
+@HOOKS.register_module()
+class Clips(Hook):
+    """Changes the weights behind the optimizer's step."""
+
+    def after_train_iter(self, runner):
+        with torch.no_grad():
+            for one in runner.model.parameters():
+                one.clamp_(-.1, .1)
+
+
+@pytest.mark.parametrize('name', ITER + EPOCH)
+@pytest.mark.parametrize('stock', [True, False])
+@pytest.mark.parametrize('listed_first', [True, False])
+def test_what_a_hook_of_normal_priority_changes_is_in_the_file(
+        tmp_path, caplog, name, stock, listed_first):
+    """mmcv registers ``custom_hooks`` behind the stock hook."""
+    given = {} if stock else dict(interval=1, by_epoch=False)
+    hooks = [dict(type='Clips'), dict(**INLINE, **given)]
+    train(
+        tmp_path,
+        runner=runner_config(name, 2),
+        checkpoint_config=dict(interval=1, by_epoch=False) if stock else None,
+        hooks=hooks if listed_first else hooks[::-1])
+    files = [one for one in names(tmp_path) if one != 'latest.pth']
+    assert len(files) >= 2
+    for one in files:
+        saved = load(tmp_path / one)['state_dict']
+        assert saved['first.weight'].abs().max() <= .1
+    moved = stock or not listed_first
+    assert ('saved behind Clips' in caplog.text) == moved
+
+
+def order_of(tmp_path, register, **kwargs):
+    """Names of the hooks in the order in which they are called."""
+    runner = make_runner(tmp_path, runner=runner_config(ITER[0]), **kwargs)
+    register(runner)
+    runner.call_hook('before_run')
+    runner.call_hook('after_run')
+    priorities = [hook.priority for hook in runner.hooks]
+    assert priorities == sorted(priorities)
+    return [type(hook).__name__ for hook in runner.hooks[2:]]
+
+
+def test_what_only_reports_stays_behind_the_save(tmp_path):
+    """With mmcv 1.3.0 the timer and mmseg's EvalHook are of ``NORMAL``."""
+
+    def register(runner):
+        runner._hooks = [
+            hook for hook in runner.hooks
+            if not isinstance(hook, IterTimerHook)
+        ]
+        for hook in (IterTimerHook(), Clips(), TextLoggerHook(),
+                     UploadLogger(tmp_path),
+                     QuickEvalHook([.5], interval=2,
+                                   by_epoch=False), Clips(), EMAHook()):
+            runner.register_hook(hook)
+        runner.register_hook_from_cfg(dict(OURS))
+
+    order = order_of(tmp_path, register, checkpoint_config=dict(interval=2))
+    assert order == [
+        'OptimizerHook', 'Clips', 'EMAHook', 'DurableCheckpointHook',
+        'IterTimerHook', 'TextLoggerHook', 'UploadLogger', 'QuickEvalHook',
+        'Clips'
+    ]
+
+
+def test_a_stock_hook_behind_the_evaluation_is_taken_before_it(tmp_path):
+
+    def register(runner):
+        runner.register_hook(CheckpointHook(interval=2, by_epoch=False), 'LOW')
+        runner.register_hook(Clips(), 60)
+        runner.register_hook_from_cfg(dict(OURS))
+
+    order = order_of(
+        tmp_path,
+        register,
+        evaluation=dict(scores=[.5], interval=2, by_epoch=False))
+    assert order == [
+        'OptimizerHook', 'Clips', 'IterTimerHook', 'DurableCheckpointHook',
+        'QuickEvalHook'
+    ]
+
+
+def test_two_of_ours_stay_in_their_order(tmp_path):
+    runner = make_runner(
+        tmp_path,
+        runner=runner_config(ITER[0]),
         hooks=[
-            dict(**INLINE, **({} if stock else dict(interval=2))),
-            Upload()
+            dict(interval=2, **OURS),
+            dict(type='Clips'),
+            dict(interval=2, out_dir=str(tmp_path / 'other'), **OURS)
         ])
-    assert read == [2, 4]
+    one, clips, other = (
+        hook for hook in runner.hooks
+        if isinstance(hook, (DurableCheckpointHook, Clips)))
+    runner.call_hook('before_run')
+    runner.call_hook('after_run')
+    assert [hook for hook in runner.hooks
+            if hook in (one, clips, other)] == [clips, one, other]
 
 
 @pytest.mark.parametrize('name', ITER + EPOCH)

@@ -125,7 +125,8 @@ def test_trap_16_equal_priority_runs_behind_the_defaults(tmp_path):
         runner=iter_config(1),
         hooks=[Note(), StockNote(by_epoch=False)])
     assert order == ['note', 'stock']
-    # ours takes the stock hook's turn, before a hook registered earlier
+    # ours comes behind all hooks of its priority, wherever it is listed: what
+    # they change belongs to the step
     seen = []
 
     class Look(Hook):
@@ -133,12 +134,15 @@ def test_trap_16_equal_priority_runs_behind_the_defaults(tmp_path):
         def after_train_iter(self, runner):
             seen.append('iter_2.pth' in names(tmp_path / 'ours'))
 
-    train(
+    runner = make_runner(
         tmp_path / 'ours',
         runner=iter_config(2),
         checkpoint_config=dict(interval=2),
-        hooks=[Look(), dict(write=dict(background=False), **OURS)])
-    assert seen == [False, True]
+        hooks=[dict(write=dict(background=False), **OURS),
+               Look()])
+    runner.register_hook(Look(), 60)
+    runner.run([make_loader()], [('train', 1)])
+    assert seen == [False, False, False, True]
 
 
 def test_trap_19_a_misspelt_option_fails_at_the_first_save(tmp_path):
