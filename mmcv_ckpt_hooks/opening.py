@@ -67,7 +67,8 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
         saver = _saver(runner, options, backend, catalog, home,
                        _policy(options, by_epoch), restored, lock)
         if metrics is not None and options.keep.best is not None:
-            saver.ranking = Ranking(saver, options.keep.best, metrics)
+            saver.ranking = Ranking(saver, options.keep.best, metrics,
+                                    runner.logger.warning)
         given_before = {
             key
             for info in catalog.owned()

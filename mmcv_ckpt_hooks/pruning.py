@@ -39,6 +39,8 @@ class Pruner:
         self._over_budget = False
         #: what ranks checkpoints by their scores; None if nothing does
         self.ranking: Optional[KeepBest] = None
+        #: whether nothing is deleted, because scores that rank are unknown
+        self.is_held = False
 
     def prune(self, committed: Optional[str] = None) -> List[str]:
         """Delete what no policy keeps; return the names.
@@ -98,7 +100,7 @@ class Pruner:
     def _superseded(self, committed: Optional[str],
                     there: List[CheckpointInfo]) -> List[CheckpointInfo]:
         """Return what no policy keeps of what this run owns."""
-        if not self._backend.capabilities.delete:
+        if self.is_held or not self._backend.capabilities.delete:
             return []
         policies = [
             self._policy,

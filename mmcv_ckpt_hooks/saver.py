@@ -239,10 +239,14 @@ class Saver:
         self._run_logged(
             job, f'The scores at {finished} iterations were not recorded')
 
-    def rank_by(self, ranking: KeepBest) -> None:
-        """Let scores say what to keep from now on, besides the rest."""
+    def rank_by(self, ranking: Optional[KeepBest]) -> None:
+        """Let scores say what to keep from now on, besides the rest.
+
+        None: nothing is deleted until scores can.
+        """
         self._executor.wait()
         self._pruner.ranking = ranking
+        self._pruner.is_held = ranking is None
 
     def keep_ranked(self, request: SaveRequest,
                     capture: Callable[[], Dict[str, Any]]) -> None:
