@@ -1,8 +1,9 @@
 """Deleting what no policy keeps."""
+from contextlib import suppress
 from typing import Callable, List, Optional, Sequence, Set
 
 from .catalog import Catalog
-from .errors import StorageError
+from .errors import OutOfSpaceError, StorageError
 from .retention import (KeepAny, KeepBest, KeepNames, KeepWithin, bytes_of,
                         deletable)
 from .types import CheckpointInfo, RetentionPolicy, SaveRequest, StorageBackend
@@ -48,9 +49,10 @@ class Pruner:
         Args:
             committed (str, optional): Name of what was just committed.
         """
+        if not self._superseded(committed, self._catalog.owned()):
+            return []
         return [
-            info.name
-            for info in self._superseded(committed, self._catalog.owned())
+            info.name for info in self._superseded(committed, self._there())
             if self._delete(info.name)
         ]
 
@@ -62,9 +64,7 @@ class Pruner:
             coming (CheckpointInfo): What there is no space for.
             latest (str, optional): Name of what ``latest.pth`` points to.
         """
-        owned = [
-            info for info in self._catalog.owned() if info.name != coming.name
-        ]
+        owned = [info for info in self._there() if info.name != coming.name]
         # INVARIANT: the newest committed one stays until the new one is
         # there, and latest.pth names a file that is there
         newest = max((info.iter for info in owned), default=-1)
@@ -84,6 +84,22 @@ class Pruner:
         return self.ranking is not None and \
             self._catalog.at_iter(request.iter) is None and \
             self.ranking.would_keep(request, self._catalog.owned())
+
+    def _there(self) -> List[CheckpointInfo]:
+        """Return what this run owns; forget what somebody has deleted.
+
+        INVARIANT: the newest and the best, for which others go, are there.
+        """
+        owned = self._catalog.owned()
+        if not self._backend.capabilities.listing:
+            return owned
+        there = {file.name for file in self._backend.list()}
+        for info in owned:
+            if info.name not in there:
+                # on a full disk it is out of the catalog with the next entry
+                with suppress(OutOfSpaceError):
+                    self._catalog.forget(info.name)
+        return [info for info in owned if info.name in there]
 
     def _delete(self, name: str) -> bool:
         """Delete a checkpoint; False, and a log line, if that fails."""

@@ -11,6 +11,7 @@ from mmcv.runner import Hook
 from toy import make_loader, make_runner, names, train
 
 from mmcv_ckpt_hooks import starting
+from mmcv_ckpt_hooks.errors import OutOfSpaceError
 
 OURS = dict(type='DurableCheckpointHook')
 ITER = ['IterBasedRunner', 'IterBasedRunnerAmp']
@@ -343,6 +344,57 @@ def test_a_failed_save_deletes_nothing(tmp_path, name, monkeypatch):
     run(tmp_path, 8, name, interval=4, max_keep_ckpts=1)
     assert steps_in(tmp_path) == [4]
     assert torch.load(tmp_path / 'latest.pth')['meta']['iter'] == 4
+
+
+class Remover(Hook):
+    """Deletes a checkpoint by hand, at the end of an iteration."""
+
+    def __init__(self, path, after):
+        self.path, self.after = path, after
+
+    def after_train_iter(self, runner):
+        if runner.iter + 1 == self.after:
+            os.unlink(self.path)
+
+
+@pytest.mark.parametrize('name', ITER)
+def test_the_last_one_makes_no_room_when_a_newer_one_was_deleted_by_hand(
+        tmp_path, name, monkeypatch):
+    """INVARIANT 2."""
+    from mmcv_ckpt_hooks.storage import local
+    fill = local.fill_file
+
+    def fail(temporary, write, what, path, *args):
+        if path.endswith('iter_8.pth'):
+            raise OutOfSpaceError('no space left on the small disk')
+        return fill(temporary, write, what, path, *args)
+
+    monkeypatch.setattr(local, 'fill_file', fail)
+    run(tmp_path,
+        9,
+        name,
+        interval=2,
+        max_keep_ckpts=2,
+        save_last=False,
+        write=dict(background=False),
+        hooks=[Remover(tmp_path / 'iter_6.pth', 7)])
+    assert steps_in(tmp_path) == [4]
+
+
+def test_none_goes_for_a_better_one_that_was_deleted_by_hand(tmp_path):
+    train(
+        tmp_path,
+        runner=runner_config('IterBasedRunnerAmp', 7),
+        hooks=[
+            dict(
+                interval=2,
+                keep=dict(best=2),
+                write=dict(background=False),
+                **OURS),
+            Remover(tmp_path / 'iter_4.pth', 5)
+        ],
+        evaluation=dict(scores=[.5, .9, .6], interval=2, by_epoch=False))
+    assert steps_in(tmp_path) == [2, 6, 7]
 
 
 def test_going_back_and_on_keeps_what_the_run_stands_on(tmp_path):
