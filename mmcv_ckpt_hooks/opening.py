@@ -163,6 +163,7 @@ def _saver(runner: Any, options: CheckpointOptions, backend: StorageBackend,
         lambda message, error: runner.logger.error(
             message,
             exc_info=None if isinstance(error, CheckpointError) else error),
+        runner.logger.warning,
         backlog=options.write.backlog,
         symlink=options.create_symlink and backend.capabilities.point,
         protected=restored.name if restored is not None else None,

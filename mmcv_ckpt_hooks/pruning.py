@@ -17,6 +17,9 @@ class Pruner:
         catalog (Catalog): Of that place.
         policy (RetentionPolicy): What to keep besides the best.
         log (callable): Told one line of what is not as usual.
+        failed (callable): ``failed(message, error)`` is told of a deletion
+            that failed, once a file until it is gone: the checkpoint that it
+            follows is committed, and its save goes on.
         protected (str, optional): Name of the file resumed from, if it is
             here. Default: None.
         budget (int, optional): Bytes to fill with more. Default: None.
@@ -29,12 +32,16 @@ class Pruner:
                  catalog: Catalog,
                  policy: RetentionPolicy,
                  log: Callable[[str], None],
+                 failed: Callable[[str, Exception], None],
                  protected: Optional[str] = None,
                  budget: Optional[int] = None) -> None:
         self._backend = backend
         self._catalog = catalog
         self._policy = policy
         self._log = log
+        self._failed = failed
+        # of what failed and was told
+        self._told: Set[str] = set()
         self._protected = protected
         self._budget = budget
         self._over_budget = False
@@ -93,25 +100,35 @@ class Pruner:
         owned = self._catalog.owned()
         if not self._backend.capabilities.listing:
             return owned
-        there = {file.name for file in self._backend.list()}
+        try:
+            there = {file.name for file in self._backend.list()}
+        except StorageError as error:
+            self._tell(self._backend.url, 'Nothing is deleted', error)
+            return []
+        self._told.discard(self._backend.url)
         for info in owned:
             if info.name not in there:
+                self._told.discard(info.name)
                 # on a full disk it is out of the catalog with the next entry
                 with suppress(OutOfSpaceError):
                     self._catalog.forget(info.name)
         return [info for info in owned if info.name in there]
 
     def _delete(self, name: str) -> bool:
-        """Delete a checkpoint; False, and a log line, if that fails."""
+        """Delete a checkpoint; False if that fails, which is told."""
         try:
             self._backend.delete(name)
         except StorageError as error:
-            # the new checkpoint is committed; one file too many is no reason
-            # to call the save failed
-            self._log(f'Could not delete {name}: {error}')
+            self._tell(name, f'Could not delete {name}', error)
             return False
+        self._told.discard(name)
         self._catalog.forget(name)
         return True
+
+    def _tell(self, what: str, message: str, error: Exception) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            self._failed(f'{message} ({error}). Every save tries again', error)
 
     def _superseded(self, committed: Optional[str],
                     there: List[CheckpointInfo]) -> List[CheckpointInfo]:
