@@ -1,8 +1,9 @@
 """Keeps the checkpoints with the best scores: ``keep=dict(best=...)``."""
-from typing import Any, Callable, Dict, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Set, Tuple
 
 from .errors import ConfigError
 from .keep_config import rule_of
+from .known_metrics import doubts
 from .monitors import (GREATER_KEYS, LESS_KEYS, Monitor, infer_rule,
                        unknown_metric)
 from .options import KeepOptions
@@ -163,3 +164,26 @@ class Ranking:
         for monitor in policy.monitors or ():
             if monitor.key not in known:
                 raise unknown_metric(monitor.key, available)
+
+
+def start_ranking(saver: Saver, keep: KeepOptions, metrics: Optional[Metrics],
+                  eval_hooks: Sequence[Any], warn: Callable[[str],
+                                                            None]) -> None:
+    """Have a run's saver rank, if asked to; warn of doubtful metrics.
+
+    Args:
+        saver (Saver): Of the run; ``begin`` of its catalog was called.
+        keep (KeepOptions): Of the run.
+        metrics (Metrics, optional): None if nothing is to be ranked.
+        eval_hooks (list[EvalHook]): Of the run.
+        warn (callable): Told what is doubtful.
+    """
+    if metrics is not None and keep.best is not None:
+        saver.ranking = Ranking(saver, keep.best, metrics, warn)
+    given_before = {
+        key
+        for info in saver.catalog.owned()
+        for key in info.metrics
+    }
+    for doubt in doubts(keep, eval_hooks, given_before):
+        warn(doubt)
