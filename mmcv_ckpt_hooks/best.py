@@ -98,19 +98,27 @@ class BestKeeper:
         outer, buffer.output = buffer.output, OrderedDict()
         key = getattr(self._hook, 'key_indicator', None)
         was_auto = _is_auto(self._hook)
-        names: List[str] = []
+        given: Dict[str, Any] = {}
         try:
             score = self._evaluate(runner, results)
         except KeyError as error:
             if key is None or error.args != (key, ) or key in buffer.output:
                 raise
-            raise unknown_metric(key, _number_names(buffer.output),
+            raise unknown_metric(key, list(_numbers(buffer.output)),
                                  'evaluation.save_best') from error
         finally:
-            outer.update(buffer.output)
-            names = _number_names(buffer.output)
-            self._metrics = _scores(buffer.output)
-            buffer.output = outer
+            given, buffer.output = buffer.output, outer
+            outer.update(given)
+            given = {
+                name: value
+                for name, value in given.items() if name not in _NO_SCORES
+            }
+            found = _numbers(given)
+            # JSON has no NaN, mmseg's IoU of a class that does not occur
+            self._metrics = {
+                name: number
+                for name, number in found.items() if math.isfinite(number)
+            }
         epoch, finished = self._finished(runner)
         self._run_saver.join(finished, self._metrics)
         if was_auto and score is not None and \
@@ -120,7 +128,9 @@ class BestKeeper:
             self.consider(runner, score)
         if self._run_saver.ranking is not None:
             self._run_saver.ranking.evaluated(
-                self._hook, names, lambda key: self._request(key, runner),
+                self._hook, list(found),
+                [name for name in given if name not in found],
+                lambda key: self._request(key, runner),
                 lambda: self._capture(runner, epoch, finished))
         return score
 
@@ -134,8 +144,14 @@ class BestKeeper:
         if score is None or self._considered == finished:
             return
         self._considered = finished
-        score = float(score)
         key, rule = self._hook.key_indicator, self._hook.rule
+        number = number_of(score)
+        if number is None:
+            runner.logger.warning(
+                f'{key} at {finished} iterations is no number '
+                f'({type(score).__name__}): it is no best')
+            return
+        score = number
         if not math.isfinite(score) or not self._is_better(runner, score):
             return
         request = self._request(key, runner)
@@ -205,17 +221,24 @@ def _is_auto(eval_hook: Any) -> bool:
         getattr(eval_hook, 'key_indicator', None) == 'auto'
 
 
-def _number_names(output: Dict[str, Any]) -> List[str]:
-    return [
-        name for name, value in output.items()
-        if isinstance(value, numbers.Real) and name not in _NO_SCORES
-    ]
+def number_of(value: Any) -> Optional[float]:
+    """Return a number, also that of an array or a tensor of one element.
+
+    Returns:
+        float | None: None if it is none, or more than one.
+    """
+    if not isinstance(value, numbers.Real) and hasattr(value, 'item'):
+        try:
+            value = value.item()
+        except (TypeError, ValueError, RuntimeError):
+            return None  # several elements
+    try:
+        return float(value) if isinstance(value, numbers.Real) else None
+    except OverflowError:
+        return None
 
 
-def _scores(output: Dict[str, Any]) -> Dict[str, float]:
-    # numpy's floats are Real, its bool and strings are not; JSON has no NaN,
-    # which is mmseg's IoU of a class that does not occur
-    return {
-        name: float(output[name])
-        for name in _number_names(output) if math.isfinite(output[name])
-    }
+def _numbers(output: Dict[str, Any]) -> Dict[str, float]:
+    """Return the scores that are numbers, NaN among them."""
+    found = {name: number_of(value) for name, value in output.items()}
+    return {name: one for name, one in found.items() if one is not None}

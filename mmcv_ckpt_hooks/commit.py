@@ -26,6 +26,7 @@ class Committer:
         history (History): Of that place.
         pruner (Pruner): Of that place.
         log (callable): Told one line a commit.
+        warn (callable): Told when the history cannot be written.
         symlink (bool): Whether to move ``latest.pth``.
 
     Thread: whichever the executor runs it on; one at a time.
@@ -33,13 +34,15 @@ class Committer:
 
     def __init__(self, backend: StorageBackend, catalog: Catalog,
                  history: History, pruner: Pruner, log: Callable[[str], None],
-                 symlink: bool) -> None:
+                 warn: Callable[[str], None], symlink: bool) -> None:
         self.backend = backend
         self.catalog = catalog
         self._history = history
         self._pruner = pruner
         self._log = log
+        self._warn = warn
         self._symlink = symlink
+        self._has_history = True
         #: name of the last checkpoint that was committed and made the latest
         self.last_committed: Optional[str] = None
         #: names of what was deleted for the commit that runs or has failed
@@ -130,12 +133,15 @@ class Committer:
         return able.link or able.server_copy
 
     def record(self, event: str, **values: Any) -> None:
-        """Add an event to the history; a failure is only logged."""
+        """Add an event to the history; a failure is only told, once."""
         try:
             self._history.append(event, **values)
+            self._has_history = True
         except OSError as error:
             # it tells what happened; nothing depends on it
-            self._log(f'Could not write the history: {error}')
+            if self._has_history:
+                self._warn(f'Could not write the history: {error}')
+            self._has_history = False
 
     def _make_room(self, coming: CheckpointInfo) -> bool:
         # latest.pth never dangles

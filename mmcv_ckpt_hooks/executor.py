@@ -14,7 +14,7 @@ class BackgroundExecutor:
     An error of a job is kept and handed back once, as it was raised, by
     :meth:`take_error` on the thread that can act.
 
-    Thread: all methods on the training thread.
+    Thread: all methods on the training thread, but :meth:`keep`.
     """
 
     def __init__(self) -> None:
@@ -44,6 +44,13 @@ class BackgroundExecutor:
             self._errors.append(error)
             return False
         return True
+
+    def keep(self, error: Exception) -> None:
+        """Keep an error that does not end its job.
+
+        Thread: the job's.
+        """
+        self._errors.append(error)
 
     def busy(self) -> bool:
         """Whether a job is under way."""

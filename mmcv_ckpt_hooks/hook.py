@@ -60,8 +60,8 @@ class DurableCheckpointHook(CheckpointHook):
             unpickled in full. Default: False.
         adopt_existing (bool): Whether checkpoints of other runs in the
             directory are owned, and so may be deleted. Default: False.
-        on_error (str): ``'warn'``: a failed save is logged and training goes
-            on; or ``'raise'``. Default: ``'warn'``.
+        on_error (str): ``'warn'``: a failed save or deletion is logged and
+            training goes on; or ``'raise'``. Default: ``'warn'``.
         format (str): ``'pth'``. Default: ``'pth'``.
 
     Raises:

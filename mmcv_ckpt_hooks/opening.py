@@ -2,19 +2,20 @@
 
 Called once a run, on all ranks; only rank 0 writes.
 """
-from typing import Any, Callable, Dict, List, Optional
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from . import distributed, takeover
 from .best import BestKeeper, eval_hooks
 from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
-from .errors import CheckpointError, ConfigError
+from .errors import CheckpointError, ConfigError, LockedError, StorageError
 from .executor import BackgroundExecutor, InlineExecutor
 from .guarded import guarded, left_on_failure, lock_of, take
 from .history import HISTORY_NAME, History
-from .known_metrics import doubts, refuse_unknown
+from .known_metrics import refuse_unknown
 from .latest import move_latest
 from .options import CheckpointOptions
-from .ranking import Metrics, Ranking
+from .ranking import Metrics, start_ranking
 from .restore import Restored
 from .resuming import Newest, find_newest, resume_run
 from .retention import KeepAny, KeepEvery, KeepLast
@@ -38,6 +39,9 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
 
     Returns:
         Saver | None: None on ranks other than 0.
+
+    Raises:
+        Exception: On all ranks, if the place cannot be opened on rank 0.
     """
     # on all ranks, before anything is done
     refuse_unknown(options.keep, eval_hooks(runner))
@@ -56,25 +60,19 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
                                         lock)
         restored = resume_run(runner, options, backend, newest, loaded)
         del loaded
-        if distributed.rank() != 0:
-            return None
-        _begin(runner, options, catalog, restored)
-        if newest is not None and newest.name != LATEST_NAME and \
-                options.create_symlink and backend.capabilities.point:
-            # killed between a commit and its pointer, and nothing left to
-            # train
-            move_latest(backend, catalog, newest.name, runner.logger.warning)
-        saver = _saver(runner, options, backend, catalog, home,
-                       _policy(options, by_epoch), restored, lock)
-        if metrics is not None and options.keep.best is not None:
-            saver.ranking = Ranking(saver, options.keep.best, metrics)
-        given_before = {
-            key
-            for info in catalog.owned()
-            for key in info.metrics
-        }
-        for doubt in doubts(options.keep, eval_hooks(runner), given_before):
-            runner.logger.warning(doubt)
+        saver, failure = None, None
+        if distributed.rank() == 0:
+            try:
+                _begin(runner, options, catalog, restored)
+                if newest is not None:
+                    _point_to(newest, runner, options, backend, catalog)
+                saver = _saver(runner, options, backend, catalog, home,
+                               _policy(options, by_epoch), restored, lock)
+                start_ranking(saver, options.keep, metrics, eval_hooks(runner),
+                              runner.logger.warning)
+            except Exception as error:  # passed on to all ranks
+                failure = error
+        distributed.raise_together(failure, f'opening {place}')
         return saver
 
 
@@ -162,6 +160,7 @@ def _saver(runner: Any, options: CheckpointOptions, backend: StorageBackend,
         lambda message, error: runner.logger.error(
             message,
             exc_info=None if isinstance(error, CheckpointError) else error),
+        runner.logger.warning,
         backlog=options.write.backlog,
         symlink=options.create_symlink and backend.capabilities.point,
         protected=restored.name if restored is not None else None,
@@ -232,7 +231,9 @@ def _begin(runner: Any, options: CheckpointOptions, catalog: Catalog,
     ]
     catalog.begin(lineage or None, runner.iter)
     if others and options.adopt_existing:
-        catalog.adopt()
+        with _left_to_the_next_save(runner, options,
+                                    'Recording what is adopted'):
+            catalog.adopt()
     elif others:
         more = ', ...' if len(others) > 3 else ''
         runner.logger.warning(
@@ -240,6 +241,37 @@ def _begin(runner: Any, options: CheckpointOptions, catalog: Catalog,
             f'({", ".join(others[:3])}{more}): they are neither counted nor '
             'deleted, and one whose name is needed is kept under another. '
             'adopt_existing=True owns them')
+
+
+@contextmanager
+def _left_to_the_next_save(runner: Any, options: CheckpointOptions,
+                           what: str) -> Iterator[None]:
+    """Go on without what every save does again, unless ``on_error`` raises.
+    """
+    try:
+        yield
+    except LockedError:
+        raise
+    except StorageError as error:
+        if options.on_error == 'raise':
+            raise
+        runner.logger.warning(f'{what} failed ({error}). The next save tries '
+                              'again')
+
+
+def _point_to(newest: CheckpointInfo, runner: Any, options: CheckpointOptions,
+              backend: StorageBackend, catalog: Catalog) -> None:
+    """Move ``latest.pth`` on to what the run goes on from.
+
+    It was killed between a commit and its pointer, and nothing may be left to
+    train.
+    """
+    if newest.name == LATEST_NAME or not options.create_symlink or \
+            not backend.capabilities.point:
+        return
+    with _left_to_the_next_save(runner, options,
+                                f'Moving {LATEST_NAME} to {newest.name}'):
+        move_latest(backend, catalog, newest.name, runner.logger.warning)
 
 
 def _policy(options: CheckpointOptions, by_epoch: bool) -> RetentionPolicy:

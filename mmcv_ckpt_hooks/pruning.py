@@ -1,8 +1,9 @@
 """Deleting what no policy keeps."""
+from contextlib import suppress
 from typing import Callable, List, Optional, Sequence, Set
 
 from .catalog import Catalog
-from .errors import StorageError
+from .errors import OutOfSpaceError, StorageError
 from .retention import (KeepAny, KeepBest, KeepNames, KeepWithin, bytes_of,
                         deletable)
 from .types import CheckpointInfo, RetentionPolicy, SaveRequest, StorageBackend
@@ -16,6 +17,9 @@ class Pruner:
         catalog (Catalog): Of that place.
         policy (RetentionPolicy): What to keep besides the best.
         log (callable): Told one line of what is not as usual.
+        failed (callable): ``failed(message, error)`` is told of a deletion
+            that failed, once a file until it is gone: the checkpoint that it
+            follows is committed, and its save goes on.
         protected (str, optional): Name of the file resumed from, if it is
             here. Default: None.
         budget (int, optional): Bytes to fill with more. Default: None.
@@ -28,17 +32,23 @@ class Pruner:
                  catalog: Catalog,
                  policy: RetentionPolicy,
                  log: Callable[[str], None],
+                 failed: Callable[[str, Exception], None],
                  protected: Optional[str] = None,
                  budget: Optional[int] = None) -> None:
         self._backend = backend
         self._catalog = catalog
         self._policy = policy
         self._log = log
+        self._failed = failed
+        # of what failed and was told
+        self._told: Set[str] = set()
         self._protected = protected
         self._budget = budget
         self._over_budget = False
         #: what ranks checkpoints by their scores; None if nothing does
         self.ranking: Optional[KeepBest] = None
+        #: whether nothing is deleted, because scores that rank are unknown
+        self.is_held = False
 
     def prune(self, committed: Optional[str] = None) -> List[str]:
         """Delete what no policy keeps; return the names.
@@ -46,9 +56,10 @@ class Pruner:
         Args:
             committed (str, optional): Name of what was just committed.
         """
+        if not self._superseded(committed, self._catalog.owned()):
+            return []
         return [
-            info.name
-            for info in self._superseded(committed, self._catalog.owned())
+            info.name for info in self._superseded(committed, self._there())
             if self._delete(info.name)
         ]
 
@@ -60,9 +71,7 @@ class Pruner:
             coming (CheckpointInfo): What there is no space for.
             latest (str, optional): Name of what ``latest.pth`` points to.
         """
-        owned = [
-            info for info in self._catalog.owned() if info.name != coming.name
-        ]
+        owned = [info for info in self._there() if info.name != coming.name]
         # INVARIANT: the newest committed one stays until the new one is
         # there, and latest.pth names a file that is there
         newest = max((info.iter for info in owned), default=-1)
@@ -83,22 +92,48 @@ class Pruner:
             self._catalog.at_iter(request.iter) is None and \
             self.ranking.would_keep(request, self._catalog.owned())
 
+    def _there(self) -> List[CheckpointInfo]:
+        """Return what this run owns; forget what somebody has deleted.
+
+        INVARIANT: the newest and the best, for which others go, are there.
+        """
+        owned = self._catalog.owned()
+        if not self._backend.capabilities.listing:
+            return owned
+        try:
+            there = {file.name for file in self._backend.list()}
+        except StorageError as error:
+            self._tell(self._backend.url, 'Nothing is deleted', error)
+            return []
+        self._told.discard(self._backend.url)
+        for info in owned:
+            if info.name not in there:
+                self._told.discard(info.name)
+                # on a full disk it is out of the catalog with the next entry
+                with suppress(OutOfSpaceError):
+                    self._catalog.forget(info.name)
+        return [info for info in owned if info.name in there]
+
     def _delete(self, name: str) -> bool:
-        """Delete a checkpoint; False, and a log line, if that fails."""
+        """Delete a checkpoint; False if that fails, which is told."""
         try:
             self._backend.delete(name)
         except StorageError as error:
-            # the new checkpoint is committed; one file too many is no reason
-            # to call the save failed
-            self._log(f'Could not delete {name}: {error}')
+            self._tell(name, f'Could not delete {name}', error)
             return False
+        self._told.discard(name)
         self._catalog.forget(name)
         return True
+
+    def _tell(self, what: str, message: str, error: Exception) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            self._failed(f'{message} ({error}). Every save tries again', error)
 
     def _superseded(self, committed: Optional[str],
                     there: List[CheckpointInfo]) -> List[CheckpointInfo]:
         """Return what no policy keeps of what this run owns."""
-        if not self._backend.capabilities.delete:
+        if self.is_held or not self._backend.capabilities.delete:
             return []
         policies = [
             self._policy,

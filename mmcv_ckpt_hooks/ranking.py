@@ -1,8 +1,9 @@
 """Keeps the checkpoints with the best scores: ``keep=dict(best=...)``."""
-from typing import Any, Callable, Dict, Sequence, Set, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Set, Tuple
 
 from .errors import ConfigError
 from .keep_config import rule_of
+from .known_metrics import doubts
 from .monitors import (GREATER_KEYS, LESS_KEYS, Monitor, infer_rule,
                        unknown_metric)
 from .options import KeepOptions
@@ -68,21 +69,24 @@ class Ranking:
         saver (Saver): Of the run; ``begin`` of its catalog was called.
         count (int): How many steps of each metric.
         metrics (Metrics): Which.
+        warn (callable): Told when scores cannot be read.
 
     Thread: training's.
     """
 
-    def __init__(self, saver: Saver, count: int, metrics: Metrics) -> None:
+    def __init__(self, saver: Saver, count: int, metrics: Metrics,
+                 warn: Callable[[str], None]) -> None:
         self._saver = saver
         self._count = count
         self._metrics = metrics
+        self._warn = warn
         # of each EvalHook, by its place: the metrics that it gave
         self._available: Dict[int, Sequence[str]] = {}
         self._is_checked = False
         saver.rank_by(self._policy())
 
     def evaluated(self, eval_hook: Any, names: Sequence[str],
-                  request: Callable[[str], SaveRequest],
+                  others: Sequence[str], request: Callable[[str], SaveRequest],
                   capture: Callable[[], Dict[str, Any]]) -> None:
         """Keep the step that was evaluated, if it is among the best.
 
@@ -92,6 +96,7 @@ class Ranking:
             eval_hook (EvalHook): Which evaluated.
             names (Sequence[str]): Of all its metrics that are numbers, also
                 of those that are NaN.
+            others (Sequence[str]): Of what it gave that is no number.
             request (callable): What to save under a name, if the step has no
                 checkpoint.
             capture (callable): Builds that checkpoint.
@@ -100,7 +105,8 @@ class Ranking:
             ConfigError: At the first evaluation, if a metric is unknown.
         """
         if not names:
-            return  # mmdet's result of a model that finds nothing
+            self._hold(eval_hook, others)
+            return
         if AUTO in self._metrics.keys and \
                 self._saver.catalog.auto_metric() is None:
             self._saver.remember_auto(names[0])
@@ -116,6 +122,24 @@ class Ranking:
         self._saver.rank_by(policy)
         self._saver.keep_ranked(chosen, capture)
 
+    def _hold(self, eval_hook: Any, others: Sequence[str]) -> None:
+        """Delete nothing more if the scores that rank cannot be read."""
+        is_needed = not self._available or \
+            self._place(eval_hook) in self._available
+        if not others or not is_needed:
+            return  # mmdet's result of a model that finds nothing
+        # INVARIANT: the best of checkpoints whose scores nobody can read is
+        # not known, and it may be any of them
+        self._saver.rank_by(None)
+        self._warn(f'The evaluation gave no number ({", ".join(others)}), by '
+                   'which keep.best could rank: no checkpoint is deleted '
+                   'until it gives one')
+
+    def _place(self, eval_hook: Any) -> int:
+        return next(index
+                    for index, hook in enumerate(self._metrics.eval_hooks)
+                    if hook is eval_hook)
+
     def _policy(self) -> KeepBest:
         auto = self._saver.catalog.auto_metric()
         if AUTO in self._metrics.keys and auto is None:
@@ -125,11 +149,9 @@ class Ranking:
     def _check(self, eval_hook: Any, names: Sequence[str],
                policy: KeepBest) -> None:
         """Refuse a metric that no EvalHook has, once all have evaluated."""
-        hooks = self._metrics.eval_hooks
-        place = next(index for index, hook in enumerate(hooks)
-                     if hook is eval_hook)
-        self._available.setdefault(place, names)
-        if self._is_checked or len(self._available) < len(hooks):
+        self._available.setdefault(self._place(eval_hook), names)
+        if self._is_checked or \
+                len(self._available) < len(self._metrics.eval_hooks):
             return
         self._is_checked = True
         available = sorted(
@@ -142,3 +164,26 @@ class Ranking:
         for monitor in policy.monitors or ():
             if monitor.key not in known:
                 raise unknown_metric(monitor.key, available)
+
+
+def start_ranking(saver: Saver, keep: KeepOptions, metrics: Optional[Metrics],
+                  eval_hooks: Sequence[Any], warn: Callable[[str],
+                                                            None]) -> None:
+    """Have a run's saver rank, if asked to; warn of doubtful metrics.
+
+    Args:
+        saver (Saver): Of the run; ``begin`` of its catalog was called.
+        keep (KeepOptions): Of the run.
+        metrics (Metrics, optional): None if nothing is to be ranked.
+        eval_hooks (list[EvalHook]): Of the run.
+        warn (callable): Told what is doubtful.
+    """
+    if metrics is not None and keep.best is not None:
+        saver.ranking = Ranking(saver, keep.best, metrics, warn)
+    given_before = {
+        key
+        for info in saver.catalog.owned()
+        for key in info.metrics
+    }
+    for doubt in doubts(keep, eval_hooks, given_before):
+        warn(doubt)

@@ -37,6 +37,7 @@ class Saver:
         log (callable): Told one line a save.
         log_failure (callable): Told of a failed save at once, with its error:
             nobody may be left to ask for it later.
+        warn (callable): Told of what failed beside a save.
         backlog (str): ``'wait'`` or ``'skip'``.
         symlink (bool): Whether to move ``latest.pth``.
         protected (str, optional): Name of the file resumed from, if it is
@@ -59,6 +60,7 @@ class Saver:
                  executor: BackgroundExecutor,
                  log: Callable[[str], None],
                  log_failure: Callable[[str, Exception], None],
+                 warn: Callable[[str], None],
                  backlog: str = 'wait',
                  symlink: bool = True,
                  protected: Optional[str] = None,
@@ -70,9 +72,15 @@ class Saver:
         self._log = log
         self._log_failure = log_failure
         self._backlog = backlog
-        self._pruner = Pruner(backend, catalog, policy, log, protected, budget)
+
+        def not_deleted(message: str, error: Exception) -> None:
+            warn(message)
+            executor.keep(error)
+
+        self._pruner = Pruner(backend, catalog, policy, log, not_deleted,
+                              protected, budget)
         self._committer = Committer(backend, catalog, history, self._pruner,
-                                    log, symlink)
+                                    log, warn, symlink)
         #: keeps the best of the run's own evaluations; None if nobody asks
         self.ranking: Optional['Ranking'] = None
         self._splitter = Splitter()
@@ -239,10 +247,11 @@ class Saver:
         self._run_logged(
             job, f'The scores at {finished} iterations were not recorded')
 
-    def rank_by(self, ranking: KeepBest) -> None:
-        """Let scores say what to keep from now on, besides the rest."""
+    def rank_by(self, ranking: Optional[KeepBest]) -> None:
+        """Let scores say what to keep, too; with None nothing is deleted."""
         self._executor.wait()
         self._pruner.ranking = ranking
+        self._pruner.is_held = ranking is None
 
     def keep_ranked(self, request: SaveRequest,
                     capture: Callable[[], Dict[str, Any]]) -> None:

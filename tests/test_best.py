@@ -238,6 +238,36 @@ def test_scores_of_numpy_become_floats(tmp_path):
     assert saved['best_score'] == .5
 
 
+def test_scores_in_arrays_and_tensors_become_floats(tmp_path):
+    runner = train(
+        tmp_path,
+        runner=runner_config('IterBasedRunnerAmp', 8),
+        hooks=[dict(interval=4, **OURS)],
+        evaluation=by_iter([
+            dict(
+                mIoU=torch.tensor(.5),
+                aAcc=np.array([[.75]]),
+                per_class=np.array([.5, .6]),
+                nothing=torch.zeros(0)),
+        ]))
+    assert type(runner.meta['hook_msgs']['best_score']) is float
+    assert metrics_of(tmp_path)['iter_4.pth'] == dict(mIoU=.5, aAcc=.75)
+
+
+@pytest.mark.parametrize(
+    'bad', ['0.9', [.9], 10**400], ids=lambda bad: type(bad).__name__)
+def test_a_score_that_is_no_number_is_told_and_is_no_best(
+        tmp_path, caplog, bad):
+    runner = train(
+        tmp_path,
+        runner=runner_config('IterBasedRunnerAmp', 12),
+        hooks=[dict(interval=4, **OURS)],
+        evaluation=by_iter([.5, dict(mIoU=bad), .6]))
+    assert runner.iter == 12
+    assert best_files(tmp_path) == ['best_mIoU_iter_12.pth']
+    assert f'no number ({type(bad).__name__})' in caplog.text
+
+
 def test_what_is_no_number_is_no_score(tmp_path):
     train(
         tmp_path,

@@ -3,6 +3,7 @@ import json
 import os
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 from foreign_files import stock_file
@@ -178,6 +179,53 @@ def test_broken_scores_have_no_rank(tmp_path):
     nan, inf = float('nan'), float('inf')
     run(tmp_path, 10, [nan, 0.0, inf, -.5, nan], dict(best=1))
     assert there(tmp_path) == ['iter_10', 'iter_4']
+
+
+KINDS = {
+    'array': np.array,
+    'array of one': lambda score: np.array([score]),
+    'tensor': torch.tensor,
+    'tensor of one': lambda score: torch.tensor([[score]]),
+}
+
+
+@pytest.mark.parametrize('kind', sorted(KINDS))
+@pytest.mark.parametrize('name', ITER)
+def test_scores_in_arrays_and_tensors_rank(tmp_path, kind, name):
+    scores = [dict(mIoU=KINDS[kind](one)) for one in (.5, .875, .25, .125)]
+    run(tmp_path, 8, scores, dict(best=1), name, save_best='mIoU')
+    assert there(tmp_path) == ['best_mIoU_iter_4', 'iter_4', 'iter_8']
+    metrics = {
+        info['name']: info['metrics']
+        for info in catalog_of(tmp_path)['checkpoints']
+    }
+    assert metrics['iter_4.pth'] == dict(mIoU=.875)
+
+
+def test_where_no_score_can_be_read_nothing_is_deleted(tmp_path, caplog):
+    unread = dict(table='0.9', per_class=[.9, .8])
+    run(tmp_path / 'one', 6, [unread], dict(best=1, monitor='mIoU'))
+    assert there(tmp_path / 'one') == ['iter_2', 'iter_4', 'iter_6']
+    assert caplog.text.count('gave no number (table, per_class)') == 3
+    # nor are those of before, while it lasts
+    scores = [dict(mIoU=.5), dict(mIoU=.4), unread, dict(mIoU=.6)]
+    run(tmp_path / 'two', 7, scores, dict(best=1))
+    assert there(tmp_path / 'two') == ['iter_2', 'iter_6', 'iter_7']
+    run(tmp_path / 'three', 9, scores, dict(best=1))
+    assert there(tmp_path / 'three') == ['iter_8', 'iter_9']
+
+
+def test_an_evaluation_without_numbers_beside_one_that_ranks(tmp_path, caplog):
+    runner = make_runner(
+        tmp_path,
+        runner=runner_config('IterBasedRunnerAmp', 7),
+        hooks=[dict(interval=2, keep=dict(best=1, monitor='mIoU'), **OURS)])
+    for scores in ([.1, .3, .2], [dict(table='0.9')]):
+        runner.register_hook(
+            QuickEvalHook(scores, interval=2, by_epoch=False), 'LOW')
+    runner.run([make_loader()], [('train', 1)])
+    assert there(tmp_path) == ['iter_4', 'iter_7']
+    assert 'gave no number' not in caplog.text
 
 
 # -- which metric ------------------------------------------------------------

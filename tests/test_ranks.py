@@ -95,6 +95,26 @@ def test_half_a_step_of_several_ranks_is_never_saved(tmp_path):
     assert 'the optimizer has begun a step since' in ranks.text(0)
 
 
+# -- the start ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize('on_error, code', [('warn', 0), ('raise', 1)])
+def test_what_fails_at_the_start_of_rank_0_is_known_to_all(
+        tmp_path, on_error, code):
+    first = Ranks(tmp_path)
+    assert first.end() == [0, 0], first.texts()
+    # all is trained: latest.pth is moved on at the start only
+    again = Ranks(tmp_path, links=False, ours=dict(on_error=on_error))
+    assert again.end() == [code, code], again.texts()
+    for rank in range(2):
+        assert ('OutOfSpaceError' in again.text(rank)) == bool(code)
+    if code:
+        assert 'failed on rank 0: OutOfSpaceError' in again.text(1)
+    else:
+        assert again.text(0).count('Moving latest.pth to iter_9.pth '
+                                   'failed') == 1
+
+
 # -- signals during an evaluation --------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """``max_keep_ckpts`` over real runs: from the catalog, not by arithmetic."""
 import itertools
+import json
 import os
 import shutil
 from types import SimpleNamespace
@@ -10,7 +11,8 @@ from foreign_files import stock_file
 from mmcv.runner import Hook
 from toy import make_loader, make_runner, names, train
 
-from mmcv_ckpt_hooks import starting
+from mmcv_ckpt_hooks import DurableCheckpointHook, find_resumable, starting
+from mmcv_ckpt_hooks.errors import OutOfSpaceError, StorageError
 
 OURS = dict(type='DurableCheckpointHook')
 ITER = ['IterBasedRunner', 'IterBasedRunnerAmp']
@@ -343,6 +345,129 @@ def test_a_failed_save_deletes_nothing(tmp_path, name, monkeypatch):
     run(tmp_path, 8, name, interval=4, max_keep_ckpts=1)
     assert steps_in(tmp_path) == [4]
     assert torch.load(tmp_path / 'latest.pth')['meta']['iter'] == 4
+
+
+class Remover(Hook):
+    """Deletes a checkpoint by hand, at the end of an iteration."""
+
+    def __init__(self, path, after):
+        self.path, self.after = path, after
+
+    def after_train_iter(self, runner):
+        if runner.iter + 1 == self.after:
+            os.unlink(self.path)
+
+
+@pytest.mark.parametrize('name', ITER)
+def test_the_last_one_makes_no_room_when_a_newer_one_was_deleted_by_hand(
+        tmp_path, name, monkeypatch):
+    """INVARIANT 2."""
+    from mmcv_ckpt_hooks.storage import local
+    fill = local.fill_file
+
+    def fail(temporary, write, what, path, *args):
+        if path.endswith('iter_8.pth'):
+            raise OutOfSpaceError('no space left on the small disk')
+        return fill(temporary, write, what, path, *args)
+
+    monkeypatch.setattr(local, 'fill_file', fail)
+    run(tmp_path,
+        9,
+        name,
+        interval=2,
+        max_keep_ckpts=2,
+        save_last=False,
+        write=dict(background=False),
+        hooks=[Remover(tmp_path / 'iter_6.pth', 7)])
+    assert steps_in(tmp_path) == [4]
+
+
+def test_none_goes_for_a_better_one_that_was_deleted_by_hand(tmp_path):
+    train(
+        tmp_path,
+        runner=runner_config('IterBasedRunnerAmp', 7),
+        hooks=[
+            dict(
+                interval=2,
+                keep=dict(best=2),
+                write=dict(background=False),
+                **OURS),
+            Remover(tmp_path / 'iter_4.pth', 5)
+        ],
+        evaluation=dict(scores=[.5, .9, .6], interval=2, by_epoch=False))
+    assert steps_in(tmp_path) == [2, 6, 7]
+
+
+class Waiter(Hook):
+    """Waits for the save of every step."""
+
+    def after_train_iter(self, runner):
+        for hook in runner.hooks:
+            if isinstance(hook, DurableCheckpointHook):
+                hook._saver.wait()
+
+
+def undeletable(monkeypatch, *stuck):
+    unlink = os.unlink
+
+    def fail(path, *args, **kwargs):
+        if os.path.basename(path) in stuck:
+            raise OSError(5, 'Input/output error', path)
+        unlink(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, 'unlink', fail)
+
+
+@pytest.mark.parametrize('background', [False, True])
+@pytest.mark.parametrize('name', ITER)
+def test_a_failed_deletion_is_told_once_a_file_and_training_goes_on(
+        tmp_path, caplog, monkeypatch, name, background):
+    undeletable(monkeypatch, 'iter_2.pth', 'iter_4.pth')
+    runner = run(
+        tmp_path,
+        10,
+        name,
+        interval=2,
+        max_keep_ckpts=1,
+        write=dict(background=background))
+    assert runner.iter == 10 and steps_in(tmp_path) == [2, 4, 10]
+    told = [one for one in caplog.records if 'not delete' in one.message]
+    assert [one.levelname for one in told] == ['WARNING'] * 2
+    for one, stuck in zip(told, ('iter_2.pth', 'iter_4.pth')):
+        assert f'Could not delete {stuck}' in one.message
+        assert 'Input/output error' in one.message
+    monkeypatch.undo()
+    run(tmp_path, 12, name, interval=2, max_keep_ckpts=1)
+    assert steps_in(tmp_path) == [12]
+
+
+@pytest.mark.parametrize('background', [False, True])
+@pytest.mark.parametrize('name', ITER)
+def test_on_error_raise_stops_for_a_failed_deletion(tmp_path, caplog,
+                                                    monkeypatch, name,
+                                                    background):
+    undeletable(monkeypatch, 'iter_2.pth')
+    options = dict(
+        interval=2,
+        max_keep_ckpts=1,
+        on_error='raise',
+        write=dict(background=background))
+    with pytest.raises(StorageError, match='iter_2.pth'):
+        run(tmp_path, 10, name, hooks=[Waiter()], **options)
+    assert {2, 4} <= set(steps_in(tmp_path)) and max(steps_in(tmp_path)) < 10
+    catalog = json.loads((tmp_path / 'checkpoints.json').read_text())
+    assert {info['name']
+            for info in catalog['checkpoints']
+            } == {f'iter_{step}.pth'
+                  for step in steps_in(tmp_path)}
+    newest = f'iter_{max(steps_in(tmp_path))}.pth'
+    assert os.readlink(tmp_path / 'latest.pth') == newest
+    assert find_resumable(str(tmp_path)) == str(tmp_path / newest)
+    assert 'not saved' not in caplog.text
+    # the next start tries again
+    monkeypatch.undo()
+    assert run(tmp_path, 10, name, **options).restored.name == newest
+    assert steps_in(tmp_path) == [10]
 
 
 def test_going_back_and_on_keeps_what_the_run_stands_on(tmp_path):

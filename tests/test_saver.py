@@ -61,7 +61,8 @@ class Bench:
         self.saver = Saver(
             self.backend, catalog, self.history, policy or KeepLast(None),
             self.executor, self.lines.append,
-            lambda message, error: self.failures.append(message), **kwargs)
+            lambda message, error: self.failures.append(message),
+            self.warnings.append, **kwargs)
         self.catalog = catalog
         self.weights = torch.zeros(64)
 
@@ -132,7 +133,7 @@ def test_the_new_checkpoint_is_committed_before_anything_else_is_changed(
     one.save(8)
     assert one.backend.calls == [
         'put iter_8.pth', f'put {CATALOG_NAME}', 'point latest.pth iter_8.pth',
-        'delete iter_4.pth', f'put {CATALOG_NAME}'
+        'list', 'delete iter_4.pth', f'put {CATALOG_NAME}'
     ]
 
 
@@ -430,22 +431,64 @@ def test_a_history_that_cannot_be_written_does_not_fail_the_save(
     one = bench()
     (tmp_path / 'checkpoints.log.jsonl').mkdir()
     one.save(4)
-    assert one.stored() == ['iter_4.pth']
-    assert not any('was not saved' in line for line in one.failures)
+    one.save(8)
+    assert one.stored() == ['iter_4.pth', 'iter_8.pth']
+    assert one.failures == [] and one.errors() == []
     assert any('Saved checkpoint iter_4.pth' in line for line in one.lines)
+    assert len(one.warnings) == 1
+    assert 'Could not write the history' in one.warnings[0]
+    (tmp_path / 'checkpoints.log.jsonl').rmdir()
+    one.save(12)
+    (tmp_path / 'checkpoints.log.jsonl').unlink()
+    (tmp_path / 'checkpoints.log.jsonl').mkdir()
+    one.save(16)
+    assert len(one.warnings) == 2
 
 
-def test_a_checkpoint_that_cannot_be_deleted_costs_only_its_space(bench):
+@pytest.mark.parametrize('executor', [InlineExecutor, BackgroundExecutor])
+def test_a_checkpoint_that_cannot_be_deleted_costs_only_its_space(
+        bench, executor):
+    one = bench(policy=KeepLast(1), executor=executor())
+    one.save(4)
+    one.backend.faults += [
+        Fault('delete', AccessError('read-only'), times=2),
+        Fault('delete', AccessError('again'), nth=7)
+    ]
+
+    def save(finished, **kwargs):
+        one.save(finished, **kwargs)
+        one.saver.wait()
+
+    save(8)
+    assert one.stored() == ['iter_4.pth', 'iter_8.pth']
+    # it is still owned: every save tries again, without a word
+    save(12)
+    assert one.stored() == ['iter_12.pth', 'iter_4.pth']
+    save(16)
+    assert one.stored() == ['iter_16.pth']
+    assert len(one.warnings) == 1 and one.failures == []
+    assert 'Could not delete iter_4.pth (read-only)' in one.warnings[0]
+    assert [str(error) for error in one.errors()] == ['read-only']
+    # one of that name that is deleted has failed for the first time
+    save(20, name='iter_4.pth')
+    save(24)
+    assert 'Could not delete iter_4.pth (again)' in one.warnings[1]
+    assert [str(error) for error in one.errors()] == ['again']
+
+
+def test_what_cannot_be_listed_is_not_deleted(bench):
+    """Which is the newest, if somebody has deleted some?"""
     one = bench(policy=KeepLast(1))
     one.save(4)
-    one.backend.faults.append(Fault('delete', AccessError('read-only')))
+    one.backend.faults.append(
+        Fault('list', AccessError('no listing'), nth=2, times=2))
     one.save(8)
-    assert one.errors() == []
-    assert one.stored() == ['iter_4.pth', 'iter_8.pth']
-    assert any('Could not delete iter_4.pth' in line for line in one.lines)
-    # it is still owned: the next save tries again
     one.save(12)
-    assert one.stored() == ['iter_12.pth']
+    assert one.stored() == ['iter_12.pth', 'iter_4.pth', 'iter_8.pth']
+    assert len(one.warnings) == 1 and 'no listing' in one.warnings[0]
+    assert len(one.errors()) == 1
+    one.save(16)
+    assert one.stored() == ['iter_16.pth']
 
 
 def test_a_state_that_cannot_be_captured_is_a_failed_save(bench):
