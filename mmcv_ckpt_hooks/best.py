@@ -5,7 +5,6 @@ of exactly 0.0, and forgets the score on a resume (mmcv v1.7.2,
 runner/hooks/evaluation.py:280, 338-353).
 """
 import math
-import numbers
 import os
 from collections import OrderedDict
 from typing import Any, Callable, Dict, List, Optional
@@ -14,7 +13,7 @@ from mmcv.runner import IterBasedRunner
 
 from .best_scores import BestScore, best_name, without_step
 from .compat import best_saver_name
-from .monitors import unknown_metric
+from .monitors import number_of, unknown_metric
 from .saver import Saver
 from .types import SaveRequest
 
@@ -195,15 +194,19 @@ class BestKeeper:
             return True
         return bool(self._hook.compare_func(score, before))
 
-    def _remembered(self, runner: Any) -> Any:
-        """The score in the messages, unless it is of another metric."""
+    def _remembered(self, runner: Any) -> Optional[float]:
+        """The score in the messages, unless it is of another metric.
+
+        Nothing is better than NaN, so that one is none.
+        """
         messages = (runner.meta or {}).get('hook_msgs', {})
         path = messages.get('best_ckpt')
         mine = without_step(best_name(self._hook.key_indicator, 'iter_0'))
         if isinstance(path, str) and \
                 not os.path.basename(path).startswith(f'{mine}_'):
             return None
-        return messages.get('best_score')
+        score = number_of(messages.get('best_score'))
+        return score if score is not None and math.isfinite(score) else None
 
     def _finished(self, runner: Any) -> Any:
         """Finished epochs and iterations while the hook evaluates."""
@@ -219,23 +222,6 @@ def _is_auto(eval_hook: Any) -> bool:
     """Whether the first evaluation will say which metric counts."""
     return bool(eval_hook.save_best) and \
         getattr(eval_hook, 'key_indicator', None) == 'auto'
-
-
-def number_of(value: Any) -> Optional[float]:
-    """Return a number, also that of an array or a tensor of one element.
-
-    Returns:
-        float | None: None if it is none, or more than one.
-    """
-    if not isinstance(value, numbers.Real) and hasattr(value, 'item'):
-        try:
-            value = value.item()
-        except (TypeError, ValueError, RuntimeError):
-            return None  # several elements
-    try:
-        return float(value) if isinstance(value, numbers.Real) else None
-    except OverflowError:
-        return None
 
 
 def _numbers(output: Dict[str, Any]) -> Dict[str, float]:

@@ -12,6 +12,7 @@ import torch
 
 from .errors import ResumeError
 from .generators import has_cuda
+from .monitors import number_of
 from .rebuilding import shortened
 from .resume_fields import MAX_STEPS, is_count, resume_state_defect, wrong
 
@@ -25,6 +26,7 @@ _UNFOLDED_TIMES, _UNFOLDED_FREE = 4, 1000000
 #: What must be a dict if it is there; None is taken for "not there".
 _DICTS = ('optimizer', 'resume_state', 'amp')
 _META_DICTS = ('hook_msgs', 'fp16')
+_PATHS = ('best_ckpt', 'last_ckpt')
 
 
 def check_fields(checkpoint: Any, path: str) -> None:
@@ -67,7 +69,8 @@ def _defect(checkpoint: Mapping[str, Any]) -> str:
     if _unfolds_without_end(checkpoint):
         return 'the same parts stand in it again and again'
     state = checkpoint.get('resume_state') or {}
-    return _optimizers_defect(checkpoint.get('optimizer') or {}) or \
+    return _messages_defect(meta.get('hook_msgs') or {}) or \
+        _optimizers_defect(checkpoint.get('optimizer') or {}) or \
         _generators_defect(state.get('rng')) or \
         resume_state_defect(state, int(meta.get('iter', 0)))
 
@@ -108,6 +111,18 @@ def _unfolded(value: Any, sizes: Mapping[int, int]) -> int:
     if isinstance(value, range):  # len() of a large one overflows
         return abs(value.stop - value.start) // abs(value.step) + 1
     return 1
+
+
+def _messages_defect(messages: Mapping[str, Any]) -> str:
+    """Look at those of mmcv's own; other hooks may leave what they want."""
+    for key in _PATHS:
+        if not isinstance(messages.get(key), (str, type(None))):
+            return wrong(f'hook_msgs[{key!r}]', 'a path', messages[key])
+    score = messages.get('best_score')
+    # stock mmcv saves what the evaluation gave
+    if score is not None and number_of(score) is None:
+        return wrong("hook_msgs['best_score']", 'a number', score)
+    return ''
 
 
 def _optimizers_defect(optimizers: Dict[str, Any]) -> str:

@@ -4,9 +4,10 @@ Standard library only.
 """
 import difflib
 import math
+import numbers
 import re
 from dataclasses import dataclass
-from typing import Iterable, Mapping, Optional, Sequence
+from typing import Any, Iterable, Mapping, Optional, Sequence
 
 from .errors import ConfigError
 
@@ -49,6 +50,23 @@ class Monitor:
         if score is None or not math.isfinite(score):
             return None
         return score if self.rule == 'greater' else -score
+
+
+def number_of(value: Any) -> Optional[float]:
+    """Return a number, also that of an array or a tensor of one element.
+
+    Returns:
+        float | None: None if it is none, or more than one.
+    """
+    if not isinstance(value, numbers.Real) and hasattr(value, 'item'):
+        try:
+            value = value.item()
+        except (TypeError, ValueError, RuntimeError):
+            return None  # several elements
+    try:
+        return float(value) if isinstance(value, numbers.Real) else None
+    except OverflowError:
+        return None
 
 
 def infer_rule(key: str,

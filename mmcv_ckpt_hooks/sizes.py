@@ -45,7 +45,10 @@ def model_bytes(model: torch.nn.Module, meta: Optional[Mapping[str,
     """
     model = unwrapped(model)
     tensors = [*model.parameters(), *model.buffers()]
-    text = sum(len(str(value)) for value in (meta or {}).values())
+    # a number may have more digits than Python writes out
+    text = sum(
+        len(value) for value in (meta or {}).values()
+        if isinstance(value, str))
     return _tensor_bytes(tensors) + text + _FIXED_BYTES
 
 

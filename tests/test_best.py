@@ -525,6 +525,41 @@ def test_a_resumed_run_knows_the_best_of_before(tmp_path, name):
             saved['best_ckpt']) == (.7, f'best_mIoU_{unit}_2.pth')
 
 
+SCORES_OF_FILES = [
+    # best_score in the file, whether .5 is better
+    (float('nan'), True),
+    (float('inf'), True),
+    (None, True),
+    (.4, True),
+    (.6, False),
+    (1, False),
+    (np.float64(.6), False),
+    (np.array(.6), False),
+    (torch.tensor([.6]), False),
+]
+
+
+@pytest.mark.parametrize('name', ITER)
+@pytest.mark.parametrize('score, is_better', SCORES_OF_FILES, ids=repr)
+def test_the_best_score_of_another_programs_file(tmp_path, name, score,
+                                                 is_better):
+    train(
+        tmp_path / 'first',
+        runner=runner_config('IterBasedRunnerAmp', 4),
+        hooks=[dict(interval=4, **OURS)])
+    checkpoint = load(tmp_path / 'first' / 'iter_4.pth')
+    checkpoint['meta']['hook_msgs'] = dict(best_score=score)
+    (tmp_path / 'second').mkdir()
+    torch.save(checkpoint, tmp_path / 'second' / 'iter_4.pth')
+    train(
+        tmp_path / 'second',
+        runner=runner_config(name, 8),
+        hooks=[dict(interval=4, resume='auto', **OURS)],
+        evaluation=by_iter([.5]))
+    assert best_files(tmp_path / 'second') == ['best_mIoU_iter_8.pth'
+                                               ][:is_better]
+
+
 @pytest.mark.parametrize('kept', ['best', 'regular'])
 def test_a_run_that_goes_back_forgets_a_best_that_lies_ahead(tmp_path, kept):
 

@@ -244,6 +244,23 @@ def test_a_checkpoint_is_as_large_as_said_before_the_first(
     assert abs(again - real) < 0.02 * real
 
 
+@pytest.mark.filterwarnings('ignore:the checkpoint holds the repr')
+@pytest.mark.parametrize('kind', ['IterBasedRunner', 'IterBasedRunnerAmp'])
+def test_meta_may_hold_a_number_that_cannot_be_written_out(tmp_path, kind):
+    """``str`` of it is a ValueError since Python 3.10.7."""
+    meta = dict(config='text', own=10**5000, hook_msgs=dict(own=10**5000))
+    model = ToyModel()
+    assert sizes.model_bytes(model, meta) == sizes.model_bytes(model, {}) + 4
+    for steps in (2, 4):
+        runner = train(
+            tmp_path,
+            runner=dict(type=kind, max_iters=steps),
+            hooks=[dict(OURS, interval=2, resume='auto')],
+            meta=dict(meta))
+        assert runner.iter == steps
+    assert names(tmp_path) == ['iter_2.pth', 'iter_4.pth', 'latest.pth']
+
+
 def test_tied_weights_and_unknown_optimizers():
 
     class Own(torch.optim.SGD):

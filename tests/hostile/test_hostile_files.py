@@ -393,6 +393,16 @@ BOMBS = {
     lambda tree: tree.update(optimizer=[1]),
     'messages that are a list':
     lambda tree: tree['meta'].update(hook_msgs=[1]),
+    'a best score that is text':
+    lambda tree: tree['meta'].update(hook_msgs=dict(best_score='0.9')),
+    'a best score of five thousand digits':
+    lambda tree: tree['meta'].update(hook_msgs=dict(best_score=10**5000)),
+    'best scores':
+    lambda tree: tree['meta'].update(hook_msgs=dict(best_score=torch.ones(2))),
+    'a best checkpoint of five thousand digits':
+    lambda tree: tree['meta'].update(hook_msgs=dict(best_ckpt=10**5000)),
+    'a last checkpoint of five thousand digits':
+    lambda tree: tree['meta'].update(hook_msgs=dict(last_ckpt=10**5000)),
     'fp16 that is text':
     lambda tree: tree['meta'].update(fp16='on'),
     'a state that is text':
