@@ -8,13 +8,12 @@ from .card import describe
 from .catalog import Catalog
 from .checkpoint_fields import check_fields
 from .errors import (CheckpointError, IntegrityError, MissingCheckpointError,
-                     ResumeError, StorageError, UnsafeCheckpointError,
-                     UnverifiableError)
-from .loading import load_checkpoint, load_mapped
+                     ResumeError, StorageError, UnsafeCheckpointError)
+from .loading import load_checkpoint, load_fields, load_mapped
 from .scanning import verify_loadable
 from .storage import open_backend, scheme_of, split_filename
 from .types import LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend
-from .verification import VerifyReport, verify_file
+from .verification import VerifyReport
 
 Log = Callable[[str], None]
 #: A checkpoint, its directory and its name.
@@ -26,8 +25,8 @@ def verify_checkpoint(path: str) -> VerifyReport:
     """Check that a file is a complete, undamaged checkpoint.
 
     The zip structure, the CRC-32 of every record and, where a catalog lies
-    beside the file, the digest there are checked; then, without unpickling
-    it, that its pickle asks for nothing that loading would refuse.
+    beside the file, the digest there are checked; then, without loading it,
+    that a resume could build what its pickle says, and would.
 
     Args:
         path (str): A path or URL.
@@ -54,10 +53,10 @@ def verify_checkpoint(path: str) -> VerifyReport:
 
 
 def find_resumable(dir_or_url: str) -> Optional[str]:
-    """Return the newest checkpoint of a directory that is undamaged.
+    """Return the checkpoint of a directory that a resume would take.
 
-    What is in it is not looked at: a resume refuses weights without counters,
-    and a file that names code. :func:`verify_checkpoint` tells the latter.
+    It is the newest that is undamaged and whose fields are such that a run
+    can go on from them; whether they fit a model is not known.
 
     Args:
         dir_or_url (str): A work dir, local or remote.
@@ -66,7 +65,10 @@ def find_resumable(dir_or_url: str) -> Optional[str]:
         str | None: Its path; None if there is no checkpoint at all.
 
     Raises:
-        IntegrityError: If there are checkpoints, but none verifies.
+        IntegrityError: If there are checkpoints, but none can be resumed
+            from.
+        UnsafeCheckpointError: If the newest would be loaded with
+            ``trust_checkpoint`` only.
         StorageError: If the directory cannot be read; that never means that
             it is empty.
     """
@@ -76,36 +78,21 @@ def find_resumable(dir_or_url: str) -> Optional[str]:
         catalog.open()
     except MissingCheckpointError:
         return None  # no such directory; one that may not be read raises
-    found = newest_verified(backend, catalog, logging.warning)
+    found = newest_usable(backend, catalog, logging.warning)
     return None if found is None else os.path.join(dir_or_url, found.name)
 
 
-def newest_verified(
-    backend: StorageBackend,
-    catalog: Catalog,
-    log: Log,
-    candidates: Optional[List[CheckpointInfo]] = None,
-    trust: bool = False,
-) -> Optional[CheckpointInfo]:
-    """Try the candidates of a place, newest first.
+def newest_usable(backend: StorageBackend, catalog: Catalog,
+                  log: Log) -> Optional[CheckpointInfo]:
+    """As :func:`newest_loaded`, but only say which it is."""
 
-    Args:
-        backend (StorageBackend): The place.
-        catalog (Catalog): Of it.
-        log (callable): Told which are passed over, and why.
-        candidates (list, optional): Which to try. Default: None, which means
-            all that the catalog calls resumable.
-        trust (bool): Whether one in a format without checksums will do.
-            Default: False.
+    def look(info: CheckpointInfo) -> None:
+        with backend.open(info.name) as file:
+            fields = load_fields(file, _local_path(backend, info.name),
+                                 info.digest)
+        check_fields(fields, info.name)
 
-    Returns:
-        CheckpointInfo | None: None if there is no candidate.
-
-    Raises:
-        IntegrityError: If there are some, but none verifies.
-    """
-    found = _newest(backend, catalog, log, candidates,
-                    lambda info: _verify(backend, info, trust))
+    found = _newest(backend, catalog, log, None, look)
     return None if found is None else found[0]
 
 
@@ -117,14 +104,21 @@ def newest_loaded(
     trust: bool = False,
     copied: Collection[str] = ()
 ) -> Optional[Tuple[CheckpointInfo, Dict[str, Any]]]:
-    """As :func:`newest_verified`; it is also such that a run can use it.
+    """Try the candidates of a place, newest first.
 
     Args:
+        backend (StorageBackend): The place.
+        catalog (Catalog): Of it.
+        log (callable): Told which are passed over, and why.
+        candidates (list, optional): Which to try. Default: None, which means
+            all that the catalog calls resumable.
+        trust (bool): See :func:`loading.load_mapped`. Default: False.
         copied (collection[str]): See :func:`loading.load_mapped`. Default:
             none.
 
     Returns:
-        tuple[CheckpointInfo, dict] | None: With the checkpoint itself.
+        tuple[CheckpointInfo, dict] | None: With the checkpoint itself; None
+        if there is no candidate.
 
     Raises:
         IntegrityError: If there are some, but none can be resumed from.
@@ -155,16 +149,6 @@ def _newest(
             f'resumed from: {"; ".join(reasons)}. Move them away to start '
             'anew')
     return None
-
-
-def _verify(backend: StorageBackend, info: CheckpointInfo,
-            trust: bool) -> None:
-    try:
-        with backend.open(info.name) as file:
-            verify_file(file, info.name, info.digest or None)
-    except UnverifiableError:
-        if not trust:
-            raise
 
 
 def describe_path(path: str) -> Optional[CheckpointInfo]:

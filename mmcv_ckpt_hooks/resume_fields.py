@@ -7,7 +7,7 @@ from typing import Any, Callable, Mapping, Tuple
 
 import torch
 
-from .rebuilding import shortened
+from .instructions import shortened
 
 MAX_STEPS = 1 << 62
 #: What torch takes for a seed.

@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 import torch
+from checkpoint_files import Payload, rewritten, torch_written
 from foreign_files import stock_file
 from mmcv.runner import Hook, IterBasedRunner, TextLoggerHook
 from toy import make_loader, make_runner, names, train
@@ -467,6 +468,32 @@ def test_find_resumable_passes_damaged_ones_over(tmp_path):
     assert find_resumable(str(tmp_path)) == str(tmp_path / 'iter_4.pth')
     flip(tmp_path / 'iter_4.pth')
     with pytest.raises(IntegrityError):
+        find_resumable(str(tmp_path))
+
+
+def test_find_resumable_returns_what_a_resume_takes(tmp_path, caplog):
+    run(tmp_path / 'other', 8)
+    tree = torch.load(tmp_path / 'other' / 'iter_8.pth', weights_only=True)
+    content = torch_written(tree)
+    (tmp_path / 'iter_8.pth').write_bytes(content)
+    # one without counters, and one that claims more than it has
+    torch.save(tree['state_dict'], tmp_path / 'iter_12.pth')
+    (tmp_path / 'iter_16.pth').write_bytes(
+        rewritten(
+            content, lambda name, data: data[4:]
+            if name.endswith('/data/0') else data))
+    assert find_resumable(str(tmp_path)) == str(tmp_path / 'iter_8.pth')
+    for name in ('iter_12.pth', 'iter_16.pth'):
+        assert f'Not resuming from {name}' in caplog.text
+    assert run(tmp_path, 10).restored.name == 'iter_8.pth'
+
+
+def test_find_resumable_of_a_file_that_names_code_says_so(tmp_path):
+    run(tmp_path, 4)
+    tree = torch.load(tmp_path / 'iter_4.pth', weights_only=True)
+    tree['meta']['own'] = Payload(os.mkdir, 'nowhere')
+    torch.save(tree, tmp_path / 'iter_8.pth')
+    with pytest.raises(UnsafeCheckpointError, match='trust_checkpoint'):
         find_resumable(str(tmp_path))
 
 
