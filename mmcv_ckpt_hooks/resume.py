@@ -11,7 +11,7 @@ from .errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                      ResumeError, StorageError, UnsafeCheckpointError)
 from .loading import load_checkpoint, load_fields, load_mapped
 from .scanning import verify_loadable
-from .storage import open_backend, scheme_of, split_filename
+from .storage import Path, open_backend, scheme_of, split_filename
 from .types import LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend
 from .verification import VerifyReport
 
@@ -21,7 +21,7 @@ Loaded = Tuple[Dict[str, Any], str, str]
 _Result = TypeVar('_Result')
 
 
-def verify_checkpoint(path: str) -> VerifyReport:
+def verify_checkpoint(path: Path) -> VerifyReport:
     """Check that a file is a complete, undamaged checkpoint.
 
     The zip structure, the CRC-32 of every record and, where a catalog lies
@@ -29,7 +29,7 @@ def verify_checkpoint(path: str) -> VerifyReport:
     that a resume could build what its pickle says, and would.
 
     Args:
-        path (str): A path or URL.
+        path (str | Path): A path or URL.
 
     Returns:
         VerifyReport: What was checked.
@@ -40,6 +40,7 @@ def verify_checkpoint(path: str) -> VerifyReport:
             ``trust_checkpoint`` only, since it names what could run code.
         MissingCheckpointError: If there is no such file.
     """
+    path = os.fspath(path)
     directory, name = split_filename(_real_path(path))
     backend = open_backend(directory)
     digest = None
@@ -52,14 +53,14 @@ def verify_checkpoint(path: str) -> VerifyReport:
         return verify_loadable(file, path, digest)
 
 
-def find_resumable(dir_or_url: str) -> Optional[str]:
+def find_resumable(dir_or_url: Path) -> Optional[str]:
     """Return the checkpoint of a directory that a resume would take.
 
     It is the newest that is undamaged and whose fields are such that a run
     can go on from them; whether they fit a model is not known.
 
     Args:
-        dir_or_url (str): A work dir, local or remote.
+        dir_or_url (str | Path): A work dir, local or remote.
 
     Returns:
         str | None: Its path; None if there is no checkpoint at all.
@@ -174,7 +175,7 @@ def continues(info: CheckpointInfo, start: CheckpointInfo,
                for other in catalog.checkpoints())
 
 
-def load_verified(path: str,
+def load_verified(path: Path,
                   trust: bool,
                   log: Log,
                   copied: Collection[str] = ()) -> Loaded:
@@ -184,7 +185,7 @@ def load_verified(path: str,
     path means that file.
 
     Args:
-        path (str): A path or URL.
+        path (str | Path): A path or URL.
         trust (bool): See :func:`loading.load_mapped`.
         log (callable): Told what is passed over, and why.
         copied (collection[str]): See :func:`loading.load_mapped`. Default:
@@ -197,6 +198,7 @@ def load_verified(path: str,
         IntegrityError: If it is damaged; names the newest good one.
         ResumeError: If it holds no checkpoint of a run.
     """
+    path = os.fspath(path)
     directory, name = split_filename(path)
     backend = open_backend(directory)
     if name == LATEST_NAME and backend.capabilities.listing:

@@ -11,7 +11,7 @@ from foreign_files import stock_file
 from mmcv.runner import Hook, IterBasedRunner, TextLoggerHook
 from toy import make_loader, make_runner, names, train
 
-from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
+from mmcv_ckpt_hooks import find_resumable, save_checkpoint, verify_checkpoint
 from mmcv_ckpt_hooks.errors import (AccessError, CorruptError, IntegrityError,
                                     MissingCheckpointError, TruncatedError,
                                     UnsafeCheckpointError)
@@ -581,3 +581,35 @@ def test_what_the_tool_resumed_from_elsewhere_does_not_start_anew(
                                  tmp_path / 'first' / 'iter_4.pth', 12)
     assert runner.restored.iter == 4
     assert 'starts anew' not in caplog.text
+
+
+def test_paths_may_be_objects_everywhere(tmp_path):
+    """As those of pathlib, which configs in Python hold."""
+    run(tmp_path / 'work', 4, out_dir=tmp_path / 'out')
+    place = tmp_path / 'out' / 'work'
+    path = place / 'iter_4.pth'
+    report = verify_checkpoint(path)
+    assert report == verify_checkpoint(str(path))
+    assert find_resumable(place) == str(path)
+    runner = built(tmp_path / 'a')
+    runner.resume(path)
+    assert runner.restored.name == 'iter_4.pth'
+    runner = built(tmp_path / 'b')
+    runner.load_checkpoint(path)
+    assert runner.loaded_from == str(path)
+    runner.save_checkpoint(tmp_path / 'own')
+    assert verify_checkpoint(tmp_path / 'own' / 'iter_0.pth').records
+    save_checkpoint(runner.model, tmp_path / 'own' / 'model.pth')
+    for number, name in enumerate(ITER):
+        resumed = run(tmp_path / str(number), 6, name=name, resume=path)
+        assert resumed.iter == 6
+        assert 'iter_4.pth' not in names(tmp_path / str(number))
+
+
+def test_a_stock_hook_with_a_path_object_is_taken_over(tmp_path):
+    train(
+        tmp_path / 'work',
+        runner=dict(type='IterBasedRunner', max_iters=4),
+        checkpoint_config=dict(interval=4, out_dir=tmp_path / 'out'),
+        hooks=[OURS])
+    assert verify_checkpoint(tmp_path / 'out' / 'work' / 'iter_4.pth').records
