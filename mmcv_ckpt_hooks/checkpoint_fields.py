@@ -13,7 +13,8 @@ import torch
 from .errors import ResumeError
 from .generators import has_cuda
 from .instructions import shortened
-from .resume_fields import MAX_STEPS, is_count, resume_state_defect, wrong
+from .resume_fields import is_count, resume_state_defect, wrong
+from .types import MAX_STEPS
 from .unfolding import unfolds_without_end
 
 #: Words of the state of numpy's Mersenne Twister.

@@ -24,9 +24,9 @@ _Result = TypeVar('_Result')
 def verify_checkpoint(path: Path) -> VerifyReport:
     """Check that a file is a complete, undamaged checkpoint.
 
-    The zip structure, the CRC-32 of every record and, where a catalog lies
-    beside the file, the digest there are checked; then, without loading it,
-    that a resume could build what its pickle says, and would.
+    The zip structure, the CRC-32 of every record and, where a catalog beside
+    the file can be read, the digest there are checked; then, without loading
+    it, that a resume could build what its pickle says, and would.
 
     Args:
         path (str | Path): A path or URL.
@@ -43,14 +43,23 @@ def verify_checkpoint(path: Path) -> VerifyReport:
     path = os.fspath(path)
     directory, name = split_filename(_real_path(path))
     backend = open_backend(directory)
-    digest = None
-    if backend.capabilities.listing:
-        catalog = Catalog(backend, backend, warn=lambda message: None)
-        catalog.open(reconcile=False)
-        known = catalog.find(name)
-        digest = known.digest if known is not None else None
     with backend.open(name) as file:
-        return verify_loadable(file, path, digest)
+        return verify_loadable(file, path, _listed_digest(backend, name))
+
+
+def _listed_digest(backend: StorageBackend, name: str) -> Optional[str]:
+    """Return the digest in the catalog; None if that cannot be read."""
+    if not backend.capabilities.listing:
+        return None
+    catalog = Catalog(backend, backend, warn=lambda message: None)
+    try:
+        catalog.open(reconcile=False)
+    except (ResumeError, StorageError) as error:
+        # whatever it is, the file is not at fault
+        logging.warning(f'{name} is checked without the catalog: {error}')
+        return None
+    known = catalog.find(name)
+    return known.digest if known is not None else None
 
 
 def find_resumable(dir_or_url: Path) -> Optional[str]:

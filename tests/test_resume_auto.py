@@ -12,6 +12,7 @@ from mmcv.runner import Hook, IterBasedRunner, TextLoggerHook
 from toy import make_loader, make_runner, names, train
 
 from mmcv_ckpt_hooks import find_resumable, save_checkpoint, verify_checkpoint
+from mmcv_ckpt_hooks.cli import main
 from mmcv_ckpt_hooks.errors import (AccessError, CorruptError, IntegrityError,
                                     MissingCheckpointError, TruncatedError,
                                     UnsafeCheckpointError)
@@ -613,3 +614,47 @@ def test_a_stock_hook_with_a_path_object_is_taken_over(tmp_path):
         checkpoint_config=dict(interval=4, out_dir=tmp_path / 'out'),
         hooks=[OURS])
     assert verify_checkpoint(tmp_path / 'out' / 'work' / 'iter_4.pth').records
+
+
+def newer(directory):
+    (directory / 'checkpoints.json').write_text('{"version": 99}')
+
+
+def no_file(directory):
+    (directory / 'checkpoints.json').unlink()
+    (directory / 'checkpoints.json').mkdir()
+
+
+def damaged(directory):
+    (directory / 'checkpoints.json').write_text('{')
+
+
+def dangling(directory):
+    (directory / 'checkpoints.json').unlink()
+    (directory / 'checkpoints.json').symlink_to('nowhere')
+
+
+@pytest.mark.parametrize('change', [newer, no_file, damaged, dangling])
+def test_a_file_is_checked_whatever_its_catalog_is(tmp_path, caplog, capsys,
+                                                   change):
+    run(tmp_path, 4)
+    change(tmp_path)
+    path = tmp_path / 'iter_4.pth'
+    assert verify_checkpoint(path).info['iter'] == 4
+    told = 'is checked without the catalog' in caplog.text
+    assert told == (change in (newer, no_file))
+    assert main(['verify', str(path)]) == 0
+    flip(path)
+    with pytest.raises(CorruptError):
+        verify_checkpoint(path)
+    assert main(['verify', str(path)]) == 1
+
+
+def test_a_name_tells_no_step_that_no_run_comes_to(tmp_path):
+    """The card of the file, or its meta, does."""
+    name = 'iter_99999999999999999999.pth'
+    path = stock_file(tmp_path, 3)
+    os.rename(path, tmp_path / name)
+    runner = built(tmp_path)
+    runner.resume(tmp_path / name)
+    assert runner.iter == 3
