@@ -9,7 +9,8 @@ from dataclasses import fields, replace
 from typing import Any, Dict, Optional, Tuple, Type, TypeVar, Union, cast
 
 from .errors import IntegrityError
-from .types import LATEST_NAME, CheckpointInfo, Metrics, StorageBackend
+from .types import (LATEST_NAME, MAX_STEPS, CheckpointInfo, Metrics,
+                    StorageBackend)
 from .verification import open_archive, read_info, zip_digest
 
 CARD_VERSION = 1
@@ -26,7 +27,7 @@ def steps_in_name(name: str) -> Dict[str, int]:
     found = {}
     for key, pattern in (('epoch', _EPOCH), ('iter', _ITER)):
         match = pattern.search(name)
-        if match:
+        if match and int(match.group(1)) < MAX_STEPS:
             found[key] = int(match.group(1))
     return found
 

@@ -5,24 +5,22 @@ them may stand where another is expected. All is looked at before the first of
 it changes the run.
 """
 import random
-from typing import Any, Dict, List, Mapping, Set, Tuple
+from typing import Any, Dict, Mapping, Tuple
 
 import numpy as np
 import torch
 
 from .errors import ResumeError
 from .generators import has_cuda
+from .instructions import shortened
 from .monitors import number_of
-from .rebuilding import shortened
-from .resume_fields import MAX_STEPS, is_count, resume_state_defect, wrong
+from .resume_fields import is_count, resume_state_defect, wrong
+from .types import MAX_STEPS
+from .unfolding import unfolds_without_end
 
 #: Words of the state of numpy's Mersenne Twister.
 _NUMPY_WORDS = 624
 
-_CONTAINERS = (dict, list, tuple)
-#: How much larger a tree may be for who walks through it than it is in
-#: memory, where parts are shared; and what every tree may have.
-_UNFOLDED_TIMES, _UNFOLDED_FREE = 4, 1000000
 #: What must be a dict if it is there; None is taken for "not there".
 _DICTS = ('optimizer', 'resume_state', 'amp')
 _META_DICTS = ('hook_msgs', 'fp16')
@@ -66,51 +64,13 @@ def _defect(checkpoint: Mapping[str, Any]) -> str:
     scaler = (meta.get('fp16') or {}).get('loss_scaler')
     if not isinstance(scaler, (dict, type(None))):
         return wrong("fp16['loss_scaler']", 'a dict', scaler)
-    if _unfolds_without_end(checkpoint):
+    if unfolds_without_end(checkpoint):
         return 'the same parts stand in it again and again'
     state = checkpoint.get('resume_state') or {}
     return _messages_defect(meta.get('hook_msgs') or {}) or \
         _optimizers_defect(checkpoint.get('optimizer') or {}) or \
         _generators_defect(state.get('rng')) or \
         resume_state_defect(state, int(meta.get('iter', 0)))
-
-
-def _unfolds_without_end(tree: Any) -> bool:
-    """Whether a walk through a tree would take longer than its file allows.
-
-    A tuple of twice the same tuple, sixty deep, is small in memory; torch's
-    optimizers, and who saves it again, see 2 ** 60 parts. A tree that
-    contains itself has no end at all.
-    """
-    sizes: Dict[int, int] = {}
-    entered: Set[int] = set()
-    references = 0
-    left: List[Tuple[Any, bool]] = [(tree, False)]
-    while left:
-        value, is_left = left.pop()
-        if not isinstance(value, _CONTAINERS):
-            continue
-        parts = list(value.values() if isinstance(value, dict) else value)
-        if is_left:
-            sizes[id(value)] = 1 + sum(
-                _unfolded(part, sizes) for part in parts)
-        elif id(value) not in sizes:
-            if id(value) in entered:
-                return True
-            entered.add(id(value))
-            references += len(parts)
-            left.append((value, True))
-            left += [(part, False) for part in parts]
-    return _unfolded(tree, sizes) > \
-        _UNFOLDED_FREE + _UNFOLDED_TIMES * references
-
-
-def _unfolded(value: Any, sizes: Mapping[int, int]) -> int:
-    if isinstance(value, _CONTAINERS):
-        return sizes[id(value)]
-    if isinstance(value, range):  # len() of a large one overflows
-        return abs(value.stop - value.start) // abs(value.step) + 1
-    return 1
 
 
 def _messages_defect(messages: Mapping[str, Any]) -> str:

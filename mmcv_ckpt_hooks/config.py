@@ -46,6 +46,9 @@ def parse_options(given: Mapping[str, Any]) -> CheckpointOptions:
         for name, value in given.items() if value is not None
     }
     _refuse_later(values)
+    for name in _PATHS & set(values):
+        if isinstance(values[name], os.PathLike):
+            values[name] = os.fspath(values[name])
     _known('argument', values, [one.name for one in fields(CheckpointOptions)])
     _check_types(values, _TYPES)
     for name, group, types in (('triggers', TriggerOptions, _TRIGGER_TYPES),
@@ -82,6 +85,8 @@ _TYPES: _Types = {
     'on_error': (str, "'warn' or 'raise'"),
     'format': (str, "'pth'"),
 }
+#: What may be a ``pathlib.Path``.
+_PATHS = {'out_dir', 'resume'}
 _TRIGGER_TYPES: _Types = {
     'begin': (int, 'an int'),
     'secs': ((int, float), 'seconds'),

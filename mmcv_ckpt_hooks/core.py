@@ -1,5 +1,4 @@
 """The save core as a function, a drop-in for mmcv's."""
-import os
 from typing import IO, Any, Dict, List, Mapping, Optional
 
 import torch
@@ -9,12 +8,12 @@ from .card import CARD_VERSION
 from .serialization import write_checkpoint
 from .staging import reference
 from .state import Optimizers, build_checkpoint
-from .storage import open_backend, split_filename
+from .storage import Path, open_backend, split_filename
 from .types import StorageBackend
 
 
 def save_checkpoint(model: torch.nn.Module,
-                    filename: str,
+                    filename: Path,
                     optimizer: Optimizers = None,
                     meta: Optional[Dict[str, Any]] = None,
                     file_client_args: Optional[Mapping[str, Any]] = None,
@@ -27,7 +26,7 @@ def save_checkpoint(model: torch.nn.Module,
 
     Args:
         model (Module): The model.
-        filename (str): A path, or ``pavi://project/model/name.pth``.
+        filename (str | Path): A path, or ``pavi://project/model/name.pth``.
         optimizer (Optimizer | dict, optional): Default: None.
         meta (dict, optional): It is not changed. Default: None.
         file_client_args (dict, optional): Arguments of ``mmcv.FileClient``.
@@ -41,7 +40,7 @@ def save_checkpoint(model: torch.nn.Module,
             unchanged.
     """
     checkpoint = build_checkpoint(model, optimizer, meta, capture_amp(amp=amp))
-    directory, name = split_filename(os.fspath(filename))
+    directory, name = split_filename(filename)
     save_to(open_backend(directory, file_client_args), name, checkpoint)
 
 

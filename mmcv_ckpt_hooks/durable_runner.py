@@ -1,4 +1,5 @@
 """What our runners have in common: they save, resume and go on exactly."""
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
@@ -11,7 +12,7 @@ from .gradients import continue_accumulation
 from .hook import DurableCheckpointHook
 from .latest import keep_latest
 from .state import capture_runner, unwrapped
-from .storage import open_backend, scheme_of
+from .storage import Path, open_backend, scheme_of
 from .takeover import averaged_first
 from .types import LATEST_NAME
 
@@ -85,15 +86,15 @@ class DurableRunnerMixin(BaseRunner):
         return epoch, finished
 
     def load_checkpoint(self,
-                        filename: str,
+                        filename: Path,
                         map_location: Any = 'cpu',
                         strict: bool = False,
                         revise_keys: Any = _REVISE_KEYS) -> Any:
         """Load weights as mmcv does; from files without executing them.
 
         Args:
-            filename (str): A path, or a URL of mmcv (``torchvision://``,
-                ``http://``), which mmcv itself loads.
+            filename (str | Path): A path, or a URL of mmcv
+                (``torchvision://``, ``http://``), which mmcv itself loads.
             map_location: As for ``torch.load``; files always load to the CPU
                 first.
             strict (bool): Whether keys must match. Default: False.
@@ -102,6 +103,7 @@ class DurableRunnerMixin(BaseRunner):
         Returns:
             dict: The checkpoint.
         """
+        filename = os.fspath(filename)
         if foreign.given(self) is None:
             self.loaded_from = filename
             if scheme_of(filename) not in ('', 'file'):
@@ -119,14 +121,14 @@ class DurableRunnerMixin(BaseRunner):
         return checkpoint
 
     def resume(self,
-               checkpoint: str,
+               checkpoint: Path,
                resume_optimizer: bool = True,
                map_location: Any = 'default') -> None:
         """Continue from a checkpoint, with or without a GPU.
 
         Args:
-            checkpoint (str): A path or URL. ``latest.pth`` falls back to
-                older ones of its directory, any other is taken as it is.
+            checkpoint (str | Path): A path or URL. ``latest.pth`` falls back
+                to older ones of its directory, any other is taken as it is.
             resume_optimizer (bool): Default: True.
             map_location: Ignored: weights are copied to where the model is.
 
@@ -217,7 +219,7 @@ class DurableRunnerMixin(BaseRunner):
             getattr(getattr(hook, 'options', None), 'trust_checkpoint', False)
             for hook in hooks)
 
-    def _save(self, out_dir: str, filename: str, save_optimizer: bool,
+    def _save(self, out_dir: Path, filename: str, save_optimizer: bool,
               meta: Optional[Dict[str, Any]], create_symlink: bool) -> None:
         if meta is not None and not isinstance(meta, dict):
             raise TypeError(
@@ -228,6 +230,7 @@ class DurableRunnerMixin(BaseRunner):
         if foreign.takes(self, checkpoint):
             return
         from .core import save_to
+        out_dir = os.fspath(out_dir)
         backend = open_backend(out_dir)
         points = create_symlink and backend.capabilities.point
         if points and backend.capabilities.listing:

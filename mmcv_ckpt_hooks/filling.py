@@ -5,10 +5,9 @@ from typing import Any, Collection, Dict, List, Mapping
 import torch
 
 from .compat import is_lazy, storage_pointer
-from .errors import CorruptError
 from .mapping import map_file, tensors_in, viewed
-from .rebuilding import shortened
 from .records import data_starts, descriptor, read_record
+from .scanning import storage_record
 from .serialization import host_memory
 
 
@@ -39,7 +38,9 @@ class Storages:
             CorruptError: If the file does not have such a storage.
             MemoryError: If there is no memory for it.
         """
-        record = self._record(key, dtype, numel)
+        record = storage_record(
+            self._archive, self._path, key,
+            numel * torch.empty(0, dtype=dtype).element_size())
         try:
             flat = torch.empty(numel, dtype=dtype)
         except RuntimeError as error:
@@ -56,25 +57,29 @@ class Storages:
         self._fill(self._archive.getinfo(f'{self._folder}/data/{key}'), flat)
         return flat
 
-    def only_in(self, content: Any,
-                fields: Collection[str]) -> Dict[str, List[torch.Tensor]]:
+    def only_in(self,
+                content: Any,
+                fields: Collection[str],
+                least_bytes: int = 0) -> Dict[str, List[torch.Tensor]]:
         """Return the storages that could stay in a mapped file.
 
         Args:
             content: Of claimed storages.
             fields (collection[str]): Keys of what may stay there.
+            least_bytes (int): Smaller ones are left out. Default: 0.
 
         Returns:
             dict[str, list[Tensor]]: By the names of their records, the
             tensors of each storage that occurs nowhere else.
         """
         found: Dict[str, List[torch.Tensor]] = {}
-        if not isinstance(content, dict) or \
-                descriptor(self._archive.fp) is None:
+        if not isinstance(content, dict):
             return found
         names = {
             storage_pointer(flat): name
-            for name, flat in self._flats.items() if flat.numel()
+            for name, flat in self._flats.items()
+            if flat.numel() and flat.numel() *
+            flat.element_size() >= least_bytes
         }
         for tensor in tensors_in([content.get(key) for key in fields]):
             name = names.get(storage_pointer(tensor))
@@ -121,23 +126,6 @@ class Storages:
                 continue
             for tensor in tensors:
                 tensor.data = viewed(there, tensor)
-
-    def _record(self, key: str, dtype: torch.dtype,
-                numel: int) -> zipfile.ZipInfo:
-        name = f'{self._folder}/data/{key}'
-        try:
-            record = self._archive.getinfo(name)
-        except KeyError:
-            raise CorruptError(
-                f'{self._path}: storage {shortened(key)} has no record in the '
-                'file') from None
-        nbytes = numel * torch.empty(0, dtype=dtype).element_size()
-        # INVARIANT: the claim is checked before memory is allocated for it,
-        # or the file is taken for it
-        if record.file_size != nbytes:
-            raise CorruptError(f'{self._path}: storage {key} claims {nbytes} '
-                               f'bytes, its record has {record.file_size}')
-        return record
 
     def _fill(self, record: zipfile.ZipInfo, flat: torch.Tensor) -> None:
         if flat.numel():

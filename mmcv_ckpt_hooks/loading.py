@@ -5,15 +5,19 @@ import tarfile
 import zipfile
 from typing import IO, Any, Callable, Collection, Optional
 
+from .allowlist import VOCABULARY
 from .compat import trusting_load
 from .errors import (CorruptError, ResumeError, UnsafeCheckpointError,
                      UnverifiableError)
 from .filling import Storages
-from .records import read_record
-from .scanning import read_pickle
-from .serialization import BYTE_ORDER
+from .records import descriptor
+from .scanning import check_byte_order, read_pickle
 from .unpickling import ReadStorage, unpickle
 from .verification import open_archive, verify_archive, verify_file
+
+_WEIGHTS = ('state_dict', 'optimizer')
+#: Smaller tensors of an optimizer may be steps, which are looked at.
+_LARGE_BYTES = 1 << 10
 
 
 def load_checkpoint(file: IO[bytes], path: str, trust: bool = False) -> Any:
@@ -41,11 +45,11 @@ def load_checkpoint(file: IO[bytes], path: str, trust: bool = False) -> Any:
 
 
 def load_mapped(
-        file: IO[bytes],
-        path: str,
-        trust: bool = False,
-        digest: Optional[str] = None,
-        copied: Collection[str] = ('state_dict', 'optimizer'),
+    file: IO[bytes],
+    path: str,
+    trust: bool = False,
+    digest: Optional[str] = None,
+    copied: Collection[str] = _WEIGHTS,
 ) -> Any:
     """Load a checkpoint, and verify it in the same pass over the file.
 
@@ -71,7 +75,8 @@ def load_mapped(
         storages = Storages(archive, path)
         # builds tensors and looks at none of them
         content = _content(archive, path, storages.claim)
-        unread = storages.only_in(content, copied)
+        unread = storages.only_in(content, copied) \
+            if descriptor(archive.fp) is not None else {}
         # INVARIANT: nothing leaves before all is read; and none of it is
         # mapped: who touches a page that is not there gets SIGBUS
         verify_archive(archive, path, digest, targets=storages.targets(unread))
@@ -79,6 +84,25 @@ def load_mapped(
         return content
 
     return _load(file, path, trust, load, digest)
+
+
+def load_fields(file: IO[bytes],
+                path: str,
+                digest: Optional[str] = None) -> Any:
+    """As :func:`load_mapped`, to look at the fields and not to use them.
+
+    Large tensors in ``state_dict`` and ``optimizer`` have any values: they
+    are verified, but take no memory.
+    """
+
+    def load(archive: zipfile.ZipFile) -> Any:
+        storages = Storages(archive, path)
+        content = _content(archive, path, storages.claim)
+        unread = storages.only_in(content, _WEIGHTS, _LARGE_BYTES)
+        verify_archive(archive, path, digest, targets=storages.targets(unread))
+        return content
+
+    return _load(file, path, False, load, digest)
 
 
 def _load(file: IO[bytes],
@@ -116,11 +140,5 @@ def _load_trusted(file: IO[bytes], path: str) -> Any:
 
 
 def _content(archive: zipfile.ZipFile, path: str, read: ReadStorage) -> Any:
-    folder = archive.infolist()[0].filename.split('/')[0]
-    name = f'{folder}/byteorder'
-    if name in archive.namelist():
-        found = b''.join(read_record(archive, archive.getinfo(name), path))
-        if found != BYTE_ORDER:
-            raise CorruptError(f'{path} has the byte order {found[:9]!r}, '
-                               f'this machine {BYTE_ORDER!r}')
-    return unpickle(read_pickle(archive, path), read, path)
+    check_byte_order(archive, path)
+    return unpickle(read_pickle(archive, path), VOCABULARY, read, path)

@@ -8,13 +8,12 @@ from .card import describe
 from .catalog import Catalog
 from .checkpoint_fields import check_fields
 from .errors import (CheckpointError, IntegrityError, MissingCheckpointError,
-                     ResumeError, StorageError, UnsafeCheckpointError,
-                     UnverifiableError)
-from .loading import load_checkpoint, load_mapped
+                     ResumeError, StorageError, UnsafeCheckpointError)
+from .loading import load_checkpoint, load_fields, load_mapped
 from .scanning import verify_loadable
-from .storage import open_backend, scheme_of, split_filename
+from .storage import Path, open_backend, scheme_of, split_filename
 from .types import LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend
-from .verification import VerifyReport, verify_file
+from .verification import VerifyReport
 
 Log = Callable[[str], None]
 #: A checkpoint, its directory and its name.
@@ -22,15 +21,15 @@ Loaded = Tuple[Dict[str, Any], str, str]
 _Result = TypeVar('_Result')
 
 
-def verify_checkpoint(path: str) -> VerifyReport:
+def verify_checkpoint(path: Path) -> VerifyReport:
     """Check that a file is a complete, undamaged checkpoint.
 
-    The zip structure, the CRC-32 of every record and, where a catalog lies
-    beside the file, the digest there are checked; then, without unpickling
-    it, that its pickle asks for nothing that loading would refuse.
+    The zip structure, the CRC-32 of every record and, where a catalog beside
+    the file can be read, the digest there are checked; then, without loading
+    it, that a resume could build what its pickle says, and would.
 
     Args:
-        path (str): A path or URL.
+        path (str | Path): A path or URL.
 
     Returns:
         VerifyReport: What was checked.
@@ -41,32 +40,45 @@ def verify_checkpoint(path: str) -> VerifyReport:
             ``trust_checkpoint`` only, since it names what could run code.
         MissingCheckpointError: If there is no such file.
     """
+    path = os.fspath(path)
     directory, name = split_filename(_real_path(path))
     backend = open_backend(directory)
-    digest = None
-    if backend.capabilities.listing:
-        catalog = Catalog(backend, backend, warn=lambda message: None)
-        catalog.open(reconcile=False)
-        known = catalog.find(name)
-        digest = known.digest if known is not None else None
     with backend.open(name) as file:
-        return verify_loadable(file, path, digest)
+        return verify_loadable(file, path, _listed_digest(backend, name))
 
 
-def find_resumable(dir_or_url: str) -> Optional[str]:
-    """Return the newest checkpoint of a directory that is undamaged.
+def _listed_digest(backend: StorageBackend, name: str) -> Optional[str]:
+    """Return the digest in the catalog; None if that cannot be read."""
+    if not backend.capabilities.listing:
+        return None
+    catalog = Catalog(backend, backend, warn=lambda message: None)
+    try:
+        catalog.open(reconcile=False)
+    except (ResumeError, StorageError) as error:
+        # whatever it is, the file is not at fault
+        logging.warning(f'{name} is checked without the catalog: {error}')
+        return None
+    known = catalog.find(name)
+    return known.digest if known is not None else None
 
-    What is in it is not looked at: a resume refuses weights without counters,
-    and a file that names code. :func:`verify_checkpoint` tells the latter.
+
+def find_resumable(dir_or_url: Path) -> Optional[str]:
+    """Return the checkpoint of a directory that a resume would take.
+
+    It is the newest that is undamaged and whose fields are such that a run
+    can go on from them; whether they fit a model is not known.
 
     Args:
-        dir_or_url (str): A work dir, local or remote.
+        dir_or_url (str | Path): A work dir, local or remote.
 
     Returns:
         str | None: Its path; None if there is no checkpoint at all.
 
     Raises:
-        IntegrityError: If there are checkpoints, but none verifies.
+        IntegrityError: If there are checkpoints, but none can be resumed
+            from.
+        UnsafeCheckpointError: If the newest would be loaded with
+            ``trust_checkpoint`` only.
         StorageError: If the directory cannot be read; that never means that
             it is empty.
     """
@@ -76,36 +88,21 @@ def find_resumable(dir_or_url: str) -> Optional[str]:
         catalog.open()
     except MissingCheckpointError:
         return None  # no such directory; one that may not be read raises
-    found = newest_verified(backend, catalog, logging.warning)
+    found = newest_usable(backend, catalog, logging.warning)
     return None if found is None else os.path.join(dir_or_url, found.name)
 
 
-def newest_verified(
-    backend: StorageBackend,
-    catalog: Catalog,
-    log: Log,
-    candidates: Optional[List[CheckpointInfo]] = None,
-    trust: bool = False,
-) -> Optional[CheckpointInfo]:
-    """Try the candidates of a place, newest first.
+def newest_usable(backend: StorageBackend, catalog: Catalog,
+                  log: Log) -> Optional[CheckpointInfo]:
+    """As :func:`newest_loaded`, but only say which it is."""
 
-    Args:
-        backend (StorageBackend): The place.
-        catalog (Catalog): Of it.
-        log (callable): Told which are passed over, and why.
-        candidates (list, optional): Which to try. Default: None, which means
-            all that the catalog calls resumable.
-        trust (bool): Whether one in a format without checksums will do.
-            Default: False.
+    def look(info: CheckpointInfo) -> None:
+        with backend.open(info.name) as file:
+            fields = load_fields(file, _local_path(backend, info.name),
+                                 info.digest)
+        check_fields(fields, info.name)
 
-    Returns:
-        CheckpointInfo | None: None if there is no candidate.
-
-    Raises:
-        IntegrityError: If there are some, but none verifies.
-    """
-    found = _newest(backend, catalog, log, candidates,
-                    lambda info: _verify(backend, info, trust))
+    found = _newest(backend, catalog, log, None, look)
     return None if found is None else found[0]
 
 
@@ -117,14 +114,21 @@ def newest_loaded(
     trust: bool = False,
     copied: Collection[str] = ()
 ) -> Optional[Tuple[CheckpointInfo, Dict[str, Any]]]:
-    """As :func:`newest_verified`; it is also such that a run can use it.
+    """Try the candidates of a place, newest first.
 
     Args:
+        backend (StorageBackend): The place.
+        catalog (Catalog): Of it.
+        log (callable): Told which are passed over, and why.
+        candidates (list, optional): Which to try. Default: None, which means
+            all that the catalog calls resumable.
+        trust (bool): See :func:`loading.load_mapped`. Default: False.
         copied (collection[str]): See :func:`loading.load_mapped`. Default:
             none.
 
     Returns:
-        tuple[CheckpointInfo, dict] | None: With the checkpoint itself.
+        tuple[CheckpointInfo, dict] | None: With the checkpoint itself; None
+        if there is no candidate.
 
     Raises:
         IntegrityError: If there are some, but none can be resumed from.
@@ -157,16 +161,6 @@ def _newest(
     return None
 
 
-def _verify(backend: StorageBackend, info: CheckpointInfo,
-            trust: bool) -> None:
-    try:
-        with backend.open(info.name) as file:
-            verify_file(file, info.name, info.digest or None)
-    except UnverifiableError:
-        if not trust:
-            raise
-
-
 def describe_path(path: str) -> Optional[CheckpointInfo]:
     """Say which checkpoint a path leads to; None if it is gone."""
     directory, name = split_filename(_real_path(path))
@@ -190,7 +184,7 @@ def continues(info: CheckpointInfo, start: CheckpointInfo,
                for other in catalog.checkpoints())
 
 
-def load_verified(path: str,
+def load_verified(path: Path,
                   trust: bool,
                   log: Log,
                   copied: Collection[str] = ()) -> Loaded:
@@ -200,7 +194,7 @@ def load_verified(path: str,
     path means that file.
 
     Args:
-        path (str): A path or URL.
+        path (str | Path): A path or URL.
         trust (bool): See :func:`loading.load_mapped`.
         log (callable): Told what is passed over, and why.
         copied (collection[str]): See :func:`loading.load_mapped`. Default:
@@ -213,6 +207,7 @@ def load_verified(path: str,
         IntegrityError: If it is damaged; names the newest good one.
         ResumeError: If it holds no checkpoint of a run.
     """
+    path = os.fspath(path)
     directory, name = split_filename(path)
     backend = open_backend(directory)
     if name == LATEST_NAME and backend.capabilities.listing:

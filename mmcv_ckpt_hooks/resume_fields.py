@@ -8,9 +8,9 @@ from typing import Any, Callable, Mapping, Tuple
 import torch
 
 from .held_generators import try_state
-from .rebuilding import shortened
+from .instructions import shortened
+from .types import MAX_STEPS
 
-MAX_STEPS = 1 << 62
 #: What torch takes for a seed.
 _SEEDS = range(-1 << 63, 1 << 64)
 #: Of a position in the data; see ``TrackedLoader.position``.

@@ -1,28 +1,22 @@
 """Whether loading a checkpoint would be refused, without loading it.
 
-The instructions of its pickle are walked through: nothing is built, imported
-or called. Standard library only.
+What its pickle would build is outlined: no tensor is read, and nothing is
+imported or called. Standard library only.
 """
-import io
-import pickle
-import struct
 import zipfile
 from typing import IO, Any, Callable, Optional
 
+from . import outline
 from .errors import CorruptError, UnsafeCheckpointError
-from .instructions import (Refused, Unpickler, harmless, is_allowed,
-                           refuse_instruction, refused_name)
+from .instructions import shortened
 from .records import read_record
-from .verification import VerifyReport, open_archive, verify_file
+from .unfolding import unfolds_without_end
+from .unpickling import unpickle
+from .verification import (BYTE_ORDER, VerifyReport, open_archive,
+                           verify_archive)
 
 #: Largest pickle that is read (bytes): 20,000 tensors take about 4 MB.
 _PICKLE_LIMIT_BYTES = 256 << 20
-#: What a pickle that is read wrongly raises.
-READING_ERRORS = (pickle.UnpicklingError, EOFError, LookupError, TypeError,
-                  ValueError, AttributeError, OverflowError, RuntimeError,
-                  struct.error)
-TRUST = ('If you trust who made the file, load it once with '
-         'trust_checkpoint=True')
 
 
 def verify_loadable(
@@ -37,18 +31,74 @@ def verify_loadable(
         UnsafeCheckpointError: If it is not, but names or does what is not
             needed to hold weights.
     """
-    report = verify_file(file, path, digest, progress)
     with open_archive(file, path) as archive:
-        data = read_pickle(archive, path)
-    try:
-        _Walk(io.BytesIO(data)).load()
-    except Refused as error:
-        raise UnsafeCheckpointError(
-            f'{path} is undamaged, but loading it would be refused: {error}. '
-            f'{TRUST}') from error
-    except READING_ERRORS as error:
-        raise unreadable(path, error) from error
+        report = verify_archive(archive, path, digest, progress)
+        read_outline(archive, path)
     return report
+
+
+def read_outline(archive: zipfile.ZipFile, path: str) -> Any:
+    """Return what a checkpoint holds, with outlines in the place of tensors.
+
+    Only the pickle is read; what it claims of tensors is held against the
+    sizes of their records.
+
+    Args:
+        archive (ZipFile): Of :func:`verification.open_archive`.
+        path (str): Its name, for the messages.
+
+    Raises:
+        CorruptError: If a resume could not build it.
+        UnsafeCheckpointError: If a resume would not.
+    """
+    check_byte_order(archive, path)
+
+    def read(key: str, dtype: Any, numel: int) -> outline.Flat:
+        storage_record(archive, path, key, numel * dtype.itemsize)
+        return outline.Flat(key, dtype, numel)
+
+    content = unpickle(
+        read_pickle(archive, path), outline.VOCABULARY, read, path)
+    if unfolds_without_end(content):
+        raise CorruptError(f'{path} is malformed: the same parts stand in it '
+                           'again and again')
+    return content
+
+
+def check_byte_order(archive: zipfile.ZipFile, path: str) -> None:
+    """Check that the numbers in the records are as this machine has them."""
+    name = f'{_folder(archive)}/byteorder'
+    if name in archive.namelist():
+        found = b''.join(read_record(archive, archive.getinfo(name), path))
+        if found != BYTE_ORDER:
+            raise CorruptError(f'{path} has the byte order {found[:9]!r}, '
+                               f'this machine {BYTE_ORDER!r}')
+
+
+def storage_record(archive: zipfile.ZipFile, path: str, key: str,
+                   nbytes: int) -> zipfile.ZipInfo:
+    """Return the record of a storage.
+
+    Args:
+        archive (ZipFile): Of :func:`verification.open_archive`.
+        path (str): Its name, for the messages.
+        key (str): As the pickle names the storage.
+        nbytes (int): As many as the pickle claims.
+
+    Raises:
+        CorruptError: If there is none, or if it has another size.
+    """
+    try:
+        record = archive.getinfo(f'{_folder(archive)}/data/{key}')
+    except KeyError:
+        raise CorruptError(f'{path}: storage {shortened(key)} has no record '
+                           'in the file') from None
+    # INVARIANT: the claim is checked before memory is allocated for it, or
+    # the file is taken for it
+    if record.file_size != nbytes:
+        raise CorruptError(f'{path}: storage {key} claims {nbytes} bytes, its '
+                           f'record has {record.file_size}')
+    return record
 
 
 def read_pickle(archive: zipfile.ZipFile, path: str) -> bytes:
@@ -57,8 +107,7 @@ def read_pickle(archive: zipfile.ZipFile, path: str) -> bytes:
     Raises:
         UnsafeCheckpointError: If it is too large for one.
     """
-    folder = archive.infolist()[0].filename.split('/')[0]
-    record = archive.getinfo(f'{folder}/data.pkl')
+    record = archive.getinfo(f'{_folder(archive)}/data.pkl')
     if record.file_size > _PICKLE_LIMIT_BYTES:
         raise UnsafeCheckpointError(
             f'{path}: its pickle has {record.file_size} bytes, expected at '
@@ -66,85 +115,5 @@ def read_pickle(archive: zipfile.ZipFile, path: str) -> bytes:
     return b''.join(read_record(archive, record, path))
 
 
-def unreadable(path: str, error: Exception) -> CorruptError:
-    """Return the error for a pickle that no program would have written."""
-    return CorruptError(f'{path} is malformed: its pickle cannot be read '
-                        f'({type(error).__name__}: {str(error)[:200]})')
-
-
-class _Name:
-    """Stands for a name that may be called."""
-
-
-class _Value:
-    """Stands for anything that the pickle builds."""
-
-
-_NAME, _VALUE = _Name(), _Value()
-
-
-class _Walk(Unpickler):
-    """Goes through the instructions; only text is kept, which names need."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if not is_allowed(module, name):
-            raise refused_name(module, name)
-        return _NAME
-
-    def _push(self) -> None:
-        self.append(_VALUE)
-
-    def _replace_top(self) -> None:
-        self.stack[-1] = _VALUE
-
-    def _replace_two(self) -> None:
-        self.stack[-2:] = [_VALUE]
-
-    def _replace_three(self) -> None:
-        self.stack[-3:] = [_VALUE]
-
-    def _replace_marked(self) -> None:
-        self.pop_mark()
-        self.append(_VALUE)
-
-    def _call(self) -> None:
-        self.stack.pop()
-        if self.stack[-1] is not _NAME:
-            raise Refused('it calls what has no name')
-        self.stack[-1] = _VALUE
-
-    def _change(self) -> None:
-        self.stack.pop()
-        self._check_target()
-
-    def _check_target(self) -> None:
-        if self.stack[-1] is not _VALUE:
-            raise Refused('it changes what it has not built')
-
-    def _set_item(self) -> None:
-        self.stack.pop()
-        self._change()
-
-    def _change_by_marked(self) -> None:
-        self.pop_mark()
-        self._check_target()
-
-    dispatch = {
-        **dict.fromkeys(Unpickler.dispatch, refuse_instruction),
-        **harmless(),
-        **{
-            getattr(pickle, name)[0]: walk
-            for names, walk in (
-                ('EMPTY_TUPLE EMPTY_LIST EMPTY_DICT EMPTY_SET', _push),
-                ('TUPLE1 BINPERSID', _replace_top),
-                ('TUPLE2', _replace_two),
-                ('TUPLE3', _replace_three),
-                ('TUPLE FROZENSET', _replace_marked),
-                ('REDUCE', _call),
-                ('BUILD APPEND', _change),
-                ('SETITEM', _set_item),
-                ('SETITEMS APPENDS ADDITEMS', _change_by_marked),
-            )
-            for name in names.split()
-        },
-    }
+def _folder(archive: zipfile.ZipFile) -> str:
+    return archive.infolist()[0].filename.split('/')[0]

@@ -12,7 +12,6 @@ import ctypes
 import io
 import json
 import pickle
-import sys
 import zipfile
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -23,14 +22,12 @@ import torch
 from .checksums import crc32
 from .compat import STORAGE_NAMES
 from .staging import StagedState, TensorRef
-from .verification import ARCHIVE, INFO_RECORD, zip_digest
+from .verification import ARCHIVE, BYTE_ORDER, INFO_RECORD, zip_digest
 from .zip_writing import descriptor, local_header
 
 #: One write of tensor data (bytes): large enough for the disk, small enough
 #: to let the interpreter lock go around.
 _BLOCK_BYTES = 8 << 20
-#: Of the numbers in the records, as torch writes and checks it.
-BYTE_ORDER = sys.byteorder.encode()
 
 
 @dataclass(frozen=True)

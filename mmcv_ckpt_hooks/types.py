@@ -10,6 +10,8 @@ try:  # Python 3.8: Protocol is in typing since 3.8
 except ImportError:  # pragma: no cover
     from typing_extensions import Protocol  # type: ignore
 
+#: Beyond it no number is one of steps.
+MAX_STEPS = 1 << 62
 #: One metric name to its value; a Python float, never a numpy scalar.
 Metrics = Mapping[str, float]
 

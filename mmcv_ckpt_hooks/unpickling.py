@@ -1,47 +1,59 @@
 """The pickle of a checkpoint to values, without executing anything from it.
 
 A pickle is a program. Of its instructions only those run here that build
-containers, numbers, text and tensors; it can call only what
-:mod:`allowlist` names, and can set attributes of nothing but what is under
-construction. ``torch.load(weights_only=True)`` is not relied on: it could be
-bypassed before torch 2.6 (CVE-2025-32434), and it refuses numpy scalars,
-which stock mmcv writes.
+containers, numbers, text and tensors; it can call only what a
+:mod:`vocabulary` has, and can set attributes of nothing but what is under
+construction. Whether tensors are built, or outlines of them, is up to the
+vocabulary: who looks at a file refuses what who loads it refuses.
+``torch.load(weights_only=True)`` is not relied on: it could be bypassed
+before torch 2.6 (CVE-2025-32434), and it refuses numpy scalars, which stock
+mmcv writes.
 
 Source: CPython Lib/pickle.py.
 """
 import io
 import pickle
+import struct
 from collections import Counter, OrderedDict, defaultdict
 from typing import Any, Callable, Dict, List, Tuple
 
-import numpy as np
-import torch
-
-from .allowlist import ALLOWED, Name, check_key
+from .building import Storage, Unfinished
 from .errors import CorruptError, UnsafeCheckpointError
 from .instructions import (Malformed, Refused, Unpickler, harmless,
-                           refuse_instruction, refused_name)
-from .rebuilding import Array, Dtype, Storage, shortened
-from .scanning import READING_ERRORS, TRUST, unreadable
+                           refuse_instruction, refused_name, shortened)
+from .vocabulary import Name, Vocabulary
 
 #: ``read(key, dtype, numel)`` returns a storage's content.
-ReadStorage = Callable[[str, torch.dtype, int], torch.Tensor]
+ReadStorage = Callable[[str, Any, int], Any]
+
+#: What a pickle that is read wrongly raises.
+_READING_ERRORS = (pickle.UnpicklingError, EOFError, LookupError, TypeError,
+                   ValueError, AttributeError, OverflowError, RuntimeError,
+                   struct.error)
+TRUST = ('If you trust who made the file, load it once with '
+         'trust_checkpoint=True')
 
 _DICTS = (dict, OrderedDict, Counter, defaultdict)
+_CONTAINERS = (list, tuple, *_DICTS)
 #: Results of calls that may be larger than the instruction that calls.
 _COPIES = (bytes, bytearray, set, frozenset, dict, tuple)
-#: What has no parts that would have to be looked at.
-_LEAVES = frozenset([
-    type(None), bool, int, float, complex, str, bytes, bytearray, range,
-    torch.Tensor, torch.dtype, torch.device, torch.Size
-])
+#: How deep values may lie in each other: below what Python recurses to.
+_DEPTH_LIMIT = 350
+#: How many containers and remembered values a pickle may ask for: those of
+#: 60,000 tensors are a million, and each may take 60 times the memory of its
+#: instruction.
+_VALUES_LIMIT = 2 << 20
+_COUNTED_NAMES = ('MARK EMPTY_LIST EMPTY_DICT EMPTY_SET TUPLE1 MEMOIZE '
+                  'LONG_BINPUT')
 
 
-def unpickle(data: bytes, read: ReadStorage, path: str) -> Any:
+def unpickle(data: bytes, vocabulary: Vocabulary, read: ReadStorage,
+             path: str) -> Any:
     """Execute a pickle that can do no harm.
 
     Args:
         data (bytes): The pickle.
+        vocabulary (Vocabulary): What it may name.
         read (callable): See :data:`ReadStorage`; what it raises passes
             through.
         path (str): Of the file, for the messages.
@@ -51,31 +63,49 @@ def unpickle(data: bytes, read: ReadStorage, path: str) -> Any:
         UnsafeCheckpointError: If it asks for more than this module does.
     """
     try:
-        machine = _Machine(data, read)
+        machine = _Machine(data, vocabulary, read)
         return _Finish().value(machine.load())
     except Malformed as error:
         raise CorruptError(f'{path} is malformed: {error}') from error
     except Refused as error:
-        raise UnsafeCheckpointError(f'{path}: {error}. {TRUST}') from error
-    except READING_ERRORS as error:
-        raise unreadable(path, error) from error
+        raise UnsafeCheckpointError(
+            f'{path}: its structure is undamaged, but loading it would be '
+            f'refused: {error}. {TRUST}') from error
+    except _READING_ERRORS as error:
+        raise CorruptError(
+            f'{path} is malformed: its pickle cannot be read '
+            f'({type(error).__name__}: {str(error)[:200]})') from error
+
+
+def _counted(number: int) -> Callable[[Any], None]:
+    execute = Unpickler.dispatch[number]
+
+    def counted(machine: '_Machine') -> None:
+        machine.count_value()
+        execute(machine)
+
+    return counted
 
 
 class _Machine(Unpickler):
     """Python's unpickler with a closed list of instructions."""
 
-    def __init__(self, data: bytes, read: ReadStorage) -> None:
+    def __init__(self, data: bytes, vocabulary: Vocabulary,
+                 read: ReadStorage) -> None:
         super().__init__(io.BytesIO(data))
+        self._vocabulary = vocabulary
         self._read_storage = read
         self._storages: Dict[str, Storage] = {}
-        self._claims: Dict[str, Tuple[torch.dtype, int]] = {}
+        self._claims: Dict[str, Tuple[Any, int]] = {}
+        self._values = 0
         # a few bytes that copy the same large value again and again
         self._copies_left = 4 * len(data) + 1024
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ALLOWED:
+        found = self._vocabulary.find(module, name)
+        if found is None:
             raise refused_name(module, name)
-        return ALLOWED[module, name]
+        return found
 
     def persistent_load(self, pid: Any) -> Storage:
         if type(pid) is not tuple or len(pid) != 5:
@@ -95,6 +125,7 @@ class _Machine(Unpickler):
         return self._storages[key]
 
     def _reduce(self) -> None:
+        self.count_value()
         arguments = self.stack.pop()
         function = self.stack[-1]
         if type(function) is not Name or function.call is None or \
@@ -110,7 +141,7 @@ class _Machine(Unpickler):
     def _build(self) -> None:
         state = self.stack.pop()
         target = self.stack[-1]
-        if isinstance(target, (Array, Dtype)):
+        if isinstance(target, Unfinished):
             target.build(state)
         elif type(target) is OrderedDict and type(state) is dict:
             # the only attribute that a state dict has
@@ -132,7 +163,7 @@ class _Machine(Unpickler):
         if type(target) not in _DICTS or len(items) % 2:
             raise Malformed(f'it sets items of {shortened(target)}')
         for key, item in zip(items[::2], items[1::2]):
-            check_key(key)
+            self._vocabulary.check_key(key)
             target[key] = item
 
     def _append_item(self) -> None:
@@ -153,19 +184,35 @@ class _Machine(Unpickler):
         if type(target) is not set:
             raise Malformed(f'it adds to {shortened(target)}')
         for item in items:
-            check_key(item)
+            self._vocabulary.check_key(item)
         target.update(items)
 
     def _frozen_set(self) -> None:
         items = self.pop_mark()
         for item in items:
-            check_key(item)
+            self._vocabulary.check_key(item)
         self.append(frozenset(items))
+
+    def _stop(self) -> None:
+        if len(self.stack) != 1 or self.metastack:
+            raise Malformed('it ends with more or less than one value')
+        Unpickler.dispatch[pickle.STOP[0]](self)
+
+    def count_value(self) -> None:
+        """Count what takes much more memory than its instruction."""
+        self._values += 1
+        if self._values > _VALUES_LIMIT:
+            raise Refused(f'it builds more than {_VALUES_LIMIT} values')
 
     #: What is no instruction at all is not in here.
     dispatch = {
         **dict.fromkeys(Unpickler.dispatch, refuse_instruction),
         **harmless(),
+        **{
+            getattr(pickle, name)[0]: _counted(getattr(pickle, name)[0])
+            for name in _COUNTED_NAMES.split()
+        },
+        pickle.STOP[0]: _stop,
         pickle.REDUCE[0]: _reduce,
         pickle.BUILD[0]: _build,
         pickle.SETITEM[0]: _set_item,
@@ -184,35 +231,38 @@ class _Finish:
         # by id: the original, which must live as long as its id, and the
         # finished value
         self._done: Dict[int, Tuple[Any, Any]] = {}
+        self._depth = 0
 
     def value(self, value: Any) -> Any:
         """Return a finished value; lists and dicts are changed in place."""
-        if type(value) in _LEAVES or isinstance(value, np.generic):
+        if isinstance(value, (Name, Storage)):
+            raise Refused(f'it holds {shortened(value)} as a value')
+        if type(value) not in _CONTAINERS and \
+                not isinstance(value, Unfinished) or \
+                not value and type(value) in (list, dict, tuple):
+            # sets hold nothing that is not finished: check_key
             return value
         if id(value) in self._done:
             return self._done[id(value)][1]
-        if isinstance(value, (Name, Storage)):
-            raise Refused(f'it holds {shortened(value)} as a value')
-        if isinstance(value, (list, *_DICTS)):
+        if type(value) is not tuple:
             self._done[id(value)] = (value, value)
+        self._depth += 1
+        if self._depth > _DEPTH_LIMIT:
+            raise Malformed(f'it is nested deeper than {_DEPTH_LIMIT} levels')
         finished = self._finished(value)
+        self._depth -= 1
         self._done[id(value)] = (value, finished)
         return finished
 
     def _finished(self, value: Any) -> Any:
-        if isinstance(value, Array):
-            return value.array
-        if isinstance(value, Dtype):
-            return value.resolve()
-        if isinstance(value, dict):
-            for key, item in value.items():
-                value[key] = self.value(item)
-            self.value(getattr(value, '_metadata', None))
-        elif isinstance(value, list):
-            value[:] = [self.value(item) for item in value]
-        elif isinstance(value, tuple):
-            finished = tuple(self.value(item) for item in value)
-            if any(new is not old for new, old in zip(finished, value)):
-                return finished
-        # sets hold nothing that is not finished: check_key
-        return value
+        if isinstance(value, Unfinished):
+            return value.finished()
+        # INVARIANT: two calls a level, or Python ends before the limit does
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        parts = value if type(value) is not tuple else list(value)
+        for key, item in pairs:
+            parts[key] = self.value(item)
+        self.value(getattr(value, '_metadata', None))
+        if parts is value or all(new is old for new, old in zip(parts, value)):
+            return value
+        return tuple(parts)

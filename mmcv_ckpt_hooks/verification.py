@@ -6,6 +6,7 @@ unpickled.
 import hashlib
 import json
 import struct
+import sys
 import zipfile
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -18,6 +19,8 @@ from .zip_layout import ADVICE, check_directory, check_records
 
 #: Top folder of the records inside the zip file, as torch names it.
 ARCHIVE = 'archive'
+#: Of the numbers in the records, as torch writes and checks it.
+BYTE_ORDER = sys.byteorder.encode()
 #: The record that says which checkpoint this is.
 INFO_RECORD = 'checkpoint_info.json'
 #: Largest such record that is read (bytes).

@@ -18,7 +18,7 @@ from toy import ToyModel, make_logger, make_runner, train
 from mmcv_ckpt_hooks import filling, mapping, records, state_loading
 from mmcv_ckpt_hooks.compat import keeps_loaded_tensors
 from mmcv_ckpt_hooks.errors import CorruptError, UnsafeCheckpointError
-from mmcv_ckpt_hooks.loading import load_mapped
+from mmcv_ckpt_hooks.loading import load_fields, load_mapped
 from mmcv_ckpt_hooks.mapping import detach, map_file, release
 from mmcv_ckpt_hooks.state_loading import (copied_fields, restore_model,
                                            restore_optimizer)
@@ -595,3 +595,16 @@ else:
     size = os.path.getsize(tmp_path / 'iter_0.pth')
     assert size > 280 << 20
     assert 0.5 * size < int(told[1]) < 0.85 * size
+
+
+def test_who_looks_at_the_fields_leaves_the_weights(monkeypatch):
+    tree = dict(
+        meta=dict(own=torch.ones(1000)),
+        state_dict=dict(a=torch.ones(1000)),
+        optimizer=dict(state={0: dict(step=torch.tensor(5.))}))
+    content = io.BytesIO(written(tree))
+    monkeypatch.setattr(torch, 'empty', torch.zeros)
+    found = load_fields(content, 'a.pth')
+    assert equal(found['meta'], tree['meta'])
+    assert equal(found['optimizer'], tree['optimizer'])
+    assert equal(found['state_dict']['a'], torch.zeros(1000))

@@ -6,11 +6,13 @@ import shutil
 
 import pytest
 import torch
+from checkpoint_files import Payload, rewritten, torch_written
 from foreign_files import stock_file
 from mmcv.runner import Hook, IterBasedRunner, TextLoggerHook
 from toy import make_loader, make_runner, names, train
 
-from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
+from mmcv_ckpt_hooks import find_resumable, save_checkpoint, verify_checkpoint
+from mmcv_ckpt_hooks.cli import main
 from mmcv_ckpt_hooks.errors import (AccessError, CorruptError, IntegrityError,
                                     MissingCheckpointError, TruncatedError,
                                     UnsafeCheckpointError)
@@ -470,6 +472,32 @@ def test_find_resumable_passes_damaged_ones_over(tmp_path):
         find_resumable(str(tmp_path))
 
 
+def test_find_resumable_returns_what_a_resume_takes(tmp_path, caplog):
+    run(tmp_path / 'other', 8)
+    tree = torch.load(tmp_path / 'other' / 'iter_8.pth', weights_only=True)
+    content = torch_written(tree)
+    (tmp_path / 'iter_8.pth').write_bytes(content)
+    # one without counters, and one that claims more than it has
+    torch.save(tree['state_dict'], tmp_path / 'iter_12.pth')
+    (tmp_path / 'iter_16.pth').write_bytes(
+        rewritten(
+            content, lambda name, data: data[4:]
+            if name.endswith('/data/0') else data))
+    assert find_resumable(str(tmp_path)) == str(tmp_path / 'iter_8.pth')
+    for name in ('iter_12.pth', 'iter_16.pth'):
+        assert f'Not resuming from {name}' in caplog.text
+    assert run(tmp_path, 10).restored.name == 'iter_8.pth'
+
+
+def test_find_resumable_of_a_file_that_names_code_says_so(tmp_path):
+    run(tmp_path, 4)
+    tree = torch.load(tmp_path / 'iter_4.pth', weights_only=True)
+    tree['meta']['own'] = Payload(os.mkdir, 'nowhere')
+    torch.save(tree, tmp_path / 'iter_8.pth')
+    with pytest.raises(UnsafeCheckpointError, match='trust_checkpoint'):
+        find_resumable(str(tmp_path))
+
+
 def test_find_resumable_changes_nothing(tmp_path):
     run(tmp_path, 8)
     os.unlink(tmp_path / 'iter_8.pth')
@@ -554,3 +582,79 @@ def test_what_the_tool_resumed_from_elsewhere_does_not_start_anew(
                                  tmp_path / 'first' / 'iter_4.pth', 12)
     assert runner.restored.iter == 4
     assert 'starts anew' not in caplog.text
+
+
+def test_paths_may_be_objects_everywhere(tmp_path):
+    """As those of pathlib, which configs in Python hold."""
+    run(tmp_path / 'work', 4, out_dir=tmp_path / 'out')
+    place = tmp_path / 'out' / 'work'
+    path = place / 'iter_4.pth'
+    report = verify_checkpoint(path)
+    assert report == verify_checkpoint(str(path))
+    assert find_resumable(place) == str(path)
+    runner = built(tmp_path / 'a')
+    runner.resume(path)
+    assert runner.restored.name == 'iter_4.pth'
+    runner = built(tmp_path / 'b')
+    runner.load_checkpoint(path)
+    assert runner.loaded_from == str(path)
+    runner.save_checkpoint(tmp_path / 'own')
+    assert verify_checkpoint(tmp_path / 'own' / 'iter_0.pth').records
+    save_checkpoint(runner.model, tmp_path / 'own' / 'model.pth')
+    for number, name in enumerate(ITER):
+        resumed = run(tmp_path / str(number), 6, name=name, resume=path)
+        assert resumed.iter == 6
+        assert 'iter_4.pth' not in names(tmp_path / str(number))
+
+
+def test_a_stock_hook_with_a_path_object_is_taken_over(tmp_path):
+    train(
+        tmp_path / 'work',
+        runner=dict(type='IterBasedRunner', max_iters=4),
+        checkpoint_config=dict(interval=4, out_dir=tmp_path / 'out'),
+        hooks=[OURS])
+    assert verify_checkpoint(tmp_path / 'out' / 'work' / 'iter_4.pth').records
+
+
+def newer(directory):
+    (directory / 'checkpoints.json').write_text('{"version": 99}')
+
+
+def no_file(directory):
+    (directory / 'checkpoints.json').unlink()
+    (directory / 'checkpoints.json').mkdir()
+
+
+def damaged(directory):
+    (directory / 'checkpoints.json').write_text('{')
+
+
+def dangling(directory):
+    (directory / 'checkpoints.json').unlink()
+    (directory / 'checkpoints.json').symlink_to('nowhere')
+
+
+@pytest.mark.parametrize('change', [newer, no_file, damaged, dangling])
+def test_a_file_is_checked_whatever_its_catalog_is(tmp_path, caplog, capsys,
+                                                   change):
+    run(tmp_path, 4)
+    change(tmp_path)
+    path = tmp_path / 'iter_4.pth'
+    assert verify_checkpoint(path).info['iter'] == 4
+    told = 'is checked without the catalog' in caplog.text
+    assert told == (change in (newer, no_file))
+    assert main(['verify', str(path)]) == 0
+    flip(path)
+    with pytest.raises(CorruptError):
+        verify_checkpoint(path)
+    assert main(['verify', str(path)]) == 1
+
+
+def test_a_name_tells_no_step_that_no_run_comes_to(tmp_path):
+    """The card of the file, or its meta, does."""
+    name = 'iter_99999999999999999999.pth'
+    path = stock_file(tmp_path, 3)
+    os.rename(path, tmp_path / name)
+    runner = built(tmp_path)
+    runner.resume(tmp_path / name)
+    assert runner.iter == 3

@@ -9,14 +9,15 @@ import torch
 from checkpoint_files import Payload, pickled, torch_written, torch_zip
 from foreign_files import stock_file
 
-from mmcv_ckpt_hooks import scanning, verify_checkpoint
-from mmcv_ckpt_hooks.allowlist import ALLOWED
+from mmcv_ckpt_hooks import (allowlist, outline, scanning, unpickling,
+                             verify_checkpoint)
 from mmcv_ckpt_hooks.cli import main
+from mmcv_ckpt_hooks.compat import torch_dtypes
 from mmcv_ckpt_hooks.errors import (CorruptError, IntegrityError,
                                     UnsafeCheckpointError)
-from mmcv_ckpt_hooks.instructions import is_allowed
 from mmcv_ckpt_hooks.loading import load_checkpoint
 from mmcv_ckpt_hooks.scanning import verify_loadable
+from mmcv_ckpt_hooks.verification import open_archive
 
 
 class Settings:
@@ -28,14 +29,23 @@ def scan(content):
 
 
 def test_the_names_without_torch_are_those_that_load():
-    assert all(is_allowed(module, name) for module, name in ALLOWED)
-    for module in {module for module, _ in ALLOWED} - {'__builtin__'}:
-        names = dir(__import__(module, fromlist=['_'])) \
-            if '_core' not in module else []
-        assert {name
-                for name in names if is_allowed(module, name)
-                } <= {name
-                      for other, name in ALLOWED if other == module}, module
+    loading, looking = allowlist.VOCABULARY, outline.VOCABULARY
+    types = {('torch', str(one)[len('torch.'):]) for one in torch_dtypes()}
+    assert set(loading.names) == set(looking.names) | types
+    for module, name in dir_of('torch') | dir_of('builtins') | types:
+        assert (loading.find(module, name) is None) == \
+            (looking.find(module, name) is None), name
+
+
+def dir_of(module):
+    return {(module, name) for name in dir(__import__(module))}
+
+
+@pytest.mark.parametrize('dtype', torch_dtypes(), ids=str)
+def test_the_types_without_torch_have_the_same_size(dtype):
+    name = str(dtype)[len('torch.'):]
+    assert outline.torch_dtype(name).itemsize == \
+        torch.empty(0, dtype=dtype).element_size()
 
 
 @pytest.mark.parametrize('module, name', [
@@ -51,7 +61,7 @@ def test_the_names_without_torch_are_those_that_load():
     ('', 'torch.Size'),
 ])
 def test_other_names_are_not_allowed(module, name):
-    assert not is_allowed(module, name)
+    assert outline.VOCABULARY.find(module, name) is None
 
 
 @pytest.mark.parametrize('protocol', [2, 3, 4, 5])
@@ -135,3 +145,56 @@ def test_a_pickle_that_is_too_large_is_not_read(monkeypatch):
     monkeypatch.setattr(scanning, '_PICKLE_LIMIT_BYTES', 10)
     with pytest.raises(UnsafeCheckpointError, match='expected at most 10'):
         scan(torch_zip(pickled(dict(meta={}, state_dict={}))))
+
+
+def test_tensors_are_told_without_torch():
+    tree = dict(
+        a=torch.ones(4, 4).t(),
+        b=torch.nn.Parameter(torch.ones(2)),
+        c=torch.ones(3, dtype=torch.complex64))
+    found = outlined(torch_written(tree))
+    assert {
+        name: (tensor.dtype.name, tensor.shape, tensor.nbytes)
+        for name, tensor in found.items()
+    } == dict(
+        a=('float32', (4, 4), 64),
+        b=('float32', (2, ), 8),
+        c=('complex64', (3, ), 24))
+
+
+def outlined(content):
+    with open_archive(io.BytesIO(content), 'a.pth') as archive:
+        return scanning.read_outline(archive, 'a.pth')
+
+
+#: Instructions each of which takes many times its own memory.
+GREEDY = {
+    'lists': b']' * 101,
+    'dicts': b'}' * 101,
+    'sets': b'\x8f' * 101,
+    'marks': b'(' * 101,
+    'remembered': b'N' + b'\x94' * 101,
+    'remembered far': b'N' + b'r\x00\x01\x00\x00' * 101,
+    'tuples': b'N' + b'\x85' * 101,
+    'calls': b'ccollections\nOrderedDict\nq\x00' + b'h\x00)R' * 101,
+}
+
+
+@pytest.mark.parametrize('name', GREEDY)
+def test_what_takes_much_memory_is_counted(monkeypatch, name):
+    monkeypatch.setattr(unpickling, '_VALUES_LIMIT', 100)
+    content = torch_zip(b'\x80\x04' + GREEDY[name] + b'.')
+    with pytest.raises(UnsafeCheckpointError, match='more than 100 values'):
+        scan(content)
+    with pytest.raises(UnsafeCheckpointError, match='more than 100 values'):
+        load_checkpoint(io.BytesIO(content), 'a.pth')
+    # one list and one mark are counted, too
+    assert scan(torch_zip(b'\x80\x04](' + b']' * 98 + b'e.'))
+
+
+@pytest.mark.parametrize('data', [b'N]', b'N(', b'(N', b']](N', b''])
+def test_a_pickle_ends_with_one_value(data):
+    with pytest.raises(CorruptError, match='is malformed'):
+        scan(torch_zip(b'\x80\x04' + data + b'.'))
+    with pytest.raises(CorruptError, match='is malformed'):
+        load_checkpoint(io.BytesIO(torch_zip(b'\x80\x04' + data + b'.')), 'a')

@@ -13,11 +13,14 @@ import pytest
 import torch
 from checkpoint_files import equal, record_of, torch_zip, written
 
-from mmcv_ckpt_hooks import allowlist, rebuilding, unpickling
-from mmcv_ckpt_hooks.errors import CorruptError, UnsafeCheckpointError
+from mmcv_ckpt_hooks import outline, rebuilding, unpickling
+from mmcv_ckpt_hooks.allowlist import VOCABULARY
+from mmcv_ckpt_hooks.errors import (CheckpointError, CorruptError,
+                                    UnsafeCheckpointError)
 from mmcv_ckpt_hooks.instructions import refuse_instruction
 from mmcv_ckpt_hooks.loading import load_checkpoint
 from mmcv_ckpt_hooks.unpickling import unpickle
+from mmcv_ckpt_hooks.vocabulary import Name
 
 pytestmark = pytest.mark.filterwarnings('error')
 
@@ -33,7 +36,29 @@ def read(key, dtype, numel):
 
 def run(*parts):
     """Execute a pickle that is put together of instructions."""
-    return unpickle(b'\x80\x02' + b''.join(parts) + b'.', read, 'a.pth')
+    pickled = b'\x80\x02' + b''.join(parts) + b'.'
+    expected = outcome_of_outline(pickled)
+    try:
+        loaded = unpickle(pickled, VOCABULARY, read, 'a.pth')
+    except CheckpointError as error:
+        assert expected is type(error)
+        raise
+    assert expected is None
+    return loaded
+
+
+def outcome_of_outline(pickled):
+    """The error for who only looks: the same; None if there is none."""
+    try:
+        unpickle(pickled, outline.VOCABULARY, look_at, 'a.pth')
+    except CheckpointError as error:
+        return type(error)
+    return None
+
+
+def look_at(key, dtype, numel):
+    read(key, dtype, numel)
+    return outline.Flat(key, dtype, numel)
 
 
 def name(module, attribute):
@@ -181,10 +206,10 @@ def test_names_that_are_no_text_are_damage(module, attribute):
 
 
 def test_nothing_that_can_be_named_is_a_function_of_another_package():
-    for entry in allowlist.ALLOWED.values():
+    for entry in VOCABULARY.names.values():
         if isinstance(entry, torch.dtype):
             continue
-        assert type(entry) is allowlist.Name
+        assert type(entry) is Name
         if entry.call is not None:
             assert entry.call.__module__.startswith('mmcv_ckpt_hooks.')
 
@@ -298,7 +323,7 @@ def test_random_instructions_do_nothing_but_fail_or_build_values():
         value(dict(_metadata={}))
     ]
     fragments += [value(thing) for thing in ({}, [], 'a', 3, (), None, 0.5)]
-    fragments += [name(*place) for place in allowlist.ALLOWED]
+    fragments += [name(*place) for place in VOCABULARY.names]
     fragments += [bytes([one])
                   for one in b'(teusabRQ01\x85\x86\x87\x90\x91'] * 4
     fragments += [b'q\x00', b'h\x00', b'q\x01', b'h\x01', b'\x94'] * 4
@@ -320,7 +345,9 @@ def test_every_changed_byte_of_a_pickle_is_harmless():
             damaged = bytearray(data)
             damaged[place] ^= change
             try:
-                unpickle(bytes(damaged), lambda *_: torch.ones(2), 'a.pth')
+                unpickle(
+                    bytes(damaged), VOCABULARY, lambda *_: torch.ones(2),
+                    'a.pth')
             except (CorruptError, UnsafeCheckpointError) as error:
                 assert 'a.pth' in str(error)
 
@@ -351,8 +378,8 @@ STATES = [
 @pytest.mark.parametrize('state', STATES, ids=range(len(STATES)))
 def test_a_file_cannot_change_how_later_files_are_loaded(target, state):
     names = [
-        entry for entry in allowlist.ALLOWED.values()
-        if isinstance(entry, allowlist.Name)
+        entry for entry in VOCABULARY.names.values()
+        if isinstance(entry, Name)
     ]
     before = [dict(vars(entry)) for entry in names]
     with pytest.raises(UnsafeCheckpointError, match='sets attributes'):
@@ -435,6 +462,13 @@ BOMBS = [
     call('torch', 'device', value(3)),
     call('torch', 'device', value('nonsense')),
     call('torch', 'device', value('cpu'), value('a')),
+    call('torch', 'device', value('cuda'), value(-7)),
+    call('torch', 'device', value('cuda:1'), value(1)),
+    call('torch', 'device', value('cuda:01')),
+    call('torch', 'device', value('cuda'), value(1 << 90)),
+    call('torch', 'device'),
+    call('torch', 'device', value('cpu'), value(0), value(0)),
+    call('torch', 'Size', value((1 << 63, ))),
     call('_codecs', 'encode', value('a'), value('rot13')),
     call('_codecs', 'encode', value('a'), value('idna')),
     call('_codecs', 'encode', value('\u1234'), value('latin1')),
@@ -568,7 +602,7 @@ def test_a_key_of_shared_tuples_does_not_take_for_ever():
 @pytest.mark.parametrize('one', [b'](', b'}K\x00', b'('])
 def test_deep_nesting_is_damage_and_no_crash(one):
     close = {b'](': b'e', b'}K\x00': b's', b'(': b't'}[one]
-    with pytest.raises(CorruptError, match='Recursion'):
+    with pytest.raises(CorruptError, match='nested deeper'):
         run(one * 50000, value(1), close * 50000)
 
 

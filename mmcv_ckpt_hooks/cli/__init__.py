@@ -1,7 +1,8 @@
 """The command line ``mmcv-ckpt``: one file a command.
 
 Exit codes are stable: 0 all well, 1 something checked is damaged, 2 wrong
-usage, or something is missing or may not be read, 130 interrupted.
+usage, or something is missing or may not be read, 3 loading something could
+run code, 130 interrupted.
 
 Neither torch nor mmcv is imported by these modules.
 """
@@ -12,7 +13,7 @@ from typing import Optional, Sequence
 
 from ..errors import CheckpointError
 from ..version import __version__
-from . import ls, verify
+from . import inspect, ls, verify
 from .output import warn
 
 EXIT_USAGE = 2
@@ -55,12 +56,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='mmcv-ckpt',
-        description='Lists and verifies checkpoints of mmcv runs. Files are '
-        'only read, and nothing in them is executed.')
+        description='Lists, shows and verifies checkpoints of mmcv runs. '
+        'Files are only read, and nothing in them is executed.')
     parser.add_argument(
         '--version', action='version', version=f'mmcv-ckpt {__version__}')
     commands = parser.add_subparsers(
         dest='command', metavar='COMMAND', required=True)
-    for command in (ls, verify):
+    for command in (ls, inspect, verify):
         command.add_parser(commands)
     return parser

@@ -96,6 +96,13 @@ class Places:
         return self._opened[key]
 
 
+def without_catalog(shown: str) -> Place:
+    """Return a directory whose catalog cannot be read."""
+    files = LocalBackend(shown)
+    return Place(shown, files, Catalog(files, files, lambda message: None), (),
+                 ())
+
+
 def local_path(given: str) -> str:
     """Return the local path that an argument names.
 

@@ -7,11 +7,12 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 from ..catalog import CATALOG_NAME
 from ..errors import (CheckpointError, IntegrityError, MissingCheckpointError,
-                      UnsafeCheckpointError, UnverifiableError)
+                      ResumeError, StorageError, UnsafeCheckpointError,
+                      UnverifiableError)
 from ..scanning import verify_loadable
 from ..storage.mapped_errors import mapped_errors
 from .output import count_text, print_json, print_line, size_text, warn
-from .place import Place, Places, is_directory, local_path
+from .place import Place, Places, is_directory, local_path, without_catalog
 from .progress import progress_of
 from .repair import repair_catalog, repair_text
 
@@ -162,13 +163,24 @@ def _targets(places: Places, given: str, everything: bool) -> List[Target]:
         # latest.pth: the catalog has the file that it leads to
         real = os.path.realpath(path) if os.path.islink(path) else path
         directory, name = os.path.split(real)
-        return [Target(path, places.open(directory or '.'), name)]
+        return [Target(path, _place_of_file(places, directory or '.'), name)]
     place = places.open(path)
     newest = place.newest()
     if newest is None:
         raise MissingCheckpointError(f'{path} holds no checkpoints')
     infos = place.checkpoints if everything else [newest]
     return [Target(place.path(info.name), place, info.name) for info in infos]
+
+
+def _place_of_file(places: Places, directory: str) -> Place:
+    """Open the directory of a file, which can be checked without a catalog."""
+    try:
+        return places.open(directory)
+    except MissingCheckpointError:
+        raise
+    except (ResumeError, StorageError) as error:
+        warn(f'checked without the catalog: {error}')
+        return without_catalog(directory)
 
 
 # -- checking --------------------------------------------------------------

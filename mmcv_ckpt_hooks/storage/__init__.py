@@ -1,23 +1,26 @@
 """Where checkpoints go: one file a backend, chosen by URL."""
 import os
-from typing import TYPE_CHECKING, Any, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Mapping, Optional, Tuple, Union
 
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
     from ..types import StorageBackend
 
+#: A path or URL as users give it.
+Path = Union[str, 'os.PathLike[str]']
+
 #: Schemes of :class:`LocalBackend`; a path has none.
 _LOCAL = ('', 'file')
 
 
-def scheme_of(url: str) -> str:
+def scheme_of(url: Path) -> str:
     """Return ``'pavi'`` for ``'pavi://a/b'`` and ``''`` for a path."""
-    scheme, separator, _ = url.partition('://')
+    scheme, separator, _ = os.fspath(url).partition('://')
     return scheme if separator else ''
 
 
-def split_filename(filename: str) -> Tuple[str, str]:
+def split_filename(filename: Path) -> Tuple[str, str]:
     """Split a checkpoint's path or URL into directory and file name.
 
     Returns:
@@ -26,7 +29,8 @@ def split_filename(filename: str) -> Tuple[str, str]:
     Raises:
         ConfigError: If there is no file name.
     """
-    scheme, path = scheme_of(filename), filename
+    filename = path = os.fspath(filename)
+    scheme = scheme_of(filename)
     if scheme:
         path = filename[len(scheme) + 3:]
     directory, name = os.path.split(path)
@@ -39,13 +43,13 @@ def split_filename(filename: str) -> Tuple[str, str]:
     return directory or '.', name
 
 
-def open_backend(url: str,
+def open_backend(url: Path,
                  file_client_args: Optional[Mapping[str, Any]] = None,
                  durable: bool = True) -> 'StorageBackend':
     """Choose the backend of a directory; nothing is touched yet.
 
     Args:
-        url (str): A path, ``pavi://project/model``, or any URL that
+        url (str | Path): A path, ``pavi://project/model``, or any URL that
             ``mmcv.fileio.FileClient`` serves.
         file_client_args (dict, optional): Arguments of
             ``mmcv.fileio.FileClient``. Default: None, which means that the
@@ -57,6 +61,7 @@ def open_backend(url: str,
             contradict it.
         DependencyError: If the backend needs a package that is missing.
     """
+    url = os.fspath(url)
     scheme = scheme_of(url)
     if scheme == 'pavi':
         if file_client_args is not None:

@@ -16,7 +16,7 @@ from real_files import NEWEST, held
 from mmcv_ckpt_hooks.catalog import CATALOG_NAME, Catalog
 from mmcv_ckpt_hooks.errors import IntegrityError
 from mmcv_ckpt_hooks.loading import load_checkpoint
-from mmcv_ckpt_hooks.resume import newest_verified
+from mmcv_ckpt_hooks.resume import newest_usable
 from mmcv_ckpt_hooks.testing.memory import MemoryBackend
 from mmcv_ckpt_hooks.verification import verify_file
 
@@ -67,7 +67,7 @@ def outcome_of_resume(files, name, damaged, others):
     told = []
     catalog = Catalog(backend, backend, told.append)
     catalog.open()
-    taken = newest_verified(backend, catalog, told.append)
+    taken = newest_usable(backend, catalog, told.append)
     if taken.name == name:
         return TAKEN
     # the reason is told, and what is taken instead is whole
@@ -185,7 +185,7 @@ def test_no_damage_of_the_catalog_does_harm(run_files, damaged):
         counts[rebuilt] += 1
         if not rebuilt:
             assert catalog.find('iter_8.pth').metrics == dict(mIoU=.6)
-        taken = newest_verified(backend, catalog, told.append)
+        taken = newest_usable(backend, catalog, told.append)
         assert taken.name == expected, (place, content[place:place + 20])
         catalog.begin(lineage, taken.iter)
         owned = {info.name for info in catalog.owned()}

@@ -61,12 +61,18 @@ def command(*arguments):
         raise CheckpointError(f'exit {code}')
 
 
+def inspected(path):
+    command('inspect', path)
+    command('inspect', path, '--json')
+
+
 #: What each door does with ``directory`` and ``name``; those that only read
 #: come first.
 DOORS = {
     'verify_checkpoint': lambda at, name: verify_checkpoint(str(at / name)),
     'find_resumable': lambda at, name: find_resumable(str(at)),
     'mmcv-ckpt verify': lambda at, name: command('verify', at / name),
+    'mmcv-ckpt inspect': lambda at, name: inspected(at / name),
     'mmcv-ckpt ls': lambda at, name: command('ls', at),
     'load_from': load_from,
     'runner.resume': runner_resume,
@@ -76,11 +82,14 @@ DOORS = {
     'auto, stock': lambda at, name: auto(at, name, STOCK),
 }
 #: Doors that look for a checkpoint by themselves.
-AUTO = {'auto', 'auto, stock'}
+AUTO = {'find_resumable', 'auto', 'auto, stock'}
 #: Doors that only look at the zip file, whatever the pickle in it says.
-OUTSIDE = {'find_resumable', 'mmcv-ckpt ls'}
-#: Doors that also see what the pickle names and does, but build nothing.
-SCANNING = {'verify_checkpoint', 'mmcv-ckpt verify'}
+OUTSIDE = {'mmcv-ckpt ls'}
+#: Doors that see what the pickle would build, but not whether a run could go
+#: on from it.
+SCANNING = {'verify_checkpoint', 'mmcv-ckpt verify', 'mmcv-ckpt inspect'}
+#: Doors that end with an exit code.
+COMMANDS = {'mmcv-ckpt verify', 'mmcv-ckpt inspect'}
 
 
 def try_doors(directory, name, prepare):

@@ -1,0 +1,228 @@
+"""``mmcv-ckpt inspect``: what is in a checkpoint, without loading it."""
+import argparse
+import os
+from itertools import islice
+from typing import Any, Dict, Iterable, Iterator, List, Tuple
+
+from ..errors import ConfigError, IntegrityError, UnsafeCheckpointError
+from ..instructions import shortened
+from ..outline import Tensor
+from ..records import data_starts
+from ..scanning import read_outline
+from ..storage.local import LocalBackend
+from ..storage.mapped_errors import mapped_errors
+from ..verification import open_archive, zip_digest
+from .output import (Column, count_text, print_json, print_line, print_table,
+                     size_text, warn)
+from .place import is_directory, local_path
+from .verify import EXIT_DAMAGED, EXIT_UNSAFE
+
+#: Names and values.
+_Parts = Iterator[Tuple[str, Any]]
+
+_COLUMNS = (
+    Column('name', wraps=True),
+    Column('type'),
+    Column('shape', right=True),
+    Column('size', right=True),
+)
+#: Longest text of a value in the listing (characters); --json has all of it.
+_SHOWN_TEXT = 60
+#: Longest key and longest name of a tensor (characters), and how many tensors
+#: and how much text there may be in all: what a small file holds by reference
+#: would be written out here.
+_KEY_TEXT, _NAME_TEXT = 200, 400
+_MAX_TENSORS, _MAX_TEXT = 200000, 16 << 20
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the program's parser."""
+    parser = commands.add_parser(
+        'inspect',
+        help='show what is in a checkpoint',
+        description='Shows the fields of a checkpoint, its meta, and name, '
+        'type, shape and size of every tensor. Only the directory of the file '
+        'and its pickle are read, and nothing in it is executed; whether the '
+        'tensors are undamaged is what "mmcv-ckpt verify" checks.',
+        epilog='Exit code: 0; 1 the file is damaged in what was read, or has '
+        'a format without checksums (torch < 1.6); 2 wrong usage, or it is '
+        'missing or may not be read; 3 loading it could run code.')
+    parser.add_argument('file', metavar='FILE', help='a checkpoint')
+    parser.add_argument(
+        '--json', action='store_true', help='print one JSON object')
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Show one file.
+
+    Returns:
+        int: The exit code.
+
+    Raises:
+        StorageError: If it cannot be read.
+        ConfigError: If it is a directory.
+    """
+    path = local_path(arguments.file)
+    if is_directory(path):
+        raise ConfigError(
+            f'{path} is a directory, expected a checkpoint. "mmcv-ckpt ls '
+            f'{path}" lists those in it')
+    try:
+        found = _look(path)
+    except IntegrityError as error:
+        warn(str(error))
+        return EXIT_DAMAGED
+    except UnsafeCheckpointError as error:
+        warn(str(error))
+        return EXIT_UNSAFE
+    if arguments.json:
+        print_json(found)
+    else:
+        _print(found)
+    return 0
+
+
+# -- what is there ---------------------------------------------------------
+
+
+def _look(path: str) -> Dict[str, Any]:
+    directory, name = os.path.split(os.path.realpath(path))
+    with LocalBackend(directory).open(name) as file, \
+            mapped_errors('cannot read', path), \
+            open_archive(file, path) as archive:
+        data_starts(archive, path)  # the records do not overlap
+        content = read_outline(archive, path)
+        digest = zip_digest(archive.infolist())
+        size = os.fstat(file.fileno()).st_size
+    fields = content if isinstance(content, dict) else {'': content}
+    tensors = list(islice(_tensors(content), _MAX_TENSORS + 1))
+    return {
+        'path':
+        path,
+        'bytes':
+        size,
+        'digest':
+        digest,
+        'fields': {
+            _key(key): _summary(value)
+            for key, value in fields.items()
+        },
+        'meta':
+        _Plain().value(fields.get('meta')),
+        'tensors': [{
+            'name': name,
+            'dtype': tensor.dtype.name,
+            'shape': list(tensor.shape),
+            'bytes': tensor.nbytes,
+        } for name, tensor in tensors[:_MAX_TENSORS]],
+        'has_more_tensors':
+        len(tensors) > _MAX_TENSORS,
+    }
+
+
+def _tensors(content: Any) -> Iterator[Tuple[str, Tensor]]:
+    """Yield the tensors with their names: ``'state_dict.conv.weight'``.
+
+    A tensor that stands in two places is told in both.
+    """
+    left: List[_Parts] = [iter([('', content)])]
+    while left:
+        for name, value in left[-1]:
+            if isinstance(value, Tensor):
+                yield name, value
+            elif isinstance(value, dict):
+                left.append(_named(name, value.items()))
+                break
+            elif isinstance(value, (list, tuple)):
+                left.append(_named(name, enumerate(value)))
+                break
+        else:
+            left.pop()
+
+
+def _named(name: str, pairs: Iterable[Tuple[Any, Any]]) -> _Parts:
+    for key, value in pairs:
+        inner = f'{name}.{_key(key)}' if name else _key(key)
+        yield inner[-_NAME_TEXT:], value
+
+
+def _summary(value: Any) -> str:
+    """Say what a field is; a plain value as it is."""
+    if isinstance(value, (dict, list, tuple)):
+        return _size_of(value)
+    return str(_Plain().value(value))
+
+
+class _Plain:
+    """Values as JSON has them; what it lacks is described."""
+
+    def __init__(self) -> None:
+        self._left = _MAX_TEXT
+
+    def value(self, value: Any) -> Any:
+        """Return a value that JSON has."""
+        if isinstance(value, dict):
+            return {_key(key): self.value(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.value(item) for item in value]
+        if isinstance(value, str):
+            self._left -= len(value)
+            return value if self._left >= 0 else f'text of {len(value)}'
+        if isinstance(value, int) and value.bit_length() > 64:
+            return f'number of {value.bit_length()} bits'
+        if value is None or isinstance(value, (bool, int, float)):
+            return value
+        if isinstance(value, Tensor):
+            return f'tensor of {value.dtype.name} {_shape_text(value.shape)}'
+        if isinstance(value, (set, frozenset, bytes, bytearray)):
+            return _size_of(value)
+        return shortened(value)
+
+
+def _size_of(value: Any) -> str:
+    return f'{type(value).__name__} of {len(value)}'
+
+
+def _key(key: Any) -> str:
+    text = key if isinstance(key, str) else shortened(key)
+    return text[:_KEY_TEXT]
+
+
+# -- how it is shown -------------------------------------------------------
+
+
+def _print(found: Dict[str, Any]) -> None:
+    print_line(f'{found["path"]}: {size_text(found["bytes"])}, '
+               f'{found["digest"]}')
+    for key, text in found['fields'].items():
+        print_line(f'{key}: {_short(text)}')
+    if isinstance(found['meta'], dict):
+        print_line('')
+        for key, value in found['meta'].items():
+            print_line(f'meta.{key}: {_short(value)}')
+    tensors = found['tensors']
+    if tensors:
+        print_line('')
+        rows = [[
+            one['name'], one['dtype'],
+            _shape_text(one['shape']),
+            size_text(one['bytes'])
+        ] for one in tensors]
+        print_table(_COLUMNS, rows, [''] * len(rows))
+    total = sum(one['bytes'] for one in tensors)
+    print_line('')
+    more = ' and more' if found['has_more_tensors'] else ''
+    print_line(f'{count_text(len(tensors), "tensor")}{more}, '
+               f'{size_text(total)}')
+
+
+def _shape_text(shape: Any) -> str:
+    return 'x'.join(map(str, shape)) or 'scalar'
+
+
+def _short(value: Any) -> str:
+    text = str(value).replace('\n', ' ')
+    if len(text) <= _SHOWN_TEXT:
+        return text
+    return f'{text[:_SHOWN_TEXT]}... ({len(text)} characters)'

@@ -1,0 +1,253 @@
+"""What a checkpoint holds, told by its pickle alone.
+
+In the place of tensors and numpy values stand descriptions. Nothing but the
+pickle is read, and the instructions run that a resume would run: what is
+refused here, it refuses. Standard library only.
+"""
+import math
+import re
+from dataclasses import dataclass
+from typing import Any, Optional, Tuple
+
+from . import building
+from .building import Storage, check_counts, check_view
+from .instructions import Malformed, shortened
+from .vocabulary import Vocabulary
+
+#: Of this torch and of later ones; the first number is bits, or of complex
+#: types their sum.
+_DTYPE = re.compile(
+    r'(?:bfloat|q?u?int|float|complex|bits)(\d+)(?:x(\d+))?(?:_\w+)?')
+#: Of all versions of torch; the index has eight bits.
+_DEVICE = re.compile(
+    '(?:cpu|cuda|ipu|xpu|mkldnn|opengl|opencl|ideep|hip|ve|fpga|maia|ort|xla|'
+    'lazy|vulkan|mps|meta|hpu|mtia|privateuseone)(?::(?:0|[1-9][0-9]{0,2}))?')
+_MAX_DEVICE = 127
+#: Bytes of the numbers that numpy has, by the letter of their type.
+_NUMPY_BYTES = {
+    'b': (1, ),
+    'i': (1, 2, 4, 8),
+    'u': (1, 2, 4, 8),
+    'f': (2, 4, 8, 12, 16),
+    'c': (8, 16, 24, 32)
+}
+_NUMPY_LIMIT_BYTES = (1 << 31) - 1
+
+
+@dataclass(frozen=True, repr=False)
+class Dtype:
+    """Stands for a type of torch.
+
+    Args:
+        name (str): For example ``'float32'``.
+        itemsize (int): Bytes of an element.
+    """
+    name: str
+    itemsize: int
+
+    def __repr__(self) -> str:
+        return f'torch.{self.name}'
+
+
+@dataclass(frozen=True, repr=False)
+class Flat:
+    """Stands for the content of a storage.
+
+    Args:
+        key (str): As the pickle names it.
+        dtype (Dtype): Its type.
+        numel (int): Its elements.
+    """
+    key: str
+    dtype: Dtype
+    numel: int
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Tensor:
+    """Stands for a tensor.
+
+    Args:
+        dtype (Dtype): Its type.
+        shape (tuple[int]): Its size.
+        storage (str): Key of its storage.
+    """
+    dtype: Dtype
+    shape: Tuple[int, ...]
+    storage: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its elements."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __repr__(self) -> str:
+        return 'a tensor'
+
+
+@dataclass(frozen=True, repr=False)
+class Device:
+    """Stands for a device."""
+    name: str
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, repr=False)
+class NumpyType:
+    """Stands for a type of numpy."""
+    name: str
+    itemsize: int
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class NumpyValue:
+    """Stands for a numpy array, or a scalar, whose shape is ``()``."""
+    dtype: NumpyType
+    shape: Tuple[int, ...]
+
+    def __repr__(self) -> str:
+        return f'numpy values of type {self.dtype} and shape {self.shape}'
+
+
+def _tensor(storage: Any,
+            offset: Any,
+            size: Any,
+            stride: Any,
+            requires_grad: Any = False,
+            hooks: Any = None,
+            metadata: Any = None) -> Tensor:
+    if type(storage) is not Storage:
+        raise Malformed(f'a tensor is built on {shortened(storage)}')
+    flat = storage.flat
+    check_view(flat.numel, offset, size, stride)
+    return Tensor(flat.dtype, tuple(size), flat.key)
+
+
+def _typed_tensor(storage: Any,
+                  offset: Any,
+                  size: Any,
+                  stride: Any,
+                  requires_grad: Any,
+                  hooks: Any,
+                  dtype: Any,
+                  metadata: Any = None) -> Tensor:
+    if type(storage) is not Storage or type(dtype) is not Dtype:
+        raise Malformed(f'a tensor is built on {shortened(storage)} as '
+                        f'{shortened(dtype)}')
+    flat = storage.flat
+    numel, rest = divmod(flat.numel * flat.dtype.itemsize, dtype.itemsize)
+    if rest:
+        raise Malformed(f'a storage of {flat.numel} {flat.dtype} is no '
+                        f'storage of {dtype}')
+    return _tensor(Storage(Flat(flat.key, dtype, numel)), offset, size, stride)
+
+
+def _parameter(data: Any,
+               requires_grad: Any = True,
+               hooks: Any = None) -> Tensor:
+    if type(data) is not Tensor:
+        raise Malformed(f'a parameter is built on {shortened(data)}')
+    return data
+
+
+def _size(lengths: Any) -> Tuple[int, ...]:
+    check_counts(lengths, 'a torch.Size')
+    return tuple(lengths)
+
+
+def _device(kind: Any, *index: Any) -> Device:
+    if type(kind) is not str or any(type(value) is not int for value in index):
+        raise Malformed(f'a device is {shortened((kind, *index))}')
+    name = ':'.join([kind, *map(shortened, index)])
+    if not _DEVICE.fullmatch(name) or \
+            int(name.partition(':')[2] or 0) > _MAX_DEVICE:
+        raise Malformed(f'there is no device {shortened(name)}')
+    return Device(name)
+
+
+class _NumpyDtype(building.Dtype):
+
+    def finished(self) -> NumpyType:
+        code = self._code.lstrip('<>=|')
+        kind, size = code[0], int(code[1:])
+        if kind == 'U':
+            size *= 4
+        fits = size in _NUMPY_BYTES[kind] if kind in _NUMPY_BYTES else \
+            size <= _NUMPY_LIMIT_BYTES
+        if not fits:
+            raise Malformed(f'numpy has no type {self._code}')
+        return NumpyType(code, size)
+
+    def scalar(self, data: bytes) -> NumpyValue:
+        return NumpyValue(self.finished(), ())
+
+
+class _NumpyArray(building.Array):
+
+    def __init__(self) -> None:
+        self._array = NumpyValue(NumpyType('f8', 8), (0, ))
+
+    def fill(self, shape: Any, kind: Any, data: bytes, fortran: bool) -> None:
+        self._array = NumpyValue(kind, tuple(shape))
+
+    def finished(self) -> NumpyValue:
+        return self._array
+
+
+def torch_dtype(name: str) -> Optional[Dtype]:
+    """Return what stands for a type of torch; None if it has none."""
+    if name == 'bool':
+        return Dtype(name, 1)
+    match = _DTYPE.fullmatch(name)
+    if match is None:
+        return None
+    bits = int(match[1][:4]) * int((match[2] or '1')[:4])
+    return Dtype(name, max(1, bits // 8))
+
+
+class _OutlineVocabulary(Vocabulary):
+
+    def find(self, module: str, name: str) -> Any:
+        if module == 'torch' and (module, name) not in self.names:
+            return torch_dtype(name)
+        return super().find(module, name)
+
+
+_STORAGES = {
+    'torch.DoubleStorage': 'float64',
+    'torch.FloatStorage': 'float32',
+    'torch.HalfStorage': 'float16',
+    'torch.BFloat16Storage': 'bfloat16',
+    'torch.LongStorage': 'int64',
+    'torch.IntStorage': 'int32',
+    'torch.ShortStorage': 'int16',
+    'torch.CharStorage': 'int8',
+    'torch.ByteStorage': 'uint8',
+    'torch.BoolStorage': 'bool',
+    'torch.ComplexFloatStorage': 'complex64',
+    'torch.ComplexDoubleStorage': 'complex128',
+    'torch.UntypedStorage': 'uint8',
+    'torch.storage.UntypedStorage': 'uint8',
+}
+
+VOCABULARY = _OutlineVocabulary(
+    calls={
+        'torch.Size': _size,
+        'torch.device': _device,
+        'torch._utils._rebuild_tensor': _tensor,
+        'torch._utils._rebuild_tensor_v2': _tensor,
+        'torch._utils._rebuild_tensor_v3': _typed_tensor,
+        'torch._utils._rebuild_parameter': _parameter,
+    },
+    storages={
+        name: torch_dtype(kind)
+        for name, kind in _STORAGES.items()
+    },
+    dtype=_NumpyDtype,
+    array=_NumpyArray,
+    key_types=(Dtype, Device, NumpyValue))

@@ -1,0 +1,184 @@
+"""``mmcv-ckpt inspect``: what is in a file, told without loading it."""
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from checkpoint_files import Payload, torch_written
+
+from mmcv_ckpt_hooks.cli import inspect, main
+
+
+def inspected(capsys, path):
+    assert main(['inspect', str(path), '--json']) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def written_to(path, tree):
+    path.write_bytes(torch_written(tree))
+    return path
+
+
+def test_it_tells_what_loads(run_dir, capsys):
+    path = run_dir / 'iter_4.pth'
+    loaded = torch.load(path, weights_only=True)
+    found = inspected(capsys, path)
+    assert found['bytes'] == path.stat().st_size
+    assert list(found['fields']) == list(loaded)
+    for key in ('epoch', 'iter', 'time', 'hook_msgs'):
+        assert found['meta'][key] == loaded['meta'][key]
+    assert tuple(found['meta']['CLASSES']) == loaded['meta']['CLASSES']
+    expected = {
+        f'state_dict.{name}':
+        (str(tensor.dtype)[len('torch.'):], list(tensor.shape),
+         tensor.numel() * tensor.element_size())
+        for name, tensor in loaded['state_dict'].items()
+    }
+    told = {
+        one['name']: (one['dtype'], one['shape'], one['bytes'])
+        for one in found['tensors']
+    }
+    assert expected.items() <= told.items()
+    assert 'optimizer.state.0.exp_avg' in told
+    assert not found['has_more_tensors']
+
+
+def test_people_read_a_table(run_dir, capsys):
+    assert main(['inspect', str(run_dir / 'iter_4.pth')]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f'{run_dir}/iter_4.pth: ')
+    assert 'state_dict: OrderedDict of 9' in lines
+    assert 'meta.iter: 4' in lines
+    row, = [line for line in lines if 'state_dict.last.weight' in line]
+    assert row.split() == [
+        'state_dict.last.weight', 'float32', '2x4', '32', 'B'
+    ]
+    assert lines[-1].startswith('29 tensors, ')
+
+
+def test_every_kind_of_value_is_told(tmp_path, capsys):
+    shared = torch.ones(4, 4)
+    tree = dict(
+        meta=dict(
+            text='a' * 1000,
+            nan=float('nan'),
+            huge=1 << 100,
+            parts={1, 2},
+            raw=b'abc',
+            type=torch.float16,
+            tensor=torch.ones(2, 3),
+            size=torch.Size((1, 2))),
+        state_dict=dict(
+            a=shared,
+            b=shared.t()[1:],
+            c=torch.nn.Parameter(torch.ones((), dtype=torch.bfloat16)),
+            d=torch.ones(3, dtype=torch.complex64)),
+        epoch=3)
+    found = inspected(capsys, written_to(tmp_path / 'a.pth', tree))
+    assert found['meta'] == dict(
+        text='a' * 1000,
+        nan=None,
+        huge='number of 101 bits',
+        parts='set of 2',
+        raw='bytes of 3',
+        type='torch.float16',
+        tensor='tensor of float32 2x3',
+        size=[1, 2])
+    assert found['fields']['epoch'] == '3'
+    assert [tuple(one.values()) for one in found['tensors']] == [
+        ('meta.tensor', 'float32', [2, 3], 24),
+        ('state_dict.a', 'float32', [4, 4], 64),
+        ('state_dict.b', 'float32', [3, 4], 48),
+        ('state_dict.c', 'bfloat16', [], 2),
+        ('state_dict.d', 'complex64', [3], 24),
+    ]
+    assert main(['inspect', str(tmp_path / 'a.pth')]) == 0
+    assert f'meta.text: {"a" * 60}... (1000 characters)' in \
+        capsys.readouterr().out
+
+
+@pytest.mark.parametrize('tree', [[torch.ones(2)], torch.ones(2), {}, 'text'])
+def test_a_file_need_not_be_of_a_run(tmp_path, capsys, tree):
+    found = inspected(capsys, written_to(tmp_path / 'a.pth', tree))
+    assert found['meta'] is None
+    assert len(found['tensors']) == (not isinstance(tree, (dict, str)))
+
+
+def test_the_values_are_not_read(run_dir, capsys):
+    """A damaged weight is not seen: that is what verify is for."""
+    path = run_dir / 'iter_4.pth'
+    content = path.read_bytes()
+    weight = torch.load(path, weights_only=True)['state_dict']['first.weight']
+    start = content.index(weight.numpy().tobytes())
+    with open(path, 'r+b') as file:
+        file.seek(start)
+        file.write(b'\xff')
+    inspected(capsys, path)
+    assert main(['verify', str(path)]) == 1
+
+
+@pytest.mark.parametrize(
+    'change', [
+        lambda path: os.truncate(path, 100),
+        lambda path: written_to(path, dict(a=Payload(os.mkdir, 'nowhere'))),
+        lambda path: torch.save({}, path, _use_new_zipfile_serialization=False
+                                ),
+        lambda path: path.write_bytes(path.read_bytes().replace(
+            b'archive/data/3', b'archive/data/x')),
+    ],
+    ids=['damaged', 'unsafe', 'old', 'without a record'])
+def test_what_verify_refuses_is_refused_in_the_same_words(
+        run_dir, capsys, change):
+    path = run_dir / 'other' / 'iter_4.pth'
+    path.parent.mkdir()
+    path.write_bytes((run_dir / 'iter_4.pth').read_bytes())
+    change(path)
+    code = main(['verify', str(path), '--json'])
+    outcome, = json.loads(capsys.readouterr().out)['checked']
+    assert main(['inspect', str(path)]) == code != 0
+    out, err = capsys.readouterr()
+    assert not out
+    assert err == f'mmcv-ckpt: {outcome["message"]}\n'
+
+
+def test_wrong_usage_is_told(run_dir, capsys):
+    assert main(['inspect', str(run_dir)]) == 2
+    assert 'mmcv-ckpt ls' in capsys.readouterr().err
+    assert main(['inspect', str(run_dir / 'none.pth')]) == 2
+    assert main(['inspect', 's3://bucket/a.pth']) == 2
+    capsys.readouterr()
+    # the link that a run keeps
+    assert inspected(capsys, run_dir / 'latest.pth')['meta']['iter'] == 8
+
+
+def test_what_a_small_file_repeats_is_not_written_out(tmp_path, capsys,
+                                                      monkeypatch):
+    monkeypatch.setattr(inspect, '_MAX_TEXT', 5000)
+    monkeypatch.setattr(inspect, '_MAX_TENSORS', 10)
+    text, tensor = 'x' * 1000, torch.ones(1)
+    tree = dict(meta=dict(own=[text] * 50), tensors=[tensor] * 50)
+    tree['meta'].update({text + '1': {text: 1}})
+    found = inspected(capsys, written_to(tmp_path / 'a.pth', tree))
+    assert found['meta']['own'].count(text) == 5
+    assert found['meta']['own'][-1] == 'text of 1000'
+    assert found['meta'][text[:200]] == {text[:200]: 1}
+    assert len(found['tensors']) == 10 and found['has_more_tensors']
+
+
+def test_a_terminal_gets_no_escape_sequence(tmp_path, capsys):
+    tree = dict(
+        meta={'\x1b[2J': '\x1b[31m'}, state_dict={'\x1b': torch.ones(1)})
+    assert main(['inspect', str(written_to(tmp_path / 'a.pth', tree))]) == 0
+    assert '\x1b' not in capsys.readouterr().out
+
+
+def test_the_commands_run_as_a_module(run_dir):
+    command = [sys.executable, '-m', 'mmcv_ckpt_hooks.cli', 'inspect']
+    done = subprocess.run(
+        command + [str(run_dir / 'iter_4.pth')],
+        stdout=subprocess.PIPE,
+        timeout=300)
+    assert done.returncode == 0
+    assert b'meta.iter: 4' in done.stdout
