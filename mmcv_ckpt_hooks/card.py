@@ -3,6 +3,7 @@
 The record ``checkpoint_info.json`` inside the file; for files of other
 programs their name. Standard library only.
 """
+import os
 import re
 import zipfile
 from dataclasses import fields, replace
@@ -51,13 +52,22 @@ def card(info: CheckpointInfo) -> Dict[str, Any]:
 def describe(files: StorageBackend,
              name: str,
              size: int,
-             known: Optional[CheckpointInfo] = None) -> CheckpointInfo:
+             known: Optional[CheckpointInfo] = None,
+             leads_to: str = '') -> CheckpointInfo:
     """Build a catalog entry from a file; nothing is unpickled.
 
     A damaged file gets an entry, too, with what its name tells: who resumes
     must see that it is there, and why it cannot be taken.
+
+    Args:
+        files (StorageBackend): Where it is.
+        name (str): Its name.
+        size (int): In bytes.
+        known (CheckpointInfo, optional): What the catalog had. Default: None.
+        leads_to (str): Where a ``latest.pth`` that is a link leads: that name
+            tells the step. Default: ''.
     """
-    steps = steps_in_name(name)
+    steps = steps_in_name(os.path.basename(leads_to) or name)
     is_best = name.startswith('best_')
     entry = CheckpointInfo(
         name,
