@@ -21,9 +21,9 @@ WITHOUT_TORCH = {
     'best_scores', 'card', 'catalog', 'catalog_file', 'checksums', 'config',
     'environment', 'errors', 'executor', 'guarded', 'history', 'holding',
     'instructions', 'keep_config', 'known_metrics', 'latest', 'lease',
-    'lineage', 'monitors', 'options', 'plan', 'reconciling', 'records',
-    'recovery', 'retention', 'run_lock', 'scanning', 'signals', 'triggers',
-    'types', 'verification', 'zip_layout', 'zip_writing'
+    'lineage', 'monitors', 'name_template', 'options', 'plan', 'reconciling',
+    'records', 'recovery', 'retention', 'run_lock', 'scanning', 'signals',
+    'triggers', 'types', 'verification', 'zip_layout', 'zip_writing'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 

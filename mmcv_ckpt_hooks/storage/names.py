@@ -12,7 +12,7 @@ TEMPORARY_MARK = '.tmp-'
 #: Forked children share it; their pid differs.
 _THIS_IMPORT = uuid.uuid4().hex[:8]
 
-_SEPARATORS = re.compile(r'[/\\\0]')
+_SEPARATORS = re.compile(r'[/\0]')
 _CREDENTIALS = re.compile(r'(?<=://)[^/@]+@')
 
 
@@ -26,7 +26,9 @@ def plain_name(name: str, url: str) -> str:
     Raises:
         StorageError: If the name is empty, has a separator or is ``'..'``.
     """
-    # INVARIANT: nothing outside the directory is ever touched
+    # INVARIANT: nothing outside the directory is ever touched. basename()
+    # knows what else separates: a backslash and a drive, on Windows alone; a
+    # file that came from there in an archive has one in its name
     if name in ('', '.', '..') or _SEPARATORS.search(name) or \
             os.path.basename(name) != name:
         raise StorageError(
