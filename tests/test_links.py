@@ -5,11 +5,13 @@ import shutil
 import pytest
 import torch
 from foreign_files import stock_file
+from lock_holder import another
 from test_latest import AMP, STOCK, ToolSaves, run, tool_run
 from toy import make_loader, make_runner, names, train
 
 from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
-from mmcv_ckpt_hooks.errors import AccessError, IntegrityError, StorageError
+from mmcv_ckpt_hooks.errors import (AccessError, IntegrityError, LockedError,
+                                    StorageError)
 from mmcv_ckpt_hooks.storage.local import LocalBackend
 
 BOTH = pytest.mark.parametrize('name', [AMP, STOCK])
@@ -296,3 +298,34 @@ def test_a_latest_to_a_link_beside_it_is_moved_on(work, is_absolute):
     assert run(work, 6, resume='auto').restored.name == 'iter_4.pth'
     assert not asides(work, 'latest.pth')
     assert os.readlink(work / 'latest.pth') == 'iter_6.pth'
+
+
+# -- a directory that was copied with hard links (cp -al) --------------------
+
+
+@pytest.fixture
+def copied(work, tmp_path):
+    shutil.copytree(work, tmp_path / 'copied', True, copy_function=os.link)
+    return tmp_path / 'copied'
+
+
+def test_the_copy_goes_on_and_leaves_the_original(work, copied):
+    before = content(work)
+    assert run(copied, 8, resume='auto', max_keep_ckpts=1).restored.iter == 4
+    assert content(work) == before
+    assert 'iter_8.pth' in (copied / 'checkpoints.log.jsonl').read_text()
+    assert not [name for name in os.listdir(copied) if '.tmp-' in name]
+    # and the other way round
+    before = content(copied)
+    run(work, 6, resume='auto')
+    assert content(copied) == before
+
+
+def test_a_live_run_keeps_its_lock_where_the_directory_was_copied(
+        work, tmp_path):
+    with another(work, 'acquire') as process:
+        shutil.copytree(work, tmp_path / 'copied', True, copy_function=os.link)
+        for place in (work, tmp_path / 'copied'):
+            with pytest.raises(LockedError, match=str(process.pid)):
+                run(place, 8, resume='auto')
+        assert process.ask('check') is None

@@ -4,7 +4,6 @@ import os
 import stat
 import sys
 import time
-import uuid
 from contextlib import suppress
 from typing import IO, Any, Callable, List, Optional
 
@@ -13,12 +12,8 @@ from ..types import POINTER_FILE, Capabilities, StoredFile
 from .leftovers import claim, sweep_abandoned
 from .links import check_target, found_link, is_pointer, leads_away
 from .mapped_errors import NO_SPACE, mapped_errors
-from .names import TEMPORARY_MARK, is_temporary, plain_name, writer_id
+from .names import is_temporary, plain_name, temporary_beside
 from .streams import fill_file
-
-#: So much of a name is repeated in the temporary one: names as long as the
-#: file system allows (255 bytes) stay possible.
-_REPEATED_CHARACTERS = 40
 
 #: Windows refuses to replace a file while a virus scanner or a reader has it
 #: open: pauses before the next attempts, and the two error codes.
@@ -208,8 +203,7 @@ class LocalBackend:
         return os.path.join(self.url, plain_name(name, self.url))
 
     def _temporary(self, name: str) -> str:
-        return self._path(f'.{name[:_REPEATED_CHARACTERS]}{TEMPORARY_MARK}'
-                          f'{writer_id()}-{uuid.uuid4().hex[:8]}')
+        return temporary_beside(self._path(name))
 
     def _make_directories(self) -> None:
         os.makedirs(self.url, exist_ok=True)

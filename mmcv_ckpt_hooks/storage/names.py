@@ -9,6 +9,10 @@ from ..errors import StorageError
 #: never ends in ``.pth``: tools that glob for checkpoints must not meet it.
 TEMPORARY_MARK = '.tmp-'
 
+#: So much of a name is repeated in the temporary one: names as long as the
+#: file system allows (255 bytes) stay possible.
+_REPEATED_CHARACTERS = 40
+
 #: Forked children share it; their pid differs.
 _THIS_IMPORT = uuid.uuid4().hex[:8]
 
@@ -43,6 +47,14 @@ def writer_id() -> str:
     A pid repeats: in containers, on other machines, after a reboot.
     """
     return f'{os.getpid()}-{_THIS_IMPORT}'
+
+
+def temporary_beside(path: str) -> str:
+    """Return a path for an unfinished file; names may be of any length."""
+    directory, name = os.path.split(path)
+    return os.path.join(
+        directory, f'.{name[:_REPEATED_CHARACTERS]}{TEMPORARY_MARK}'
+        f'{writer_id()}-{uuid.uuid4().hex[:8]}')
 
 
 def is_temporary(name: str) -> bool:
