@@ -12,10 +12,9 @@ from typing import Callable, Dict, List, Optional, Set
 from . import lineage as lineages
 from . import recovery
 from .best_scores import BestScore, BestScores
-from .catalog_file import CATALOG_LIMIT_BYTES, decode, encode
-from .errors import MissingCheckpointError, ResumeError
+from .catalog_file import Content, encode, read_catalog
 from .history import History
-from .reconciling import reconciled
+from .reconciling import agrees, reconciled
 from .types import (LATEST_NAME, CheckpointInfo, Metrics, StorageBackend,
                     StoredFile)
 
@@ -71,12 +70,17 @@ class Catalog:
                 the directory. Default: True.
         """
         with self._lock:
-            is_known = self._read()
-            before = set(self._entries)
+            known = self._read()
             if not reconcile or not self._files.capabilities.listing:
                 return
-            self._reconcile(self._files.list())
-            if is_known:
+            files = self._files.list()
+            if known and not known.is_checked and \
+                    not agrees(self._files, files, known.checkpoints):
+                self._discard('the checkpoints say something else')
+                known = None
+            before = set(self._entries)
+            self._reconcile(files)
+            if known:
                 # no program writes a link to a checkpoint
                 self._appeared = set(self._entries) - before - set(self._links)
             else:
@@ -90,8 +94,7 @@ class Catalog:
     def owned(self) -> List[CheckpointInfo]:
         """Return what this run may delete, by finished iterations.
 
-        INVARIANT: never a link that somebody else made, whosever the file
-        is that it leads to.
+        INVARIANT: never a link that somebody else made.
         """
         return [
             info for info in self._current() if info.lineage == self.lineage
@@ -244,26 +247,24 @@ class Catalog:
             return lineages.current(self.checkpoints(), self.lineage,
                                     self.generation, self.started_iter)
 
-    def _read(self) -> bool:
-        """Read the catalog; False if there is none that can be read."""
+    def _read(self) -> Optional[Content]:
+        """Read the catalog; None if there is none that can be read."""
         try:
-            with self.home.open(self._name) as file:
-                data = file.read(CATALOG_LIMIT_BYTES + 1)
-        except MissingCheckpointError:
-            return False
-        try:
-            self.lineage, self._entries, best, self._auto = decode(data)
-            self._best = BestScores(best)
-            return True
-        except ResumeError as error:
-            raise ResumeError(
-                f'{self.home.url}/{self._name}: {error}') from error
-        except (ValueError, KeyError, TypeError, AttributeError,
-                RecursionError) as error:
-            self._entries, self._best = {}, BestScores()
-            self._warn(f'{self.home.url}/{self._name} is damaged '
-                       f'({error}); it is rebuilt from the checkpoints')
-            return False
+            content = read_catalog(self.home, self._name)
+        except ValueError as error:
+            self._discard(str(error))
+            return None
+        if content is None:
+            return None
+        self.lineage, self._entries = content.lineage, content.checkpoints
+        self._best, self._auto = BestScores(content.best), content.auto
+        return content
+
+    def _discard(self, why: str) -> None:
+        self.lineage, self._entries, self._auto = '', {}, {}
+        self._best = BestScores()
+        self._warn(f'{self.home.url}/{self._name} is damaged '
+                   f'({why}); it is rebuilt from the checkpoints')
 
     def _reconcile(self, files: List[StoredFile]) -> None:
         self._links = {

@@ -48,3 +48,31 @@ def reconciled(files: StorageBackend, listed: Sequence[StoredFile],
         one = described_latest(files, latest, list(found.values()))
         found.update({} if one is None else {one.name: one})
     return found
+
+
+def agrees(files: StorageBackend, listed: Sequence[StoredFile],
+           known: Mapping[str, CheckpointInfo]) -> bool:
+    """Whether a catalog without a checksum can be believed.
+
+    It may have been edited: whatever it says of a step must be what the files
+    say, and no file of a run may be missing.
+
+    Args:
+        files (StorageBackend): The directory.
+        listed (Sequence): Its listing.
+        known (dict): What the catalog has, by name.
+    """
+    for file in listed:
+        entry = known.get(file.name)
+        if not file.name.endswith('.pth') or file.name == LATEST_NAME:
+            continue
+        try:
+            found = describe(files, file.name, file.bytes)
+        except MissingCheckpointError:
+            continue
+        if entry is None and (found.lineage or found.trigger == 'best'):
+            return False
+        if entry is not None and found.digest and \
+                (found.iter, found.epoch) != (entry.iter, entry.epoch):
+            return False
+    return True

@@ -693,3 +693,41 @@ def test_a_file_that_is_missing_for_a_moment_is_not_forgotten(
     assert names(tmp_path) == [
         'best_mIoU_iter_8.pth', 'iter_8.pth', 'latest.pth'
     ]
+
+
+def test_a_list_that_was_emptied_leaves_no_best_without_a_run(tmp_path):
+    config = dict(
+        evaluation=by_iter([.1, .2, .3], interval=2),
+        hooks=[dict(OURS, interval=2, max_keep_ckpts=1, resume='auto')])
+    train(tmp_path, runner=runner_config(ITER[1], 4), **config)
+    content = catalog_of(tmp_path)
+    del content['crc32']
+    content['checkpoints'] = []
+    (tmp_path / 'checkpoints.json').write_text(json.dumps(content))
+    train(
+        tmp_path,
+        runner=runner_config(ITER[1], 6),
+        **dict(config, evaluation=by_iter([.9], interval=2)))
+    assert best_files(tmp_path) == ['best_mIoU_iter_6.pth']
+
+
+@pytest.mark.parametrize('metrics', ['high', [1], None])
+def test_scores_that_are_no_numbers_stop_no_run(tmp_path, metrics):
+    config = dict(
+        evaluation=by_iter([.1, .2, .3], interval=2),
+        hooks=[
+            dict(
+                OURS,
+                interval=2,
+                resume='auto',
+                keep=dict(best=1, monitor='mIoU'))
+        ])
+    train(tmp_path, runner=runner_config(ITER[1], 4), **config)
+    content = catalog_of(tmp_path)
+    del content['crc32']
+    for info in content['checkpoints']:
+        info['metrics'] = dict(mIoU=metrics)
+    (tmp_path / 'checkpoints.json').write_text(json.dumps(content))
+    train(tmp_path, runner=runner_config(ITER[1], 6), **config)
+    # the history has the scores
+    assert metrics_of(tmp_path)['iter_4.pth'] == dict(mIoU=.2)
