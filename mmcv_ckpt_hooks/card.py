@@ -3,14 +3,16 @@
 The record ``checkpoint_info.json`` inside the file; for files of other
 programs their name. Standard library only.
 """
+import math
+import os
 import re
 import zipfile
 from dataclasses import fields, replace
-from typing import Any, Dict, Optional, Tuple, Type, TypeVar, Union, cast
+from typing import Any, Dict, Optional, Type, TypeVar, cast
 
 from .errors import IntegrityError
-from .types import (LATEST_NAME, MAX_STEPS, CheckpointInfo, Metrics,
-                    StorageBackend)
+from .types import (LATEST_NAME, MAX_STEPS, UNKNOWN_BYTES, CheckpointInfo,
+                    Metrics, StorageBackend)
 from .verification import open_archive, read_info, zip_digest
 
 CARD_VERSION = 1
@@ -52,13 +54,22 @@ def card(info: CheckpointInfo) -> Dict[str, Any]:
 def describe(files: StorageBackend,
              name: str,
              size: int,
-             known: Optional[CheckpointInfo] = None) -> CheckpointInfo:
+             known: Optional[CheckpointInfo] = None,
+             leads_to: str = '') -> CheckpointInfo:
     """Build a catalog entry from a file; nothing is unpickled.
 
     A damaged file gets an entry, too, with what its name tells: who resumes
     must see that it is there, and why it cannot be taken.
+
+    Args:
+        files (StorageBackend): Where it is.
+        name (str): Its name.
+        size (int): In bytes.
+        known (CheckpointInfo, optional): What the catalog had. Default: None.
+        leads_to (str): Where a ``latest.pth`` that is a link leads: that name
+            tells the step. Default: ''.
     """
-    steps = steps_in_name(name)
+    steps = steps_in_name(os.path.basename(leads_to) or name)
     is_best = name.startswith('best_')
     entry = CheckpointInfo(
         name,
@@ -78,8 +89,8 @@ def describe(files: StorageBackend,
             known, bytes=size, digest='')
     told = {
         key: info[key]
-        for key, expected in _VALUES.items()
-        if isinstance(info.get(key), expected)
+        for key, annotation in _VALUES.items()
+        if key in info and _fits(info[key], annotation)
     }
     if is_best:
         # a link has the content, and so the card, of the regular checkpoint
@@ -94,7 +105,7 @@ def describe(files: StorageBackend,
 
 
 #: Type of every value of the card that an entry takes over.
-_VALUES: Dict[str, type] = {
+_VALUES: Dict[str, Any] = {
     'lineage': str,
     'generation': int,
     'started_iter': int,
@@ -102,27 +113,46 @@ _VALUES: Dict[str, type] = {
     'iter': int,
     'trigger': str,
     'regular': bool,
-    'metrics': dict,
+    'metrics': Metrics,
     'created_at': str,
 }
-_BY_ANNOTATION: Dict[Any, Union[type, Tuple[type, ...]]] = {
-    str: str,
-    int: int,
-    float: (int, float),
-    bool: bool,
-    Metrics: dict
-}
+#: Larger ones are no counts, and have no float.
+_LARGEST = 2**63 - 1
 
 
 def checked(record: Type[_Record], values: Any) -> _Record:
     """Build a record from JSON; keys of other versions are left out.
 
     Raises:
-        TypeError: If a value is missing or of another type.
+        TypeError: If a value is missing or none that could be.
     """
     known = {one.name: one.type for one in fields(cast(Any, record))}
     given = {key: values[key] for key in values if key in known}
     for key, value in given.items():
-        if not isinstance(value, _BY_ANNOTATION[known[key]]):
+        lowest = UNKNOWN_BYTES if key == 'bytes' else 0
+        if not _fits(value, known[key], lowest):
             raise TypeError(f'{key}={value!r}')
     return record(**given)
+
+
+def _fits(value: Any, annotation: Any, lowest: int = 0) -> bool:
+    """Whether a value of a record is of its type, and one that could be.
+
+    No count is negative, and no best score infinite or NaN; the scores of a
+    checkpoint may be, in those of other versions.
+    """
+    if annotation is Metrics:
+        return isinstance(value, dict) and all(
+            _is_number(score) for score in value.values())
+    if annotation is float:
+        return _is_number(value) and math.isfinite(value)
+    if annotation is int:
+        return _is_number(value) and isinstance(value, int) and \
+            value >= lowest
+    return isinstance(value, annotation)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return isinstance(value, float) or abs(value) <= _LARGEST

@@ -12,13 +12,11 @@ from typing import Callable, Dict, List, Optional, Set
 from . import lineage as lineages
 from . import recovery
 from .best_scores import BestScore, BestScores
-from .card import describe
-from .catalog_file import CATALOG_LIMIT_BYTES, decode, encode
-from .errors import MissingCheckpointError, ResumeError
+from .catalog_file import Content, encode, read_catalog
 from .history import History
-from .latest import described_latest
-from .types import (LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, Metrics,
-                    StorageBackend, StoredFile)
+from .reconciling import agrees, reconciled
+from .types import (LATEST_NAME, CheckpointInfo, Metrics, StorageBackend,
+                    StoredFile)
 
 CATALOG_NAME = 'checkpoints.json'
 #: Of a second place whose catalog must be kept in the work dir, too.
@@ -54,6 +52,8 @@ class Catalog:
         self._auto: Dict[str, str] = {}
         # files that came since the catalog was written last
         self._appeared: Set[str] = set()
+        # by name where links lead that somebody else made
+        self._links: Dict[str, str] = {}
         self.lineage = ''
         self.generation = 0
         self.started_iter = 0
@@ -70,14 +70,21 @@ class Catalog:
                 the directory. Default: True.
         """
         with self._lock:
-            is_known = self._read()
-            if reconcile and self._files.capabilities.listing:
-                listed = set(self._entries)
-                self._reconcile(self._files.list())
-                if is_known:
-                    self._appeared = set(self._entries) - listed
-                else:
-                    self._recover()
+            known = self._read()
+            if not reconcile or not self._files.capabilities.listing:
+                return
+            files = self._files.list()
+            if known and not known.is_checked and \
+                    not agrees(self._files, files, known.checkpoints):
+                self._discard('the checkpoints say something else')
+                known = None
+            before = set(self._entries)
+            self._reconcile(files)
+            if known:
+                # no program writes a link to a checkpoint
+                self._appeared = set(self._entries) - before - set(self._links)
+            else:
+                self._recover()
 
     def checkpoints(self) -> List[CheckpointInfo]:
         """Return everything that is there, by finished iterations."""
@@ -85,11 +92,19 @@ class Catalog:
             return sorted(self._entries.values(), key=lineages.by_step)
 
     def owned(self) -> List[CheckpointInfo]:
-        """Return what this run may delete, by finished iterations."""
+        """Return what this run may delete, by finished iterations.
+
+        INVARIANT: never a link that somebody else made.
+        """
         return [
-            info for info in self._current()
-            if info.lineage == self.lineage and info.name != LATEST_NAME
+            info for info in self._current() if info.lineage == self.lineage
+            and info.name != LATEST_NAME and not self.link(info.name)
         ]
+
+    def link(self, name: str) -> str:
+        """Return where a link leads that somebody else made; else ''."""
+        with self._lock:
+            return self._links.get(name, '')
 
     def resumable(self) -> List[CheckpointInfo]:
         """Return what a run may continue from, newest first.
@@ -169,7 +184,7 @@ class Catalog:
             foreign = [
                 info for info in self._entries.values()
                 if info.lineage != self.lineage and info.trigger != 'best'
-                and info.name != LATEST_NAME
+                and info.name != LATEST_NAME and not self.link(info.name)
             ]
             for info in foreign:
                 self._entries[info.name] = replace(
@@ -181,15 +196,18 @@ class Catalog:
                 self._write()
             return len(foreign)
 
-    def commit(self, info: CheckpointInfo) -> None:
-        """Add a checkpoint whose file is committed already."""
+    def commit(self, info: CheckpointInfo, leads_to: str = '') -> None:
+        """Add a checkpoint whose file is there; ``leads_to``: as `link`."""
         with self._lock:
             self._entries[info.name] = info
+            self._links.pop(info.name, None)
+            self._links.update({info.name: leads_to} if leads_to else {})
             self._write()
 
     def forget(self, name: str) -> None:
         """Remove an entry whose file is deleted already."""
         with self._lock:
+            self._links.pop(name, None)
             if self._entries.pop(name, None) is not None:
                 self._write()
 
@@ -229,48 +247,32 @@ class Catalog:
             return lineages.current(self.checkpoints(), self.lineage,
                                     self.generation, self.started_iter)
 
-    def _read(self) -> bool:
-        """Read the catalog; False if there is none that can be read."""
+    def _read(self) -> Optional[Content]:
+        """Read the catalog; None if there is none that can be read."""
         try:
-            with self.home.open(self._name) as file:
-                data = file.read(CATALOG_LIMIT_BYTES + 1)
-        except MissingCheckpointError:
-            return False
-        try:
-            self.lineage, self._entries, best, self._auto = decode(data)
-            self._best = BestScores(best)
-            return True
-        except ResumeError as error:
-            raise ResumeError(
-                f'{self.home.url}/{self._name}: {error}') from error
-        except (ValueError, KeyError, TypeError, AttributeError,
-                RecursionError) as error:
-            self._entries, self._best = {}, BestScores()
-            self._warn(f'{self.home.url}/{self._name} is damaged '
-                       f'({error}); it is rebuilt from the checkpoints')
-            return False
+            content = read_catalog(self.home, self._name)
+        except ValueError as error:
+            self._discard(str(error))
+            return None
+        if content is None:
+            return None
+        self.lineage, self._entries = content.lineage, content.checkpoints
+        self._best, self._auto = BestScores(content.best), content.auto
+        return content
+
+    def _discard(self, why: str) -> None:
+        self.lineage, self._entries, self._auto = '', {}, {}
+        self._best = BestScores()
+        self._warn(f'{self.home.url}/{self._name} is damaged '
+                   f'({why}); it is rebuilt from the checkpoints')
 
     def _reconcile(self, files: List[StoredFile]) -> None:
-        sizes = {
-            file.name: file.bytes
-            for file in files if file.name.endswith('.pth')
+        self._links = {
+            file.name: file.leads_to
+            for file in files if file.leads_to
         }
-        latest = sizes.pop(LATEST_NAME, None)
-        for name in list(self._entries):
-            if name not in sizes:
-                del self._entries[name]
-        for name, size in sizes.items():
-            known = self._entries.get(name)
-            if known is not None and size in (known.bytes, UNKNOWN_BYTES):
-                continue
-            try:
-                self._entries[name] = describe(self._files, name, size, known)
-            except MissingCheckpointError:
-                self._entries.pop(name, None)  # deleted since it was listed
-        if latest is not None:
-            found = described_latest(self._files, latest,
-                                     list(self._entries.values()))
-            self._entries.update({} if found is None else {found.name: found})
+        self._entries = reconciled(self._files, files, self._entries,
+                                   self._warn)
         # a file that somebody put there in its place is no best of ours
         self._best.forget_missing({(info.name, info.lineage)
                                    for info in self._entries.values()})

@@ -2,12 +2,12 @@
 import json
 import zlib
 from dataclasses import asdict
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from .best_scores import BestScore
 from .card import checked
-from .errors import ResumeError
-from .types import CheckpointInfo
+from .errors import MissingCheckpointError, ResumeError
+from .types import CheckpointInfo, StorageBackend
 
 CATALOG_VERSION = 1
 #: Largest catalog that is read (bytes): 10,000 checkpoints take about 5 MB.
@@ -39,14 +39,45 @@ def encode(lineage: str, checkpoints: Sequence[CheckpointInfo],
     return _dumped({**content, 'crc32': zlib.crc32(_dumped(content))})
 
 
-def decode(
-    data: bytes
-) -> Tuple[str, Dict[str, CheckpointInfo], List[BestScore], Dict[str, str]]:
-    """Read the content of ``checkpoints.json``.
+class Content(NamedTuple):
+    """What ``checkpoints.json`` has.
 
-    Returns:
-        tuple: The last run's lineage, checkpoints by name, best scores, and
-        by lineage the metric that ``'auto'`` means.
+    Args:
+        lineage (str): Of the last run.
+        checkpoints (dict[str, CheckpointInfo]): By name.
+        best (list[BestScore]): Of all runs.
+        auto (dict): By lineage the metric that ``'auto'`` means.
+        is_checked (bool): Whether it has a checksum, which was right.
+    """
+    lineage: str
+    checkpoints: Dict[str, CheckpointInfo]
+    best: List[BestScore]
+    auto: Dict[str, str]
+    is_checked: bool
+
+
+def read_catalog(home: StorageBackend, name: str) -> Optional[Content]:
+    """Read a catalog; None if there is none.
+
+    Raises:
+        ValueError: If it is damaged or was edited.
+        ResumeError: If it is of a newer version.
+    """
+    try:
+        with home.open(name) as file:
+            data = file.read(CATALOG_LIMIT_BYTES + 1)
+    except MissingCheckpointError:
+        return None
+    try:
+        return decode(data)
+    except ResumeError as error:
+        raise ResumeError(f'{home.url}/{name}: {error}') from error
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+
+
+def decode(data: bytes) -> Content:
+    """Read the content of ``checkpoints.json``.
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError, RecursionError: If it
@@ -84,7 +115,8 @@ def decode(
         for lineage, key in content.get('auto_metric', {}).items()
     }
     by_name = {info.name: info for info in checkpoints}
-    return str(content['lineage']), by_name, scores, auto
+    return Content(
+        str(content['lineage']), by_name, scores, auto, expected is not None)
 
 
 def _dumped(content: Dict[str, Any]) -> bytes:

@@ -187,17 +187,17 @@ class Committer:
         INVARIANT: the catalog never holds the digest of another file of that
         name; killed in between, it would have the good new one refused.
         """
-        before = self.catalog.find(name)
+        before, leads_to = self.catalog.find(name), self.catalog.link(name)
         if before is not None:
             self.catalog.forget(name)
         try:
             yield
         except BaseException:
             if before is not None:
-                self._put_back(before)
+                self._put_back(before, leads_to)
             raise
 
-    def _put_back(self, before: CheckpointInfo) -> None:
+    def _put_back(self, before: CheckpointInfo, leads_to: str) -> None:
         """Enter a file again whose replacement failed, if it is the same.
 
         A failed sync of the directory comes after the rename: then the new
@@ -206,4 +206,4 @@ class Committer:
         with suppress(StorageError):
             there = describe(self.backend, before.name, before.bytes)
             if there.digest == before.digest:
-                self.catalog.commit(before)
+                self.catalog.commit(before, leads_to)

@@ -7,6 +7,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from .errors import ConfigError
 from .keep_config import plain_keep
+from .name_template import check_template
 from .options import (DEFAULT_SIGNALS, CheckpointOptions, KeepOptions,
                       TriggerOptions, WriteOptions)
 from .signals import ACTIONS, SIGNALS
@@ -222,7 +223,7 @@ def _check_values(options: CheckpointOptions) -> None:
                           f'has, but got {file!r}')
     template = options.filename_tmpl
     if template is not None:
-        _check_template(template)
+        check_template(template)
     if options.interval == 0:
         raise ConfigError('DurableCheckpointHook: interval must be at least '
                           '1, or -1 for never, but got 0')
@@ -242,22 +243,6 @@ def _check_positive(name: str, value: Optional[float]) -> None:
     if value is not None and not value > 0:  # NaN, too
         raise ConfigError(f'DurableCheckpointHook: {name} must be positive, '
                           f'but got {value!r}')
-
-
-def _check_template(template: str) -> None:
-    try:
-        varies = template.format(1) != template.format(2)
-    except (IndexError, KeyError, ValueError):
-        varies = False
-    if not varies:
-        raise ConfigError(
-            'DurableCheckpointHook: filename_tmpl must have one placeholder '
-            f"{{}} for the number, as in 'iter_{{}}.pth', but got {template!r}"
-            ': every save would replace the one before')
-    if not template.endswith('.pth') or '/' in template:
-        raise ConfigError(
-            "DurableCheckpointHook: filename_tmpl must be a file name that "
-            f"ends in '.pth', but got {template!r}")
 
 
 def _check_contradictions(options: CheckpointOptions,

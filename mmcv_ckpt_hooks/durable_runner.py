@@ -10,7 +10,7 @@ from . import ema, foreign
 from .errors import ConfigError
 from .gradients import continue_accumulation
 from .hook import DurableCheckpointHook
-from .latest import keep_latest
+from .latest import keep_for_save
 from .state import capture_runner, unwrapped
 from .storage import Path, open_backend, scheme_of
 from .takeover import averaged_first
@@ -233,8 +233,8 @@ class DurableRunnerMixin(BaseRunner):
         out_dir = os.fspath(out_dir)
         backend = open_backend(out_dir)
         points = create_symlink and backend.capabilities.point
-        if points and backend.capabilities.listing:
-            keep_latest(backend, self.logger.info)
+        if backend.capabilities.listing:
+            keep_for_save(backend, filename, points, self.logger.info)
         save_to(backend, filename, checkpoint)
         self._forget(out_dir, filename)
         if points:

@@ -1,7 +1,12 @@
 """What happened: ``checkpoints.log.jsonl``. Standard library only."""
 import json
 import os
+import shutil
+import stat
+from contextlib import suppress
 from typing import Any, Dict, List
+
+from .storage.names import temporary_beside
 
 HISTORY_NAME = 'checkpoints.log.jsonl'
 
@@ -23,6 +28,7 @@ class History:
     def append(self, event: str, **values: Any) -> None:
         """Add one event; the line of a killed run may be torn."""
         line = json.dumps({'event': event, **values}, sort_keys=True)
+        self._separate()
         with open(
                 self._path,
                 'ab',
@@ -50,6 +56,25 @@ class History:
                 if isinstance(event, dict):
                     events.append(event)
         return events
+
+    def _separate(self) -> None:
+        """Copy a file that has other names, too.
+
+        Such is a directory that was copied with hard links (``cp -al``): the
+        lines would go into the history of the other one as well.
+        """
+        with suppress(FileNotFoundError):
+            status = os.lstat(self._path)
+            if status.st_nlink < 2 or not stat.S_ISREG(status.st_mode):
+                return
+            temporary = temporary_beside(self._path)
+            try:
+                shutil.copy(self._path, temporary)
+                os.replace(temporary, self._path)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temporary)
+                raise
 
     def _ends_with_newline(self) -> bool:
         with open(self._path, 'rb') as file:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Callable, Optional, Sequence
 
 from .card import describe
 from .errors import MissingCheckpointError
-from .types import LATEST_NAME, CheckpointInfo, StorageBackend
+from .types import LATEST_NAME, CheckpointInfo, StorageBackend, StoredFile
 
 if TYPE_CHECKING:
     from .catalog import Catalog
@@ -14,7 +14,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 def described_latest(
-        files: StorageBackend, size: int,
+        files: StorageBackend, latest: StoredFile,
         others: Sequence[CheckpointInfo]) -> Optional[CheckpointInfo]:
     """Describe a ``latest.pth`` that is a checkpoint of its own.
 
@@ -22,15 +22,16 @@ def described_latest(
 
     Args:
         files (StorageBackend): The place.
-        size (int): Of the file in bytes.
+        latest (StoredFile): As it is listed.
         others (Sequence): The checkpoints that are there.
 
     Returns:
-        CheckpointInfo | None: None if it is a link to one of the others, or
-        a copy of it.
+        CheckpointInfo | None: None if it is a copy of one of the others, or a
+        link to nothing.
     """
+    size = latest.bytes
     try:
-        found = describe(files, LATEST_NAME, size)
+        found = describe(files, LATEST_NAME, size, leads_to=latest.leads_to)
         if found.digest:
             is_own = found.digest not in {info.digest for info in others}
         else:
@@ -55,8 +56,7 @@ def _are_equal(files: StorageBackend, name: str) -> bool:
 def move_latest(backend: StorageBackend, catalog: 'Catalog', target: str,
                 log: Callable[[str], None]) -> None:
     """Make ``latest.pth`` lead to a checkpoint; one of its own is kept."""
-    if catalog.find(LATEST_NAME) is not None:
-        set_aside(backend, catalog, LATEST_NAME, log)
+    set_aside(backend, catalog, LATEST_NAME, log)
     backend.point(LATEST_NAME, target)
     catalog.forget(LATEST_NAME)
 
@@ -65,38 +65,58 @@ def set_aside(backend: StorageBackend, catalog: 'Catalog', name: str,
               log: Callable[[str], None]) -> None:
     """Keep what is not this run's to replace under a name of its own.
 
-    That is another run's file of the name, and any ``latest.pth`` that is
-    listed.
+    That is another run's file of the name, any ``latest.pth`` that is listed,
+    and any link that somebody else made.
     """
-    known = catalog.find(name)
-    is_latest = name == LATEST_NAME
-    if known is None or known.lineage == catalog.lineage and not is_latest:
-        return
-    _keep_aside(backend, known, log)
+    known, leads_to = catalog.find(name), catalog.link(name)
+    if leads_to:
+        _keep_link(backend, name, leads_to, log)
+    elif known is not None and (known.lineage != catalog.lineage
+                                or name == LATEST_NAME):
+        _keep_aside(backend, known, log)
 
 
-def keep_latest(backend: StorageBackend, log: Callable[[str], None]) -> None:
-    """As :func:`set_aside` for ``latest.pth``, where no catalog is open.
+def keep_for_save(backend: StorageBackend, name: str, points: bool,
+                  log: Callable[[str], None]) -> None:
+    """As :func:`set_aside` before a save, where no catalog is open.
 
-    To be called before the save that it will lead to: a hard link to a file
-    of the same name is a file of its own afterwards.
+    Before, also for ``latest.pth``: a hard link to a file of the same name is
+    a file of its own afterwards.
+
+    Args:
+        backend (StorageBackend): The place.
+        name (str): What is to be saved: a link of that name is kept.
+        points (bool): Whether ``latest.pth`` will lead to it.
+        log (callable): Told what is kept.
     """
-    sizes = {}
+    listed = {}
     with suppress(MissingCheckpointError):  # the directory is made by the save
-        sizes = {
-            file.name: file.bytes
+        listed = {
+            file.name: file
             for file in backend.list() if file.name.endswith('.pth')
         }
-    latest = sizes.pop(LATEST_NAME, None)
-    if latest is None:
+    for file in listed.values():
+        if file.leads_to and (file.name == name
+                              or points and file.name == LATEST_NAME):
+            _keep_link(backend, file.name, file.leads_to, log)
+    latest = listed.pop(LATEST_NAME, None)
+    if not points or latest is None or latest.leads_to:
         return
     others = []
-    for name, size in sizes.items():
+    for file in listed.values():
         with suppress(MissingCheckpointError):  # deleted since it was listed
-            others.append(describe(backend, name, size))
+            others.append(describe(backend, file.name, file.bytes))
     known = described_latest(backend, latest, others)
     if known is not None:
         _keep_aside(backend, known, log)
+
+
+def _keep_link(backend: StorageBackend, name: str, leads_to: str,
+               log: Callable[[str], None]) -> None:
+    aside = f'{name}.{_hashed(leads_to)}'
+    backend.link(name, aside)
+    log(f'{name} is a link to {leads_to}: it is kept as {aside}, and what it '
+        'leads to is left as it is')
 
 
 def _keep_aside(backend: StorageBackend, known: CheckpointInfo,
@@ -113,7 +133,10 @@ def _keep_aside(backend: StorageBackend, known: CheckpointInfo,
     content = known.digest.partition(':')[2]
     mark = (content if is_latest else known.lineage or content) or 'damaged'
     # a lineage is what a file says: it may hold a separator or '.pth'
-    plain = hashlib.sha256(mark.encode(errors='replace')).hexdigest()
-    aside = f'{name}.{(mark if mark.isalnum() else plain)[:8]}'
+    aside = f'{name}.{mark[:8] if mark.isalnum() else _hashed(mark)}'
     backend.link(name, aside)
     log(f'{name} {whose}; that one is kept as {aside}')
+
+
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode(errors='replace')).hexdigest()[:8]

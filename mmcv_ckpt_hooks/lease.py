@@ -17,7 +17,7 @@ from typing import Optional
 
 from .errors import StorageError
 from .storage.mapped_errors import mapped_errors, storage_error
-from .storage.names import writer_id
+from .storage.names import temporary_beside, writer_id
 
 try:
     import fcntl
@@ -186,7 +186,11 @@ class LockFile:
             return os.read(self._descriptor, _RECORD_BYTES * 4)
 
     def write(self, owner: Owner) -> None:
-        """Name the owner."""
+        """Name the owner, in a file that no other directory has."""
+        with mapped_errors('cannot write the lock file', self.path):
+            # not before it is ours: another's lock would be left behind
+            if _HAS_LOCKS and os.fstat(self._descriptor).st_nlink > 1:
+                self._separate()
         data = encode(owner)
         self._write_at(0, data)
         with mapped_errors('cannot write the lock file', self.path):
@@ -208,6 +212,24 @@ class LockFile:
     def close(self) -> None:
         """Close the file, which ends the kernel lock."""
         os.close(self._descriptor)
+
+    def _separate(self) -> None:
+        """Put a new file, locked, in the place of one with other names.
+
+        Such is a directory that was copied with hard links (``cp -al``).
+        """
+        temporary = temporary_beside(self.path)
+        new = LockFile(temporary, exclusive=True)
+        try:
+            new.lock()
+            os.replace(temporary, self.path)
+        except BaseException:
+            new.close()
+            with suppress(OSError):
+                os.unlink(temporary)
+            raise
+        self.close()
+        self._descriptor = new._descriptor
 
     def _write_at(self, offset: int, data: bytes) -> None:
         with mapped_errors('cannot write the lock file', self.path):

@@ -54,7 +54,7 @@ def read_record(archive: zipfile.ZipFile,
         CorruptError: If the record is damaged or shorter than it claims.
     """
     done = crc = 0
-    with _reading(path, record):
+    with reading(path, f'record {record.filename}'):
         read = _reader(archive)
         start = _data_start(read, archive, record, path)
         while done < record.file_size:
@@ -137,7 +137,7 @@ def data_starts(archive: zipfile.ZipFile, path: str) -> Dict[str, int]:
     read, starts, free = _reader(archive), {}, 0
     for record in sorted(
             archive.infolist(), key=lambda one: one.header_offset):
-        with _reading(path, record):
+        with reading(path, f'record {record.filename}'):
             start = _data_start(read, archive, record, path)
         if record.header_offset < free or \
                 start + record.file_size > archive.start_dir:
@@ -158,15 +158,25 @@ def descriptor(file: Optional[IO[Any]]) -> Optional[int]:
 
 
 @contextmanager
-def _reading(path: str, record: zipfile.ZipInfo) -> Iterator[None]:
+def reading(path: str, part: str) -> Iterator[None]:
+    """Tell a bad place on the disk from a storage that fails.
+
+    Args:
+        path (str): The file; it is open.
+        part (str): Of it, for the message.
+
+    Raises:
+        CorruptError: For the first.
+        StorageError: For the other.
+    """
     try:
         yield
     except OSError as error:
         if error.errno != errno.EIO:
             # a network that fails must not count as damage
             raise storage_error(error, f'cannot read {path}') from error
-        raise CorruptError(f'{path}: record {record.filename} cannot be read '
-                           f'({error}). {ADVICE}') from error
+        raise CorruptError(f'{path}: {part} cannot be read ({error}). '
+                           f'{ADVICE}') from error
 
 
 def _reader(archive: zipfile.ZipFile) -> _Read:

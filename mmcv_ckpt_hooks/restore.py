@@ -17,6 +17,7 @@ from .gradients import continue_accumulation
 from .mapping import detach
 from .state import restore_hooks, unwrapped
 from .state_loading import restore_model, restore_optimizer
+from .storage.links import telling_name
 
 Log = Callable[[str], None]
 
@@ -68,8 +69,7 @@ def restore_runner(runner: Any,
         checkpoint (dict): On the CPU.
         directory (str): Where it came from.
         name (str): Its file name, which tells the finished steps.
-        resume_optimizer (bool): Whether to load the optimizer's state.
-            Default: True.
+        resume_optimizer (bool): Whether to load that. Default: True.
 
     Raises:
         ResumeError: If the optimizer does not fit.
@@ -86,7 +86,8 @@ def restore_runner(runner: Any,
     restore_amp(runner.hooks,
                 checkpoint.get('amp') or fp16.get('loss_scaler'),
                 runner.logger.warning)
-    epoch, finished = finished_steps(checkpoint, name,
+    told = telling_name(os.path.join(directory, name))
+    epoch, finished = finished_steps(checkpoint, told,
                                      isinstance(runner, EpochBasedRunner), log)
     runner._epoch, runner._iter = epoch, finished
     runner._inner_iter = finished

@@ -205,9 +205,20 @@ class Saver:
         try:
             self._committer.link(same, request)
         except MissingCheckpointError:
-            self.catalog.forget(same.name)  # somebody deleted it
+            self._forget_if_gone(same.name)
             return False
         return True
+
+    def _forget_if_gone(self, name: str) -> None:
+        """Forget a checkpoint that somebody deleted.
+
+        A network file system may say once that one is not there: it is, and
+        would never be deleted.
+        """
+        try:
+            self.backend.open(name).close()
+        except MissingCheckpointError:
+            self.catalog.forget(name)
 
     @contextmanager
     def _failures_logged(self, request: SaveRequest) -> Iterator[None]:

@@ -118,9 +118,12 @@ class StoredFile:
     Args:
         name (str): File name.
         bytes (int): Size, or :data:`UNKNOWN_BYTES`.
+        leads_to (str): Where a link leads that somebody else made, as it
+            says; empty for a file. One of unknown size leads to no file.
     """
     name: str
     bytes: int
+    leads_to: str = ''
 
 
 class StorageBackend(Protocol):
@@ -184,7 +187,11 @@ class StorageBackend(Protocol):
         """
 
     def list(self) -> List[StoredFile]:
-        """List committed files; leftovers of unfinished writes are not."""
+        """List committed files; leftovers of unfinished writes are not.
+
+        So is a link that somebody else made under a checkpoint's name; the
+        one that :meth:`point` makes is not.
+        """
 
     def delete(self, name: str) -> None:
         """Delete a file; one that is not there already is no error."""
@@ -193,7 +200,8 @@ class StorageBackend(Protocol):
         """Give the content of ``source`` a second name, atomically.
 
         An existing ``name`` is replaced. Nothing is written twice where
-        ``capabilities.link`` or ``server_copy`` is declared.
+        ``capabilities.link`` or ``server_copy`` is declared. A ``source``
+        that is a link out of the directory becomes a second such link.
         """
 
     def point(self, name: str, target: Optional[str]) -> None:

@@ -13,8 +13,7 @@ from types import MappingProxyType
 from typing import IO, Any, Callable, Dict, Iterable, Mapping, Optional
 
 from .errors import CorruptError, TruncatedError, UnverifiableError
-from .records import check_data, read_record
-from .storage.mapped_errors import mapped_errors
+from .records import check_data, read_record, reading
 from .zip_layout import ADVICE, check_directory, check_records
 
 #: Top folder of the records inside the zip file, as torch names it.
@@ -123,10 +122,10 @@ def open_archive(file: IO[bytes], path: str) -> zipfile.ZipFile:
 
     Raises:
         TruncatedError: If the directory at the end is missing.
-        CorruptError: If it is there, but wrong.
+        CorruptError: If it is there, but wrong, or on a bad place of a disk.
         UnverifiableError: For the formats of torch < 1.6.
     """
-    with mapped_errors('cannot read', path):
+    with reading(path, 'its zip directory'):
         file.seek(0)
         head = file.read(_TAR_MAGIC_AT + len(_TAR_MAGIC))
         size = file.seek(0, 2)

@@ -735,3 +735,64 @@ def test_two_evaluations_of_one_run_keep_both_bests(tmp_path):
         'best_aAcc_iter_8.pth', 'best_mIoU_iter_4.pth'
     ]
     assert metrics_of(tmp_path)['iter_8.pth'] == dict(mIoU=.8, aAcc=.2)
+
+
+def test_a_file_that_is_missing_for_a_moment_is_not_forgotten(
+        tmp_path, monkeypatch):
+    """It would never be deleted; network file systems say so at times."""
+    link, calls = os.link, []
+
+    def missing_once(*args, **kwargs):
+        calls.append(args)
+        if len(calls) == 2:
+            raise FileNotFoundError(2, 'No such file or directory')
+        return link(*args, **kwargs)
+
+    monkeypatch.setattr(os, 'link', missing_once)
+    train(
+        tmp_path,
+        runner=runner_config('IterBasedRunnerAmp', 8),
+        evaluation=by_iter([.1, .2, .3, .4], interval=2),
+        hooks=[dict(OURS, interval=2, max_keep_ckpts=1)])
+    assert len(calls) == 4
+    assert names(tmp_path) == [
+        'best_mIoU_iter_8.pth', 'iter_8.pth', 'latest.pth'
+    ]
+
+
+def test_a_list_that_was_emptied_leaves_no_best_without_a_run(tmp_path):
+    config = dict(
+        evaluation=by_iter([.1, .2, .3], interval=2),
+        hooks=[dict(OURS, interval=2, max_keep_ckpts=1, resume='auto')])
+    train(tmp_path, runner=runner_config(ITER[1], 4), **config)
+    content = catalog_of(tmp_path)
+    del content['crc32']
+    content['checkpoints'] = []
+    (tmp_path / 'checkpoints.json').write_text(json.dumps(content))
+    train(
+        tmp_path,
+        runner=runner_config(ITER[1], 6),
+        **dict(config, evaluation=by_iter([.9], interval=2)))
+    assert best_files(tmp_path) == ['best_mIoU_iter_6.pth']
+
+
+@pytest.mark.parametrize('metrics', ['high', [1], None])
+def test_scores_that_are_no_numbers_stop_no_run(tmp_path, metrics):
+    config = dict(
+        evaluation=by_iter([.1, .2, .3], interval=2),
+        hooks=[
+            dict(
+                OURS,
+                interval=2,
+                resume='auto',
+                keep=dict(best=1, monitor='mIoU'))
+        ])
+    train(tmp_path, runner=runner_config(ITER[1], 4), **config)
+    content = catalog_of(tmp_path)
+    del content['crc32']
+    for info in content['checkpoints']:
+        info['metrics'] = dict(mIoU=metrics)
+    (tmp_path / 'checkpoints.json').write_text(json.dumps(content))
+    train(tmp_path, runner=runner_config(ITER[1], 6), **config)
+    # the history has the scores
+    assert metrics_of(tmp_path)['iter_4.pth'] == dict(mIoU=.2)

@@ -269,6 +269,58 @@ def test_a_best_with_a_wrong_type_does_not_stop_the_next_start(files, change):
     assert best is None or isinstance(best.score, float)
 
 
+def edited(files, change):
+    content = json.loads(files.files[CATALOG_NAME])
+    del content['crc32']
+    change(content)
+    files.files[CATALOG_NAME] = json.dumps(content).encode()
+
+
+@pytest.mark.parametrize('values', [
+    dict(metrics=dict(mIoU='high')),
+    dict(metrics=dict(mIoU=None)),
+    dict(metrics=dict(mIoU=[1])),
+    dict(metrics=dict(mIoU=True)),
+    dict(metrics=dict(mIoU=10**400)),
+    dict(iter=-8),
+    dict(iter=10**30),
+    dict(iter=True),
+    dict(iter=2),
+    dict(iter=12),
+    dict(epoch=7),
+    dict(generation=10**30),
+    dict(bytes=-7),
+])
+def test_a_value_that_cannot_be_has_the_catalog_rebuilt(files, values):
+    a_run(files, 4, 8)
+    edited(files, lambda content: content['checkpoints'][1].update(values))
+    warnings = []
+    after = Catalog(files, files, warnings.append)
+    after.open()
+    newest = after.resumable()[0]
+    assert (newest.name, newest.iter, newest.epoch) == ('iter_8.pth', 8, 2)
+    assert newest.metrics == {}
+    assert 'is rebuilt' in warnings[0]
+
+
+def test_scores_may_be_edited(files):
+    a_run(files, 4)
+    edited(
+        files, lambda content: content['checkpoints'][0].update(
+            metrics=dict(mIoU=.5, aAcc=float('nan'))))
+    assert opened(files).find('iter_4.pth').metrics['mIoU'] == .5
+
+
+def test_a_best_score_that_is_none_is_not_believed(files):
+    catalog = a_run(files, 4)
+    catalog.set_best(BestScore('mIoU', .5, 'greater', 'iter_4.pth', 4))
+    edited(files,
+           lambda content: content['best']['mIoU'].update(score=float('nan')))
+    after = opened(files)
+    after.begin(after.resumable()[0].lineage, 4)
+    assert after.best('mIoU') is None  # of this fake nobody has the history
+
+
 def test_a_lost_catalog_is_rebuilt_without_a_warning(files):
     before = a_run(files, 4, 8)
     files.delete(CATALOG_NAME)

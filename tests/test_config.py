@@ -119,6 +119,13 @@ WRONG_VALUES = [
     (dict(filename_tmpl='iter_{'), 'placeholder'),
     (dict(filename_tmpl='iter_{}.pt'), '.pth'),
     (dict(filename_tmpl='../iter_{}.pth'), 'file name'),
+    # which would fail at every save, here or on another system
+    (dict(filename_tmpl='a\\{}.pth'), 'file name'),
+    (dict(filename_tmpl='a\0{}.pth'), 'file name'),
+    (dict(filename_tmpl='a' * 260 + '{}.pth'), 'at most 246 bytes'),
+    (dict(filename_tmpl='ü' * 120 + '{}.pth'), 'at most 246 bytes'),
+    (dict(filename_tmpl='a{:0300}.pth'), 'at most 246 bytes'),
+    (dict(filename_tmpl='.m.tmp-{}.pth'), 'unfinished'),
     # a trigger file is removed: it must not lead out of the work dir
     (dict(triggers=dict(file='/etc/passwd')), 'triggers.file'),
     (dict(triggers=dict(file='../SAVE')), 'triggers.file'),

@@ -142,7 +142,8 @@ def test_importing_brings_no_other_package_with_it(imported):
     others = {name.split('.')[0] for name in imported['modules']} - \
         {'mmcv_ckpt_hooks'} - set(imported['stdlib'])
     if imported['stdlib']:  # Python >= 3.10 tells
-        assert others == set()
+        # the extra [fast], where it is installed
+        assert others <= {'isal'}
     for name in ('boto3', 'fsspec', 'rich', 'pavi', 'apex', 'mmseg'):
         assert name not in imported['modules']
     # optional rooms are imported when they are used

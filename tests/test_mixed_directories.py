@@ -1,4 +1,5 @@
 """Directories that several runs, programs and people have used."""
+import os
 import shutil
 
 import pytest
@@ -258,3 +259,18 @@ def test_a_file_without_checksums_does_not_hide_an_older_good_one(tmp_path):
         _use_new_zipfile_serialization=False)
     runner = run(tmp_path, 6, hook=dict(OURS, resume='auto'))
     assert runner.restored.iter == 4
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='a backslash separates there')
+@pytest.mark.parametrize('is_checkpoint', [True, False])
+def test_a_name_of_windows_is_one_name(tmp_path, is_checkpoint):
+    """As archives that were made there leave them behind."""
+    run(tmp_path, 2)
+    stray = tmp_path / 'work\\iter_2.pth'
+    if is_checkpoint:
+        shutil.copy(tmp_path / 'iter_2.pth', stray)
+    else:
+        stray.write_text('text')
+    for max_iters, hook in ((2, OURS), (4, dict(OURS, resume='auto'))):
+        run(tmp_path, max_iters, hook=hook)
+    assert {stray.name, 'iter_4.pth'} <= set(names(tmp_path))

@@ -415,6 +415,28 @@ def test_a_disk_error_is_not_passed_over_either(tmp_path, monkeypatch, name):
         run(tmp_path, 12, name)
 
 
+@pytest.mark.parametrize('name', ITER)
+@pytest.mark.parametrize('is_known', [True, False])
+def test_a_bad_sector_in_the_zip_directory_is_passed_over(
+        tmp_path, monkeypatch, caplog, name, is_known):
+    from mmcv_ckpt_hooks import verification
+    run(tmp_path, 8, name)
+    if not is_known:
+        (tmp_path / 'checkpoints.json').unlink()
+    check = verification.check_directory
+
+    def failing(file, size, path):
+        if path.endswith('iter_8.pth'):
+            raise OSError(errno.EIO, 'Input/output error')
+        check(file, size, path)
+
+    monkeypatch.setattr(verification, 'check_directory', failing)
+    assert run(tmp_path, 10, name).restored.iter == 4
+    # of what is damaged nobody knows whose it is, if the catalog does not
+    assert not is_known or \
+        'iter_8.pth: its zip directory cannot be read' in caplog.text
+
+
 # -- reading executes nothing -----------------------------------------------
 
 

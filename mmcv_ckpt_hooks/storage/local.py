@@ -4,20 +4,16 @@ import os
 import stat
 import sys
 import time
-import uuid
 from contextlib import suppress
 from typing import IO, Any, Callable, List, Optional
 
 from ..errors import StorageError
 from ..types import POINTER_FILE, Capabilities, StoredFile
 from .leftovers import claim, sweep_abandoned
+from .links import check_target, found_link, is_pointer, leads_away
 from .mapped_errors import NO_SPACE, mapped_errors
-from .names import TEMPORARY_MARK, is_temporary, plain_name, writer_id
+from .names import is_temporary, plain_name, temporary_beside
 from .streams import fill_file
-
-#: So much of a name is repeated in the temporary one: names as long as the
-#: file system allows (255 bytes) stay possible.
-_REPEATED_CHARACTERS = 40
 
 #: Windows refuses to replace a file while a virus scanner or a reader has it
 #: open: pauses before the next attempts, and the two error codes.
@@ -81,6 +77,7 @@ class LocalBackend:
     def open(self, name: str) -> IO[bytes]:
         path = self._path(name)
         with mapped_errors('cannot read checkpoint', path):
+            check_target(path)
             file = open(path, 'rb', opener=_open_at_once)
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 # a pipe or a device: it may never end
@@ -93,18 +90,15 @@ class LocalBackend:
         return sweep_abandoned(self.url)
 
     def list(self) -> List[StoredFile]:
-        found = []
+        found: List[StoredFile] = []
         with mapped_errors('cannot list the checkpoint directory', self.url):
             with os.scandir(self.url) as entries:
                 for entry in entries:
-                    if is_temporary(entry.name) or entry.is_symlink():
-                        continue
                     # a run that prunes may delete it meanwhile
                     with suppress(FileNotFoundError):
-                        status = entry.stat()
-                        if stat.S_ISREG(status.st_mode):
-                            found.append(
-                                StoredFile(entry.name, status.st_size))
+                        file = None if is_temporary(entry.name) else \
+                            _found(entry)
+                        found += [] if file is None else [file]
         return sorted(found, key=lambda file: file.name)
 
     def delete(self, name: str) -> None:
@@ -116,9 +110,17 @@ class LocalBackend:
             self._sync_directory(self.url)
 
     def link(self, source: str, name: str) -> None:
-        """Hard link; where the file system has none, a durable copy."""
+        """Hard link; where the file system has none, a durable copy.
+
+        A symlink that leads away, or to nothing, gets a second symlink: what
+        is there is another's, may be large, and may come back.
+        """
         path, temporary = self._path(name), self._temporary(name)
         with mapped_errors(f'cannot link {source} to', path):
+            if leads_away(self._path(source)):
+                os.symlink(os.readlink(self._path(source)), temporary)
+                self._commit_link(temporary, path)
+                return
             try:
                 # Linux would link a symlink itself, not its file
                 os.link(os.path.realpath(self._path(source)), temporary)
@@ -154,8 +156,7 @@ class LocalBackend:
     def _is_link(self, path: str) -> bool:
         """Whether a path is one of the links that :meth:`point` makes."""
         if os.path.islink(path):
-            # one that leads elsewhere is somebody else's
-            return not os.path.dirname(os.readlink(path))
+            return is_pointer(path)
         if not os.path.exists(path):
             return False
         with os.scandir(self.url) as entries:
@@ -202,8 +203,7 @@ class LocalBackend:
         return os.path.join(self.url, plain_name(name, self.url))
 
     def _temporary(self, name: str) -> str:
-        return self._path(f'.{name[:_REPEATED_CHARACTERS]}{TEMPORARY_MARK}'
-                          f'{writer_id()}-{uuid.uuid4().hex[:8]}')
+        return temporary_beside(self._path(name))
 
     def _make_directories(self) -> None:
         os.makedirs(self.url, exist_ok=True)
@@ -230,6 +230,14 @@ class LocalBackend:
                 raise
         finally:
             os.close(descriptor)
+
+
+def _found(entry: 'os.DirEntry[str]') -> Optional[StoredFile]:
+    if entry.is_symlink():
+        return found_link(entry.path)
+    status = entry.stat()
+    return StoredFile(entry.name, status.st_size) \
+        if stat.S_ISREG(status.st_mode) else None
 
 
 def _open_at_once(path: str, flags: int) -> int:

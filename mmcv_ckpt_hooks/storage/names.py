@@ -9,10 +9,14 @@ from ..errors import StorageError
 #: never ends in ``.pth``: tools that glob for checkpoints must not meet it.
 TEMPORARY_MARK = '.tmp-'
 
+#: So much of a name is repeated in the temporary one: names as long as the
+#: file system allows (255 bytes) stay possible.
+_REPEATED_CHARACTERS = 40
+
 #: Forked children share it; their pid differs.
 _THIS_IMPORT = uuid.uuid4().hex[:8]
 
-_SEPARATORS = re.compile(r'[/\\\0]')
+_SEPARATORS = re.compile(r'[/\0]')
 _CREDENTIALS = re.compile(r'(?<=://)[^/@]+@')
 
 
@@ -26,7 +30,9 @@ def plain_name(name: str, url: str) -> str:
     Raises:
         StorageError: If the name is empty, has a separator or is ``'..'``.
     """
-    # INVARIANT: nothing outside the directory is ever touched
+    # INVARIANT: nothing outside the directory is ever touched. basename()
+    # knows what else separates: a backslash and a drive, on Windows alone; a
+    # file that came from there in an archive has one in its name
     if name in ('', '.', '..') or _SEPARATORS.search(name) or \
             os.path.basename(name) != name:
         raise StorageError(
@@ -41,6 +47,14 @@ def writer_id() -> str:
     A pid repeats: in containers, on other machines, after a reboot.
     """
     return f'{os.getpid()}-{_THIS_IMPORT}'
+
+
+def temporary_beside(path: str) -> str:
+    """Return a path for an unfinished file; names may be of any length."""
+    directory, name = os.path.split(path)
+    return os.path.join(
+        directory, f'.{name[:_REPEATED_CHARACTERS]}{TEMPORARY_MARK}'
+        f'{writer_id()}-{uuid.uuid4().hex[:8]}')
 
 
 def is_temporary(name: str) -> bool:

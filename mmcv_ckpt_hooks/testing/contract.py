@@ -5,6 +5,7 @@ Needs pytest. To have its assertions explained, call
 ``conftest.py``.
 """
 import io
+import os
 import zipfile
 from typing import Any, Callable, List
 
@@ -13,9 +14,9 @@ import pytest
 from ..errors import MissingCheckpointError, StorageError, UnsupportedError
 from ..types import POINTER_FILE, UNKNOWN_BYTES, Capabilities, StorageBackend
 
-#: Names that lead out of a directory on some system.
-OUTSIDE = ('', '.', '..', '../a.pth', 'a/b.pth', '/a.pth', 'a\\b.pth',
-           'a\0.pth')
+#: Names that lead out of a directory.
+OUTSIDE = ('', '.', '..', '../a.pth', 'a/b.pth', '/a.pth', 'a\0.pth') + \
+    (('a\\b.pth', ) if os.name == 'nt' else ())
 
 
 class StorageBackendContract:

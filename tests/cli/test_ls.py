@@ -362,7 +362,8 @@ def test_a_latest_that_leads_elsewhere_is_told(run_dir, capsys, target, why):
     assert main(['ls', str(run_dir)]) == 0
     captured = capsys.readouterr()
     assert f'latest.pth points to {target}, which {why}' in captured.err
-    assert 'latest' not in captured.out
+    assert '(latest)' not in captured.out
+    assert listed(capsys, run_dir)['latest'] is None
 
 
 # -- what cannot be listed -------------------------------------------------

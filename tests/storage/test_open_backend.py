@@ -1,4 +1,5 @@
 """Which backend serves which place."""
+import os
 import subprocess
 import sys
 
@@ -12,6 +13,8 @@ from mmcv_ckpt_hooks.storage.local import LocalBackend
 from mmcv_ckpt_hooks.storage.names import (is_temporary, plain_name,
                                            without_credentials)
 from mmcv_ckpt_hooks.storage.pavi import PaviBackend
+
+windows_only = pytest.mark.skipif(os.name != 'nt', reason='Windows')
 
 
 @pytest.mark.parametrize('file_client_args', [
@@ -96,7 +99,16 @@ def test_plain_names(name):
     assert plain_name(name, '/somewhere') == name
 
 
-@pytest.mark.parametrize('name', ['', '.', '..', 'a/b', '/', 'a\\b', '\0'])
+@pytest.mark.skipif(os.name == 'nt', reason='a backslash separates there')
+def test_a_backslash_is_part_of_a_name():
+    assert plain_name('old\\iter_1.pth', '/somewhere')
+
+
+@pytest.mark.parametrize('name', [
+    '', '.', '..', 'a/b', '/', '\0',
+    pytest.param('a\\b', marks=windows_only),
+    pytest.param('C:a', marks=windows_only)
+])
 def test_names_that_are_not_plain(name):
     with pytest.raises(StorageError, match='/somewhere'):
         plain_name(name, '/somewhere')

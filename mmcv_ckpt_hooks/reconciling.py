@@ -1,0 +1,78 @@
+"""What a directory holds: its listing, and what a catalog knew of it.
+
+Standard library only.
+"""
+from typing import Callable, Dict, Mapping, Sequence
+
+from .card import describe
+from .errors import MissingCheckpointError
+from .latest import described_latest
+from .types import (LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend,
+                    StoredFile)
+
+
+def reconciled(files: StorageBackend, listed: Sequence[StoredFile],
+               known: Mapping[str, CheckpointInfo],
+               warn: Callable[[str], None]) -> Dict[str, CheckpointInfo]:
+    """Return the checkpoints of a directory by name.
+
+    A link counts as the file that it leads to. One that leads nowhere is
+    left out, unless it is known: the disk behind it may only be away.
+
+    Args:
+        files (StorageBackend): The directory.
+        listed (Sequence): Its listing.
+        known (dict): What the catalog has, by name.
+        warn (callable): Told of links that lead nowhere.
+    """
+    found: Dict[str, CheckpointInfo] = {}
+    latest = None
+    for file in listed:
+        entry = known.get(file.name)
+        if not file.name.endswith('.pth'):
+            continue
+        if file.name == LATEST_NAME:
+            latest = file
+        elif entry is not None and file.bytes in (entry.bytes, UNKNOWN_BYTES):
+            found[file.name] = entry
+        elif file.leads_to and file.bytes == UNKNOWN_BYTES:
+            warn(f'{files.url}/{file.name} is a link to {file.leads_to}, '
+                 'which is no file that is there: it is passed over')
+        else:
+            try:
+                found[file.name] = describe(files, file.name, file.bytes,
+                                            entry)
+            except MissingCheckpointError:
+                pass  # deleted since it was listed
+    if latest is not None:
+        one = described_latest(files, latest, list(found.values()))
+        found.update({} if one is None else {one.name: one})
+    return found
+
+
+def agrees(files: StorageBackend, listed: Sequence[StoredFile],
+           known: Mapping[str, CheckpointInfo]) -> bool:
+    """Whether a catalog without a checksum can be believed.
+
+    It may have been edited: whatever it says of a step must be what the files
+    say, and no file of a run may be missing.
+
+    Args:
+        files (StorageBackend): The directory.
+        listed (Sequence): Its listing.
+        known (dict): What the catalog has, by name.
+    """
+    for file in listed:
+        entry = known.get(file.name)
+        if not file.name.endswith('.pth') or file.name == LATEST_NAME:
+            continue
+        try:
+            found = describe(files, file.name, file.bytes)
+        except MissingCheckpointError:
+            continue
+        if entry is None and (found.lineage or found.trigger == 'best'):
+            return False
+        if entry is not None and found.digest and \
+                (found.iter, found.epoch) != (entry.iter, entry.epoch):
+            return False
+    return True
