@@ -30,6 +30,23 @@ class Boundary:
     step: Optional[int] = None
     started: bool = False
 
+    def name(self, template: Optional[str], of_epoch: bool,
+             counts_iterations: bool) -> str:
+        """Return the name of a checkpoint of this step.
+
+        Args:
+            template (str, optional): Of the name of a regular one.
+            of_epoch (bool): Whether it is a regular one of an epoch.
+            counts_iterations (bool): Whether the runner knows no epochs.
+        """
+        if template is not None:
+            return template.format(self.step)
+        if of_epoch:
+            return f'epoch_{self.epoch}.pth'
+        if counts_iterations:
+            return f'iter_{self.iter}.pth'
+        return f'epoch_{self.epoch}_iter_{self.iter}.pth'
+
 
 class BoundaryKeeper:
     """Remembers the last boundary, and says whether its state is intact.

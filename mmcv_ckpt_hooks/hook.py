@@ -171,6 +171,10 @@ class DurableCheckpointHook(CheckpointHook):
                           finished)
 
     def after_run(self, runner: Any) -> None:
+        for saver in self._savers:
+            saver.wait()
+        if self._interrupts is not None:
+            self._interrupts.end()
         self.drain(runner)
 
     def forget(self, out_dir: str, name: str) -> None:
@@ -248,7 +252,9 @@ class DurableCheckpointHook(CheckpointHook):
             return
         from .types import SaveRequest
         epoch, finished = boundary.epoch, boundary.iter
-        name = self._name(runner, regular, boundary)
+        name = boundary.name(self.options.filename_tmpl if regular else None,
+                             regular and bool(self.by_epoch),
+                             takeover.counts_iterations(runner))
         request = SaveRequest(
             name, epoch, finished, trigger, regular, is_last=is_last)
         if self._saver.save(
@@ -257,16 +263,6 @@ class DurableCheckpointHook(CheckpointHook):
             self._schedule.saved()
         if self._waits_for is not None:
             self._saver.wait()
-
-    def _name(self, runner: Any, regular: bool, boundary: Boundary) -> str:
-        template = self.options.filename_tmpl
-        if regular and template is not None:
-            return template.format(boundary.step)
-        if regular and self.by_epoch:
-            return f'epoch_{boundary.epoch}.pth'
-        if takeover.counts_iterations(runner):
-            return f'iter_{boundary.iter}.pth'
-        return f'epoch_{boundary.epoch}_iter_{boundary.iter}.pth'
 
     def _capture(self,
                  runner: Any,

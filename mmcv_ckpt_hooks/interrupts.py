@@ -201,13 +201,9 @@ class Interrupts:
         else:
             self._parting.end(last.iter)
         # not at the top: pure but for this
-        from .leaving import flush_loggers, repeats_epoch
-        again = '; a resume repeats the epoch, EpochBasedRunnerAmp would ' \
-            'not' if repeats_epoch(runner, last.epoch, last.iter) else ''
-        runner.logger.info(
-            f'{name_of(wish.exit_signal)}: training ends after {last.iter} '
-            f'iterations; {self._rescue.last_committed()} stands{again}')
-        flush_loggers(runner, event)
+        from .leaving import say_end
+        say_end(runner, name_of(wish.exit_signal), last,
+                self._rescue.last_committed(), event)
         for one in reversed(behind):
             if one._overlap is not None:
                 one._overlap.close()
@@ -244,6 +240,36 @@ class Interrupts:
                 f'{type(error).__name__}: {error}' +
                 (f' ({defect})' if defect else ''))
             self.leave(wish, keeper.last, None, alone=True)
+
+    def end(self) -> None:
+        """End the run as what came behind its last boundary asks.
+
+        Order: on all ranks, when the run has come to its end and all is
+        committed; it closes.
+
+        Raises:
+            SystemExit: As :meth:`leave`.
+        """
+        keeper, watch = self._keeper, self.watch
+        if keeper is None:
+            return
+        # nobody reads it at a boundary any more, and nobody is asked anew:
+        # ranks may come here one by one
+        agreed = self._agreement.read(leaving=True)
+        if (agreed.trigger == 'signal' or watch.exit_signal
+                or watch.save_signal) and keeper.defect() is None:
+            self._rescue.save('signal', keeper,
+                              self._parting.known(keeper, waits=False))
+        if not agreed.exit_signal:
+            self._parting.finish(leaves=bool(watch.exit_signal))
+        number = agreed.exit_signal or watch.exit_signal
+        if not number:
+            self.close()
+            # from here on a signal does by itself what it ever did
+            number = watch.exit_signal
+        if number:
+            wish = Wish(exit_signal=number)
+            self.leave(wish, keeper.last, None, alone=not agreed.exit_signal)
 
     def close(self, leaving: bool = False) -> None:
         """Put back handlers, optimizers and a stock runner as they were.

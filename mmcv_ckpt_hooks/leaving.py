@@ -4,6 +4,26 @@ from typing import Any, Optional
 
 from mmcv.runner import EpochBasedRunner, IterTimerHook, LoggerHook
 
+from .boundary import Boundary
+
+
+def say_end(runner: Any, signal: str, last: Boundary, stands: str,
+            event: Optional[str]) -> None:
+    """Log where training ends, and what is left in the loggers.
+
+    Args:
+        runner (BaseRunner): About to be left.
+        signal (str): Its name.
+        last (Boundary): After which training ends.
+        stands (str): Which checkpoint does.
+        event (str, optional): As for :func:`flush_loggers`.
+    """
+    again = '; a resume repeats the epoch, EpochBasedRunnerAmp would not' \
+        if repeats_epoch(runner, last.epoch, last.iter) else ''
+    runner.logger.info(f'{signal}: training ends after {last.iter} '
+                       f'iterations; {stands} stands{again}')
+    flush_loggers(runner, event)
+
 
 def flush_loggers(runner: Any, event: Optional[str]) -> None:
     """Let every logger write what it has; a failure is only logged.

@@ -28,6 +28,14 @@ class Raises(Hook):
             raise ValueError('a broken image')
 
 
+class Sends(Hook):
+    """Sends itself a signal in the last iteration, on one rank."""
+
+    def send(self, runner):
+        if runner.iter == 8 and runner.rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 class Step(torch.optim.AdamW):
     """Fails in its sixth step, if told to."""
 
@@ -95,6 +103,10 @@ def build(work_dir, rank, seed):
                 by_epoch=False,
                 broadcast_bn_buffer=GIVEN['evaluate_on'] == [0, 1]),
             priority='LOW')
+    if 'sends' in GIVEN:
+        sends = Sends()
+        setattr(sends, GIVEN['sends'], sends.send)
+        runner.register_hook(sends, priority='VERY_LOW')
     recorder = Recorder()
     # before the evaluation of its iteration
     runner.register_hook(recorder)

@@ -94,6 +94,8 @@ def build(work_dir):
         'last of epoch': Waits('before_train_iter', 3),
         'epoch end': Waits('after_epoch', 4),
         'val': Waits('before_val_iter', 4),
+        'behind the save': Waits('after_train_iter', 7),
+        'behind the epoch': Waits('after_train_epoch', 8),
         'data': Tells(),
     }
     runner = make_runner(
@@ -147,7 +149,8 @@ def train(runner):
 def main():
     for module in (epoch_based_runner, iter_based_runner):
         module.time.sleep = lambda seconds: wait('sleep') \
-            if GIVEN['place'] == 'sleep' and RUNNER.iter == 4 else None
+            if GIVEN['place'] == 'sleep' and \
+            RUNNER.iter == GIVEN.get('sleeps_at', 4) else None
     if GIVEN['place'] == 'thread':
         thread = threading.Thread(target=train, args=(RUNNER, ))
         thread.start()

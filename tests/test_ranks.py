@@ -181,3 +181,16 @@ def test_a_val_phase_is_left_by_all(tmp_path):
     assert ranks.end() == [143, 143], ranks.texts()
     assert files(tmp_path) == ['iter_4.pth'], ranks.texts()
     assert generators(tmp_path / 'iter_4.pth') == 2
+
+
+# -- the end -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize('event, codes', [('before_train_iter', [143, 143]),
+                                          ('after_train_iter', [0, 143])])
+def test_a_signal_to_one_rank_behind_the_last_boundary(tmp_path, event, codes):
+    """Before the boundary all know of it; behind it nobody is asked."""
+    ranks = Ranks(tmp_path, sends=event)
+    assert ranks.end() == codes, ranks.texts()
+    assert files(tmp_path) == ['iter_9.pth'], ranks.texts()
+    assert 'training ends after 9 iterations' in ranks.text(1)

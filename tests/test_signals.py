@@ -275,6 +275,42 @@ def test_where_an_epoch_ends_the_names_and_counters_are_right(
     assert 'FINISHED 8' in again.text
 
 
+LAST = [('Iter', 'behind the save'), ('Iter', 'sleep'),
+        ('Epoch', 'behind the save'), ('Epoch', 'behind the epoch'),
+        ('Epoch', 'sleep')]
+
+
+@pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143),
+                                          (signal.SIGINT, 130)])
+@pytest.mark.parametrize('suffix', ['BasedRunnerAmp', 'BasedRunner'])
+@pytest.mark.parametrize('unit, place', LAST)
+def test_a_signal_behind_the_last_step_ends_the_process(
+        tmp_path, unit, suffix, place, number, code):
+    runner = dict(EPOCHS if unit == 'Epoch' else ITERS, type=unit + suffix)
+    run = Run(tmp_path, place, runner, sleeps_at=8).send(number).go_on()
+    assert run.end() == code, run.text
+    name, = files(tmp_path)
+    assert name == ('epoch_2.pth' if unit == 'Epoch' else 'iter_8.pth')
+    assert run.text.count('Saved checkpoint') == 1
+    assert f'training ends after 8 iterations; {name}' in run.text
+    assert 'RAISED SystemExit' in run.text
+    assert 'LEFT True 0 0' in run.text
+    log, = tmp_path.glob('*.log.json')
+    assert len(logged(log.read_text())) == 8
+
+
+@pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143),
+                                          (signal.SIGUSR1, 0)])
+def test_a_signal_behind_the_last_step_saves_what_the_grid_left(
+        tmp_path, number, code):
+    run = Run(
+        tmp_path, 'sleep', sleeps_at=8,
+        ours=dict(save_last=False)).send(number)
+    assert run.go_on().end() == code, run.text
+    assert files(tmp_path) == ['iter_8.pth']
+    assert saved(tmp_path / 'iter_8.pth')['meta']['iter'] == 8
+
+
 def test_an_epoch_of_the_grid_is_saved_once(tmp_path):
     run = Run(
         tmp_path, 'last of epoch', EPOCHS,
