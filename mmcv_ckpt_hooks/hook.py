@@ -191,8 +191,10 @@ class DurableCheckpointHook(CheckpointHook):
 
     def _close(self) -> None:
         with ExitStack() as all_of_it:  # whatever one of them raises
+            hurries = self._interrupts and self._interrupts.watch.hurries
             for saver in self._savers:
-                all_of_it.callback(saver.close)
+                if not (hurries and saver.busy()):
+                    all_of_it.callback(saver.close)
             if self._interrupts is not None:
                 all_of_it.callback(self._interrupts.close)
             if self._overlap is not None:

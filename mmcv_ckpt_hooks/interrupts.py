@@ -9,6 +9,7 @@ from typing import Any, Callable, List, Optional
 
 from torch.utils.data import get_worker_info
 
+from .abandoning import abandon
 from .agreement import Agreement, Wish
 from .boundary import Boundary, BoundaryKeeper
 from .errors import CheckpointError
@@ -68,7 +69,8 @@ class Interrupts:
         self._agreement = Agreement(warn)
         self.watch = SignalWatch(
             dict(options.signals), warn, on_stack_of(runner),
-            lambda: get_worker_info() is not None)
+            lambda: get_worker_info() is not None,
+            lambda: abandon(runner.hooks))
         self._parting = Parting(runner, self._agreement, self._saver
                                 is not None)
         if options.exception or options.signals:
@@ -221,6 +223,8 @@ class Interrupts:
             SystemExit: As :meth:`leave`.
         """
         keeper = self._keeper
+        if self.watch.hurries:  # nobody waits for this rank then
+            self._parting.finish(leaves=False)
         if not isinstance(error, Exception) or \
                 isinstance(error, CheckpointError) or keeper is None:
             return
@@ -281,13 +285,13 @@ class Interrupts:
         self.watch.restore(leaving)
         if self._phases is not None:
             self._phases.restore()
-        self._agreement.close()
+        self._agreement.close(waits=not self.watch.hurries)
         if self._keeper is not None:
             self._keeper.close()
             self._keeper = None
 
     def _tell_all(self, error: BaseException) -> None:
-        """Tell all of our hooks, in their order: the last one leaves."""
+        # in their order: the last one leaves
         for hook in self._runner.hooks:
             interrupts = getattr(hook, '_interrupts', None)
             # a failed save was logged; what stopped the run is raised

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 
 import numpy as np
@@ -16,6 +17,8 @@ from mmcv.runner import DistEvalHook, Hook, iter_based_runner
 from torch import distributed as dist
 from torch.utils.data import DataLoader, DistributedSampler
 from toy import ToyData, make_runner
+
+from mmcv_ckpt_hooks.storage.local import LocalBackend
 
 GIVEN = json.loads(sys.argv[2])
 
@@ -34,6 +37,27 @@ class Sends(Hook):
     def send(self, runner):
         if runner.iter == 8 and runner.rank == 1:
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Interrupts(Hook):
+    """Sends SIGINT to every rank in the sixth iteration."""
+
+    def before_train_iter(self, runner):
+        if runner.iter == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def hang_in_writes():
+    """Let the storage of checkpoints be one that hangs."""
+    put = LocalBackend.put
+
+    def hang(backend, name, write):
+        if name.endswith('.pth'):
+            print('WRITES', flush=True)
+            threading.Event().wait()
+        return put(backend, name, write)
+
+    LocalBackend.put = hang
 
 
 class Step(torch.optim.AdamW):
@@ -103,6 +127,10 @@ def build(work_dir, rank, seed):
                 by_epoch=False,
                 broadcast_bn_buffer=GIVEN['evaluate_on'] == [0, 1]),
             priority='LOW')
+    if GIVEN.get('hangs_in_writes'):
+        hang_in_writes()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        runner.register_hook(Interrupts())
     if 'sends' in GIVEN:
         sends = Sends()
         setattr(sends, GIVEN['sends'], sends.send)

@@ -9,11 +9,14 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 
 import torch
 from mmcv.runner import EvalHook, Hook, epoch_based_runner, iter_based_runner
 from torch.utils.data import DataLoader
 from toy import ToyData, ToyModel, make_loader, make_runner
+
+from mmcv_ckpt_hooks.storage.local import LocalBackend
 
 GIVEN = json.loads(sys.argv[2])
 
@@ -85,6 +88,34 @@ def single_test(model, loader):
     return results
 
 
+def hang_in_writes():
+    """Let the storage of checkpoints be one that hangs."""
+    put = LocalBackend.put
+
+    def hang(backend, name, write):
+
+        def write_and_hang(stream):
+            write(stream)
+            # what is buffered goes to the file
+            getattr(stream, '_file', stream).finish()
+            print('WAIT writing', name, flush=True)
+            # below python's own lock of stdin
+            os.read(0, 1)
+
+        return put(backend, name,
+                   write_and_hang if name.endswith('.pth') else write)
+
+    LocalBackend.put = hang
+
+
+def tell_or_raise(number, frame, told=[]):
+    """A handler of the user's, which leaves at the second interrupt."""
+    if told:
+        raise KeyboardInterrupt
+    told.append(True)
+    os.write(1, b'WAIT interrupted\n')
+
+
 def build(work_dir):
     place = GIVEN['place']
     torch.manual_seed(0)
@@ -125,6 +156,15 @@ def train(runner):
     if GIVEN['place'] == 'data':
         loader = DataLoader(Blocked(), batch_size=4, num_workers=2)
     workflow = [tuple(one) for one in GIVEN.get('workflow', [['train', 1]])]
+    if GIVEN.get('goes_on'):
+        # a notebook
+        with suppress(KeyboardInterrupt):
+            runner.run([loader] * len(workflow), workflow)
+        print('WAIT caught', flush=True)
+        for thread in threading.enumerate():
+            if thread.name == 'mmcv-ckpt-writer':
+                thread.join()
+        return
     try:
         runner.run([loader] * len(workflow), workflow)
     except BaseException as error:
@@ -172,6 +212,10 @@ if __name__ == '__main__':
     if GIVEN.get('own_handler'):
         signal.signal(signal.SIGTERM,
                       lambda number, frame: print('CHAINED', flush=True))
+    if GIVEN.get('tells_of_interrupts'):
+        signal.signal(signal.SIGINT, tell_or_raise)
+    if GIVEN.get('hangs'):
+        hang_in_writes()
     BEFORE = {
         one: signal.getsignal(one)
         for one in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)

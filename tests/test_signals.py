@@ -58,6 +58,15 @@ class Run:
         self.lines.append(out)
         return self.process.returncode
 
+    def dies(self):
+        """As :meth:`end`; its stdin stays open, so what hangs hangs on."""
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        return self.end()
+
     @property
     def text(self):
         return ''.join(self.lines)
@@ -142,6 +151,56 @@ def test_a_second_interrupt_leaves_at_once(tmp_path):
     assert run.end() == -signal.SIGINT, run.text
     assert 'RAISED KeyboardInterrupt 2' in run.text
     assert files(tmp_path) == []
+
+
+def unfinished(directory):
+    return [one.name for one in directory.iterdir() if '.tmp-' in one.name]
+
+
+@pytest.mark.parametrize('background', [True, False])
+@pytest.mark.parametrize('kind', ['IterBasedRunnerAmp', 'IterBasedRunner'])
+def test_a_second_interrupt_does_not_wait_for_what_is_written(
+        tmp_path, kind, background):
+    run = Run(
+        tmp_path,
+        'training',
+        dict(ITERS, type=kind),
+        hangs=True,
+        ours=dict(write=dict(background=background))).send(signal.SIGINT)
+    # its save hangs until the process is gone
+    run.go_on().send(signal.SIGINT)
+    assert run.dies() == -signal.SIGINT, run.text
+    assert 'RAISED KeyboardInterrupt' in run.text
+    assert files(tmp_path) == []
+    assert len(unfinished(tmp_path)) == int(background)
+    again = Run(tmp_path, 'none', dict(ITERS, type=kind))
+    assert again.end() == 0, again.text
+    assert files(tmp_path) == ['iter_8.pth']
+    assert unfinished(tmp_path) == []
+
+
+@pytest.mark.parametrize('max_iters', [2, 3])
+def test_a_second_interrupt_finds_an_older_save_under_way(tmp_path, max_iters):
+    """The end of the run waits for it, or the next save."""
+    run = Run(
+        tmp_path,
+        'none',
+        dict(ITERS, max_iters=max_iters),
+        hangs=True,
+        tells_of_interrupts=True,
+        ours=dict(interval=2))
+    # the second when the first has been seen
+    run.send(signal.SIGINT).send(signal.SIGINT)
+    assert run.dies() == -signal.SIGINT, run.text
+    assert files(tmp_path) == []
+
+
+def test_a_second_interrupt_that_is_caught_lets_the_save_go_on(tmp_path):
+    run = Run(tmp_path, 'training', hangs=True, goes_on=True)
+    run.send(signal.SIGINT).go_on().send(signal.SIGINT).until('WAIT caught')
+    assert files(tmp_path) == []
+    assert run.go_on().end() == 0, run.text
+    assert files(tmp_path) == ['iter_3.pth']
 
 
 def test_a_second_sigterm_changes_nothing(tmp_path):
