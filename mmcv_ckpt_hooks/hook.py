@@ -143,16 +143,18 @@ class DurableCheckpointHook(CheckpointHook):
         is_last = not isinstance(runner, EpochBasedRunner) and \
             self.is_last_iter(runner)
         if self._ends_epoch(runner):
+            # EMAHook swaps in after_train_epoch: before, a state is one from
+            # inside the epoch
+            epoch += not ema_hooks(runner)
             if self.by_epoch or not self._evaluates_by_iter:
                 # the epoch is finished with its last iteration:
-                # after_train_epoch follows at once and saves a state that is
+                # after_train_epoch follows at once and saves a state that is.
+                # What raises in between finds this one
+                assert self._interrupts is not None
+                self._interrupts.record(Boundary(epoch, finished))
                 return
             # an evaluation by iteration comes before that event
             is_last = self.is_last_epoch(runner)
-            if not ema_hooks(runner):
-                # EMAHook swaps in after_train_epoch: before, a state is one
-                # from inside the epoch
-                epoch += 1
         step = None if self.by_epoch else finished
         self._at_boundary(runner, 'after_train_iter', Progress(step, is_last),
                           epoch, finished)

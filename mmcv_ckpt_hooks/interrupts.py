@@ -165,10 +165,9 @@ class Interrupts:
                 f'{"saved as " + name if name else "not saved"}')
 
     def swapped(self) -> None:
-        """Note that averaged weights go: the state of the boundary with them.
-        """
+        """Note that weights change places with averaged ones, unseen."""
         if self._keeper is not None:
-            self._keeper.spoil('the averaged weights have been taken out')
+            self._keeper.spoil('averaged weights have been swapped')
 
     def leave(self,
               wish: Wish,

@@ -224,6 +224,56 @@ def test_epochs(tmp_path, event, at, expected):
     assert (meta['epoch'], meta['iter']) == (1, at)
 
 
+@pytest.mark.parametrize('by_epoch', [True, False])
+@pytest.mark.parametrize('kind', ['EpochBasedRunnerAmp', 'EpochBasedRunner'])
+def test_a_hook_that_fails_in_the_last_iteration_of_an_epoch(
+        tmp_path, kind, by_epoch):
+    """The save of that iteration comes in the event that follows."""
+    given = dict(runner=dict(type=kind, max_epochs=2))
+    runner = make_runner(
+        tmp_path / 'a', hooks=[dict(OURS, by_epoch=by_epoch)], **given)
+    # a logger whose service is gone
+    runner.register_hook(Fails('after_train_iter', 3), priority='VERY_LOW')
+    with pytest.raises(ValueError):
+        runner.run([make_loader()], [('train', 1)])
+    assert files(tmp_path / 'a') == ['epoch_1_iter_4.pth']
+    meta = load(tmp_path / 'a' / 'epoch_1_iter_4.pth')['meta']
+    assert (meta['epoch'], meta['iter']) == (1, 4)
+    again = train(tmp_path / 'a', hooks=[dict(OURS, resume='auto')], **given)
+    assert (again.restored.iter, again.iter) == (4, 8)
+    whole = train(tmp_path / 'b', hooks=[dict(OURS)], **given)
+    assert equal(again.model.state_dict(), whole.model.state_dict())
+
+
+@pytest.mark.parametrize('event, at, priority, expected', [
+    ('after_train_iter', 3, 'VERY_LOW', ['epoch_0_iter_4.pth']),
+    ('after_train_epoch', 4, 45, []),
+])
+def test_in_the_last_iteration_of_an_epoch_weights_are_not_swapped_yet(
+        tmp_path, info, event, at, priority, expected):
+    """They are between EMAHook and the save of the epoch."""
+    given = dict(runner=dict(type='EpochBasedRunnerAmp', max_epochs=2))
+
+    def build(place):
+        runner = make_runner(
+            tmp_path / place, hooks=[dict(OURS, resume='auto')], **given)
+        runner.register_hook(EMAHook(momentum=0.5), priority='ABOVE_NORMAL')
+        return runner
+
+    def end(runner):
+        runner.run([make_loader()], [('train', 1)])
+        return runner.model.state_dict()
+
+    runner = build('a')
+    runner.register_hook(Fails(event, at), priority=priority)
+    with pytest.raises(ValueError):
+        end(runner)
+    assert files(tmp_path / 'a') == expected
+    assert ('averaged weights have been swapped' in info.text) != \
+        bool(expected)
+    assert equal(end(build('a')), end(build('b')))
+
+
 def test_averaged_weights_that_were_swapped_since_are_not_saved(
         tmp_path, info):
     """The start of an epoch puts the trained weights back."""
@@ -236,7 +286,7 @@ def test_averaged_weights_that_were_swapped_since_are_not_saved(
     with pytest.raises(ValueError):
         runner.run([make_loader()], [('train', 1)])
     assert files(tmp_path) == []
-    assert 'the averaged weights have been taken out' in info.text
+    assert 'averaged weights have been swapped' in info.text
 
 
 @pytest.mark.parametrize('error', [KeyboardInterrupt(), SystemExit(3)])

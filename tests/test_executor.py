@@ -174,7 +174,8 @@ print('ends', flush=True)
 @pytest.mark.parametrize('abandons', [True, False])
 def test_the_process_waits_for_a_job_unless_it_is_abandoned(abandons):
     process = subprocess.Popen(
-        [sys.executable, '-c', ENDS.format(abandons=abandons)],
+        [sys.executable, '-c',
+         ENDS.format(abandons=abandons)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True)
