@@ -262,8 +262,8 @@ class DurableCheckpointHook(CheckpointHook):
         request = SaveRequest(
             name, epoch, finished, trigger, regular, is_last=is_last)
         if self._saver.save(
-                request, lambda: self._capture(runner, epoch, finished, ranks),
-                overlap):
+                request, lambda: self._capture(runner, epoch, finished, ranks,
+                                               boundary.hooks), overlap):
             self._schedule.saved()
         if self._waits_for is not None:
             self._saver.wait()
@@ -272,7 +272,8 @@ class DurableCheckpointHook(CheckpointHook):
                  runner: Any,
                  epoch: int,
                  finished: int,
-                 ranks: Optional[List[Any]] = None) -> Dict[str, Any]:
+                 ranks: Optional[List[Any]] = None,
+                 hooks: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
         assert self._saver is not None
         return capture_runner(
             runner,
@@ -281,7 +282,8 @@ class DurableCheckpointHook(CheckpointHook):
             lineage=self._saver.catalog.lineage,
             meta=self.options.meta,
             save_optimizer=bool(self.save_optimizer),
-            ranks=ranks)
+            ranks=ranks,
+            hook_states=hooks)
 
     def _report(self, runner: Any) -> None:
         """Tell the runner of the last commit; hand back errors, each once."""
