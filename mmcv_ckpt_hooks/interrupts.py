@@ -56,10 +56,7 @@ class Interrupts:
         self.open()
 
     def open(self) -> None:
-        """Watch until :meth:`close`; nothing if it does.
-
-        A runner may run again, and its end has closed everything.
-        """
+        """Watch until :meth:`close`; nothing if it does."""
         if self._is_open:
             return
         runner, options = self._runner, self._options
@@ -203,8 +200,13 @@ class Interrupts:
             self._parting.end(last.iter)
         # not at the top: pure but for this
         from .leaving import say_end
-        say_end(runner, name_of(wish.exit_signal), last,
-                self._rescue.last_committed(), event)
+        say_end(
+            runner,
+            name_of(wish.exit_signal),
+            last,
+            self._rescue.last_committed(),
+            # loggers gather from all ranks
+            None if self._agreement.is_broken else event)
         for one in reversed(behind):
             if one._overlap is not None:
                 one._overlap.close()
@@ -256,8 +258,7 @@ class Interrupts:
         keeper, watch = self._keeper, self.watch
         if keeper is None:
             return
-        # nobody reads it at a boundary any more, and nobody is asked anew:
-        # ranks may come here one by one
+        # of the last boundary; nobody is asked anew: ranks come one by one
         agreed = self._agreement.read(leaving=True)
         if (agreed.trigger == 'signal' or watch.exit_signal
                 or watch.save_signal) and keeper.defect() is None:
