@@ -108,15 +108,20 @@ class Agreement:
         work = self._send(torch.zeros(1), dist.ReduceOp.SUM)
         return bool(work) and self._answered(work, COMMIT_SECS)
 
-    def close(self) -> None:
+    def close(self, waits: bool = True) -> None:
         """Let the last message arrive, which nobody reads; end the group.
+
+        Args:
+            waits (bool): False where the process ends whatever becomes of the
+                others: then both go with it. Default: True.
 
         Threads of gloo release the tensors of a message behind its arrival,
         and abort a process whose interpreter has ended by then (torch 2.12).
         Those of a group that is destroyed are waited for.
         """
-        self.read(leaving=True)
-        if self._group is not None and not self.is_broken:
+        if waits:
+            self.read(leaving=True)
+        if self._group is not None and waits and not self.is_broken:
             dist.destroy_process_group(self._group)
         self._group = None
 

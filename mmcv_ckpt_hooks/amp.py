@@ -81,6 +81,27 @@ def capture_amp(hooks: Optional[List[Any]] = None,
     return None
 
 
+def mark_of_amp(hooks: List[Any]) -> List[Any]:
+    """Return what is equal as long as no AMP state changes.
+
+    It reads nothing from a GPU, which would wait for it.
+    """
+    apex = active_apex()
+    states = [dict(vars(one)) for one in scalers_of(hooks)] \
+        if apex is None else list(dict(apex.state_dict()).values())
+    return [{
+        name: _mark(value)
+        for name, value in state.items()
+    } for state in states]
+
+
+def _mark(value: Any) -> Any:
+    # a tensor's version counts its changes in place
+    if isinstance(value, torch.Tensor):
+        return id(value), value._version
+    return value if isinstance(value, (int, float)) else None
+
+
 def restore_amp(hooks: List[Any], saved: Optional[Mapping[str, Any]],
                 log: Callable[[str], None]) -> None:
     """Bring saved AMP state back into whatever AMP the run uses.

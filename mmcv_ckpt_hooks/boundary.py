@@ -5,12 +5,15 @@ boundaries. The state of the last one can still be saved if no optimizer has
 begun a step and no tensor of the model has changed since.
 """
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from dataclasses import dataclass, field, replace
+from typing import (Any, Callable, Dict, Iterator, List, Mapping, Optional,
+                    Tuple)
 
 import torch
 
+from .amp import mark_of_amp
 from .compat import watch_steps
+from .hook_states import HookStates
 from .state import Optimizers, capture_rank, unwrapped
 
 
@@ -24,11 +27,31 @@ class Boundary:
         step (int, optional): What a regular name is made of; None inside an
             epoch.
         started (bool): Whether it is the start: nothing was trained since.
+        hooks (dict): State that hooks had there, by key; what is not known
+            is left out.
     """
     epoch: int
     iter: int
     step: Optional[int] = None
     started: bool = False
+    hooks: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def name(self, template: Optional[str], of_epoch: bool,
+             counts_iterations: bool) -> str:
+        """Return the name of a checkpoint of this step.
+
+        Args:
+            template (str, optional): Of the name of a regular one.
+            of_epoch (bool): Whether it is a regular one of an epoch.
+            counts_iterations (bool): Whether the runner knows no epochs.
+        """
+        if template is not None:
+            return template.format(self.step)
+        if of_epoch:
+            return f'epoch_{self.epoch}.pth'
+        if counts_iterations:
+            return f'iter_{self.iter}.pth'
+        return f'epoch_{self.epoch}_iter_{self.iter}.pth'
 
 
 class BoundaryKeeper:
@@ -55,6 +78,7 @@ class BoundaryKeeper:
         for module in unwrapped(runner.model).modules():
             self._tensors += [module._parameters, module._buffers]
         self._partial_gradients = partial_gradients
+        self._hook_states = HookStates()
         self._unwatch: List[Callable[[], None]] = [
             watch_steps(
                 one,
@@ -65,7 +89,9 @@ class BoundaryKeeper:
 
     def record(self, boundary: Boundary) -> None:
         """Remember a boundary: all hooks that change the state have run."""
-        self.last = boundary
+        self.last = replace(
+            boundary, hooks=self._hook_states.copy(self._runner.hooks))
+        self._amp_mark = mark_of_amp(self._runner.hooks)
         self._defect: Optional[str] = None
         self._mark = self._fingerprint()
         #: generators and data position, which go on with the next batch
@@ -76,6 +102,10 @@ class BoundaryKeeper:
         """Say what has changed since the last boundary; None if nothing."""
         if self._defect is None and self._mark != self._fingerprint():
             return 'tensors of the model have changed since'
+        # also where no step was made, because a gradient was infinite
+        if self._defect is None and \
+                self._amp_mark != mark_of_amp(self._runner.hooks):
+            return 'the loss scale has changed since'
         return self._defect
 
     def spoil(self, why: str) -> None:

@@ -22,7 +22,7 @@ class Lookout(Hook):
     Args:
         look (callable): Given whether an evaluation is under way; may raise
             ``SystemExit``.
-        swapped (callable): Told when averaged weights are about to go.
+        swapped (callable): Told when averaged weights are about to come or go.
         ready (callable): Told that training goes on.
         finish (callable): Told that what comes may change parameters: all
             events but those of a train iteration, and evaluations.
@@ -47,8 +47,7 @@ class Lookout(Hook):
         self._finish()
         self._ready()
         self._look(False)
-        if ema_hooks(runner):
-            self._swapped()
+        self._tell_of_swap(runner)
 
     def before_train_iter(self, runner: Any) -> None:
         self._ready()
@@ -59,6 +58,7 @@ class Lookout(Hook):
 
     def after_train_epoch(self, runner: Any) -> None:
         self._finish()
+        self._tell_of_swap(runner)
 
     def before_val_epoch(self, runner: Any) -> None:
         self._finish()
@@ -78,6 +78,10 @@ class Lookout(Hook):
 
     def after_run(self, runner: Any) -> None:
         self._finish()
+
+    def _tell_of_swap(self, runner: Any) -> None:
+        if ema_hooks(runner):
+            self._swapped()
 
 
 def look_out(runner: Any, interrupts: Any, ready: Callable[[], None],

@@ -1,11 +1,10 @@
 """The one owner of background threads."""
 import threading
 from collections import deque
-from concurrent.futures import (FIRST_EXCEPTION, Future, ThreadPoolExecutor,
-                                wait)
-from typing import Any, Callable, Deque, List, Optional
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import Callable, Deque, List, Optional
 
-Job = Callable[[], Any]
+from .running_job import Job, RunningJob
 
 
 class BackgroundExecutor:
@@ -18,18 +17,13 @@ class BackgroundExecutor:
     """
 
     def __init__(self) -> None:
-        # concurrent.futures joins its threads when the interpreter exits: a
-        # run that raises still commits what it had staged
-        self._pool: Optional[ThreadPoolExecutor] = None
-        self._job: Optional['Future[Any]'] = None
+        self._job: Optional[RunningJob] = None
         self._errors: List[BaseException] = []
 
     def submit(self, job: Job) -> None:
         """Start a job; waits for the one before."""
         self.wait()
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(1, 'mmcv-ckpt-writer')
-        self._job = self._pool.submit(job)
+        self._job = RunningJob(job)
 
     def run(self, job: Job) -> bool:
         """Run a job on the caller's thread, after the one under way.
@@ -54,29 +48,41 @@ class BackgroundExecutor:
 
     def busy(self) -> bool:
         """Whether a job is under way."""
-        return self._job is not None and not self._job.done()
+        return self._job is not None and not self._job.ended.is_set()
 
     def wait(self) -> None:
         """Wait until the job under way has ended."""
         if self._job is None:
             return
-        error = self._job.exception()
+        error = self._job.join()
         self._job = None
         if error is not None:
             self._errors.append(error)
 
     def take_error(self) -> Optional[BaseException]:
         """Return an error of an earlier job, once; None if there is none."""
-        if self._job is not None and self._job.done():
+        if self._job is not None and not self.busy():
             self.wait()
         return self._errors.pop(0) if self._errors else None
 
     def close(self) -> None:
-        """Wait for the job under way and end the thread."""
+        """Wait for the job under way and end its thread."""
         self.wait()
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
-            self._pool = None
+
+    def abandon(self) -> bool:
+        """Let the process end without the job under way.
+
+        Returns:
+            bool: Whether there is one. As long as the process lives, it goes
+            on.
+
+        Thread: also a signal's handler.
+        """
+        job = self._job
+        if job is None or job.ended.is_set():
+            return False
+        job.abandon()
+        return True
 
 
 class InlineExecutor(BackgroundExecutor):
@@ -113,7 +119,8 @@ class Follower:
 
     An error ends it: it is raised by every later call, and what was not begun
     is left out. Where no thread can be started (the interpreter is ending:
-    Python 3.12) each job is run at once.
+    Python 3.12) each job is run at once. The thread never keeps the process:
+    who gives the jobs waits for them.
 
     Args:
         limit (int): So many jobs may be left to begin; :meth:`submit` waits
@@ -168,7 +175,8 @@ class Follower:
             self._thread.join()
 
     def _start(self) -> bool:
-        thread = threading.Thread(target=self._run, name='mmcv-ckpt-blocks')
+        thread = threading.Thread(
+            target=self._run, name='mmcv-ckpt-blocks', daemon=True)
         try:
             thread.start()
         except RuntimeError:

@@ -143,16 +143,18 @@ class DurableCheckpointHook(CheckpointHook):
         is_last = not isinstance(runner, EpochBasedRunner) and \
             self.is_last_iter(runner)
         if self._ends_epoch(runner):
+            # EMAHook swaps in after_train_epoch: before, a state is one from
+            # inside the epoch
+            epoch += not ema_hooks(runner)
             if self.by_epoch or not self._evaluates_by_iter:
                 # the epoch is finished with its last iteration:
-                # after_train_epoch follows at once and saves a state that is
+                # after_train_epoch follows at once and saves a state that is.
+                # What raises in between finds this one
+                assert self._interrupts is not None
+                self._interrupts.record(Boundary(epoch, finished))
                 return
             # an evaluation by iteration comes before that event
             is_last = self.is_last_epoch(runner)
-            if not ema_hooks(runner):
-                # EMAHook swaps in after_train_epoch: before, a state is one
-                # from inside the epoch
-                epoch += 1
         step = None if self.by_epoch else finished
         self._at_boundary(runner, 'after_train_iter', Progress(step, is_last),
                           epoch, finished)
@@ -171,6 +173,10 @@ class DurableCheckpointHook(CheckpointHook):
                           finished)
 
     def after_run(self, runner: Any) -> None:
+        for saver in self._savers:
+            saver.wait()
+        if self._interrupts is not None:
+            self._interrupts.end()
         self.drain(runner)
 
     def forget(self, out_dir: str, name: str) -> None:
@@ -187,8 +193,10 @@ class DurableCheckpointHook(CheckpointHook):
 
     def _close(self) -> None:
         with ExitStack() as all_of_it:  # whatever one of them raises
+            hurries = self._interrupts and self._interrupts.watch.hurries
             for saver in self._savers:
-                all_of_it.callback(saver.close)
+                if not (hurries and saver.busy()):
+                    all_of_it.callback(saver.close)
             if self._interrupts is not None:
                 all_of_it.callback(self._interrupts.close)
             if self._overlap is not None:
@@ -248,31 +256,24 @@ class DurableCheckpointHook(CheckpointHook):
             return
         from .types import SaveRequest
         epoch, finished = boundary.epoch, boundary.iter
-        name = self._name(runner, regular, boundary)
+        name = boundary.name(self.options.filename_tmpl if regular else None,
+                             regular and bool(self.by_epoch),
+                             takeover.counts_iterations(runner))
         request = SaveRequest(
             name, epoch, finished, trigger, regular, is_last=is_last)
         if self._saver.save(
-                request, lambda: self._capture(runner, epoch, finished, ranks),
-                overlap):
+                request, lambda: self._capture(runner, epoch, finished, ranks,
+                                               boundary.hooks), overlap):
             self._schedule.saved()
         if self._waits_for is not None:
             self._saver.wait()
-
-    def _name(self, runner: Any, regular: bool, boundary: Boundary) -> str:
-        template = self.options.filename_tmpl
-        if regular and template is not None:
-            return template.format(boundary.step)
-        if regular and self.by_epoch:
-            return f'epoch_{boundary.epoch}.pth'
-        if takeover.counts_iterations(runner):
-            return f'iter_{boundary.iter}.pth'
-        return f'epoch_{boundary.epoch}_iter_{boundary.iter}.pth'
 
     def _capture(self,
                  runner: Any,
                  epoch: int,
                  finished: int,
-                 ranks: Optional[List[Any]] = None) -> Dict[str, Any]:
+                 ranks: Optional[List[Any]] = None,
+                 hooks: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
         assert self._saver is not None
         return capture_runner(
             runner,
@@ -281,7 +282,8 @@ class DurableCheckpointHook(CheckpointHook):
             lineage=self._saver.catalog.lineage,
             meta=self.options.meta,
             save_optimizer=bool(self.save_optimizer),
-            ranks=ranks)
+            ranks=ranks,
+            hook_states=hooks)
 
     def _report(self, runner: Any) -> None:
         """Tell the runner of the last commit; hand back errors, each once."""

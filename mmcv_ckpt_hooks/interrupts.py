@@ -9,6 +9,7 @@ from typing import Any, Callable, List, Optional
 
 from torch.utils.data import get_worker_info
 
+from .abandoning import abandon
 from .agreement import Agreement, Wish
 from .boundary import Boundary, BoundaryKeeper
 from .errors import CheckpointError
@@ -55,10 +56,7 @@ class Interrupts:
         self.open()
 
     def open(self) -> None:
-        """Watch until :meth:`close`; nothing if it does.
-
-        A runner may run again, and its end has closed everything.
-        """
+        """Watch until :meth:`close`; nothing if it does."""
         if self._is_open:
             return
         runner, options = self._runner, self._options
@@ -68,7 +66,8 @@ class Interrupts:
         self._agreement = Agreement(warn)
         self.watch = SignalWatch(
             dict(options.signals), warn, on_stack_of(runner),
-            lambda: get_worker_info() is not None)
+            lambda: get_worker_info() is not None,
+            lambda: abandon(runner.hooks))
         self._parting = Parting(runner, self._agreement, self._saver
                                 is not None)
         if options.exception or options.signals:
@@ -163,10 +162,9 @@ class Interrupts:
                 f'{"saved as " + name if name else "not saved"}')
 
     def swapped(self) -> None:
-        """Note that averaged weights go: the state of the boundary with them.
-        """
+        """Note that weights change places with averaged ones, unseen."""
         if self._keeper is not None:
-            self._keeper.spoil('the averaged weights have been taken out')
+            self._keeper.spoil('averaged weights have been swapped')
 
     def leave(self,
               wish: Wish,
@@ -201,13 +199,14 @@ class Interrupts:
         else:
             self._parting.end(last.iter)
         # not at the top: pure but for this
-        from .leaving import flush_loggers, repeats_epoch
-        again = '; a resume repeats the epoch, EpochBasedRunnerAmp would ' \
-            'not' if repeats_epoch(runner, last.epoch, last.iter) else ''
-        runner.logger.info(
-            f'{name_of(wish.exit_signal)}: training ends after {last.iter} '
-            f'iterations; {self._rescue.last_committed()} stands{again}')
-        flush_loggers(runner, event)
+        from .leaving import say_end
+        say_end(
+            runner,
+            name_of(wish.exit_signal),
+            last,
+            self._rescue.last_committed(),
+            # loggers gather from all ranks
+            None if self._agreement.is_broken else event)
         for one in reversed(behind):
             if one._overlap is not None:
                 one._overlap.close()
@@ -225,6 +224,8 @@ class Interrupts:
             SystemExit: As :meth:`leave`.
         """
         keeper = self._keeper
+        if self.watch.hurries:  # nobody waits for this rank then
+            self._parting.finish(leaves=False)
         if not isinstance(error, Exception) or \
                 isinstance(error, CheckpointError) or keeper is None:
             return
@@ -245,6 +246,35 @@ class Interrupts:
                 (f' ({defect})' if defect else ''))
             self.leave(wish, keeper.last, None, alone=True)
 
+    def end(self) -> None:
+        """End the run as what came behind its last boundary asks.
+
+        Order: on all ranks, when the run has come to its end and all is
+        committed; it closes.
+
+        Raises:
+            SystemExit: As :meth:`leave`.
+        """
+        keeper, watch = self._keeper, self.watch
+        if keeper is None:
+            return
+        # of the last boundary; nobody is asked anew: ranks come one by one
+        agreed = self._agreement.read(leaving=True)
+        if (agreed.trigger == 'signal' or watch.exit_signal
+                or watch.save_signal) and keeper.defect() is None:
+            self._rescue.save('signal', keeper,
+                              self._parting.known(keeper, waits=False))
+        if not agreed.exit_signal:
+            self._parting.finish(leaves=bool(watch.exit_signal))
+        number = agreed.exit_signal or watch.exit_signal
+        if not number:
+            self.close()
+            # from here on a signal does by itself what it ever did
+            number = watch.exit_signal
+        if number:
+            wish = Wish(exit_signal=number)
+            self.leave(wish, keeper.last, None, alone=not agreed.exit_signal)
+
     def close(self, leaving: bool = False) -> None:
         """Put back handlers, optimizers and a stock runner as they were.
 
@@ -255,13 +285,13 @@ class Interrupts:
         self.watch.restore(leaving)
         if self._phases is not None:
             self._phases.restore()
-        self._agreement.close()
+        self._agreement.close(waits=not self.watch.hurries)
         if self._keeper is not None:
             self._keeper.close()
             self._keeper = None
 
     def _tell_all(self, error: BaseException) -> None:
-        """Tell all of our hooks, in their order: the last one leaves."""
+        # in their order: the last one leaves
         for hook in self._runner.hooks:
             interrupts = getattr(hook, '_interrupts', None)
             # a failed save was logged; what stopped the run is raised

@@ -107,3 +107,17 @@ class Parting:
             self._board.commit()
         elif self.followed(step):
             self._board.wait_for_commit()
+
+    def finish(self, leaves: bool) -> None:
+        """Tell that training has come to its end, and all is committed.
+
+        Args:
+            leaves (bool): Whether this rank ends its process now: it does
+                not before rank 0 has come as far.
+        """
+        if self._board is None:
+            return
+        if self._writes:
+            self._board.commit()
+        elif leaves:
+            self._board.wait_for_commit()

@@ -206,5 +206,5 @@ def copied_ahead(copy: Optional[PendingCopy]) -> Iterator[None]:
             # INVARIANT: its memory is for the next one then
             copy.finish()
         finally:
-            # its thread would keep the process alive
+            # its thread would stay
             follower.close()

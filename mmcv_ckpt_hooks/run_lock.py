@@ -231,7 +231,20 @@ class RunLock:
         _held.append((holding, weakref.ref(self)))
         # also at the exit of the interpreter, after what was staged is
         # written
-        weakref.finalize(self, holding.abandon)
+        self._at_exit = weakref.finalize(self, holding.abandon)
+
+
+def die_holding() -> None:
+    """Let the directories of this process look as if it were killed.
+
+    It ends while it writes, and who comes next clears up behind the dead.
+
+    Thread: also a signal's handler.
+    """
+    for _, lock in _held:
+        held = lock()
+        if held is not None:
+            held._at_exit.atexit = False
 
 
 def _signed(path: str) -> Optional[Owner]:

@@ -159,6 +159,17 @@ class Saver:
         """Return an error of an earlier save, once."""
         return self._executor.take_error()
 
+    def busy(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._executor.busy()
+
+    def abandon(self) -> bool:
+        """Let the process end without what is being written, if anything is.
+
+        Thread: also a signal's handler.
+        """
+        return self._executor.abandon()
+
     def close(self) -> None:
         """Wait, end the writer's thread and leave the directory."""
         self._executor.close()

@@ -30,6 +30,8 @@ class SignalWatch:
             the frame that was interrupted. A run that raised on a runner
             which is not ours ends without a word.
         in_loader (callable): Whether this process is a data loader's worker.
+        hurry (callable): Called in the handler when SIGINT comes again, and
+            its KeyboardInterrupt is about to be raised.
     """
 
     def __init__(self,
@@ -37,7 +39,8 @@ class SignalWatch:
                  warn: Callable[[str], None],
                  is_running: Callable[[Optional[FrameType]],
                                       bool] = lambda frame: True,
-                 in_loader: Callable[[], bool] = lambda: False) -> None:
+                 in_loader: Callable[[], bool] = lambda: False,
+                 hurry: Callable[[], None] = lambda: None) -> None:
         self._actions: Dict[int, str] = {
             int(getattr(signal, name)): action
             for name, action in actions.items() if hasattr(signal, name)
@@ -45,12 +48,15 @@ class SignalWatch:
         self._warn = warn
         self._is_running = is_running
         self._in_loader = in_loader
+        self._hurry = hurry
         self._before: Dict[int, Any] = {}
         self._pid = 0
         self._installed = self._interrupted = False
         #: signal that asked for the end, and for a save; 0 for none
         self.exit_signal = 0
         self.save_signal = 0
+        #: whether SIGINT came again, and nothing is to be waited for
+        self.hurries = False
 
     def install(self) -> None:
         """Set the handlers; on the main thread only, else warn once."""
@@ -127,7 +133,12 @@ class SignalWatch:
         else:
             if number == signal.SIGINT and self._interrupted:
                 # pressed again: leave at once
-                self._behave_as(before, number, frame)
+                try:
+                    self._behave_as(before, number, frame)
+                except KeyboardInterrupt:
+                    self.hurries = True
+                    self._hurry()
+                    raise
                 return
             self._interrupted = number == signal.SIGINT or self._interrupted
             self.exit_signal = self.exit_signal or number

@@ -74,7 +74,9 @@ def capture_runner(runner: Any,
                    lineage: str = '',
                    meta: Optional[Mapping[str, Any]] = None,
                    save_optimizer: bool = True,
-                   ranks: Optional[Sequence[Any]] = None) -> Dict[str, Any]:
+                   ranks: Optional[Sequence[Any]] = None,
+                   hook_states: Optional[Mapping[str, Any]] = None) -> \
+        Dict[str, Any]:
     """Gather a runner's whole checkpoint; tensors are not copied.
 
     Args:
@@ -87,6 +89,8 @@ def capture_runner(runner: Any,
         save_optimizer (bool): Default: True.
         ranks (list, optional): What :func:`capture_rank` returned on every
             rank. Default: None, which means this rank's alone.
+        hook_states (dict, optional): Of hooks whose state has changed since
+            that step, by key. Default: None.
     """
     ranks = ranks or [capture_rank(runner)]
     extra = foreign.extra_fields(runner)
@@ -113,7 +117,10 @@ def capture_runner(runner: Any,
             data=dict(epoch=epoch, ranks=[one['data'] for one in ranks]),
             gradients=capture_gradients(
                 unwrapped(runner.model), runner.hooks, finished),
-            hooks=capture_hooks(runner.hooks),
+            hooks={
+                **capture_hooks(runner.hooks),
+                **(hook_states or {})
+            },
             world_size=distributed.world_size()),
         extra=extra)
 
@@ -155,17 +162,17 @@ def capture_optimizer(optimizer: Optimizers) -> Optional[Dict[str, Any]]:
 
 def capture_hooks(hooks: List[Any]) -> Dict[str, Any]:
     """Return the state of the hooks that have one, by their keys."""
-    return {key: hook.state_dict() for key, hook in _stateful(hooks)}
+    return {key: hook.state_dict() for key, hook in stateful(hooks)}
 
 
 def restore_hooks(hooks: List[Any], saved: Mapping[str, Any]) -> None:
     """Load the state of the hooks that had one."""
-    for key, hook in _stateful(hooks):
+    for key, hook in stateful(hooks):
         if key in saved:
             hook.load_state_dict(saved[key])
 
 
-def _stateful(hooks: List[Any]) -> Iterator[Tuple[str, Any]]:
+def stateful(hooks: List[Any]) -> Iterator[Tuple[str, Any]]:
     """Yield ``'<class>'``, or ``'<class>.1'`` for the second, and hook."""
     seen: Dict[str, int] = {}
     for hook in hooks:

@@ -43,7 +43,7 @@ class Schedule:
         self._clock = clock
         self._take_file = take_file
         self._saved_at = clock()
-        self._looked_at = clock()
+        self._looked_at: Optional[float] = None
 
     def due(self, progress: Progress) -> Optional[str]:
         """Return the name of the trigger, or None.
@@ -72,7 +72,8 @@ class Schedule:
         if secs is not None and now - self._saved_at >= secs:
             return 'time'
         name = self._options.file
-        if name is not None and now - self._looked_at >= FILE_CHECK_SECS:
+        if name is not None and (self._looked_at is None
+                                 or now - self._looked_at >= FILE_CHECK_SECS):
             self._looked_at = now
             if self._take_file(name):
                 return 'file'

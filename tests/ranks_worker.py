@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
 
 import numpy as np
@@ -18,6 +19,8 @@ from torch import distributed as dist
 from torch.utils.data import DataLoader, DistributedSampler
 from toy import ToyData, make_runner
 
+from mmcv_ckpt_hooks.storage.local import LocalBackend
+
 GIVEN = json.loads(sys.argv[2])
 
 
@@ -27,6 +30,35 @@ class Raises(Hook):
     def before_train_iter(self, runner):
         if runner.iter == 5 and runner.rank in GIVEN.get('raises', []):
             raise ValueError('a broken image')
+
+
+class Sends(Hook):
+    """Sends itself a signal in the last iteration, on one rank."""
+
+    def send(self, runner):
+        if runner.iter == 8 and runner.rank == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Interrupts(Hook):
+    """Sends SIGINT to every rank in the sixth iteration."""
+
+    def before_train_iter(self, runner):
+        if runner.iter == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def hang_in_writes():
+    """Let the storage of checkpoints be one that hangs."""
+    put = LocalBackend.put
+
+    def hang(backend, name, write):
+        if name.endswith('.pth'):
+            print('WRITES', flush=True)
+            threading.Event().wait()
+        return put(backend, name, write)
+
+    LocalBackend.put = hang
 
 
 class Step(torch.optim.AdamW):
@@ -100,6 +132,14 @@ def build(work_dir, rank, seed):
                 by_epoch=False,
                 broadcast_bn_buffer=GIVEN['evaluate_on'] == [0, 1]),
             priority='LOW')
+    if GIVEN.get('hangs_in_writes'):
+        hang_in_writes()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        runner.register_hook(Interrupts())
+    if 'sends' in GIVEN:
+        sends = Sends()
+        setattr(sends, GIVEN['sends'], sends.send)
+        runner.register_hook(sends, priority='VERY_LOW')
     recorder = Recorder()
     # before the evaluation of its iteration
     runner.register_hook(recorder)

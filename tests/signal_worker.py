@@ -9,11 +9,14 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 
 import torch
 from mmcv.runner import EvalHook, Hook, epoch_based_runner, iter_based_runner
 from torch.utils.data import DataLoader
 from toy import ToyData, ToyModel, make_loader, make_runner
+
+from mmcv_ckpt_hooks.storage.local import LocalBackend
 
 GIVEN = json.loads(sys.argv[2])
 
@@ -85,6 +88,34 @@ def single_test(model, loader):
     return results
 
 
+def hang_in_writes():
+    """Let the storage of checkpoints be one that hangs."""
+    put = LocalBackend.put
+
+    def hang(backend, name, write):
+
+        def write_and_hang(stream):
+            write(stream)
+            # what is buffered goes to the file
+            getattr(stream, '_file', stream).finish()
+            print('WAIT writing', name, flush=True)
+            # below python's own lock of stdin
+            os.read(0, 1)
+
+        return put(backend, name,
+                   write_and_hang if name.endswith('.pth') else write)
+
+    LocalBackend.put = hang
+
+
+def tell_or_raise(number, frame, told=[]):
+    """A handler of the user's, which leaves at the second interrupt."""
+    if told:
+        raise KeyboardInterrupt
+    told.append(True)
+    os.write(1, b'WAIT interrupted\n')
+
+
 def build(work_dir):
     place = GIVEN['place']
     torch.manual_seed(0)
@@ -94,6 +125,8 @@ def build(work_dir):
         'last of epoch': Waits('before_train_iter', 3),
         'epoch end': Waits('after_epoch', 4),
         'val': Waits('before_val_iter', 4),
+        'behind the save': Waits('after_train_iter', 7),
+        'behind the epoch': Waits('after_train_epoch', 8),
         'data': Tells(),
     }
     runner = make_runner(
@@ -123,6 +156,15 @@ def train(runner):
     if GIVEN['place'] == 'data':
         loader = DataLoader(Blocked(), batch_size=4, num_workers=2)
     workflow = [tuple(one) for one in GIVEN.get('workflow', [['train', 1]])]
+    if GIVEN.get('goes_on'):
+        # a notebook
+        with suppress(KeyboardInterrupt):
+            runner.run([loader] * len(workflow), workflow)
+        print('WAIT caught', flush=True)
+        for thread in threading.enumerate():
+            if thread.name == 'mmcv-ckpt-writer':
+                thread.join()
+        return
     try:
         runner.run([loader] * len(workflow), workflow)
     except BaseException as error:
@@ -147,7 +189,8 @@ def train(runner):
 def main():
     for module in (epoch_based_runner, iter_based_runner):
         module.time.sleep = lambda seconds: wait('sleep') \
-            if GIVEN['place'] == 'sleep' and RUNNER.iter == 4 else None
+            if GIVEN['place'] == 'sleep' and \
+            RUNNER.iter == GIVEN.get('sleeps_at', 4) else None
     if GIVEN['place'] == 'thread':
         thread = threading.Thread(target=train, args=(RUNNER, ))
         thread.start()
@@ -169,6 +212,10 @@ if __name__ == '__main__':
     if GIVEN.get('own_handler'):
         signal.signal(signal.SIGTERM,
                       lambda number, frame: print('CHAINED', flush=True))
+    if GIVEN.get('tells_of_interrupts'):
+        signal.signal(signal.SIGINT, tell_or_raise)
+    if GIVEN.get('hangs'):
+        hang_in_writes()
     BEFORE = {
         one: signal.getsignal(one)
         for one in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)

@@ -6,11 +6,12 @@ import types
 import numpy as np
 import pytest
 import torch
-from mmcv.runner import EMAHook, Hook
+from mmcv.runner import EMAHook, Hook, OptimizerHook
 from toy import ToyModel, make_loader, make_runner, names, train
 
 from mmcv_ckpt_hooks import compat, verify_checkpoint
 from mmcv_ckpt_hooks.boundary import Boundary, BoundaryKeeper
+from mmcv_ckpt_hooks.hook_states import HookStates
 
 OURS = dict(type='DurableCheckpointHook')
 ITERS = dict(type='IterBasedRunnerAmp', max_iters=8)
@@ -114,6 +115,86 @@ def test_the_learning_rate_of_the_next_step_is_not_saved(tmp_path):
     saved = load(tmp_path / 'iter_5.pth')
     assert saved['optimizer']['param_groups'][0]['lr'] == 0.001 * 5
     assert runner.optimizer.param_groups[0]['lr'] == 0.001 * 6
+
+
+class Counts(Hook):
+    """Has a state, which moves on at the beginning of an iteration."""
+
+    def __init__(self, **more):
+        self.state = dict(more, count=0, seen=[])
+
+    def before_train_iter(self, runner):
+        self.state['count'] += 1
+        self.state['seen'].append(runner.iter)
+
+    def state_dict(self):
+        return self.state
+
+    def load_state_dict(self, state):
+        self.state = state
+
+
+def test_the_state_of_hooks_is_that_of_the_step(tmp_path):
+    large = Counts(large=torch.zeros(2))
+    fail(tmp_path, Counts(), large, Fails('before_train_iter'))
+    state = load(tmp_path / 'iter_5.pth')['resume_state']['hooks']
+    assert state['Counts'] == dict(count=5, seen=[0, 1, 2, 3, 4])
+    # as it is now: nobody copies tensors at each step
+    assert state['Counts.1']['count'] == 6
+
+
+def test_only_small_states_of_hooks_are_copied():
+    states, small, large = HookStates(), Counts(), Counts()
+    assert list(states.copy([small, large])) == ['Counts', 'Counts.1']
+    large.state['seen'] = list(range(2000))
+    assert list(states.copy([small, large])) == ['Counts']
+    large.state['seen'] = []
+    assert list(states.copy([small, large])) == ['Counts']
+    small.state = property()
+    assert list(states.copy([small, large])) == []
+
+
+def test_a_hook_whose_state_cannot_be_had_stops_no_run(tmp_path):
+    broken = Counts()
+    broken.state_dict = lambda: 1 / 0
+    runner = train(tmp_path, hooks=[dict(OURS), broken])
+    assert runner.iter == 8
+
+
+class Scales(OptimizerHook):
+    """Its fifth gradients are infinite: no step is made."""
+
+    def __init__(self):
+        super().__init__()
+        self.loss_scaler = torch.amp.GradScaler('cpu')
+
+    def after_train_iter(self, runner):
+        runner.optimizer.zero_grad()
+        loss = runner.outputs['loss']
+        if runner.iter == 4:
+            loss = loss * float('inf')
+        self.loss_scaler.scale(loss).backward()
+        self.loss_scaler.step(runner.optimizer)
+        self.loss_scaler.update()
+
+
+@pytest.mark.skipif(
+    not hasattr(getattr(torch, 'amp', None), 'GradScaler'),
+    reason='this torch scales on a GPU only')
+def test_a_loss_scale_that_has_changed_is_no_state_of_a_step(tmp_path, info):
+    model = ToyModel()
+    # without buffers only the scale tells
+    model.norm = torch.nn.Identity()
+    runner = make_runner(
+        tmp_path,
+        model=model,
+        optimizer_config=Scales(),
+        hooks=[dict(OURS, interval=3)])
+    runner.register_hook(Fails('after_train_iter', 4), priority=45)
+    with pytest.raises(ValueError):
+        runner.run([make_loader()], [('train', 1)])
+    assert files(tmp_path) == ['iter_3.pth']
+    assert 'the loss scale has changed since' in info.text
 
 
 class FailsInForward(ToyModel):
@@ -224,6 +305,56 @@ def test_epochs(tmp_path, event, at, expected):
     assert (meta['epoch'], meta['iter']) == (1, at)
 
 
+@pytest.mark.parametrize('by_epoch', [True, False])
+@pytest.mark.parametrize('kind', ['EpochBasedRunnerAmp', 'EpochBasedRunner'])
+def test_a_hook_that_fails_in_the_last_iteration_of_an_epoch(
+        tmp_path, kind, by_epoch):
+    """The save of that iteration comes in the event that follows."""
+    given = dict(runner=dict(type=kind, max_epochs=2))
+    runner = make_runner(
+        tmp_path / 'a', hooks=[dict(OURS, by_epoch=by_epoch)], **given)
+    # a logger whose service is gone
+    runner.register_hook(Fails('after_train_iter', 3), priority='VERY_LOW')
+    with pytest.raises(ValueError):
+        runner.run([make_loader()], [('train', 1)])
+    assert files(tmp_path / 'a') == ['epoch_1_iter_4.pth']
+    meta = load(tmp_path / 'a' / 'epoch_1_iter_4.pth')['meta']
+    assert (meta['epoch'], meta['iter']) == (1, 4)
+    again = train(tmp_path / 'a', hooks=[dict(OURS, resume='auto')], **given)
+    assert (again.restored.iter, again.iter) == (4, 8)
+    whole = train(tmp_path / 'b', hooks=[dict(OURS)], **given)
+    assert equal(again.model.state_dict(), whole.model.state_dict())
+
+
+@pytest.mark.parametrize('event, at, priority, expected', [
+    ('after_train_iter', 3, 'VERY_LOW', ['epoch_0_iter_4.pth']),
+    ('after_train_epoch', 4, 45, []),
+])
+def test_in_the_last_iteration_of_an_epoch_weights_are_not_swapped_yet(
+        tmp_path, info, event, at, priority, expected):
+    """They are between EMAHook and the save of the epoch."""
+    given = dict(runner=dict(type='EpochBasedRunnerAmp', max_epochs=2))
+
+    def build(place):
+        runner = make_runner(
+            tmp_path / place, hooks=[dict(OURS, resume='auto')], **given)
+        runner.register_hook(EMAHook(momentum=0.5), priority='ABOVE_NORMAL')
+        return runner
+
+    def end(runner):
+        runner.run([make_loader()], [('train', 1)])
+        return runner.model.state_dict()
+
+    runner = build('a')
+    runner.register_hook(Fails(event, at), priority=priority)
+    with pytest.raises(ValueError):
+        end(runner)
+    assert files(tmp_path / 'a') == expected
+    assert ('averaged weights have been swapped' in info.text) != \
+        bool(expected)
+    assert equal(end(build('a')), end(build('b')))
+
+
 def test_averaged_weights_that_were_swapped_since_are_not_saved(
         tmp_path, info):
     """The start of an epoch puts the trained weights back."""
@@ -236,7 +367,7 @@ def test_averaged_weights_that_were_swapped_since_are_not_saved(
     with pytest.raises(ValueError):
         runner.run([make_loader()], [('train', 1)])
     assert files(tmp_path) == []
-    assert 'the averaged weights have been taken out' in info.text
+    assert 'averaged weights have been swapped' in info.text
 
 
 @pytest.mark.parametrize('error', [KeyboardInterrupt(), SystemExit(3)])
@@ -290,7 +421,7 @@ def test_the_run_goes_on_where_it_stopped(tmp_path):
 def keeper(partial_gradients=False):
     model = ToyModel()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    runner = types.SimpleNamespace(model=model, optimizer=optimizer)
+    runner = types.SimpleNamespace(model=model, optimizer=optimizer, hooks=[])
     return model, optimizer, BoundaryKeeper(runner, partial_gradients,
                                             Boundary(0, 0))
 

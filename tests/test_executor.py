@@ -1,5 +1,7 @@
 """The one owner of the background thread; a blocked job, no sleeps."""
 import gc
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -153,6 +155,43 @@ def test_a_finished_job_does_not_hold_the_staged_copy():
 def test_a_keyboard_interrupt_is_not_taken_for_a_failed_save():
     with pytest.raises(KeyboardInterrupt):
         BackgroundExecutor().run(raising(KeyboardInterrupt()))
+
+
+ENDS = '''
+import os
+from mmcv_ckpt_hooks.executor import BackgroundExecutor
+executor = BackgroundExecutor()
+def job():
+    os.read(0, 1)
+    print('written', flush=True)
+executor.submit(job)
+if {abandons}:
+    assert executor.abandon()
+print('ends', flush=True)
+'''
+
+
+@pytest.mark.parametrize('abandons', [True, False])
+def test_the_process_waits_for_a_job_unless_it_is_abandoned(abandons):
+    process = subprocess.Popen(
+        [sys.executable, '-c',
+         ENDS.format(abandons=abandons)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True)
+    assert process.stdout.readline() == 'ends\n'
+    if abandons:
+        assert process.wait(timeout=60) == 0
+    out, _ = process.communicate('.', timeout=60)
+    assert out == ('' if abandons else 'written\n')
+    assert process.returncode == 0
+
+
+def test_nothing_is_abandoned_where_nothing_is_under_way(executor):
+    assert executor.abandon() is False
+    executor.submit(lambda: None)
+    executor.wait()
+    assert executor.abandon() is False
 
 
 # -- again and again -------------------------------------------------------

@@ -201,3 +201,33 @@ def test_a_val_phase_is_left_by_all(tmp_path):
     assert ranks.end() == [143, 143], ranks.texts()
     assert files(tmp_path) == ['iter_4.pth'], ranks.texts()
     assert generators(tmp_path / 'iter_4.pth') == 2
+
+
+# -- the end -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize('event, codes', [('before_train_iter', [143, 143]),
+                                          ('after_train_iter', [0, 143])])
+def test_a_signal_to_one_rank_behind_the_last_boundary(tmp_path, event, codes):
+    """Before the boundary all know of it; behind it nobody is asked."""
+    ranks = Ranks(tmp_path, sends=event)
+    assert ranks.end() == codes, ranks.texts()
+    assert files(tmp_path) == ['iter_9.pth'], ranks.texts()
+    assert 'training ends after 9 iterations' in ranks.text(1)
+
+
+@pytest.mark.parametrize('type', ['IterBasedRunnerAmp', 'IterBasedRunner'])
+@pytest.mark.parametrize('first, codes', [
+    (1, [-signal.SIGINT, -signal.SIGINT]),
+    (0, [-signal.SIGINT, 130]),
+])
+def test_a_second_interrupt_waits_for_no_other_rank(tmp_path, type, first,
+                                                    codes):
+    """Rank 0 writes for ever, and the other one waits for it."""
+    ranks = Ranks(tmp_path, hangs_in_writes=True, type=type)
+    ranks.until('WRITES', 0).send(signal.SIGINT, first)
+    ranks.processes[first].wait(timeout=60)
+    if first:
+        ranks.send(signal.SIGINT, 0)
+    assert ranks.end() == codes, ranks.texts()
+    assert files(tmp_path) == []

@@ -401,6 +401,45 @@ def test_the_end_does_not_depend_on_a_logger(tmp_path, caplog):
     assert 'training ends after 3 iterations; iter_3.pth' in caplog.text
 
 
+@pytest.mark.parametrize('runner, by_epoch, interval, at, lines', [
+    (dict(type='IterBasedRunnerAmp', max_iters=8), False, 5, 6, [5, 7]),
+    (dict(type='IterBasedRunnerAmp', max_iters=8), False, 5, 4, [5]),
+    (dict(type='EpochBasedRunnerAmp', max_epochs=2), True, 2, 4, [2, 4, 5]),
+])
+def test_iterations_since_the_last_line_are_logged(tmp_path, runner, by_epoch,
+                                                   interval, at, lines):
+    from mmcv.runner import LoggerHook
+    losses, logged = [], []
+
+    class Line(LoggerHook):
+
+        def log(self, runner):
+            logged.append((runner.iter + 1, runner.log_buffer.output['loss']))
+
+    class Sends(Hook):
+
+        def after_train_iter(self, runner):
+            losses.append(runner.outputs['log_vars']['loss'])
+            if runner.iter == at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    built = make_runner(tmp_path, runner=runner, hooks=[dict(OURS)])
+    built.register_hook(Sends(), priority='HIGH')
+    # the last one may be of another interval, and clears the buffer
+    for every in (100, interval):
+        built.register_hook(Line(every, by_epoch=by_epoch), 'VERY_LOW')
+    with pytest.raises(SystemExit):
+        built.run([make_loader()], [('train', 1)])
+    ends = [line for line, _ in logged]
+    assert sorted(set(ends)) == lines
+    assert len(losses) == lines[-1]
+    if len(lines) > 1:
+        # a line of each logger
+        assert ends[-2:] == lines[-1:] * 2
+        assert logged[-1][1] == pytest.approx(
+            sum(losses[lines[-2]:]) / len(losses[lines[-2]:]))
+
+
 def test_a_failed_save_does_not_keep_the_run_from_ending(
         tmp_path, monkeypatch):
     from mmcv_ckpt_hooks.errors import OutOfSpaceError

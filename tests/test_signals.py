@@ -58,6 +58,15 @@ class Run:
         self.lines.append(out)
         return self.process.returncode
 
+    def dies(self):
+        """As :meth:`end`; its stdin stays open, so what hangs hangs on."""
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        return self.end()
+
     @property
     def text(self):
         return ''.join(self.lines)
@@ -142,6 +151,56 @@ def test_a_second_interrupt_leaves_at_once(tmp_path):
     assert run.end() == -signal.SIGINT, run.text
     assert 'RAISED KeyboardInterrupt 2' in run.text
     assert files(tmp_path) == []
+
+
+def unfinished(directory):
+    return [one.name for one in directory.iterdir() if '.tmp-' in one.name]
+
+
+@pytest.mark.parametrize('background', [True, False])
+@pytest.mark.parametrize('kind', ['IterBasedRunnerAmp', 'IterBasedRunner'])
+def test_a_second_interrupt_does_not_wait_for_what_is_written(
+        tmp_path, kind, background):
+    run = Run(
+        tmp_path,
+        'training',
+        dict(ITERS, type=kind),
+        hangs=True,
+        ours=dict(write=dict(background=background))).send(signal.SIGINT)
+    # its save hangs until the process is gone
+    run.go_on().send(signal.SIGINT)
+    assert run.dies() == -signal.SIGINT, run.text
+    assert 'RAISED KeyboardInterrupt' in run.text
+    assert files(tmp_path) == []
+    assert len(unfinished(tmp_path)) == int(background)
+    again = Run(tmp_path, 'none', dict(ITERS, type=kind))
+    assert again.end() == 0, again.text
+    assert files(tmp_path) == ['iter_8.pth']
+    assert unfinished(tmp_path) == []
+
+
+@pytest.mark.parametrize('max_iters', [2, 3])
+def test_a_second_interrupt_finds_an_older_save_under_way(tmp_path, max_iters):
+    """The end of the run waits for it, or the next save."""
+    run = Run(
+        tmp_path,
+        'none',
+        dict(ITERS, max_iters=max_iters),
+        hangs=True,
+        tells_of_interrupts=True,
+        ours=dict(interval=2))
+    # the second when the first has been seen
+    run.send(signal.SIGINT).send(signal.SIGINT)
+    assert run.dies() == -signal.SIGINT, run.text
+    assert files(tmp_path) == []
+
+
+def test_a_second_interrupt_that_is_caught_lets_the_save_go_on(tmp_path):
+    run = Run(tmp_path, 'training', hangs=True, goes_on=True)
+    run.send(signal.SIGINT).go_on().send(signal.SIGINT).until('WAIT caught')
+    assert files(tmp_path) == []
+    assert run.go_on().end() == 0, run.text
+    assert files(tmp_path) == ['iter_3.pth']
 
 
 def test_a_second_sigterm_changes_nothing(tmp_path):
@@ -273,6 +332,42 @@ def test_where_an_epoch_ends_the_names_and_counters_are_right(
     again = Run(tmp_path, 'none', runner, ours=dict(resume='auto'))
     assert again.end() == 0, again.text
     assert 'FINISHED 8' in again.text
+
+
+LAST = [('Iter', 'behind the save'), ('Iter', 'sleep'),
+        ('Epoch', 'behind the save'), ('Epoch', 'behind the epoch'),
+        ('Epoch', 'sleep')]
+
+
+@pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143),
+                                          (signal.SIGINT, 130)])
+@pytest.mark.parametrize('suffix', ['BasedRunnerAmp', 'BasedRunner'])
+@pytest.mark.parametrize('unit, place', LAST)
+def test_a_signal_behind_the_last_step_ends_the_process(
+        tmp_path, unit, suffix, place, number, code):
+    runner = dict(EPOCHS if unit == 'Epoch' else ITERS, type=unit + suffix)
+    run = Run(tmp_path, place, runner, sleeps_at=8).send(number).go_on()
+    assert run.end() == code, run.text
+    name, = files(tmp_path)
+    assert name == ('epoch_2.pth' if unit == 'Epoch' else 'iter_8.pth')
+    assert run.text.count('Saved checkpoint') == 1
+    assert f'training ends after 8 iterations; {name}' in run.text
+    assert 'RAISED SystemExit' in run.text
+    assert 'LEFT True 0 0' in run.text
+    log, = tmp_path.glob('*.log.json')
+    assert len(logged(log.read_text())) == 8
+
+
+@pytest.mark.parametrize('number, code', [(signal.SIGTERM, 143),
+                                          (signal.SIGUSR1, 0)])
+def test_a_signal_behind_the_last_step_saves_what_the_grid_left(
+        tmp_path, number, code):
+    run = Run(
+        tmp_path, 'sleep', sleeps_at=8,
+        ours=dict(save_last=False)).send(number)
+    assert run.go_on().end() == code, run.text
+    assert files(tmp_path) == ['iter_8.pth']
+    assert saved(tmp_path / 'iter_8.pth')['meta']['iter'] == 8
 
 
 def test_an_epoch_of_the_grid_is_saved_once(tmp_path):

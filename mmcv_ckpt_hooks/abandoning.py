@@ -1,0 +1,42 @@
+"""An end that waits for nothing: neither for what is written, nor for ranks.
+
+All of it may be called in a signal's handler.
+"""
+import atexit
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import Any, List
+
+from .run_lock import die_holding
+
+
+def abandon(hooks: List[Any]) -> None:
+    """Let a KeyboardInterrupt end the process at once, if nobody catches it.
+
+    Args:
+        hooks (list): Those of the runner; ours have savers.
+    """
+    savers = [
+        saver for hook in hooks for saver in getattr(hook, '_savers', [])
+    ]
+    if any([saver.abandon() for saver in savers]):
+        die_holding()
+    atexit.register(_end)
+
+
+def _end() -> None:
+    atexit.unregister(_end)
+    if os.name == 'nt' or \
+            getattr(sys, 'last_type', None) is not KeyboardInterrupt:
+        return
+    # what others have registered comes first
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # none, or closed
+            stream.flush()
+    # as the interpreter does in the end; but before, it waits for ranks that
+    # are silent, and aborts where a thread is in torch
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
