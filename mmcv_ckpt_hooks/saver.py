@@ -1,14 +1,14 @@
 """The order of a save on the training thread; :mod:`commit` has the rest."""
 import time
-from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
 from .best_scores import BestScore
 from .catalog import Catalog
 from .commit import Committer
 from .errors import MissingCheckpointError
 from .executor import BackgroundExecutor, InlineExecutor
+from .failure_log import FailureLog
 from .history import History
 from .pending import copied_ahead
 from .pruning import Pruner
@@ -70,7 +70,6 @@ class Saver:
         self.catalog = catalog
         self._executor = executor
         self._log = log
-        self._log_failure = log_failure
         self._backlog = backlog
 
         def not_deleted(message: str, error: Exception) -> None:
@@ -81,6 +80,7 @@ class Saver:
                               protected, budget)
         self._committer = Committer(backend, catalog, history, self._pruner,
                                     log, warn, symlink)
+        self._failures = FailureLog(catalog, self._committer, log_failure)
         #: keeps the best of the run's own evaluations; None if nobody asks
         self.ranking: Optional['Ranking'] = None
         self._splitter = Splitter()
@@ -125,7 +125,7 @@ class Saver:
         staged: List[StagedState] = []
 
         def stage() -> None:
-            with self._failures_logged(request):
+            with self._failures.of_save(request):
                 live = self._splitter.split(capture())
                 staged.append(self._stager.stage(live, overlap))
 
@@ -138,7 +138,7 @@ class Saver:
         blocked = time.monotonic() - begun
 
         def job() -> None:
-            with self._failures_logged(request), copied_ahead(late):
+            with self._failures.of_save(request), copied_ahead(late):
                 self._committer.commit(request, state,
                                        waited if background else None)
 
@@ -191,7 +191,7 @@ class Saver:
         """
 
         def job() -> None:
-            with self._failures_logged(request):
+            with self._failures.of_save(request):
                 self._commit_best(best, request, capture)
 
         return self._executor.run(job)
@@ -231,26 +231,6 @@ class Saver:
         except MissingCheckpointError:
             self.catalog.forget(name)
 
-    @contextmanager
-    def _failures_logged(self, request: SaveRequest) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # passed on; the executor keeps it
-            why = f'({type(error).__name__}: {error})'
-            gone = ', '.join(self._committer.made_room)
-            self._committer.made_room = []
-            but = f', but {gone} was deleted to make room' if gone else ''
-            known = self.catalog.find(request.name)
-            if known is not None and known.iter == request.iter and \
-                    known.generation == self.catalog.generation:
-                message = f'Checkpoint {request.name} is saved, but what ' \
-                    f'follows failed {why}'
-            else:
-                message = f'Checkpoint {request.name} was not saved {why}. ' \
-                    f'What was committed before is unchanged{but}'
-            self._log_failure(message, error)
-            raise
-
     def join(self, finished: int, metrics: Dict[str, float]) -> None:
         """Join the scores of an evaluation to the checkpoints of that step.
 
@@ -288,7 +268,7 @@ class Saver:
         """
 
         def job() -> None:
-            with self._failures_logged(request):
+            with self._failures.of_save(request):
                 if self._pruner.lacks(request):
                     self._committer.commit(request, reference(capture()), None)
                 else:
@@ -309,12 +289,7 @@ class Saver:
     def _run_logged(self, job: Callable[[], None], failed: str) -> None:
 
         def logged() -> None:
-            try:
+            with self._failures.of(failed):
                 job()
-            except Exception as error:  # passed on; the executor keeps it
-                self._log_failure(
-                    f'{failed} ({type(error).__name__}: '
-                    f'{error})', error)
-                raise
 
         self._executor.run(logged)

@@ -11,6 +11,8 @@ from mmcv_ckpt_hooks import DurableCheckpointHook
 class Wait(Hook):
     """Stays in an iteration until a line comes, or the end."""
 
+    comes = 'LOW'
+
     def __init__(self, at):
         self.at = at
 

@@ -297,6 +297,7 @@ from mmcv_ckpt_hooks.storage import local
 from toy import train
 
 class Fail(Hook):
+    comes = 'LOW'
     def after_train_iter(self, runner):
         if runner.iter == 1:
             raise RuntimeError('damaged')

@@ -34,6 +34,8 @@ def steps_in(directory, prefix='iter_'):
 class Look(Hook):
     """Notes after every iteration which checkpoints are there."""
 
+    comes = 'LOW'
+
     def __init__(self, directory):
         self.directory, self.seen = directory, []
 
@@ -153,6 +155,7 @@ def test_one_off_the_grid_goes_when_the_next_regular_one_is_there(
         tmp_path, name):
 
     class Ask(Hook):
+        comes = 'LOW'
 
         def after_train_iter(self, runner):
             if runner.iter == 4:

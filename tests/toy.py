@@ -121,7 +121,8 @@ def make_runner(work_dir,
         if isinstance(hook, dict):
             built.register_hook_from_cfg(dict(hook))
         else:
-            built.register_hook(hook)
+            # below NORMAL it comes behind the save
+            built.register_hook(hook, getattr(hook, 'comes', 'NORMAL'))
     return built
 
 

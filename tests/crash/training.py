@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 import types
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -145,6 +146,7 @@ def in_a_fork(request):
     if child == 0:
         status = 1
         try:
+            os.setpgid(0, 0)
             os.close(reading)
             carry_out(request, writing)
             status = 0
@@ -161,8 +163,12 @@ def in_a_fork(request):
                                         request['after_secs'])
             if not ended:
                 os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        # a worker that begins when its parent has died never ends: it waits
+        # for another parent than that (torch/utils/data/_utils/worker.py)
+        with suppress(ProcessLookupError):
+            os.killpg(child, signal.SIGKILL)
         digest = answers.read()
-    _, status = os.waitpid(child, 0)
     return dict(status=status, digest=digest)
 
 

@@ -1,0 +1,57 @@
+"""What failed saves say, at once: nobody may be left to ask later."""
+from contextlib import contextmanager
+from typing import Callable, Iterator
+
+from .catalog import Catalog
+from .commit import Committer
+from .types import SaveRequest
+
+
+class FailureLog:
+    """Words the failures at one place; each is passed on.
+
+    Args:
+        catalog (Catalog): Of that place.
+        committer (Committer): Of that place.
+        log (callable): Told a line, and the error.
+    """
+
+    def __init__(self, catalog: Catalog, committer: Committer,
+                 log: Callable[[str, Exception], None]) -> None:
+        self._catalog = catalog
+        self._committer = committer
+        self._log = log
+
+    @contextmanager
+    def of_save(self, request: SaveRequest) -> Iterator[None]:
+        """Tell what a save that fails has left."""
+        try:
+            yield
+        except Exception as error:  # passed on; the executor keeps it
+            why = f'({type(error).__name__}: {error})'
+            gone = ', '.join(self._committer.made_room)
+            self._committer.made_room = []
+            but = f', but {gone} was deleted to make room' if gone else ''
+            known = self._catalog.find(request.name)
+            if known is not None and known.iter == request.iter and \
+                    known.generation == self._catalog.generation:
+                message = f'Checkpoint {request.name} is saved, but what ' \
+                    f'follows failed {why}'
+            else:
+                message = f'Checkpoint {request.name} was not saved {why}. ' \
+                    f'What was committed before is unchanged{but}'
+            self._log(message, error)
+            raise
+
+    @contextmanager
+    def of(self, failed: str) -> Iterator[None]:
+        """Tell that something failed.
+
+        Args:
+            failed (str): What it is that was not done.
+        """
+        try:
+            yield
+        except Exception as error:  # passed on; the executor keeps it
+            self._log(f'{failed} ({type(error).__name__}: {error})', error)
+            raise
