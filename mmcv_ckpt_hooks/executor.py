@@ -4,7 +4,7 @@ from collections import deque
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Callable, Deque, List, Optional
 
-from .running_job import Job, RunningJob
+from .running_job import Job, JobThread, RunningJob
 
 
 class BackgroundExecutor:
@@ -17,13 +17,19 @@ class BackgroundExecutor:
     """
 
     def __init__(self) -> None:
-        self._job: Optional[RunningJob] = None
+        self._thread: Optional[JobThread] = None
         self._errors: List[BaseException] = []
+
+    @property
+    def _job(self) -> Optional[RunningJob]:
+        return None if self._thread is None else self._thread.job
 
     def submit(self, job: Job) -> None:
         """Start a job; waits for the one before."""
         self.wait()
-        self._job = RunningJob(job)
+        if self._thread is None:
+            self._thread = JobThread()
+        self._thread.submit(job)
 
     def run(self, job: Job) -> bool:
         """Run a job on the caller's thread, after the one under way.
@@ -52,10 +58,11 @@ class BackgroundExecutor:
 
     def wait(self) -> None:
         """Wait until the job under way has ended."""
-        if self._job is None:
+        thread = self._thread
+        if thread is None or thread.job is None:
             return
-        error = self._job.join()
-        self._job = None
+        error = thread.job.join()
+        thread.job = None
         if error is not None:
             self._errors.append(error)
 
@@ -68,6 +75,9 @@ class BackgroundExecutor:
     def close(self) -> None:
         """Wait for the job under way and end its thread."""
         self.wait()
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.close()
 
     def abandon(self) -> bool:
         """Let the process end without the job under way.
@@ -81,7 +91,7 @@ class BackgroundExecutor:
         job = self._job
         if job is None or job.ended.is_set():
             return False
-        job.abandon()
+        job.is_abandoned = True
         return True
 
 

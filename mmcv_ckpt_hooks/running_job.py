@@ -1,16 +1,20 @@
-"""A job on a thread that the process waits for, until told otherwise."""
+"""A thread that runs jobs, for which the process waits until told otherwise.
+
+Starting a thread takes its starter up to 10 ms beside another that computes
+in Python, so one is kept. Whether the interpreter waits for a thread is
+settled when it starts; this one's is not waited for, but its job is, at exit.
+"""
+import atexit
+import os
+import queue
 import threading
-from contextlib import suppress
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Set
 
 Job = Callable[[], Any]
 
 
 class RunningJob:
-    """A job under way, for which the process waits at its end.
-
-    Whether the interpreter waits for a thread is settled when it starts. So
-    this one's is not waited for, and beside it stands one that is.
+    """A job that was given to a :class:`JobThread`.
 
     Args:
         job (callable): To be run.
@@ -18,53 +22,96 @@ class RunningJob:
 
     def __init__(self, job: Job) -> None:
         self.ended = threading.Event()
-        self._error: Optional[BaseException] = None
-        self._is_abandoned = False
-        # not an event: whoever is interrupted in it may come back to it
-        self._settled = threading.Lock()
-        self._settled.acquire()
-        self._thread = threading.Thread(
-            target=self._run,
-            args=(job, ),
-            name='mmcv-ckpt-writer',
-            daemon=True)
-        waiting = threading.Thread(
-            target=self._keep_process, name='mmcv-ckpt-exit', daemon=False)
-        waiting.start()
-        try:
-            self._thread.start()
-        except BaseException:
-            self.abandon()
-            raise
+        self.error: Optional[BaseException] = None
+        self.is_abandoned = False
+        self._job: Optional[Job] = job
+        self._lock = threading.Lock()
 
-    def join(self) -> Optional[BaseException]:
-        """Wait for the end; return the error if it failed."""
-        # Ctrl-C in a join makes python 3.11 take the thread for ended
-        self.ended.wait()
-        self._thread.join()
-        return self._error
-
-    def abandon(self) -> None:
-        """Let the interpreter end without it."""
-        self._is_abandoned = True
-        self._settle()
-
-    def _run(self, job: Job) -> None:
+    def run(self) -> None:
+        """Run it, unless it was taken back."""
+        job = self._take()
+        if job is None:
+            return
         try:
             job()
         except BaseException as error:  # the boundary where errors are kept
-            self._error = error
+            self.error = error
         finally:
             del job  # it holds the staged copy
             self.ended.set()
-            self._settle()
 
-    def _keep_process(self) -> None:
-        self._settled.acquire()
-        if not self._is_abandoned:
+    def take_back(self) -> None:
+        """Let it not be run; nothing if it runs."""
+        if self._take() is not None:
+            self.ended.set()
+
+    def join(self) -> Optional[BaseException]:
+        """Wait for the end; return the error if it failed."""
+        self.ended.wait()
+        return self.error
+
+    def _take(self) -> Optional[Job]:
+        with self._lock:
+            job, self._job = self._job, None
+        return job
+
+
+class JobThread:
+    """Runs one job after the other.
+
+    Thread: all methods on one.
+    """
+
+    def __init__(self) -> None:
+        self._jobs: 'queue.SimpleQueue[Optional[RunningJob]]' = \
+            queue.SimpleQueue()
+        self._process = os.getpid()
+        #: the last one that was given
+        self.job: Optional[RunningJob] = None
+        self._thread = threading.Thread(
+            target=self._run, name='mmcv-ckpt-writer', daemon=True)
+        self._thread.start()
+        _threads.add(self)
+
+    def submit(self, job: Job) -> None:
+        """Have a job run; the one before has ended."""
+        self.job = running = RunningJob(job)
+        try:
+            self._jobs.put(running)
+        except BaseException:  # Ctrl-C: nobody would run it, or it runs
+            running.take_back()
+            raise
+
+    def close(self) -> None:
+        """End, behind the job under way."""
+        _threads.discard(self)
+        self._jobs.put(None)
+        self._thread.join()
+
+    def end_process(self) -> None:
+        """Wait for the job under way, unless it is abandoned."""
+        # a fork has no such thread
+        if self._process != os.getpid():
+            return
+        if self.job is not None and not self.job.is_abandoned:
+            self.job.join()
+        if self.job is None or self.job.ended.is_set():
             # torch aborts a process in whose end a thread of its own ends
-            self._thread.join()
+            self.close()
 
-    def _settle(self) -> None:
-        with suppress(RuntimeError):  # the other one was first
-            self._settled.release()
+    def _run(self) -> None:
+        while True:
+            running = self._jobs.get()
+            if running is None:
+                return
+            running.run()
+            del running
+
+
+_threads: Set[JobThread] = set()
+
+
+@atexit.register
+def _end_process() -> None:
+    for thread in list(_threads):
+        thread.end_process()

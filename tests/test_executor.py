@@ -194,6 +194,37 @@ def test_nothing_is_abandoned_where_nothing_is_under_way(executor):
     assert executor.abandon() is False
 
 
+def test_a_job_that_is_interrupted_while_it_is_given_is_not_run(monkeypatch):
+    ran = []
+    executor = BackgroundExecutor()
+    executor.submit(lambda: None)
+    executor.wait()
+
+    class Interrupted:
+
+        def put(self, job):
+            raise KeyboardInterrupt
+
+    jobs = executor._thread._jobs
+    monkeypatch.setattr(executor._thread, '_jobs', Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        executor.submit(lambda: ran.append(1))
+    monkeypatch.setattr(executor._thread, '_jobs', jobs)
+    executor.wait()
+    executor.close()
+    assert not ran and executor.take_error() is None
+
+
+def test_one_thread_runs_all_jobs():
+    executor, threads = BackgroundExecutor(), set()
+    for _ in range(3):
+        executor.submit(lambda: threads.add(threading.current_thread()))
+        executor.wait()
+    executor.close()
+    thread, = threads
+    assert not thread.is_alive()
+
+
 # -- again and again -------------------------------------------------------
 
 
