@@ -31,8 +31,14 @@ def _end() -> None:
     if os.name == 'nt' or \
             getattr(sys, 'last_type', None) is not KeyboardInterrupt:
         return
-    # what others have registered comes first
-    atexit._run_exitfuncs()
+    try:
+        # what others have registered comes first
+        atexit._run_exitfuncs()
+    finally:  # Python 3.8 and 3.9 raise what one of them has raised
+        _end_by_interrupt()
+
+
+def _end_by_interrupt() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError, ValueError):  # none, or closed
             stream.flush()

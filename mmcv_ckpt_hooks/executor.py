@@ -1,5 +1,6 @@
-"""The one owner of background threads."""
+"""The one owner of background threads, with :mod:`running_job`."""
 import threading
+import weakref
 from collections import deque
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Callable, Deque, List, Optional
@@ -29,6 +30,8 @@ class BackgroundExecutor:
         self.wait()
         if self._thread is None:
             self._thread = JobThread()
+            # a run that raised may have closed nothing
+            weakref.finalize(self, self._thread.retire).atexit = False
         self._thread.submit(job)
 
     def run(self, job: Job) -> bool:

@@ -27,14 +27,28 @@ _KINDS = (torch.Generator, random.Random, np.random.RandomState,
 def generators_in(holder: Any) -> List[Any]:
     """Return the generators among the attributes of an object, in order.
 
-    Not the global ones of python, numpy and torch, even if it holds them.
+    Not the global ones of python, numpy and torch, even if it holds them, nor
+    any whose state another machine could not set: those on a GPU, of the
+    operating system, or around bit generators that numpy does not have.
     """
     shared = torch.default_generator, random._inst, np.random.mtrand._rand
     return [
         value for value in getattr(holder, '__dict__', {}).values()
-        if isinstance(value, _KINDS) and all(value is not one
-                                             for one in shared)
+        if isinstance(value, _KINDS) and all(
+            value is not one for one in shared) and _has_state(value)
     ]
+
+
+def _has_state(generator: Any) -> bool:
+    if isinstance(generator, torch.Generator):
+        return bool(generator.device.type == 'cpu')
+    if isinstance(generator, np.random.RandomState):
+        # around another one get_state() gives a dict
+        around = getattr(generator, '_bit_generator', None)
+        return type(around).__name__ == 'MT19937'
+    if isinstance(generator, np.random.Generator):
+        return type(generator.bit_generator).__name__ in _BIT_GENERATORS
+    return not isinstance(generator, random.SystemRandom)
 
 
 def state_of(generator: Any) -> Any:

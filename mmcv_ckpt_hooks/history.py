@@ -70,6 +70,9 @@ class History:
             temporary = temporary_beside(self._path)
             try:
                 shutil.copy(self._path, temporary)
+                with open(temporary, 'rb+') as file:
+                    # else a power cut leaves an empty one
+                    os.fsync(file.fileno())
                 os.replace(temporary, self._path)
             except BaseException:
                 with suppress(OSError):

@@ -1,4 +1,5 @@
 """The state that hooks had at the last boundary, as far as it is small."""
+from collections import OrderedDict
 from typing import Any, Dict, List, Mapping, Set
 
 from .state import stateful
@@ -43,10 +44,14 @@ class _Copying:
         self._left -= 1
         if self._left < 0:
             raise _NotSmallError
+        if isinstance(value, OrderedDict):
+            return OrderedDict(
+                (key, self.copied(one)) for key, one in value.items())
         if isinstance(value, Mapping):
             return {key: self.copied(one) for key, one in value.items()}
         if isinstance(value, (list, tuple)):
-            return [self.copied(one) for one in value]
+            copies = [self.copied(one) for one in value]
+            return tuple(copies) if isinstance(value, tuple) else copies
         if not isinstance(value, _VALUES):
             raise _NotSmallError
         return value

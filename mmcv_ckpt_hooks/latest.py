@@ -1,6 +1,6 @@
 """``latest.pth``: what it is, and where it leads. Standard library only."""
 import hashlib
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Callable, Optional, Sequence
 
 from .card import describe
@@ -44,7 +44,12 @@ def described_latest(
 
 
 def _are_equal(files: StorageBackend, name: str) -> bool:
-    with files.open(name) as one, files.open(LATEST_NAME) as other:
+    with ExitStack() as both:
+        other = both.enter_context(files.open(LATEST_NAME))
+        try:
+            one = both.enter_context(files.open(name))
+        except MissingCheckpointError:
+            return False  # a link, and the disk behind it is away
         while True:
             block = one.read(_BLOCK_BYTES)
             if block != other.read(_BLOCK_BYTES):

@@ -63,7 +63,7 @@ def load_mapped(
         digest (str, optional): What the catalog has for it. Default: None.
         copied (collection[str]): Fields whose tensors the caller copies to
             where they are used, or does not use; see
-            :func:`state.copied_fields`. Default: both that exist.
+            :func:`state_loading.copied_fields`. Default: both that exist.
 
     Raises:
         IntegrityError: If the file is damaged.

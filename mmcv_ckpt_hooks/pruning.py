@@ -4,9 +4,11 @@ from typing import Callable, List, Optional, Sequence, Set
 
 from .catalog import Catalog
 from .errors import OutOfSpaceError, StorageError
+from .reconciling import forget_if_gone
 from .retention import (KeepAny, KeepBest, KeepNames, KeepWithin, bytes_of,
                         deletable)
-from .types import CheckpointInfo, RetentionPolicy, SaveRequest, StorageBackend
+from .types import (CheckpointInfo, RetentionPolicy, SaveRequest,
+                    StorageBackend, StoredFile)
 
 
 class Pruner:
@@ -101,18 +103,28 @@ class Pruner:
         if not self._backend.capabilities.listing:
             return owned
         try:
-            there = {file.name for file in self._backend.list()}
+            there = {file.name: file for file in self._backend.list()}
         except StorageError as error:
             self._tell(self._backend.url, 'Nothing is deleted', error)
             return []
         self._told.discard(self._backend.url)
-        for info in owned:
-            if info.name not in there:
+        return [
+            info for info in owned
+            if self._is_there(info, there.get(info.name))
+        ]
+
+    def _is_there(self, info: CheckpointInfo,
+                  file: Optional[StoredFile]) -> bool:
+        """Whether one that is owned still is; the catalog learns it."""
+        # on a full disk it learns it with the next entry
+        with suppress(OutOfSpaceError):
+            if file is None:
                 self._told.discard(info.name)
-                # on a full disk it is out of the catalog with the next entry
-                with suppress(OutOfSpaceError):
-                    self._catalog.forget(info.name)
-        return [info for info in owned if info.name in there]
+                forget_if_gone(self._backend, self._catalog, info.name)
+            elif file.leads_to:
+                # moved meanwhile, and a link left behind: the user's
+                self._catalog.commit(info, file.leads_to)
+        return file is not None and not file.leads_to
 
     def _delete(self, name: str) -> bool:
         """Delete a checkpoint; False if that fails, which is told."""

@@ -2,13 +2,16 @@
 
 Standard library only.
 """
-from typing import Callable, Dict, Mapping, Sequence
+from typing import TYPE_CHECKING, Callable, Dict, Mapping, Sequence
 
 from .card import describe
 from .errors import MissingCheckpointError
 from .latest import described_latest
 from .types import (LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend,
                     StoredFile)
+
+if TYPE_CHECKING:
+    from .catalog import Catalog
 
 
 def reconciled(files: StorageBackend, listed: Sequence[StoredFile],
@@ -76,3 +79,16 @@ def agrees(files: StorageBackend, listed: Sequence[StoredFile],
                 (found.iter, found.epoch) != (entry.iter, entry.epoch):
             return False
     return True
+
+
+def forget_if_gone(files: StorageBackend, catalog: 'Catalog',
+                   name: str) -> None:
+    """Forget a checkpoint that somebody deleted.
+
+    A network file system may say once that one is not there: it is, and would
+    never be deleted.
+    """
+    try:
+        files.open(name).close()
+    except MissingCheckpointError:
+        catalog.forget(name)

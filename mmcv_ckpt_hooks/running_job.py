@@ -82,10 +82,16 @@ class JobThread:
             running.take_back()
             raise
 
+    def retire(self) -> None:
+        """End behind the job under way, which is not waited for.
+
+        Thread: any.
+        """
+        self._jobs.put(None)
+
     def close(self) -> None:
         """End, behind the job under way."""
-        _threads.discard(self)
-        self._jobs.put(None)
+        self.retire()
         self._thread.join()
 
     def end_process(self) -> None:
@@ -103,6 +109,7 @@ class JobThread:
         while True:
             running = self._jobs.get()
             if running is None:
+                _threads.discard(self)
                 return
             running.run()
             del running

@@ -12,6 +12,7 @@ from .failure_log import FailureLog
 from .history import History
 from .pending import copied_ahead
 from .pruning import Pruner
+from .reconciling import forget_if_gone
 from .retention import KeepBest
 from .stager import Stager
 from .staging import Splitter, StagedState, reference
@@ -216,20 +217,9 @@ class Saver:
         try:
             self._committer.link(same, request)
         except MissingCheckpointError:
-            self._forget_if_gone(same.name)
+            forget_if_gone(self.backend, self.catalog, same.name)
             return False
         return True
-
-    def _forget_if_gone(self, name: str) -> None:
-        """Forget a checkpoint that somebody deleted.
-
-        A network file system may say once that one is not there: it is, and
-        would never be deleted.
-        """
-        try:
-            self.backend.open(name).close()
-        except MissingCheckpointError:
-            self.catalog.forget(name)
 
     def join(self, finished: int, metrics: Dict[str, float]) -> None:
         """Join the scores of an evaluation to the checkpoints of that step.

@@ -2,6 +2,7 @@
 import logging
 import random
 import types
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -152,6 +153,14 @@ def test_only_small_states_of_hooks_are_copied():
     assert list(states.copy([small, large])) == ['Counts']
     small.state = property()
     assert list(states.copy([small, large])) == []
+
+
+def test_a_copied_state_has_the_types_of_the_state():
+    hook = Counts()
+    hook.state = OrderedDict(rng=random.Random(3).getstate(), seen=[1])
+    copied = HookStates().copy([hook])['Counts']
+    assert copied == hook.state and type(copied) is OrderedDict
+    random.Random().setstate(copied['rng'])
 
 
 def test_a_hook_whose_state_cannot_be_had_stops_no_run(tmp_path):

@@ -215,6 +215,17 @@ def test_a_job_that_is_interrupted_while_it_is_given_is_not_run(monkeypatch):
     assert not ran and executor.take_error() is None
 
 
+def test_the_thread_of_one_that_is_dropped_ends_behind_its_job():
+    executor, go, ran = BackgroundExecutor(), threading.Event(), []
+    executor.submit(lambda: go.wait(60) and ran.append(1))
+    thread = executor._thread._thread
+    del executor
+    gc.collect()
+    go.set()
+    thread.join(60)
+    assert ran and not thread.is_alive()
+
+
 def test_one_thread_runs_all_jobs():
     executor, threads = BackgroundExecutor(), set()
     for _ in range(3):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from foreign_files import stock_file
 from lock_holder import another
+from mmcv.runner import Hook
 from test_latest import AMP, STOCK, ToolSaves, run, tool_run
 from toy import make_loader, make_runner, names, train
 
@@ -329,3 +330,31 @@ def test_a_live_run_keeps_its_lock_where_the_directory_was_copied(
             with pytest.raises(LockedError, match=str(process.pid)):
                 run(place, 8, resume='auto')
         assert process.ask('check') is None
+
+
+class Moves(Hook):
+    """Somebody makes room while the run goes on, and leaves a link."""
+
+    def __init__(self, work):
+        self.work = work
+
+    def before_train_iter(self, runner):
+        if runner.iter == 4:
+            for hook in runner.hooks:
+                if hasattr(hook, '_saver'):
+                    hook._saver.wait()
+            moved(self.work, 'iter_2.pth')
+
+
+def test_what_is_moved_while_a_run_goes_on_keeps_its_link(tmp_path):
+    work = tmp_path / 'work'
+    train(
+        work,
+        runner=dict(type=AMP, max_iters=8),
+        hooks=[
+            dict(type='DurableCheckpointHook', interval=2, max_keep_ckpts=2),
+            Moves(work)
+        ])
+    assert (work / 'iter_2.pth').is_symlink()
+    assert verify_checkpoint(str(work / 'iter_2.pth')).records
+    assert not (work / 'iter_4.pth').exists()

@@ -139,6 +139,12 @@ def test_the_global_generators_belong_to_nobody():
     assert generators_in(holder) == []
 
 
+def test_a_generator_without_a_state_of_its_own_is_left_alone():
+    holder = Shuffled(random.SystemRandom())
+    holder.other = np.random.RandomState(np.random.PCG64(3))
+    assert generators_in(holder) == []
+
+
 class CachingModel(DrawingModel):
     """With a buffer that torch does not save, and training changes."""
 
