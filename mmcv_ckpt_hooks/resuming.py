@@ -73,8 +73,9 @@ def _restore(runner: Any, options: CheckpointOptions, backend: StorageBackend,
     if found is not None:
         if options.resume != 'auto':
             runner.logger.info(
-                f'resume={options.resume!r} was where this run started: it '
-                f'goes on from its own newest checkpoint, {found.name}')
+                f'resume={options.resume!r} is of this run: it goes on from '
+                f'its own newest checkpoint, {found.name}. To go back, move '
+                'the newer ones away')
         checkpoint = loaded or resume.load_from(backend, found, trust, copied)
         directory, name = backend.url, found.name
     else:
