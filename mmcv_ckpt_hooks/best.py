@@ -12,9 +12,11 @@ from typing import Any, Callable, Dict, List, Optional
 from mmcv.runner import IterBasedRunner
 
 from .best_scores import BestScore, best_name, without_step
+from .card import steps_in_name
 from .compat import best_saver_name
 from .monitors import number_of, unknown_metric
 from .saver import Saver
+from .takeover import same_place
 from .types import SaveRequest
 
 #: Keys of the log buffer that are no scores.
@@ -90,6 +92,41 @@ class BestKeeper:
             getattr(self._hook, 'key_indicator', ''))
         if known is not None:
             self._tell(runner, known.score, known.name)
+        elif self._hook.save_best:
+            self._restore_file(runner)
+
+    def _restore_file(self, runner: Any) -> None:
+        """Make the file of a remembered best score again.
+
+        It went when a better one came; a run that falls back to a step before
+        that has the score from its checkpoint.
+        """
+        score, catalog = self._remembered(runner), self._saver.catalog
+        path = (runner.meta or {}).get('hook_msgs', {}).get('best_ckpt')
+        if score is None or not isinstance(path, str) or not same_place(
+                os.path.dirname(path), self._saver.backend.url):
+            return
+        name = os.path.basename(path)
+        steps = steps_in_name(name)
+        of_step = [
+            info for info in catalog.owned()
+            if steps in (dict(iter=info.iter), dict(epoch=info.epoch))
+        ]
+        if catalog.find(name) is not None or not of_step:
+            return
+        step = of_step[-1]
+        request = SaveRequest(
+            name,
+            step.epoch,
+            step.iter,
+            'best',
+            regular=False,
+            metrics=step.metrics,
+            make_latest=False)
+        key, rule = self._hook.key_indicator, self._hook.rule
+        if self._saver.link_best(
+                BestScore(key, score, rule, name, step.iter), request):
+            self._tell(runner, score, name)
 
     def evaluate(self, runner: Any, results: Any) -> Any:
         """Evaluate as the hook does, and join the scores at once."""

@@ -51,6 +51,8 @@ class Saver:
     triggers and gathered what other ranks have; (2) reduce to builtin types
     and stage, the only part that blocks training; on the executor, the steps
     of :meth:`Committer.commit`.
+
+    Thread: training's, where nothing else is said.
     """
 
     def __init__(self,
@@ -114,8 +116,6 @@ class Saver:
             bool: False if it could not be staged, or was left out because
             the one before is still being written and ``backlog`` is
             ``'skip'``.
-
-        Thread: training's.
         """
         begun = time.monotonic()
         if self._executor.busy() and self._backlog == 'skip' and \
@@ -187,8 +187,6 @@ class Saver:
         Returns:
             bool: False if nothing was committed: the best before stays, and
             :meth:`take_error` has the error.
-
-        Thread: training's.
         """
 
         def job() -> None:
@@ -197,15 +195,34 @@ class Saver:
 
         return self._executor.run(job)
 
+    def link_best(self, best: BestScore, request: SaveRequest) -> bool:
+        """Give the checkpoint of an earlier step the name of the best.
+
+        Returns:
+            bool: False if there is none, or it failed; as `commit_best`.
+        """
+        linked: List[bool] = []
+
+        def job() -> None:
+            with self._failures.of_save(request):
+                linked.append(self._link_best(request))
+                if linked[0]:
+                    self._set_best(best)
+
+        return self._executor.run(job) and linked[0]
+
     def _commit_best(self, best: BestScore, request: SaveRequest,
                      capture: Callable[[], Dict[str, Any]]) -> None:
         if not self._link_best(request):
             self._committer.commit(request, reference(capture()), None)
         # INVARIANT: the new best is committed before the old one goes
+        self._set_best(best)
+        self._pruner.prune(request.name)
+
+    def _set_best(self, best: BestScore) -> None:
         self.catalog.set_best(best)
         self._committer.record(
             'best', **asdict(replace(best, lineage=self.catalog.lineage)))
-        self._pruner.prune(request.name)
 
     def _link_best(self, request: SaveRequest) -> bool:
         """Give the checkpoint of the same step a second name, if it is there.
@@ -223,8 +240,6 @@ class Saver:
 
     def join(self, finished: int, metrics: Dict[str, float]) -> None:
         """Join the scores of an evaluation to the checkpoints of that step.
-
-        Thread: training's.
         """
 
         def job() -> None:
@@ -253,8 +268,6 @@ class Saver:
             request (SaveRequest): What to save if no checkpoint of the step
                 exists.
             capture (callable): Builds that checkpoint.
-
-        Thread: training's.
         """
 
         def job() -> None:

@@ -72,6 +72,32 @@ def faulty(monkeypatch):
     yield arrange
 
 
+@pytest.mark.parametrize('name', ITER)
+def test_a_run_that_falls_back_has_the_best_of_before(tmp_path, name):
+    hook = dict(OURS, interval=2, max_keep_ckpts=2, resume='auto')
+
+    def go_on(steps, scores):
+        return train(
+            tmp_path,
+            runner=runner_config(name, steps),
+            hooks=[dict(hook, max_keep_ckpts=4 if steps == 8 else 2)],
+            evaluation=by_iter(scores, 2))
+
+    go_on(8, [.1, .5, .3, .7])
+    assert best_files(tmp_path) == ['best_mIoU_iter_8.pth']
+    for gone in ('iter_8.pth', 'best_mIoU_iter_8.pth'):
+        (tmp_path / gone).unlink()
+    runner = go_on(14, [.2, .4, .5, .3])
+    assert best_files(tmp_path) == ['best_mIoU_iter_4.pth']
+    assert load(tmp_path / 'best_mIoU_iter_4.pth')['meta']['iter'] == 4
+    assert 'iter_4.pth' not in names(tmp_path)
+    messages = runner.meta['hook_msgs']
+    assert messages['best_score'] == .5
+    assert os.path.exists(messages['best_ckpt'])
+    go_on(16, [.6])
+    assert best_files(tmp_path) == ['best_mIoU_iter_16.pth']
+
+
 # -- which score counts -----------------------------------------------------
 
 
