@@ -161,9 +161,9 @@ def train(runner):
         with suppress(KeyboardInterrupt):
             runner.run([loader] * len(workflow), workflow)
         print('WAIT caught', flush=True)
-        for thread in threading.enumerate():
-            if thread.name == 'mmcv-ckpt-writer':
-                thread.join()
+        for hook in runner.hooks:
+            for saver in getattr(hook, '_savers', []):
+                saver.wait()
         return
     try:
         runner.run([loader] * len(workflow), workflow)
