@@ -7,8 +7,7 @@ import torch
 from .building import check_counts
 from .compat import STORAGE_NAMES, torch_dtypes
 from .instructions import Malformed, shortened
-from .rebuilding import (Array, Dtype, rebuild_parameter, rebuild_tensor,
-                         rebuild_typed_tensor)
+from .rebuilding import Array, Dtype, Tensors
 from .vocabulary import Vocabulary
 
 
@@ -27,10 +26,7 @@ VOCABULARY = Vocabulary(
     calls={
         'torch.Size': _size,
         'torch.device': _device,
-        'torch._utils._rebuild_tensor': rebuild_tensor,
-        'torch._utils._rebuild_tensor_v2': rebuild_tensor,
-        'torch._utils._rebuild_tensor_v3': rebuild_typed_tensor,
-        'torch._utils._rebuild_parameter': rebuild_parameter,
+        **Tensors().calls(),
     },
     storages={
         **{

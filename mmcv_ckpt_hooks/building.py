@@ -8,7 +8,7 @@ file may be hostile. Standard library only.
 import math
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable, Dict
 
 from .instructions import Malformed, Refused, shortened
 
@@ -61,6 +61,80 @@ def _check_lengths(values: Any, what: str) -> None:
     if isinstance(values, tuple) and len(values) > _MAX_DIMENSIONS:
         raise Malformed(f'{what} has {len(values)} dimensions')
     check_counts(values, what)
+
+
+class Tensors:
+    """Builds tensors, with the arguments that torch's own functions have.
+
+    Subclasses say what a storage's content and a tensor are.
+
+    Source: torch/_utils.py, ``_rebuild_tensor_v2`` and the like.
+    """
+
+    #: types of a dtype and of a tensor
+    dtype: Any
+    made: Any
+
+    def numel(self, flat: Any) -> int:
+        """Return the elements of a storage's content."""
+        raise NotImplementedError
+
+    def retyped(self, flat: Any, dtype: Any) -> Any:
+        """Return it as another type."""
+        raise NotImplementedError
+
+    def view(self, flat: Any, offset: int, size: Any, stride: Any,
+             metadata: Any) -> Any:
+        """Return a tensor, which lies within it."""
+        raise NotImplementedError
+
+    def calls(self) -> Dict[str, Callable[..., Any]]:
+        """Return the functions by the names that pickles have for them."""
+        return {
+            'torch._utils._rebuild_tensor': self.tensor,
+            'torch._utils._rebuild_tensor_v2': self.tensor,
+            'torch._utils._rebuild_tensor_v3': self.typed_tensor,
+            'torch._utils._rebuild_parameter': self.parameter,
+        }
+
+    def tensor(self,
+               storage: Any,
+               offset: Any,
+               size: Any,
+               stride: Any,
+               requires_grad: Any = False,
+               hooks: Any = None,
+               metadata: Any = None) -> Any:
+        """View a storage as a tensor, within its bounds."""
+        if type(storage) is not Storage:
+            raise Malformed(f'a tensor is built on {shortened(storage)}')
+        check_view(self.numel(storage.flat), offset, size, stride)
+        return self.view(storage.flat, offset, size, stride, metadata)
+
+    def typed_tensor(self,
+                     storage: Any,
+                     offset: Any,
+                     size: Any,
+                     stride: Any,
+                     requires_grad: Any,
+                     hooks: Any,
+                     dtype: Any,
+                     metadata: Any = None) -> Any:
+        """View an untyped storage as a tensor, within its bounds."""
+        if type(storage) is not Storage or type(dtype) is not self.dtype:
+            raise Malformed(f'a tensor is built on {shortened(storage)} as '
+                            f'{shortened(dtype)}')
+        typed = Storage(self.retyped(storage.flat, dtype))
+        return self.tensor(typed, offset, size, stride, metadata=metadata)
+
+    def parameter(self,
+                  data: Any,
+                  requires_grad: Any = True,
+                  hooks: Any = None) -> Any:
+        """Return the tensor itself: what is loaded needs no gradient."""
+        if type(data) is not self.made:
+            raise Malformed(f'a parameter is built on {shortened(data)}')
+        return data
 
 
 class Unfinished:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Optional, Tuple
 
 from . import building
-from .building import Storage, check_counts, check_view
+from .building import check_counts
 from .instructions import Malformed, shortened
 from .vocabulary import Vocabulary
 
@@ -114,45 +114,24 @@ class NumpyValue:
         return f'numpy values of type {self.dtype} and shape {self.shape}'
 
 
-def _tensor(storage: Any,
-            offset: Any,
-            size: Any,
-            stride: Any,
-            requires_grad: Any = False,
-            hooks: Any = None,
-            metadata: Any = None) -> Tensor:
-    if type(storage) is not Storage:
-        raise Malformed(f'a tensor is built on {shortened(storage)}')
-    flat = storage.flat
-    check_view(flat.numel, offset, size, stride)
-    return Tensor(flat.dtype, tuple(size), flat.key)
+class _Tensors(building.Tensors):
+    """Descriptions of tensors."""
 
+    dtype, made = Dtype, Tensor
 
-def _typed_tensor(storage: Any,
-                  offset: Any,
-                  size: Any,
-                  stride: Any,
-                  requires_grad: Any,
-                  hooks: Any,
-                  dtype: Any,
-                  metadata: Any = None) -> Tensor:
-    if type(storage) is not Storage or type(dtype) is not Dtype:
-        raise Malformed(f'a tensor is built on {shortened(storage)} as '
-                        f'{shortened(dtype)}')
-    flat = storage.flat
-    numel, rest = divmod(flat.numel * flat.dtype.itemsize, dtype.itemsize)
-    if rest:
-        raise Malformed(f'a storage of {flat.numel} {flat.dtype} is no '
-                        f'storage of {dtype}')
-    return _tensor(Storage(Flat(flat.key, dtype, numel)), offset, size, stride)
+    def numel(self, flat: Flat) -> int:
+        return flat.numel
 
+    def retyped(self, flat: Flat, dtype: Dtype) -> Flat:
+        numel, rest = divmod(flat.numel * flat.dtype.itemsize, dtype.itemsize)
+        if rest:
+            raise Malformed(f'a storage of {flat.numel} {flat.dtype} is no '
+                            f'storage of {dtype}')
+        return Flat(flat.key, dtype, numel)
 
-def _parameter(data: Any,
-               requires_grad: Any = True,
-               hooks: Any = None) -> Tensor:
-    if type(data) is not Tensor:
-        raise Malformed(f'a parameter is built on {shortened(data)}')
-    return data
+    def view(self, flat: Flat, offset: int, size: Any, stride: Any,
+             metadata: Any) -> Tensor:
+        return Tensor(flat.dtype, tuple(size), flat.key)
 
 
 def _size(lengths: Any) -> Tuple[int, ...]:
@@ -239,10 +218,7 @@ VOCABULARY = _OutlineVocabulary(
     calls={
         'torch.Size': _size,
         'torch.device': _device,
-        'torch._utils._rebuild_tensor': _tensor,
-        'torch._utils._rebuild_tensor_v2': _tensor,
-        'torch._utils._rebuild_tensor_v3': _typed_tensor,
-        'torch._utils._rebuild_parameter': _parameter,
+        **_Tensors().calls(),
     },
     storages={
         name: torch_dtype(kind)

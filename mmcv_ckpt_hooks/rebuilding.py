@@ -8,55 +8,30 @@ import numpy as np
 import torch
 
 from . import building
-from .building import Storage, check_view
-from .instructions import Malformed, shortened
 
 
-def rebuild_tensor(storage: Any,
-                   offset: Any,
-                   size: Any,
-                   stride: Any,
-                   requires_grad: Any = False,
-                   hooks: Any = None,
-                   metadata: Any = None) -> torch.Tensor:
-    """View a storage as a tensor, within its bounds."""
-    if type(storage) is not Storage:
-        raise Malformed(f'a tensor is built on {shortened(storage)}')
-    check_view(storage.flat.numel(), offset, size, stride)
-    tensor = torch.as_strided(storage.flat, size, stride, offset)
-    # lazy conjugation and negation: without them the values are wrong
-    flags = metadata if type(metadata) is dict else {}
-    if flags.get('conj') is True:
-        tensor = tensor.conj()
-    if flags.get('neg') is True:
-        tensor = torch._neg_view(tensor)
-    # else it would keep what it views, whatever becomes of it
-    return tensor.detach()
+class Tensors(building.Tensors):
+    """Tensors of torch."""
 
+    dtype, made = torch.dtype, torch.Tensor
 
-def rebuild_typed_tensor(storage: Any,
-                         offset: Any,
-                         size: Any,
-                         stride: Any,
-                         requires_grad: Any,
-                         hooks: Any,
-                         dtype: Any,
-                         metadata: Any = None) -> torch.Tensor:
-    """View an untyped storage as a tensor, within its bounds."""
-    if type(storage) is not Storage or type(dtype) is not torch.dtype:
-        raise Malformed(f'a tensor is built on {shortened(storage)} as '
-                        f'{shortened(dtype)}')
-    typed = Storage(storage.flat.view(dtype))
-    return rebuild_tensor(typed, offset, size, stride, metadata=metadata)
+    def numel(self, flat: torch.Tensor) -> int:
+        return flat.numel()
 
+    def retyped(self, flat: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        return flat.view(dtype)
 
-def rebuild_parameter(data: Any,
-                      requires_grad: Any = True,
-                      hooks: Any = None) -> torch.Tensor:
-    """Return the tensor itself: what is loaded needs no gradient."""
-    if type(data) is not torch.Tensor:
-        raise Malformed(f'a parameter is built on {shortened(data)}')
-    return data
+    def view(self, flat: torch.Tensor, offset: int, size: Any, stride: Any,
+             metadata: Any) -> torch.Tensor:
+        tensor = torch.as_strided(flat, size, stride, offset)
+        # lazy conjugation and negation: without them the values are wrong
+        flags = metadata if type(metadata) is dict else {}
+        if flags.get('conj') is True:
+            tensor = tensor.conj()
+        if flags.get('neg') is True:
+            tensor = torch._neg_view(tensor)
+        # else it would keep what it views, whatever becomes of it
+        return tensor.detach()
 
 
 class Dtype(building.Dtype):

@@ -386,7 +386,7 @@ def test_a_file_cannot_change_how_later_files_are_loaded(target, state):
         run(built(target, state))
     assert [dict(vars(entry)) for entry in names] == before
     assert collections.Counter('a').most_common() == [('a', 1)]
-    assert rebuilding.rebuild_tensor.__defaults__ == (False, None, None)
+    assert rebuilding.Tensors.tensor.__defaults__ == (False, None, None)
     assert equal(run(tensor(0, (6, ), (1, ))), torch.arange(6.))
 
 

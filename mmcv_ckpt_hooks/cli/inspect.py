@@ -12,8 +12,8 @@ from ..scanning import read_outline
 from ..storage.local import LocalBackend
 from ..storage.mapped_errors import mapped_errors
 from ..verification import open_archive, zip_digest
-from .output import (Column, count_text, print_json, print_line, print_table,
-                     size_text, warn)
+from .output import (Column, add_json, count_text, print_json, print_line,
+                     print_table, size_text, warn)
 from .place import is_directory, local_path
 from .verify import EXIT_DAMAGED, EXIT_UNSAFE
 
@@ -48,8 +48,7 @@ def add_parser(commands: Any) -> None:
         'a format without checksums (torch < 1.6); 2 wrong usage, or it is '
         'missing or may not be read; 3 loading it could run code.')
     parser.add_argument('file', metavar='FILE', help='a checkpoint')
-    parser.add_argument(
-        '--json', action='store_true', help='print one JSON object')
+    add_json(parser)
     parser.set_defaults(run=run)
 
 

@@ -9,8 +9,8 @@ from ..errors import (ConfigError, IntegrityError, MissingCheckpointError,
                       UnverifiableError)
 from ..types import CheckpointInfo
 from ..verification import open_archive, zip_digest
-from .output import (Column, count_text, print_json, print_line, print_table,
-                     size_text, warn)
+from .output import (Column, add_json, count_text, print_json, print_line,
+                     print_table, size_text, warn)
 from .place import Place, Places, is_directory, latest_target, local_path
 
 _COLUMNS = (
@@ -78,8 +78,7 @@ def add_parser(commands: Any) -> None:
         nargs='?',
         default='.',
         help='directory of checkpoints (default: the current one)')
-    parser.add_argument(
-        '--json', action='store_true', help='print one JSON object')
+    add_json(parser)
     parser.set_defaults(run=run)
 
 

@@ -2,6 +2,7 @@
 
 Tables are plain text; on a terminal rich draws them, if it is installed.
 """
+import argparse
 import json
 import math
 import sys
@@ -15,6 +16,12 @@ _GAP = '  '
 #: Least width of a column that wraps (characters).
 _WRAPPED_WIDTH = 14
 _UNITS = ('B', 'kB', 'MB', 'GB', 'TB', 'PB')
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add the option by which a command prints for programs."""
+    parser.add_argument(
+        '--json', action='store_true', help='print one JSON object')
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from ..errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                       UnverifiableError)
 from ..scanning import verify_loadable
 from ..storage.mapped_errors import mapped_errors
-from .output import count_text, print_json, print_line, size_text, warn
+from .output import (add_json, count_text, print_json, print_line, size_text,
+                     warn)
 from .place import Place, Places, is_directory, local_path, without_catalog
 from .progress import progress_of
 from .repair import repair_catalog, repair_text
@@ -99,8 +100,7 @@ def add_parser(commands: Any) -> None:
         help='before, bring checkpoints.json up to date with the files, '
         'where it is lost or a file was replaced on purpose; refused while a '
         'run writes there')
-    parser.add_argument(
-        '--json', action='store_true', help='print one JSON object')
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
