@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='mmcv-ckpt',
         description='Lists, shows and verifies checkpoints of mmcv runs. '
-        'Files are only read, and nothing in them is executed.')
+        'Checkpoints are only read, and nothing in them is executed.')
     parser.add_argument(
         '--version', action='version', version=f'mmcv-ckpt {__version__}')
     commands = parser.add_subparsers(
