@@ -72,6 +72,9 @@ class JobThread:
             target=self._run, name='mmcv-ckpt-writer', daemon=True)
         self._thread.start()
         _threads.add(self)
+        # once, and not when the package is imported
+        atexit.unregister(_end_process)
+        atexit.register(_end_process)
 
     def submit(self, job: Job) -> None:
         """Have a job run; the one before has ended."""
@@ -118,7 +121,6 @@ class JobThread:
 _threads: Set[JobThread] = set()
 
 
-@atexit.register
 def _end_process() -> None:
     for thread in list(_threads):
         thread.end_process()
