@@ -92,10 +92,12 @@ def restore_runner(runner: Any,
     _restore_messages(runner, checkpoint['meta'], directory)
     resume_state = checkpoint.get('resume_state') or {}
     restore_hooks(runner.hooks, resume_state.get('hooks') or {})
-    runner.logger.info(
-        f'Resumed from {os.path.join(directory, name)}: {epoch} epochs and '
-        f'{finished} iterations are finished')
     generators, data = _of_this_rank(runner, resume_state, name)
+    # stock iteration runners count epochs late, and anew after a resume
+    epochs = f'{epoch} epochs and ' if 'loaders' in data or \
+        isinstance(runner, EpochBasedRunner) else ''
+    log(f'Resumed from {os.path.join(directory, name)}: {epochs}{finished} '
+        'iterations are finished')
     return Restored(
         directory,
         name,
