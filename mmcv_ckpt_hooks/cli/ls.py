@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping
 from ..errors import ConfigError
 from .listing import Listing, look
 from .output import (Column, add_json, count_text, print_json, print_line,
-                     print_table, size_text, warn)
+                     print_table, size_text, status, warn)
 from .place import Place, Places, is_directory, local_path
 
 _COLUMNS = (
@@ -54,7 +54,8 @@ def add_parser(commands: Any) -> None:
         default='.',
         help='directory of checkpoints (default: the current one)')
     add_json(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(
+        run=run, nothing=lambda given: {'path': given.directory})
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -74,7 +75,11 @@ def run(arguments: argparse.Namespace) -> int:
             f'"mmcv-ckpt verify {path}" checks one file')
     listing = look(Places(warn).open(path))
     if arguments.json:
-        print_json(_content(listing))
+        print_json({
+            'path': arguments.directory,
+            **status(0),
+            **_content(listing)
+        })
     elif listing.flags:
         _print_listing(listing)
     else:
