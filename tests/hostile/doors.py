@@ -83,7 +83,7 @@ DOORS = {
 }
 #: Doors that look for a checkpoint by themselves.
 AUTO = {'find_resumable', 'auto', 'auto, stock'}
-#: Doors that only look at the zip file, whatever the pickle in it says.
+#: Doors that go by the zip file, whatever the pickle in it says.
 OUTSIDE = {'mmcv-ckpt ls'}
 #: Doors that see what the pickle would build, but not whether a run could go
 #: on from it.
