@@ -10,7 +10,7 @@ import torch
 from mmcv.runner import EMAHook, Hook, OptimizerHook
 from toy import ToyModel, make_loader, make_runner, names, train
 
-from mmcv_ckpt_hooks import compat, verify_checkpoint
+from mmcv_ckpt_hooks import compat, hook_states, verify_checkpoint
 from mmcv_ckpt_hooks.boundary import Boundary, BoundaryKeeper
 from mmcv_ckpt_hooks.hook_states import HookStates
 
@@ -153,6 +153,19 @@ def test_only_small_states_of_hooks_are_copied():
     assert list(states.copy([small, large])) == ['Counts']
     small.state = property()
     assert list(states.copy([small, large])) == []
+
+
+def test_a_state_that_contains_itself_is_left_out():
+    endless = Counts()
+    endless.state['seen'].append(endless.state)
+    assert HookStates().copy([endless]) == {}
+
+
+def test_an_error_of_ours_in_a_copy_is_not_taken_for_a_large_state(
+        monkeypatch):
+    monkeypatch.setattr(hook_states, '_MOST_VALUES', None)
+    with pytest.raises(TypeError):
+        HookStates().copy([Counts()])
 
 
 def test_a_copied_state_has_the_types_of_the_state():

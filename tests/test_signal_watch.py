@@ -1,4 +1,5 @@
 """The handlers alone: chained, restored, and deaf where they must be."""
+import io
 import logging
 import os
 import signal
@@ -60,6 +61,61 @@ def test_what_was_there_before_is_called_and_put_back(calls):
     assert signal.getsignal(NUMBER) is before
     send()
     assert calls == [NUMBER, NUMBER]
+
+
+class Unwritable(io.TextIOBase):
+    """A stream in the middle of a line, as its own handler's frame sees it."""
+
+    def write(self, text):
+        raise RuntimeError('reentrant call')
+
+
+@pytest.mark.parametrize('action, said', [
+    ('save', '\nSIGUSR2: saving after this iteration\n'),
+    ('save_and_exit',
+     '\nSIGUSR2: saving after this iteration, then leaving\n'),
+])
+def test_what_it_will_do_is_said_past_python_s_streams(calls, monkeypatch,
+                                                       capfd, action, said):
+    monkeypatch.setattr(sys, 'stderr', Unwritable())
+    watching = watch(action)
+    send()
+    watching.restore()
+    assert capfd.readouterr().err == said
+
+
+@pytest.mark.parametrize('stream', [None, io.StringIO()])
+def test_without_a_stderr_nothing_is_said(calls, monkeypatch, stream):
+    monkeypatch.setattr(sys, '__stderr__', stream)
+    watching = watch()
+    send()
+    assert watching.exit_signal == NUMBER
+    watching.restore()
+
+
+def test_of_several_ranks_it_is_said_which(calls, capfd):
+    watching = watch(rank=3)
+    send()
+    watching.restore()
+    assert capfd.readouterr().err == (
+        '\nrank 3: SIGUSR2: saving within two iterations, then leaving\n')
+
+
+def test_of_two_that_watch_one_says_it(calls, capfd):
+    watching = watch(), watch()
+    send()
+    assert capfd.readouterr().err.count('SIGUSR2') == 1
+    watching[0].restore()
+    send()
+    assert capfd.readouterr().err.count('SIGUSR2') == 1
+    watching[1].restore()
+    inner, outer = watch('save'), watch()
+    send()
+    outer.restore()
+    inner.restore()
+    assert capfd.readouterr().err == (
+        '\nSIGUSR2: saving after this iteration, then leaving\n'
+        '\nSIGUSR2: saving after this iteration\n')
 
 
 def test_a_request_is_taken_once(calls):
