@@ -16,6 +16,7 @@ from .card import steps_in_name
 from .compat import best_saver_name
 from .monitors import number_of, unknown_metric
 from .saver import Saver
+from .state import finished_epochs
 from .takeover import same_place
 from .types import SaveRequest
 
@@ -252,7 +253,7 @@ class BestKeeper:
             return runner.epoch, runner.iter
         if self._hook.by_epoch:
             return runner.epoch + 1, runner.iter
-        return runner.epoch, runner.iter + 1
+        return finished_epochs(runner), runner.iter + 1
 
 
 def _is_auto(eval_hook: Any) -> bool:

@@ -10,11 +10,12 @@ from typing import Any, Dict, Mapping, Tuple
 import numpy as np
 import torch
 
+from .counting import is_count
 from .errors import ResumeError
 from .generators import has_cuda
 from .instructions import shortened
 from .monitors import number_of
-from .resume_fields import is_count, resume_state_defect, wrong
+from .resume_fields import resume_state_defect, wrong
 from .types import MAX_STEPS
 from .unfolding import unfolds_without_end
 

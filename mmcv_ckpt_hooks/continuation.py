@@ -67,6 +67,7 @@ class Continuation:
             for number, loader in enumerate(data_loaders)
         ]
         self._skips = 0
+        self._trained: Optional[TrackedLoader] = None
 
     def seek(self,
              number: int,
@@ -145,6 +146,16 @@ class Continuation:
         tracked = self._find(loader)
         if tracked is not None:
             tracked.count(epoch)
+            if self._runner.mode == 'train':
+                self._trained = tracked
+
+    def finished_epochs(self) -> Optional[int]:
+        """Return the passes over the data of training that are over.
+
+        None before the first batch.
+        """
+        return None if self._trained is None else \
+            self._trained.finished_passes()
 
     def finish(self, loader: Any) -> None:
         """Take note that a pass over a loader is over."""

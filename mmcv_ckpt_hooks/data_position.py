@@ -61,13 +61,22 @@ class TrackedLoader:
         Args:
             epoch (int): Passes over the data, as the runner counts them.
         """
-        self._epoch = epoch
         if self._sampler is None:
+            self._used = self._used + 1 if epoch == self._epoch else 1
+            self._epoch = epoch
             return
+        self._epoch = epoch
         running = self._sampler.passes - 1
         if not self._used or self._pass != running:
             self._pass, self._used = running, self._sampler.skipped
         self._used += 1
+
+    def finished_passes(self) -> int:
+        """Return how many passes are over, as the runner counts them.
+
+        A full one is, although no further batch was asked for.
+        """
+        return self._epoch + (0 < self._used == self.length())
 
     def finish(self) -> None:
         """Take note that the pass is over."""

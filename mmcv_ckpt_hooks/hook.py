@@ -11,7 +11,7 @@ from .config import parse_options
 from .ema import ema_hooks
 from .garbage import without_collections
 from .options import CheckpointOptions
-from .state import capture_rank, capture_runner
+from .state import capture_rank, capture_runner, finished_epochs
 from .triggers import Progress, Schedule
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class DurableCheckpointHook(CheckpointHook):
         self._prepared_for = runner
 
     def after_train_iter(self, runner: Any) -> None:
-        epoch, finished = runner.epoch, runner.iter + 1
+        epoch, finished = finished_epochs(runner), runner.iter + 1
         is_last = not isinstance(runner, EpochBasedRunner) and \
             self.is_last_iter(runner)
         if self._ends_epoch(runner):

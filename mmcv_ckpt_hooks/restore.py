@@ -3,7 +3,7 @@ import os
 import re
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable, List, Mapping, Optional, Tuple
+from typing import Any, List, Mapping, Optional, Tuple
 
 from mmcv.runner import EpochBasedRunner, TextLoggerHook
 from mmcv.runner.hooks.lr_updater import LrUpdaterHook
@@ -11,7 +11,7 @@ from mmcv.runner.hooks.momentum_updater import MomentumUpdaterHook
 
 from . import distributed, ema
 from .amp import restore_amp
-from .card import steps_in_name
+from .counting import finished_steps
 from .errors import ResumeError
 from .fitting import check_fit
 from .gradients import continue_accumulation
@@ -19,8 +19,6 @@ from .mapping import detach
 from .state import restore_hooks, unwrapped
 from .state_loading import restore_model, restore_optimizer
 from .storage.links import telling_name
-
-Log = Callable[[str], None]
 
 #: Hooks that start from a value of the optimizer: as what it is known to them
 #: and to the optimizer.
@@ -97,9 +95,11 @@ def restore_runner(runner: Any,
     _restore_messages(runner, checkpoint['meta'], directory)
     resume_state = checkpoint.get('resume_state') or {}
     restore_hooks(runner.hooks, resume_state.get('hooks') or {})
-    log(f'Resumed from {path}: {epoch} epochs and {finished} iterations are '
-        'finished')
     generators, data = _of_this_rank(runner, resume_state, name)
+    # stock iteration runners count epochs late, and anew after a resume
+    epochs = f'{epoch} epochs and ' if 'loaders' in data or \
+        isinstance(runner, EpochBasedRunner) else ''
+    log(f'Resumed from {path}: {epochs}{finished} iterations are finished')
     return Restored(directory, name, epoch, finished,
                     resume_state.get('lineage') or '', late, generators,
                     resume_state.get('gradients') or {}, data)
@@ -209,55 +209,6 @@ def without_prefix(
     renamed._metadata = getattr(  # type: ignore[attr-defined]
         state_dict, '_metadata', OrderedDict())
     return renamed
-
-
-def finished_steps(checkpoint: Mapping[str, Any], name: str,
-                   epoch_runner: bool, log: Log) -> Tuple[int, int]:
-    """Return finished epochs and iterations, whoever wrote the file.
-
-    Files with ``resume_state`` count finished steps. Others do not agree:
-    ``iter_8.pth`` of stock mmcv has ``meta['iter'] == 7``, that of BEiT has
-    8; after a resume, UniFormer writes the epoch of the file before. The file
-    name counts right in all of them; without one, the step of an Adam
-    optimizer tells, and then the field ``amp``, which only the apex_runner
-    family writes.
-
-    Source: mmcv v1.7.2 runner/iter_based_runner.py:221-223,
-    epoch_based_runner.py:167-175.
-    """
-    meta = checkpoint['meta']
-    epoch, finished = int(meta.get('epoch', 0)), int(meta.get('iter', 0))
-    if checkpoint.get('resume_state'):
-        return epoch, finished
-    told = steps_in_name(name)
-    if 'iter' in told and 'epoch' not in told:
-        if told['iter'] != finished:
-            log(f'{name} says {told["iter"]} finished iterations, its meta '
-                f'{finished}: the name counts')
-        # its epoch is the running one, counted from 1
-        return max(epoch - 1, 0), told['iter']
-    if 'epoch' in told and 'iter' not in told:
-        if told['epoch'] != epoch:
-            log(f'{name} says {told["epoch"]} finished epochs, its meta '
-                f'{epoch}: the name counts')
-            if epoch and finished % epoch == 0:
-                finished = finished // epoch * told['epoch']
-        return told['epoch'], finished
-    if epoch_runner:
-        return epoch, finished
-    step = _optimizer_step(checkpoint.get('optimizer'))
-    if step in (finished, finished + 1):
-        return max(epoch - 1, 0), int(step)
-    return max(epoch - 1, 0), finished + (0 if 'amp' in checkpoint else 1)
-
-
-def _optimizer_step(optimizer: Any) -> int:
-    """Steps that an Adam has made, -1 if it cannot be told."""
-    states = optimizer.get('state', {}) if isinstance(optimizer, dict) else {}
-    for state in states.values():
-        if isinstance(state, dict) and 'step' in state:
-            return int(state['step'])
-    return -1
 
 
 def _restore_optimizer(runner: Any, checkpoint: Mapping[str, Any],

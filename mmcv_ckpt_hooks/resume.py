@@ -20,6 +20,12 @@ Log = Callable[[str], None]
 Loaded = Tuple[Dict[str, Any], str, str]
 _Result = TypeVar('_Result')
 
+#: What to do where checkpoints are links to a disk that is away: they are
+#: good, and a run that starts anew would train again what they hold.
+_MOUNT = ('Mount the disk that the links lead to, and the run goes on from '
+          'there. Only if it is lost for good, move all of them away to start '
+          'anew')
+
 
 def verify_checkpoint(path: Path) -> VerifyReport:
     """Check that a file is a complete, undamaged checkpoint.
@@ -146,18 +152,20 @@ def _newest(
 ) -> Optional[Tuple[CheckpointInfo, _Result]]:
     if candidates is None:
         candidates = catalog.resumable()
-    reasons = []
+    reasons, advice = [], 'Move them away to start anew'
     for info in candidates:
         try:
             return info, attempt(info)
         except (IntegrityError, MissingCheckpointError, ResumeError) as error:
             reasons.append(str(error))
             log(f'Not resuming from {info.name}: {error}')
+            if isinstance(error, MissingCheckpointError) and \
+                    catalog.link(info.name):
+                advice = _MOUNT
     if reasons:
         raise IntegrityError(
             f'none of the {len(reasons)} checkpoints in {backend.url} can be '
-            f'resumed from: {"; ".join(reasons)}. Move them away to start '
-            'anew')
+            f'resumed from: {"; ".join(reasons)}. {advice}')
     return None
 
 

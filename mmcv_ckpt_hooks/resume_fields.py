@@ -7,9 +7,9 @@ from typing import Any, Callable, Mapping, Tuple
 
 import torch
 
+from .counting import is_count
 from .held_generators import try_state
 from .instructions import shortened
-from .types import MAX_STEPS
 
 #: What torch takes for a seed.
 _SEEDS = range(-1 << 63, 1 << 64)
@@ -53,11 +53,6 @@ def resume_state_defect(state: Mapping[str, Any], finished: int) -> str:
 def wrong(what: str, expected: str, found: Any) -> str:
     """Word what is wrong with a field."""
     return f'{what} is {shortened(found)}, expected {expected}'
-
-
-def is_count(value: Any) -> bool:
-    """Whether a value can be a number of steps."""
-    return isinstance(value, numbers.Integral) and 0 <= int(value) < MAX_STEPS
 
 
 def used_defect(used: int, length: int, finished: int) -> str:

@@ -1,5 +1,5 @@
 """The two runners, and the mixins that make them."""
-from typing import TYPE_CHECKING, Any, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from mmcv.runner import EpochBasedRunner, IterBasedRunner
 
@@ -30,6 +30,17 @@ class DurableIterMixin(DurableRunnerMixin):
         assert self._continuation is not None
         data_loader._epoch += self._continuation.first_epoch(data_loader)
         super().val(data_loader, **kwargs)
+
+    def finished_steps(self) -> Tuple[int, int]:
+        """Return finished epochs and iterations, also inside an event.
+
+        mmcv takes the count of epochs from the loader before that has given
+        the first batch of the next one: until then it is one low.
+        """
+        epoch, finished = super().finished_steps()
+        passes = None if self._continuation is None else \
+            self._continuation.finished_epochs()
+        return epoch if passes is None else passes, finished
 
     def save_checkpoint(self,
                         out_dir: str,

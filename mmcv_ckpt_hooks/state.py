@@ -136,6 +136,20 @@ def capture_rank(runner: Any) -> Dict[str, Any]:
             pass_ended=_pass_ended(runner)))
 
 
+def finished_epochs(runner: Any) -> int:
+    """Return finished epochs while hooks are told of a train iteration.
+
+    On stock iteration runners those since the start: as mmcv counts them, but
+    not late.
+    """
+    if hasattr(runner, 'finished_steps'):
+        return int(runner.finished_steps()[0])
+    passes = getattr(getattr(runner, 'data_loader', None), 'epoch', None)
+    if passes is None:  # the loaders of epoch runners have none
+        return int(runner.epoch)
+    return int(passes) + _pass_ended(runner)
+
+
 def _pass_ended(runner: Any) -> bool:
     """Whether a stock iteration runner begins a pass with its next batch."""
     loader: Any = getattr(runner, 'data_loader', None)

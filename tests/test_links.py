@@ -1,5 +1,6 @@
 """Links to checkpoints: what they lead to is resumed from; they stay."""
 import os
+import re
 import shutil
 
 import pytest
@@ -191,11 +192,28 @@ def test_a_tools_own_save_replaces_no_link(work, tmp_path):
 def test_a_disk_that_is_away_is_no_empty_directory(work):
     disk = moved(work, 'iter_2.pth', 'iter_4.pth')
     disk.rename(work.parent / 'away')
-    with pytest.raises(IntegrityError, match='is a link to .*iter_4.pth'):
+    with pytest.raises(
+            IntegrityError, match='is a link to .*iter_4.pth') as caught:
         run(work, 8, resume='auto')
+    told = str(caught.value)
+    # what to do first is not to throw away what the run has trained
+    assert re.search(r'mounted\?\)\. Mount the disk that the links lead to',
+                     told)
+    assert told.index('Mount the disk') < told.index('if it is lost for good')
     assert names(work) == ['iter_2.pth', 'iter_4.pth', 'latest.pth']
     (work.parent / 'away').rename(disk)
     assert run(work, 8, resume='auto').restored.iter == 4
+
+
+def test_damaged_ones_beside_links_to_a_disk_that_is_away(work):
+    disk = moved(work, 'iter_2.pth')
+    os.truncate(work / 'iter_4.pth', 100)
+    with pytest.raises(IntegrityError, match='Move them away to start anew'):
+        os.truncate(disk / 'iter_2.pth', 100)
+        run(work, 8, resume='auto')
+    disk.rename(work.parent / 'away')
+    with pytest.raises(IntegrityError, match='Mount the disk that the links'):
+        run(work, 8, resume='auto')
 
 
 def test_an_older_one_is_taken_when_the_disk_is_away(work, caplog):

@@ -2,6 +2,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 
 import pytest
@@ -53,7 +54,7 @@ def resumed_iter(caplog):
         one.getMessage() for one in caplog.records
         if one.getMessage().startswith('Resumed from')
     ]
-    return int(lines[-1].split(' and ')[1].split()[0]) if lines else None
+    return int(re.search(r'(\d+) iterations', lines[-1])[1]) if lines else None
 
 
 def truncate(path):

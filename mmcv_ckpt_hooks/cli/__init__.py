@@ -2,7 +2,8 @@
 
 Exit codes are stable: 0 all well, 1 something checked is damaged, 2 wrong
 usage, or something is missing or may not be read, 3 loading something could
-run code, 130 interrupted.
+run code, 130 interrupted. With ``--json`` the standard output has one JSON
+object, except on wrong usage, and the standard error output what people read.
 
 Neither torch nor mmcv is imported by these modules.
 """
@@ -11,10 +12,10 @@ import os
 import sys
 from typing import Optional, Sequence
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, IntegrityError, UnsafeCheckpointError
 from ..version import __version__
 from . import inspect, ls, verify
-from .output import warn
+from .output import print_json, status, warn
 
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
@@ -47,10 +48,20 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return EXIT_BROKEN_PIPE
     except (CheckpointError, OSError) as error:
         warn(str(error))
-        return EXIT_USAGE
+        code = _exit_code(error)
+        if arguments.json:
+            print_json({**arguments.nothing(arguments), **status(code, error)})
+        return code
     except KeyboardInterrupt:
         warn('interrupted')
         return EXIT_INTERRUPTED
+
+
+def _exit_code(error: Exception) -> int:
+    if isinstance(error, IntegrityError):
+        return verify.EXIT_DAMAGED
+    return verify.EXIT_UNSAFE if isinstance(
+        error, UnsafeCheckpointError) else EXIT_USAGE
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -2,9 +2,10 @@
 import argparse
 import os
 from itertools import islice
-from typing import Any, Dict, Iterable, Iterator, List, Tuple
+from typing import (Any, Callable, Dict, Iterable, Iterator, List, Mapping,
+                    Tuple)
 
-from ..errors import ConfigError, IntegrityError, UnsafeCheckpointError
+from ..errors import ConfigError
 from ..instructions import shortened
 from ..outline import Tensor
 from ..records import data_starts
@@ -13,9 +14,8 @@ from ..storage.local import LocalBackend
 from ..storage.mapped_errors import mapped_errors
 from ..verification import open_archive, zip_digest
 from .output import (Column, add_json, count_text, print_json, print_line,
-                     print_table, size_text, warn)
+                     print_table, size_text, status)
 from .place import is_directory, local_path
-from .verify import EXIT_DAMAGED, EXIT_UNSAFE
 
 #: Names and values.
 _Parts = Iterator[Tuple[str, Any]]
@@ -26,12 +26,12 @@ _COLUMNS = (
     Column('shape', right=True),
     Column('size', right=True),
 )
-#: Longest text of a value in the listing (characters); --json has all of it.
-_SHOWN_TEXT = 60
-#: Longest key and longest name of a tensor (characters), and how many tensors
-#: and how much text there may be in all: what a small file holds by reference
-#: would be written out here.
-_KEY_TEXT, _NAME_TEXT = 200, 400
+#: Longest value, key and name of a tensor in the listing (characters); --json
+#: has all of it.
+_SHOWN_TEXT, _KEY_TEXT, _NAME_TEXT = 60, 200, 400
+#: How many tensors and how much text there may be in all: what a small file
+#: holds by reference would be written out here. Beyond it keys and names are
+#: shortened, too.
 _MAX_TENSORS, _MAX_TEXT = 200000, 16 << 20
 
 
@@ -49,16 +49,18 @@ def add_parser(commands: Any) -> None:
         'missing or may not be read; 3 loading it could run code.')
     parser.add_argument('file', metavar='FILE', help='a checkpoint')
     add_json(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, nothing=lambda given: {'path': given.file})
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Show one file.
 
     Returns:
-        int: The exit code.
+        int: 0.
 
     Raises:
+        IntegrityError: If it is damaged.
+        UnsafeCheckpointError: If loading it could run code.
         StorageError: If it cannot be read.
         ConfigError: If it is a directory.
     """
@@ -67,16 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f'{path} is a directory, expected a checkpoint. "mmcv-ckpt ls '
             f'{path}" lists those in it')
-    try:
-        found = _look(path)
-    except IntegrityError as error:
-        warn(str(error))
-        return EXIT_DAMAGED
-    except UnsafeCheckpointError as error:
-        warn(str(error))
-        return EXIT_UNSAFE
+    found = _look(path)
     if arguments.json:
-        print_json(found)
+        print_json({**found, **status(0)})
     else:
         _print(found)
     return 0
@@ -95,7 +90,8 @@ def _look(path: str) -> Dict[str, Any]:
         digest = zip_digest(archive.infolist())
         size = os.fstat(file.fileno()).st_size
     fields = content if isinstance(content, dict) else {'': content}
-    tensors = list(islice(_tensors(content), _MAX_TENSORS + 1))
+    tensors = list(islice(_tensors(content, _Plain()), _MAX_TENSORS + 1))
+    plain = _Plain()
     return {
         'path':
         path,
@@ -103,12 +99,10 @@ def _look(path: str) -> Dict[str, Any]:
         size,
         'digest':
         digest,
-        'fields': {
-            _key(key): _summary(value)
-            for key, value in fields.items()
-        },
+        'fields':
+        plain.keyed(fields, _summary),
         'meta':
-        _Plain().value(fields.get('meta')),
+        plain.value(fields.get('meta')),
         'tensors': [{
             'name': name,
             'dtype': tensor.dtype.name,
@@ -120,7 +114,7 @@ def _look(path: str) -> Dict[str, Any]:
     }
 
 
-def _tensors(content: Any) -> Iterator[Tuple[str, Tensor]]:
+def _tensors(content: Any, plain: '_Plain') -> Iterator[Tuple[str, Tensor]]:
     """Yield the tensors with their names: ``'state_dict.conv.weight'``.
 
     A tensor that stands in two places is told in both.
@@ -131,19 +125,21 @@ def _tensors(content: Any) -> Iterator[Tuple[str, Tensor]]:
             if isinstance(value, Tensor):
                 yield name, value
             elif isinstance(value, dict):
-                left.append(_named(name, value.items()))
+                left.append(_named(name, value.items(), plain))
                 break
             elif isinstance(value, (list, tuple)):
-                left.append(_named(name, enumerate(value)))
+                left.append(_named(name, enumerate(value), plain))
                 break
         else:
             left.pop()
 
 
-def _named(name: str, pairs: Iterable[Tuple[Any, Any]]) -> _Parts:
+def _named(name: str, pairs: Iterable[Tuple[Any, Any]],
+           plain: '_Plain') -> _Parts:
     for key, value in pairs:
-        inner = f'{name}.{_key(key)}' if name else _key(key)
-        yield inner[-_NAME_TEXT:], value
+        text = plain.key(key, len(name))
+        inner = f'{name}.{text}' if name else text
+        yield inner if plain.has_room else inner[-_NAME_TEXT:], value
 
 
 def _summary(value: Any) -> str:
@@ -159,15 +155,39 @@ class _Plain:
     def __init__(self) -> None:
         self._left = _MAX_TEXT
 
+    @property
+    def has_room(self) -> bool:
+        """Whether text may still be written out."""
+        return self._left >= 0
+
+    def key(self, key: Any, more: int = 0) -> str:
+        """Return the text of a key; ``more`` characters are written, too."""
+        text = key if isinstance(key, str) else shortened(key)
+        self._left -= len(text) + more
+        return text if self.has_room else text[:_KEY_TEXT]
+
+    def keyed(self, values: Mapping[Any, Any],
+              told: Callable[[Any], Any]) -> Dict[str, Any]:
+        """Return what is told of values; no two keys become one."""
+        found: Dict[str, Any] = {}
+        alike: Dict[str, int] = {}
+        for key, value in values.items():
+            name = text = self.key(key)
+            while name in found:
+                alike[text] = alike.get(text, 1) + 1
+                name = f'{text} ({alike[text]})'
+            found[name] = told(value)
+        return found
+
     def value(self, value: Any) -> Any:
         """Return a value that JSON has."""
         if isinstance(value, dict):
-            return {_key(key): self.value(item) for key, item in value.items()}
+            return self.keyed(value, self.value)
         if isinstance(value, (list, tuple)):
             return [self.value(item) for item in value]
         if isinstance(value, str):
             self._left -= len(value)
-            return value if self._left >= 0 else f'text of {len(value)}'
+            return value if self.has_room else f'text of {len(value)}'
         if isinstance(value, int) and value.bit_length() > 64:
             return f'number of {value.bit_length()} bits'
         if value is None or isinstance(value, (bool, int, float)):
@@ -183,11 +203,6 @@ def _size_of(value: Any) -> str:
     return f'{type(value).__name__} of {len(value)}'
 
 
-def _key(key: Any) -> str:
-    text = key if isinstance(key, str) else shortened(key)
-    return text[:_KEY_TEXT]
-
-
 # -- how it is shown -------------------------------------------------------
 
 
@@ -195,16 +210,16 @@ def _print(found: Dict[str, Any]) -> None:
     print_line(f'{found["path"]}: {size_text(found["bytes"])}, '
                f'{found["digest"]}')
     for key, text in found['fields'].items():
-        print_line(f'{key}: {_short(text)}')
+        print_line(f'{key[:_KEY_TEXT]}: {_short(text)}')
     if isinstance(found['meta'], dict):
         print_line('')
         for key, value in found['meta'].items():
-            print_line(f'meta.{key}: {_short(value)}')
+            print_line(f'meta.{key[:_KEY_TEXT]}: {_short(value)}')
     tensors = found['tensors']
     if tensors:
         print_line('')
         rows = [[
-            one['name'], one['dtype'],
+            one['name'][-_NAME_TEXT:], one['dtype'],
             _shape_text(one['shape']),
             size_text(one['bytes'])
         ] for one in tensors]

@@ -1,17 +1,14 @@
 """``mmcv-ckpt ls``: what is in a directory, and what a resume would take."""
 import argparse
 import os
-import zipfile
-from dataclasses import asdict, dataclass
-from typing import AbstractSet, Any, Dict, List, Mapping, Optional, Tuple
+from dataclasses import asdict
+from typing import Any, Dict, List, Mapping
 
-from ..errors import (ConfigError, IntegrityError, MissingCheckpointError,
-                      UnverifiableError)
-from ..types import CheckpointInfo
-from ..verification import open_archive, zip_digest
+from ..errors import ConfigError
+from .listing import Listing, look
 from .output import (Column, add_json, count_text, print_json, print_line,
-                     print_table, size_text, warn)
-from .place import Place, Places, is_directory, latest_target, local_path
+                     print_table, size_text, status, warn)
+from .place import Place, Places, is_directory, local_path
 
 _COLUMNS = (
     Column('name'),
@@ -26,40 +23,18 @@ _COLUMNS = (
 _SHOWN_METRICS = 3
 #: Directories named where the one asked for has no checkpoint.
 _SHOWN_HINTS = 5
-#: Flag of a format without checksums.
-_NEEDS_TRUST = 'needs trust_checkpoint'
 
 _EPILOG = (
     'Flags: "resume" a run would continue from it; "latest" latest.pth leads '
-    'to it; "best KEY" it has the best score so far; "same as NAME" a second '
-    'name of that file; "superseded" the run went on from an earlier one; '
-    '"other run" of the plugin; "not owned" of another program, or the '
-    'catalog was lost: never deleted; "damaged" it cannot be used; "needs '
-    'trust_checkpoint" a format without checksums (torch < 1.6), which is not '
-    'loaded without that. Exit code: 0, also without checkpoints; 2 if the '
-    'directory is missing or may not be read.')
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What ``ls`` found out.
-
-    Args:
-        place (Place): The directory.
-        resume (str, optional): The checkpoint that ``resume='auto'`` would
-            take.
-        problems (dict): What is damaged, by name, and how.
-        untrusted (set[str]): What is not loaded without
-            ``trust_checkpoint``.
-        flags (dict): The flags of every checkpoint, by name.
-        latest (str, optional): The checkpoint that ``latest.pth`` leads to.
-    """
-    place: Place
-    resume: Optional[str]
-    problems: Mapping[str, str]
-    untrusted: AbstractSet[str]
-    flags: Mapping[str, List[str]]
-    latest: Optional[str]
+    'to it; "best KEY" it has the best score so far; "link" a symbolic link '
+    'that somebody made, never deleted; "link to PATH, which is not there" '
+    'its disk may be away; "same as NAME" a second name of that file, or a '
+    'copy; "superseded" the run went on from an earlier one; "other run" of '
+    'the plugin; "not owned" of another program, or the catalog was lost: '
+    'never deleted; "damaged" it cannot be used; "needs trust_checkpoint" a '
+    'format without checksums (torch < 1.6), which is not loaded without '
+    'that. Exit code: 0, also without checkpoints; 2 if the directory is '
+    'missing or may not be read.')
 
 
 def add_parser(commands: Any) -> None:
@@ -79,7 +54,8 @@ def add_parser(commands: Any) -> None:
         default='.',
         help='directory of checkpoints (default: the current one)')
     add_json(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(
+        run=run, nothing=lambda given: {'path': given.directory})
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -97,95 +73,18 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f'{path} is a file, expected a directory of checkpoints. '
             f'"mmcv-ckpt verify {path}" checks one file')
-    listing = _look(Places(warn).open(path))
+    listing = look(Places(warn).open(path))
     if arguments.json:
-        print_json(_content(listing))
+        print_json({
+            'path': arguments.directory,
+            **status(0),
+            **_content(listing)
+        })
     elif listing.flags:
         _print_listing(listing)
     else:
         _print_empty(listing.place)
     return 0
-
-
-# -- what is there ---------------------------------------------------------
-
-
-def _look(place: Place) -> Listing:
-    latest = latest_target(place, warn)
-    resume, passed_over = _resume_choice(place)
-    for info in place.checkpoints:
-        # the catalog found no digest: there is no readable zip directory
-        if not info.digest and info.name not in passed_over:
-            problem = _structure_problem(place, info)
-            if problem:
-                passed_over[info.name] = problem
-    problems = {
-        name: problem
-        for name, problem in passed_over.items() if problem != _NEEDS_TRUST
-    }
-    untrusted = set(passed_over) - set(problems)
-    flags: Dict[str, List[str]] = {info.name: [] for info in place.checkpoints}
-    for flag, names in (('damaged', [*problems]), (_NEEDS_TRUST, [*untrusted]),
-                        ('resume', [resume]), ('latest', [latest])):
-        for name in names:
-            if name is not None:
-                flags[name].append(flag)
-    for key, best in place.best_scores().items():
-        flags[best.name].append(f'best {key}')
-    continued = {info.name for info in place.resumable}
-    for info in place.checkpoints:
-        flags[info.name] += _kinship_flags(place, info, info.name in continued)
-    return Listing(place, resume, problems, untrusted, flags, latest)
-
-
-def _resume_choice(place: Place) -> Tuple[Optional[str], Dict[str, str]]:
-    """Go through the candidates as a resume does, but read no content."""
-    passed_over: Dict[str, str] = {}
-    for info in place.resumable:
-        problem = _structure_problem(place, info)
-        if not problem:
-            return info.name, passed_over
-        passed_over[info.name] = problem
-    return None, passed_over
-
-
-def _structure_problem(place: Place, info: CheckpointInfo) -> str:
-    """Return why a resume does not take a file; empty if it does.
-
-    Its zip directory is damaged, or by its format (:data:`_NEEDS_TRUST`) it
-    has none.
-    """
-    try:
-        with place.files.open(info.name) as file, \
-                open_archive(file, info.name) as archive:
-            found = zip_digest(archive.infolist())
-    except UnverifiableError:
-        return _NEEDS_TRUST
-    except (IntegrityError, MissingCheckpointError,
-            zipfile.BadZipFile) as error:
-        return str(error)
-    if info.digest and info.digest != found:
-        return (f'{info.name} is not the checkpoint that the catalog lists '
-                f'("mmcv-ckpt verify {place.path(info.name)}" says more)')
-    return ''
-
-
-def _kinship_flags(place: Place, info: CheckpointInfo,
-                   resumable: bool) -> List[str]:
-    flags = []
-    if _is_second_name(place, info):
-        flags.append(f'same as {info.same_as}')
-    if place.lineage and not info.lineage:
-        flags.append('not owned')
-    elif info.lineage != place.lineage:
-        flags.append('other run')
-    elif not resumable:
-        flags.append('superseded')
-    return flags
-
-
-def _is_second_name(place: Place, info: CheckpointInfo) -> bool:
-    return bool(info.same_as) and place.catalog.find(info.same_as) is not None
 
 
 # -- how it is shown -------------------------------------------------------
@@ -208,8 +107,9 @@ def _content(listing: Listing) -> Dict[str, Any]:
         'checkpoints': [{
             **asdict(info),
             'flags': listing.flags[info.name],
-            'problem': listing.problems.get(info.name, ''),
-        } for info in place.checkpoints],
+            'link': place.catalog.link(info.name),
+            'problem': _problem(listing, info.name),
+        } for info in listing.checkpoints],
     }
 
 
@@ -237,7 +137,7 @@ def _directories_with_checkpoints(path: str) -> List[str]:
 
 
 def _print_listing(listing: Listing) -> None:
-    place, infos = listing.place, listing.place.checkpoints
+    place, infos = listing.place, listing.checkpoints
     first = list(place.best_scores())
     rows = [[
         info.name,
@@ -248,19 +148,24 @@ def _print_listing(listing: Listing) -> None:
         _time_text(info.created_at), ', '.join(listing.flags[info.name])
     ] for info in infos]
     styles = [
-        'red' if info.name in listing.problems else
+        'red' if _problem(listing, info.name) else
         'green' if info.name == listing.resume else '' for info in infos
     ]
     print_table(_COLUMNS, rows, styles)
-    own = [info for info in infos if not _is_second_name(place, info)]
-    seconds = len(infos) - len(own)
+    seconds = sum(bool(info.same_as) for info in infos)
     also = f' and {count_text(seconds, "second name")}' if seconds else ''
     print_line('')
-    print_line(f'{count_text(len(own), "checkpoint")}{also}, '
-               f'{size_text(sum(info.bytes for info in own))}')
-    for problem in listing.problems.values():
+    print_line(f'{count_text(len(infos) - seconds, "checkpoint")}{also}, '
+               f'{size_text(listing.bytes)}')
+    for problem in listing.damaged.values():
         print_line(f'damaged: {problem}')
+    for name, problem in listing.away.items():
+        print_line(f'{name}: a {problem}. Is its disk mounted?')
     print_line(_resume_text(listing))
+
+
+def _problem(listing: Listing, name: str) -> str:
+    return listing.damaged.get(name) or listing.away.get(name, '')
 
 
 def _resume_text(listing: Listing) -> str:
@@ -270,8 +175,10 @@ def _resume_text(listing: Listing) -> str:
                 f'continued from{without}')
     newest = listing.place.newest()
     why = 'the newest of its run' if listing.place.lineage else 'the newest'
-    if newest is not None and newest.name in listing.problems:
+    if newest is not None and newest.name in listing.damaged:
         why = 'the newest that is not damaged'
+    elif newest is not None and newest.name in listing.away:
+        why = 'the newest that is there'
     elif newest is not None and newest.name in listing.untrusted:
         why = 'the newest that can be verified'
     return (f"resume='auto' would take {listing.resume}, {why}. Its structure "

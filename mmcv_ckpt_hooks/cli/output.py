@@ -7,7 +7,7 @@ import json
 import math
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,7 +21,26 @@ _UNITS = ('B', 'kB', 'MB', 'GB', 'TB', 'PB')
 def add_json(parser: argparse.ArgumentParser) -> None:
     """Add the option by which a command prints for programs."""
     parser.add_argument(
-        '--json', action='store_true', help='print one JSON object')
+        '--json',
+        action='store_true',
+        help='print one JSON object, whatever is found: it has "ok", '
+        '"exit_code" and, if something is wrong, "error" and "problem"')
+
+
+def status(code: int, error: Optional[Exception] = None) -> Dict[str, Any]:
+    """Return what the JSON object of every command has.
+
+    Args:
+        code (int): The exit code.
+        error (Exception, optional): What kept the command from its work.
+            Default: None.
+    """
+    return {
+        'ok': code == 0,
+        'exit_code': code,
+        'error': '' if error is None else type(error).__name__,
+        'problem': '' if error is None else str(error),
+    }
 
 
 @dataclass(frozen=True)

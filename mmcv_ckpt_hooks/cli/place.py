@@ -8,6 +8,7 @@ from ..best_scores import BestScore
 from ..catalog import Catalog
 from ..errors import ConfigError, MissingCheckpointError
 from ..storage import scheme_of
+from ..storage.links import is_pointer
 from ..storage.local import LocalBackend
 from ..storage.mapped_errors import mapped_errors
 from ..types import LATEST_NAME, POINTER_FILE, CheckpointInfo
@@ -144,9 +145,16 @@ def latest_target(place: Place, warn: Warn) -> Optional[str]:
     path = os.path.join(place.files.url, LATEST_NAME)
     names = [info.name for info in place.checkpoints]
     if os.path.islink(path):
-        return _symlink_target(place, path, names, warn)
+        # what it names may be a link itself
+        name = os.path.basename(os.readlink(path))
+        if is_pointer(path) and name in names:
+            return name
+        found = _same_file(place, path, names)
+        if found is None:
+            _warn_of_stray(place, path, warn)
+        return found
     if os.path.exists(path):
-        return _hard_link_target(place, path, names)
+        return _same_file(place, path, names)
     try:
         with place.files.open(POINTER_FILE) as file:
             text = file.read(_POINTER_LIMIT_BYTES).decode(errors='replace')
@@ -156,22 +164,21 @@ def latest_target(place: Place, warn: Warn) -> Optional[str]:
     return name if name in names else None
 
 
-def _symlink_target(place: Place, path: str, names: List[str],
-                    warn: Warn) -> Optional[str]:
-    directory, name = os.path.split(os.path.realpath(path))
-    if directory == os.path.realpath(place.files.url) and name in names:
-        return name
+def _warn_of_stray(place: Place, path: str, warn: Warn) -> None:
     found = 'is not in this directory' if os.path.exists(path) else \
         'does not exist'
     warn(f'{place.path(LATEST_NAME)} points to {os.readlink(path)}, which '
          f'{found}')
-    return None
 
 
-def _hard_link_target(place: Place, path: str,
-                      names: List[str]) -> Optional[str]:
+def _same_file(place: Place, path: str, names: List[str]) -> Optional[str]:
+    """Return the checkpoint that a path leads to, or None.
+
+    Of a copy, as stock mmcv makes on Windows, that cannot be known.
+    """
     for name in reversed(names):
         other = os.path.join(place.files.url, name)
-        if os.path.exists(other) and os.path.samefile(path, other):
+        if os.path.exists(other) and os.path.exists(path) and \
+                os.path.samefile(path, other):
             return name
-    return None  # a copy, as stock mmcv makes on Windows
+    return None

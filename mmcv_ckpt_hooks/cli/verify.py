@@ -12,7 +12,7 @@ from ..errors import (CheckpointError, IntegrityError, MissingCheckpointError,
 from ..scanning import verify_loadable
 from ..storage.mapped_errors import mapped_errors
 from .output import (add_json, count_text, print_json, print_line, size_text,
-                     warn)
+                     status, warn)
 from .place import Place, Places, is_directory, local_path, without_catalog
 from .progress import progress_of
 from .repair import repair_catalog, repair_text
@@ -58,7 +58,7 @@ class Outcome:
         same_as (str): Path under which the same file was checked before;
             empty if none.
         error (str): Class of the error; empty if all is well.
-        message (str): The error.
+        problem (str): What it says.
     """
     path: str
     status: str
@@ -68,7 +68,7 @@ class Outcome:
     digest: str = ''
     same_as: str = ''
     error: str = ''
-    message: str = ''
+    problem: str = ''
 
 
 def add_parser(commands: Any) -> None:
@@ -101,7 +101,11 @@ def add_parser(commands: Any) -> None:
         'where it is lost or a file was replaced on purpose; refused while a '
         'run writes there')
     add_json(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(
+        run=run, nothing=lambda given: {
+            'checked': [],
+            'repaired': {}
+        })
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -125,14 +129,22 @@ def run(arguments: argparse.Namespace) -> int:
     for target in targets:
         outcome = _check(target, checked)
         outcomes.append(outcome)
-        if not arguments.json and outcome.status != _NOT_CHECKED:
+        if outcome.status == _NOT_CHECKED:
+            continue  # it was told
+        if not arguments.json:
             print_line(_outcome_text(outcome))
+        elif outcome.problem:
+            warn(outcome.problem)
     code = _exit_code(outcomes)
     if arguments.json:
         print_json({
-            'exit_code': code,
-            'checked': [asdict(outcome) for outcome in outcomes],
-            'repaired': repaired,
+            **status(code), 'problem':
+            _summary(outcomes) if code else '',
+            'checked': [{
+                **asdict(outcome), 'ok': outcome.status == _OK
+            } for outcome in outcomes],
+            'repaired':
+            repaired
         })
     elif len(outcomes) > 1:
         print_line(_summary(outcomes))
@@ -198,14 +210,14 @@ def _check(target: Target, checked: Dict[Tuple[int, int], Outcome]) -> Outcome:
     digest = known.digest if known is not None else ''
     try:
         with target.place.files.open(target.name) as file:
-            status = os.fstat(file.fileno())
-            key = (status.st_dev, status.st_ino)
+            there = os.fstat(file.fileno())
+            key = (there.st_dev, there.st_ino)
             same = checked.get(key)
             if same is not None and digest in ('', same.digest):
                 return replace(same, path=target.shown, same_as=same.path)
             began = time.perf_counter()
             with mapped_errors('cannot read', target.shown), \
-                    progress_of(target.shown, status.st_size) as advance:
+                    progress_of(target.shown, there.st_size) as advance:
                 report = verify_loadable(file, target.shown, digest, advance)
             secs = time.perf_counter() - began
     except UnverifiableError as error:
@@ -225,7 +237,7 @@ def _check(target: Target, checked: Dict[Tuple[int, int], Outcome]) -> Outcome:
 
 def _failure(path: str, status: str, error: CheckpointError) -> Outcome:
     return Outcome(
-        path, status, error=type(error).__name__, message=str(error))
+        path, status, error=type(error).__name__, problem=str(error))
 
 
 def _exit_code(outcomes: Sequence[Outcome]) -> int:
@@ -242,7 +254,7 @@ def _exit_code(outcomes: Sequence[Outcome]) -> int:
 
 def _outcome_text(outcome: Outcome) -> str:
     if outcome.status != _OK:
-        return f'{outcome.status:<13}{outcome.message}'
+        return f'{outcome.status:<13}{outcome.problem}'
     size = size_text(outcome.bytes)
     if outcome.same_as:
         return (f'{_OK:<13}{outcome.path}: {size}, the same file as '

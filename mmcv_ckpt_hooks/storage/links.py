@@ -52,8 +52,8 @@ def check_target(path: str) -> None:
     if os.path.islink(path) and _target_bytes(path) is None:
         raise MissingCheckpointError(
             f'cannot read checkpoint {path}: it is a link to '
-            f'{os.readlink(path)}, which is no regular file that is there: '
-            'is its disk mounted?')
+            f'{os.readlink(path)}, which is no regular file that is there (is '
+            'its disk mounted?)')
 
 
 def telling_name(path: str) -> str:

@@ -3,6 +3,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -72,7 +73,8 @@ def test_json_has_what_the_catalog_has_and_more(run_dir, capsys):
     assert content['resume'] == content['latest'] == 'iter_8.pth'
     assert content['best'] == catalog['best']
     for one, entry in zip(content['checkpoints'], catalog['checkpoints']):
-        assert one.pop('flags') is not None and one.pop('problem') == ''
+        assert one.pop('flags') is not None
+        assert one.pop('problem') == one.pop('link') == ''
         assert one == entry
 
 
@@ -354,9 +356,11 @@ def test_a_pointer_to_nothing_is_none(run_dir, capsys, text):
 
 @pytest.mark.parametrize('target, why',
                          [('iter_7.pth', 'does not exist'),
-                          ('../other.pth', 'is not in this directory')])
+                          ('../other/iter_8.pth', 'is not in this directory')])
 def test_a_latest_that_leads_elsewhere_is_told(run_dir, capsys, target, why):
-    (run_dir.parent / 'other.pth').write_bytes(b'x')
+    other = run_dir.parent / 'other'
+    other.mkdir()
+    shutil.copy(run_dir / 'iter_8.pth', other)
     (run_dir / 'latest.pth').unlink()
     (run_dir / 'latest.pth').symlink_to(target)
     assert main(['ls', str(run_dir)]) == 0

@@ -183,9 +183,9 @@ def test_damage_is_found_and_told(run_dir, capsys, damage, error, how):
     assert code == 1
     bad, = (one for one in content['checked'] if one['status'] != 'ok')
     assert (bad['path'], bad['status']) == (str(path), 'damaged')
-    assert bad['error'] == error and str(path) in bad['message']
+    assert bad['error'] == error and str(path) in bad['problem']
     assert main(['verify', *map(str, arguments)]) == 1
-    assert f'damaged      {bad["message"]}\n' in capsys.readouterr().out
+    assert f'damaged      {bad["problem"]}\n' in capsys.readouterr().out
 
 
 def test_one_damaged_file_does_not_hide_another(run_dir, capsys):
@@ -262,7 +262,7 @@ def test_what_cannot_be_checked_is_2_and_the_rest_is_checked(
     assert captured.out.endswith('1 ok, 1 not checked\n')
     code, content = verified(capsys, path, run_dir)
     assert code == 2
-    assert told in content['checked'][0]['message']
+    assert told in content['checked'][0]['problem']
 
 
 def test_damage_weighs_more_than_a_missing_file(run_dir, capsys):

@@ -1,0 +1,113 @@
+"""With ``--json`` every command prints one JSON object, whatever it finds."""
+import json
+import os
+
+import pytest
+from checkpoint_files import Payload, torch_written
+
+from mmcv_ckpt_hooks.cli import main
+
+
+def missing(path):
+    os.unlink(path)
+
+
+def cut_off(path):
+    os.truncate(path, 100)
+
+
+def unsafe(path):
+    path.write_bytes(torch_written(dict(a=Payload(os.mkdir, 'nowhere'))))
+
+
+def a_link_to_nothing(path):
+    os.unlink(path)
+    path.symlink_to('/away/iter_8.pth')
+
+
+def nothing(path):
+    pass
+
+
+def both(capsys, arguments):
+    """Exit code, JSON, standard error output; and what people get.
+
+    The exit codes agree, and so does what is told of the work itself.
+    """
+    capsys.readouterr()
+    plain = main(arguments)
+    for_people = capsys.readouterr()
+    code = main([*arguments, '--json'])
+    out, err = capsys.readouterr()
+    assert code == plain
+    content = json.loads(out)
+    assert (content['exit_code'], content['ok']) == (code, code == 0)
+    assert bool(content['problem']) == bool(code)
+    return code, content, err, for_people
+
+
+CASES = [(nothing, 0, ''), (missing, 2, 'MissingCheckpointError'),
+         (a_link_to_nothing, 2, 'MissingCheckpointError'),
+         (cut_off, 1, 'TruncatedError'), (unsafe, 3, 'UnsafeCheckpointError')]
+
+
+@pytest.mark.parametrize('change, code, error', CASES)
+def test_inspect_says_what_is_wrong(run_dir, capsys, change, code, error):
+    path = run_dir / 'iter_8.pth'
+    change(path)
+    found, content, err, plain = both(capsys, ['inspect', str(path)])
+    assert (found, content['error']) == (code, error)
+    assert content['path'] == str(path)
+    assert err == plain.err
+    assert err == (f'mmcv-ckpt: {content["problem"]}\n' if code else '')
+    assert ('meta' in content) == (code == 0)
+
+
+@pytest.mark.parametrize('change, code, error', CASES)
+def test_verify_says_what_is_wrong(run_dir, capsys, change, code, error):
+    path = run_dir / 'iter_8.pth'
+    (run_dir / 'checkpoints.json').unlink()
+    change(path)
+    found, content, err, plain = both(
+        capsys,
+        ['verify', str(path), str(run_dir / 'iter_2.pth')])
+    assert found == code
+    one, = [one for one in content['checked'] if one['path'] == str(path)]
+    other, = [other for other in content['checked'] if other is not one]
+    assert (one['ok'], one['error']) == (code == 0, error)
+    assert (other['ok'], other['problem']) == (True, '')
+    if code:
+        assert f'mmcv-ckpt: {one["problem"]}\n' in err
+        assert one['problem'] in plain.out + plain.err
+
+
+@pytest.mark.parametrize('name, error', [('nowhere', 'MissingCheckpointError'),
+                                         ('run/iter_8.pth', 'ConfigError'),
+                                         ('pipe', 'ConfigError')])
+def test_ls_says_what_is_wrong(run_dir, capsys, name, error):
+    os.mkfifo(run_dir.parent / 'pipe')
+    path = str(run_dir.parent / name)
+    found, content, err, plain = both(capsys, ['ls', path])
+    assert (found, content['error'], content['path']) == (2, error, path)
+    assert err == plain.err == f'mmcv-ckpt: {content["problem"]}\n'
+
+
+def test_ls_of_a_directory_is_ok(run_dir, capsys):
+    found, content, _, _ = both(capsys, ['ls', str(run_dir)])
+    assert (found, content['path']) == (0, str(run_dir))
+    assert content['directory'] == str(run_dir) and content['checkpoints']
+
+
+def test_a_repair_that_is_refused_says_so(run_dir, monkeypatch, capsys):
+    (run_dir / 'iter_2.pth').unlink()
+
+    def refuse(source, target):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr(os, 'replace', refuse)
+    found, content, err, _ = both(capsys,
+                                  ['verify', '--repair-catalog',
+                                   str(run_dir)])
+    assert (found, content['error']) == (2, 'AccessError')
+    assert content['checked'] == [] and content['repaired'] == {}
+    assert content['problem'] in err
