@@ -1,6 +1,7 @@
 """What all tests share."""
 import signal
 import types
+from importlib.util import find_spec
 
 import pytest
 
@@ -35,3 +36,8 @@ def own_signal_handlers():
     yield
     for number, handler in before:
         signal.signal(number, handler)
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker('mmseg') and not find_spec('mmseg'):
+        pytest.skip('mmsegmentation is not installed')
