@@ -119,6 +119,16 @@ def grad_scaler_types() -> Tuple[Any, ...]:
     return tuple(found)
 
 
+def keeps_own_weights(hook: Any) -> bool:
+    """Whether an optimizer hook has full weights beside a model of halves.
+
+    mmcv's ``Fp16OptimizerHook`` up to 1.3.5, with a loss scale of its own; no
+    checkpoint has them.
+    """
+    from mmcv.runner.fp16_utils import LossScaler
+    return isinstance(getattr(hook, 'loss_scaler', None), LossScaler)
+
+
 def make_grad_scaler(enabled: bool) -> Any:
     """Build a loss scaler for CUDA without torch 2.4's deprecation warning."""
     amp: Any = getattr(torch, 'amp', None)

@@ -1,6 +1,7 @@
-"""mmcv's own classes, as every version of mmcv and torch in the tests has them.
+"""What the versions of mmcv and torch in the tests differ in.
 
-What an old mmcv lacks is added here; what it has is left as it is.
+What an old mmcv lacks is added to its own classes or skipped; what it has is
+left as it is.
 """
 import inspect
 from unittest import mock
@@ -10,8 +11,14 @@ import torch
 from mmcv import parallel, runner
 from mmcv.runner import Priority
 
+from mmcv_ckpt_hooks.environment import version_tuple
+
 #: Of optimizer hooks, which is ``NORMAL`` in mmcv < 1.3.8.
 ABOVE_NORMAL = getattr(Priority, 'ABOVE_NORMAL', Priority.NORMAL).name
+
+#: The default of ``torch.load``. Before torch 2.6 the restricted unpickler
+#: knows no sets, complex numbers or bytes.
+WEIGHTS_ONLY = version_tuple(torch.__version__) >= (2, 6)
 
 accumulates = pytest.mark.skipif(
     not hasattr(runner, 'GradientCumulativeOptimizerHook'),

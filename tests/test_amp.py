@@ -8,6 +8,7 @@ import pytest
 import torch
 from checkpoint_files import equal
 from mmcv.runner import HOOKS, Fp16OptimizerHook, build_optimizer
+from mmcv.runner.fp16_utils import LossScaler
 from mmcv.utils import build_from_cfg
 from toy import ToyModel, make_loader, make_runner
 
@@ -226,6 +227,11 @@ def test_an_amp_state_that_makes_no_sense_does_not_stop_a_resume(saved):
     messages = restored([holder(scaler)], saved)
     assert len(messages) == 1 and 'starts anew' in messages[0]
     assert scaler.state_dict() == cpu_scaler(init_scale=2.).state_dict()
+
+
+def test_half_precision_before_mmcv_1_3_6_is_not_called_exact():
+    messages = restored([holder(LossScaler())], None)
+    assert len(messages) == 1 and 'rounded to half precision' in messages[0]
 
 
 def test_a_run_without_amp_says_nothing():

@@ -16,6 +16,7 @@ from checkpoint_files import equal, tensor_bytes
 from mmcv.parallel import MMDataParallel, MMDistributedDataParallel
 from mmcv.runner import load_checkpoint as stock_load
 from mmcv.runner import save_checkpoint as stock_save
+from stock import WEIGHTS_ONLY
 from torch import nn
 from toy import ToyModel, names
 
@@ -225,9 +226,7 @@ def test_what_stock_mmcv_puts_in_meta_loads_with_the_default_of_torch(
         tmp_path):
     meta = odd_meta()
     save_checkpoint(Zoo(), str(tmp_path / 'a.pth'), meta=meta)
-    # before torch 2.6 it is no default, and knows no sets
-    restricted = version_tuple(torch.__version__) >= (2, 6)
-    loaded = torch.load(tmp_path / 'a.pth', weights_only=restricted)['meta']
+    loaded = torch.load(tmp_path / 'a.pth', weights_only=WEIGHTS_ONLY)['meta']
     expected = dict(
         hook_msgs=dict(best_score=0.75, best_ckpt=None),
         config=dict(a=dict(b=1)),

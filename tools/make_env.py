@@ -394,9 +394,8 @@ def build(env):
     steps.install('-r', REQUIREMENTS / 'build.txt')
     steps.announce(f'torch {pinned(env, "torch")} and torchvision '
                    f'{pinned(env, "torchvision")} (about 3 GB to download)')
-    steps.install('-r', env.torch, '-c',
-                  REQUIREMENTS / 'constraints.txt', '-c',
-                  REQUIREMENTS / 'mmcv.txt')
+    steps.install('-r', env.torch, '-c', REQUIREMENTS / 'constraints.txt',
+                  '-c', REQUIREMENTS / 'mmcv.txt')
     steps.announce(f'the other pins of tools/requirements/'
                    f'{env.requirements.name}')
     steps.install('-r', env.requirements)
