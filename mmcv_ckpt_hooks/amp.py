@@ -114,7 +114,7 @@ def restore_amp(hooks: List[Any], saved: Optional[Mapping[str, Any]],
     """
     apex, scalers = active_apex(), scalers_of(hooks)
     if any(keeps_own_weights(hook) for hook in hooks):
-        log('Fp16OptimizerHook of mmcv < 1.3.6 trains weights that are in no '
+        log('Fp16OptimizerHook of mmcv < 1.3.3 trains weights that are in no '
             'checkpoint: the run goes on from those of the model, which are '
             'rounded to half precision, and the loss scale starts anew')
     if not saved:

@@ -4,7 +4,7 @@ One function or table per difference, each with the version that made it.
 """
 import functools
 import warnings
-from typing import IO, Any, Callable, Dict, List, Optional, Tuple
+from typing import IO, Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 import torch
@@ -122,7 +122,7 @@ def grad_scaler_types() -> Tuple[Any, ...]:
 def keeps_own_weights(hook: Any) -> bool:
     """Whether an optimizer hook has full weights beside a model of halves.
 
-    mmcv's ``Fp16OptimizerHook`` up to 1.3.5, with a loss scale of its own; no
+    mmcv's ``Fp16OptimizerHook`` up to 1.3.1, with a loss scale of its own; no
     checkpoint has them.
     """
     from mmcv.runner.fp16_utils import LossScaler
@@ -180,6 +180,17 @@ def register(registry: Any, cls: type) -> Optional[type]:
         warnings.simplefilter('ignore')
         registry.register_module(name=name, force=True, module=cls)
     return before if before is not cls else None
+
+
+def uncounted_iters(checkpoint: Mapping[str, Any]) -> int:
+    """Iterations that a stock iteration runner does not count: 0 or 1.
+
+    That of mmcv >= 1.3.9 leaves out the one that it saves in; before, and in
+    the files of the apex_runner family, which have ``amp``, it counts.
+    """
+    version = version_tuple(str(checkpoint['meta'].get('mmcv_version')))
+    return int('amp' not in checkpoint
+               and (not version or version >= (1, 3, 9)))
 
 
 def runner_builders() -> Optional[Any]:

@@ -12,6 +12,7 @@ from mmcv.runner.hooks.momentum_updater import MomentumUpdaterHook
 from . import distributed, ema
 from .amp import restore_amp
 from .card import steps_in_name
+from .compat import uncounted_iters
 from .errors import ResumeError
 from .gradients import continue_accumulation
 from .mapping import detach
@@ -227,8 +228,7 @@ def finished_steps(checkpoint: Mapping[str, Any], name: str,
     optimizer tells, and then the field ``amp``, which only the apex_runner
     family writes.
 
-    Source: mmcv v1.7.2 runner/iter_based_runner.py:221-223,
-    epoch_based_runner.py:167-175.
+    Source: mmcv v1.7.2 runner/*_based_runner.py, ``save_checkpoint``.
     """
     meta = checkpoint['meta']
     epoch, finished = int(meta.get('epoch', 0)), int(meta.get('iter', 0))
@@ -253,7 +253,7 @@ def finished_steps(checkpoint: Mapping[str, Any], name: str,
     step = _optimizer_step(checkpoint.get('optimizer'))
     if step in (finished, finished + 1):
         return max(epoch - 1, 0), int(step)
-    return max(epoch - 1, 0), finished + (0 if 'amp' in checkpoint else 1)
+    return max(epoch - 1, 0), finished + uncounted_iters(checkpoint)
 
 
 def _optimizer_step(optimizer: Any) -> int:

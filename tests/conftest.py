@@ -38,6 +38,12 @@ def own_signal_handlers():
         signal.signal(number, handler)
 
 
+def pytest_collection_modifyitems(session):
+    """torch 2.0 warns of its own ``torch.load``; the outermost filter wins."""
+    session.add_marker(
+        pytest.mark.filterwarnings('ignore:TypedStorage is deprecated'))
+
+
 def pytest_runtest_setup(item):
     if item.get_closest_marker('mmseg') and not find_spec('mmseg'):
         pytest.skip('mmsegmentation is not installed')

@@ -229,7 +229,7 @@ def test_an_amp_state_that_makes_no_sense_does_not_stop_a_resume(saved):
     assert scaler.state_dict() == cpu_scaler(init_scale=2.).state_dict()
 
 
-def test_half_precision_before_mmcv_1_3_6_is_not_called_exact():
+def test_half_precision_before_mmcv_1_3_3_is_not_called_exact():
     messages = restored([holder(LossScaler())], None)
     assert len(messages) == 1 and 'rounded to half precision' in messages[0]
 

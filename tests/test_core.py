@@ -32,8 +32,6 @@ pytestmark = [
     pytest.mark.filterwarnings('error'),
     # MMDataParallel and numpy in torch's own code
     pytest.mark.filterwarnings('ignore:.*(pynvml|ComplexHalf).*'),
-    # torch 2.0 of its own torch.load
-    pytest.mark.filterwarnings('ignore:TypedStorage is deprecated'),
 ]
 
 
