@@ -389,9 +389,8 @@ def test_a_stock_hook_behind_the_evaluation_is_taken_before_it(tmp_path):
         evaluation=dict(scores=[.5], interval=2, by_epoch=False))
     # the timer of mmcv < 1.3.8 is NORMAL
     assert set(order[1:3]) == {'Clips', 'IterTimerHook'}
-    assert [*order[:1], *order[3:]] == [
-        'OptimizerHook', 'DurableCheckpointHook', 'QuickEvalHook'
-    ]
+    assert [*order[:1], *order[3:]
+            ] == ['OptimizerHook', 'DurableCheckpointHook', 'QuickEvalHook']
 
 
 def test_two_of_ours_stay_in_their_order(tmp_path):
