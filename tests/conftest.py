@@ -1,6 +1,7 @@
 """What all tests share."""
 import signal
 import types
+from importlib.util import find_spec
 
 import pytest
 
@@ -35,3 +36,14 @@ def own_signal_handlers():
     yield
     for number, handler in before:
         signal.signal(number, handler)
+
+
+def pytest_collection_modifyitems(session):
+    """torch 2.0 warns of its own ``torch.load``; the outermost filter wins."""
+    session.add_marker(
+        pytest.mark.filterwarnings('ignore:TypedStorage is deprecated'))
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker('mmseg') and not find_spec('mmseg'):
+        pytest.skip('mmsegmentation is not installed')

@@ -131,10 +131,11 @@ STOCK = {
     lambda: torch.tensor([1 + 2j]).conj(),
     'lazy negative':
     lambda: torch.tensor([1 + 2j]).conj().imag,
-    'float8':
-    lambda: torch.ones(3).to(torch.float8_e4m3fn),
-    'uint16':
-    lambda: torch.ones(3, dtype=torch.uint16),
+    **{
+        # torch >= 2.1, torch >= 2.3
+        name: lambda name=name: torch.ones(3).to(getattr(torch, name))
+        for name in ('float8_e4m3fn', 'uint16') if hasattr(torch, name)
+    },
     'scalar tensor':
     lambda: torch.tensor(3.5),
     'empty tensor':

@@ -8,7 +8,8 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from mmcv.runner import EvalHook, Hook
+from mmcv.runner import Hook
+from stock import EvalHook
 from torch.utils.data import DataLoader
 from toy import ToyData, make_loader, make_runner, names, train
 
@@ -317,8 +318,8 @@ class LikeMmseg(EvalHook):
         self.evaluate(runner, results)
 
 
-class LikeMmcv130(EvalHook):
-    """mmcv 1.3.0 has no ``_do_evaluate``."""
+class LikeARepo(EvalHook):
+    """Hooks of the repos from before mmcv had one: no ``_do_evaluate``."""
 
     def after_train_iter(self, runner):
         if self.by_epoch or not self.every_n_iters(runner, self.interval):
@@ -331,7 +332,7 @@ class LikeMmcv130(EvalHook):
             self.evaluate(runner, self.test_fn(runner.model, self.dataloader))
 
 
-@pytest.mark.parametrize('kind', [EvalHook, LikeMmseg, LikeMmcv130])
+@pytest.mark.parametrize('kind', [EvalHook, LikeMmseg, LikeARepo])
 @pytest.mark.parametrize('by_epoch, expected', [
     (False, 'iter_3.pth'),
     (True, 'epoch_1_iter_4.pth'),
