@@ -1,7 +1,8 @@
 """What all tests share."""
+import functools
 import signal
 import types
-from importlib.util import find_spec
+from importlib.metadata import distributions
 
 import pytest
 
@@ -44,6 +45,12 @@ def pytest_collection_modifyitems(session):
         pytest.mark.filterwarnings('ignore:TypedStorage is deprecated'))
 
 
+@functools.lru_cache(maxsize=None)
+def has_mmseg():
+    # the folder of its tests can be imported by the same name
+    return bool(list(distributions(name='mmsegmentation')))
+
+
 def pytest_runtest_setup(item):
-    if item.get_closest_marker('mmseg') and not find_spec('mmseg'):
+    if item.get_closest_marker('mmseg') and not has_mmseg():
         pytest.skip('mmsegmentation is not installed')
