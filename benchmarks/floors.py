@@ -13,15 +13,28 @@ GRID = [(block, threads, direct) for block in (1, 4, 8, 32)
         for threads in (1, 2, 4) for direct in (True, False)]
 SHORT_GRID = [(block, threads, direct) for block in (8, 32)
               for threads in (1, 4) for direct in (True, False)]
+#: Tried from huge pages, too, in which our copy lies.
+HUGE_GRID = [(block, threads, True) for block in (8, 32) for threads in (1, 2)]
 
 
-def raw_write(path, nbytes, block_mib, threads, direct):
+def raw_write(path, nbytes, block_mib, threads, direct, huge=False):
     """Write and sync so many bytes into a new file.
 
     Returns:
-        float | None: Seconds; None where the file system has no O_DIRECT.
+        float | None: Seconds; None where the system lacks what is asked for.
     """
-    block = mmap.mmap(-1, block_mib << 20)
+    if huge and not hasattr(mmap, 'MADV_HUGEPAGE'):
+        return None
+    block = mmap.mmap(
+        -1,
+        block_mib << 20,
+        flags=(mmap.MAP_PRIVATE if huge else mmap.MAP_SHARED)
+        | mmap.MAP_ANONYMOUS)
+    if huge:
+        try:
+            block.madvise(mmap.MADV_HUGEPAGE)
+        except OSError:  # the kernel has none
+            return None
     block.write(os.urandom(block_mib << 20))
     view = memoryview(block)
     nbytes -= nbytes % mmap.PAGESIZE
@@ -61,21 +74,25 @@ def raw_writes(spec):
     os.makedirs(spec['work_dir'], exist_ok=True)
     path = os.path.join(spec['work_dir'], 'raw')
     grid = SHORT_GRID if spec['short'] else GRID
-    return dict(writes=[[*way, raw_write(path, spec['bytes'], *way)]
-                        for way in grid])
+    return dict(
+        writes=[[*way, raw_write(path, spec['bytes'], *way)] for way in grid],
+        huge=[[*way, raw_write(path, spec['bytes'], *way, huge=True)]
+              for way in HUGE_GRID])
 
 
-def best_write(turns):
+def best_write(turns, grid='writes'):
     """The way whose median over all turns is best.
 
     Returns:
-        tuple: Seconds, and the way in words.
+        tuple: Seconds, and the way in words; None if there was no way.
     """
     found = {}
     for turn in turns:
-        for block, threads, direct, secs in turn['writes']:
+        for block, threads, direct, secs in turn.get(grid, []):
             if secs is not None:
                 found.setdefault((block, threads, direct), []).append(secs)
+    if not found:
+        return None
     way, values = min(
         found.items(), key=lambda item: statistics.median(item[1]))
     how = 'O_DIRECT' if way[2] else 'buffered'

@@ -1,6 +1,8 @@
 """A result as Markdown: what was measured, and against which target."""
 import statistics
 
+from floors import best_write
+
 #: Ours, as the tables call them.
 NAMES = dict(
     stock='stock CheckpointHook',
@@ -112,6 +114,10 @@ def show_head(result):
               f'({result["floor_way"]}; the best of '
               f'{len(result["floor_turns"][0]["writes"])} ways, each the '
               f'median of {len(result["floor_turns"])}).\n')
+        huge = best_write(result['floor_turns'], 'huge')
+        if huge:
+            print(f'From huge pages, in which our copy lies: {huge[0]:.3f} s '
+                  f'({huge[1]}).\n')
 
 
 def show_setting(result, setting):

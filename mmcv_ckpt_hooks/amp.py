@@ -11,7 +11,8 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
 import torch
 from mmcv.runner import OptimizerHook
 
-from .compat import autocast, grad_scaler_types, make_grad_scaler
+from .compat import (autocast, grad_scaler_types, keeps_own_weights,
+                     make_grad_scaler)
 from .errors import ConfigError
 
 
@@ -112,6 +113,10 @@ def restore_amp(hooks: List[Any], saved: Optional[Mapping[str, Any]],
         log (callable): Told what was and what was not restored.
     """
     apex, scalers = active_apex(), scalers_of(hooks)
+    if any(keeps_own_weights(hook) for hook in hooks):
+        log('Fp16OptimizerHook of mmcv < 1.3.3 trains weights that are in no '
+            'checkpoint: the run goes on from those of the model, which are '
+            'rounded to half precision, and the loss scale starts anew')
     if not saved:
         if apex is not None or scalers:
             log('AMP is on, but the checkpoint has no AMP state: the loss '

@@ -141,8 +141,12 @@ class BestKeeper:
         except KeyError as error:
             if key is None or error.args != (key, ) or key in buffer.output:
                 raise
-            raise unknown_metric(key, list(_numbers(buffer.output)),
-                                 'evaluation.save_best') from error
+            if buffer.output:
+                raise unknown_metric(key, list(_numbers(buffer.output)),
+                                     'evaluation.save_best') from error
+            # mmcv >= 1.3.17 warns itself
+            runner.logger.warning('The evaluation has no result')
+            score = None
         finally:
             given, buffer.output = buffer.output, outer
             outer.update(given)

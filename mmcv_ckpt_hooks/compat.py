@@ -119,6 +119,16 @@ def grad_scaler_types() -> Tuple[Any, ...]:
     return tuple(found)
 
 
+def keeps_own_weights(hook: Any) -> bool:
+    """Whether an optimizer hook has full weights beside a model of halves.
+
+    mmcv's ``Fp16OptimizerHook`` up to 1.3.1, with a loss scale of its own; no
+    checkpoint has them.
+    """
+    from mmcv.runner.fp16_utils import LossScaler
+    return isinstance(getattr(hook, 'loss_scaler', None), LossScaler)
+
+
 def make_grad_scaler(enabled: bool) -> Any:
     """Build a loss scaler for CUDA without torch 2.4's deprecation warning."""
     amp: Any = getattr(torch, 'amp', None)
@@ -137,8 +147,8 @@ def autocast(device_type: str, enabled: bool = True) -> Any:
 def best_saver_name(eval_hook: Any) -> Optional[str]:
     """Name of the method by which an EvalHook saves its best checkpoint.
 
-    mmcv 1.3.0 to 1.3.7 call it ``save_best_checkpoint``, later ones
-    ``_save_ckpt``.
+    mmcv's calls it ``_save_ckpt``; that which mmdet had of its own beside mmcv
+    1.3.0, which has none, ``save_best_checkpoint``.
     """
     for name in ('_save_ckpt', 'save_best_checkpoint'):
         if callable(getattr(eval_hook, name, None)):
@@ -149,7 +159,8 @@ def best_saver_name(eval_hook: Any) -> Optional[str]:
 def evaluation_methods(eval_hook: Any) -> Tuple[str, ...]:
     """Names of the methods in which an EvalHook evaluates.
 
-    mmcv 1.3.0 does it in its event methods, later ones in ``_do_evaluate``.
+    mmcv's does it in ``_do_evaluate``; those of the repos beside mmcv 1.3.0,
+    which has none, in their event methods.
     """
     if callable(getattr(eval_hook, '_do_evaluate', None)):
         return ('_do_evaluate', )
@@ -172,9 +183,22 @@ def register(registry: Any, cls: type) -> Optional[type]:
 
 
 def runner_builders() -> Optional[Any]:
-    """Registry of runner constructors; None before mmcv 1.3.6."""
+    """Registry of runner constructors; None before mmcv 1.3.12."""
     from mmcv.runner import builder  # mmcv.runner does not export it
     return getattr(builder, 'RUNNER_BUILDERS', None)
+
+
+def infer_file_client(url: str) -> Any:
+    """Return the client that mmcv has for a URL; by name before 1.3.16.
+
+    Raises:
+        ValueError: If this mmcv cannot tell by the URL.
+    """
+    from mmcv.fileio import FileClient
+    if not hasattr(FileClient, 'infer_client'):
+        raise ValueError('mmcv < 1.3.16 does not choose a backend by the URL '
+                         'and writes to no remote one')
+    return FileClient.infer_client(uri=url)
 
 
 def keeps_loaded_tensors() -> bool:

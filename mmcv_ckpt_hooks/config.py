@@ -11,23 +11,32 @@ from .name_template import check_template
 from .options import (DEFAULT_SIGNALS, CheckpointOptions, KeepOptions,
                       TriggerOptions, WriteOptions)
 from .signals import ACTIONS, SIGNALS
+from .types import LATEST_NAME
 
+_NOT_YET = 'not supported yet (README, Limits of this version)'
 #: Options of the design that this version does not have yet, and of other
 #: places. A config that names one fails at start: a promise that is not kept
 #: loses checkpoints.
 _LATER = {
     'storage_options':
-    'object stores are not supported yet',
+    f'object stores are {_NOT_YET}',
     'mirror':
-    'mirrors are not supported yet',
+    f'mirrors are {_NOT_YET}',
+    'mirrors':
+    f'mirrors are {_NOT_YET}',
+    'sharded':
+    f'sharded checkpoints are {_NOT_YET}',
     'save_best':
     'that is a setting of `evaluation`, which keeps the best one; '
     'keep=dict(best=...) of the hook keeps several',
 }
+#: What others call ``resume='auto'``.
+_NEWEST = ('latest', 'last', 'newest', 'true')
 #: Values of the design that this version does not have yet.
 _LATER_VALUES = {
     'format': {
-        'dcp': "sharded checkpoints are not supported yet, use 'pth'"
+        name: f"sharded checkpoints are {_NOT_YET}, use 'pth'"
+        for name in ('dcp', 'sharded')
     },
 }
 
@@ -124,7 +133,7 @@ def _group(name: str, value: Mapping[str, Any], group: type,
            types: _Types) -> Any:
     names = [one.name for one in fields(group)]
     _refuse_later(value, prefix=f'{name}.')
-    _known(f'key of {name}', value, names, prefix=f'{name}.')
+    _known('key', value, names, prefix=f'{name}.')
     _check_types(value, types, prefix=f'{name}.')
     # None means the default, except that it switches a trigger off
     given: Dict[str, Any] = {
@@ -175,7 +184,7 @@ def _known(what: str,
         if name in valid:
             continue
         near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
-        hint = f'did you mean {near[0]!r}? ' if near else ''
+        hint = f'did you mean {prefix + near[0]!r}? ' if near else ''
         raise ConfigError(
             f'DurableCheckpointHook: unknown {what} {prefix}{name}='
             f'{given[name]!r}; {hint}valid are: {", ".join(sorted(valid))}')
@@ -262,12 +271,23 @@ def _check_contradictions(options: CheckpointOptions,
         raise ConfigError(
             'DurableCheckpointHook: file_client_args must be None for a '
             f'pavi:// out_dir, but got {dict(options.file_client_args)!r}')
-    if options.resume == '':
+    if options.resume is not None:
+        _check_resume(options.resume)
+
+
+def _check_resume(given: str) -> None:
+    if given == '':
         raise ConfigError("DurableCheckpointHook: resume must be 'auto' or a "
                           "path, but got ''")
-    if options.resume not in (None, 'auto') and difflib.get_close_matches(
-            options.resume.strip().lower(), ['auto'], cutoff=0.75) and \
-            not os.path.exists(options.resume):
+    if os.path.isdir(os.path.expanduser(given)):
         raise ConfigError(
-            f'DurableCheckpointHook: resume={options.resume!r} is no file, '
-            "did you mean 'auto'?")
+            f'DurableCheckpointHook: resume={given!r} is a directory. '
+            "resume='auto' takes the newest checkpoint of the work dir, or of "
+            'out_dir if that is given; to start from the newest of another '
+            f'directory, give {os.path.join(given, LATEST_NAME)!r}')
+    word = given.strip().lower()
+    if given != 'auto' and not os.path.exists(given) and (
+            word in _NEWEST
+            or difflib.get_close_matches(word, ['auto'], cutoff=0.75)):
+        raise ConfigError(f'DurableCheckpointHook: resume={given!r} is no '
+                          "file, did you mean 'auto'?")

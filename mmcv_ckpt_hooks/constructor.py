@@ -79,14 +79,17 @@ def _resume_around(own: Callable[..., None]) -> Callable[..., None]:
                map_location: Any = 'default',
                **kwargs: Any) -> None:
         """As ``DurableRunnerMixin.resume``, and as the repo's runner does."""
+        from .fitting import check_fit
         from .restore import restore_runner
         from .resume import load_verified
 
         # the repo's own keeps what it likes
         content, directory, name = load_verified(checkpoint, runner._trusts(),
                                                  runner.logger.warning)
-        foreign.resume_with(runner, content, os.path.join(directory, name),
-                            resume_optimizer, **kwargs)
+        path = os.path.join(directory, name)
+        if resume_optimizer:
+            check_fit(runner, content, path)
+        foreign.resume_with(runner, content, path, resume_optimizer, **kwargs)
         runner.restored = restore_runner(runner, content, directory, name,
                                          resume_optimizer)
 

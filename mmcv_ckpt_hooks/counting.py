@@ -6,6 +6,7 @@ import numbers
 from typing import Any, Callable, Mapping, Tuple
 
 from .card import steps_in_name
+from .environment import version_tuple
 from .types import MAX_STEPS
 
 Log = Callable[[str], None]
@@ -53,7 +54,18 @@ def finished_steps(checkpoint: Mapping[str, Any], name: str,
     step = _optimizer_step(checkpoint.get('optimizer'))
     if step in (finished, finished + 1):
         return max(epoch - 1, 0), int(step)
-    return max(epoch - 1, 0), finished + (0 if 'amp' in checkpoint else 1)
+    return max(epoch - 1, 0), finished + _uncounted_iters(checkpoint)
+
+
+def _uncounted_iters(checkpoint: Mapping[str, Any]) -> int:
+    """Iterations that a stock iteration runner does not count: 0 or 1.
+
+    That of mmcv >= 1.3.9 leaves out the one that it saves in; before, and in
+    the files of the apex_runner family, which have ``amp``, it counts.
+    """
+    version = version_tuple(str(checkpoint['meta'].get('mmcv_version')))
+    return int('amp' not in checkpoint
+               and (not version or version >= (1, 3, 9)))
 
 
 def _optimizer_step(optimizer: Any) -> int:

@@ -169,6 +169,10 @@ class DurableRunnerMixin(BaseRunner):
                                           self._sample_seeds, restored)
         if restored is not None:
             self._go_on(self._continuation, restored, workflow)
+        elif self._trains_on_streams(self._continuation, workflow):
+            self.logger.warning(
+                'the order of the training data cannot be continued, as no '
+                'sampler decides on it: a resume begins the pass anew')
         try:
             super().run(data_loaders, workflow, *args, **kwargs)
         except BaseException as error:
@@ -190,6 +194,14 @@ class DurableRunnerMixin(BaseRunner):
     def _know_length(self, data_loaders: List[Any],
                      workflow: 'Workflow') -> None:
         """Set what mmcv sets only after the hooks are prepared."""
+
+    @staticmethod
+    def _trains_on_streams(continuation: 'Continuation',
+                           workflow: 'Workflow') -> bool:
+        """Whether a loader of the training data cannot be advanced."""
+        return not all(
+            continuation.is_tracked(number)
+            for number, (mode, _) in enumerate(workflow) if mode == 'train')
 
     def _own_hooks(self) -> List[DurableCheckpointHook]:
         return [

@@ -23,6 +23,11 @@ Every class can be built from one string: ``mmcv.build_from_cfg`` re-raises
 what a constructor raised as ``type(e)(message)``.
 """
 
+#: What to do about a file that is loaded only by unpickling it in full.
+TRUST = ('If you trust who made the file, give DurableCheckpointHook '
+         'trust_checkpoint=True until the run has saved one of its own; in '
+         'Python torch.load loads it (weights_only=False from torch 2.6 on)')
+
 
 class CheckpointError(Exception):
     """Base of all errors of this package."""

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping
 import torch
 
 #: Attributes by which optimizer hooks call the number of iterations: of
-#: mmcv's ``GradientCumulative...OptimizerHook`` (not yet in 1.3.9), and of the
+#: mmcv's ``GradientCumulative...OptimizerHook`` (since 1.3.12), and of the
 #: apex_runner family's ``DistOptimizerHook``.
 _PERIODS = ('cumulative_iters', 'update_interval')
 #: What mmcv's, and copies of them, count with.

@@ -132,8 +132,7 @@ class DurableCheckpointHook(CheckpointHook):
             raise
 
     def _start(self, runner: Any) -> None:
-        # not at the top: importing the package stays cheap for tools that
-        # only want the registered names
+        # not at the top: who only wants the registered names imports little
         from .starting import start
         start(self, runner)
         self._prepared_for = runner
@@ -220,6 +219,8 @@ class DurableCheckpointHook(CheckpointHook):
         self._report(runner)
         assert self._interrupts is not None
         boundary = Boundary(epoch, finished, progress.step)
+        if self._overlap is not None and self._overlap.is_lost():
+            self._schedule.ask()
         trigger = self._schedule.grid(progress)
         wish = self._interrupts.wishes(trigger is not None)
         trigger = trigger or wish.trigger

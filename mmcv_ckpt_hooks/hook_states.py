@@ -23,11 +23,19 @@ class HookStates:
         """Return the states by key, as :func:`state.capture_hooks` does."""
         copies: Dict[str, Any] = {}
         for key, hook in stateful(hooks):
-            if key not in self._left_out:
-                try:
-                    copies[key] = _Copying().copied(hook.state_dict())
-                except Exception:  # the save says so if it is a real one
-                    self._left_out.add(key)
+            if key in self._left_out:
+                continue
+            try:
+                state = hook.state_dict()
+            # the boundary to code of others: the run goes on, and a save,
+            # which asks again, hands on what is raised
+            except Exception:
+                self._left_out.add(key)
+                continue
+            try:
+                copies[key] = _Copying().copied(state)
+            except (_NotSmallError, RecursionError):
+                self._left_out.add(key)
         return copies
 
 

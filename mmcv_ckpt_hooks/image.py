@@ -36,6 +36,10 @@ class FileImage:
             self._memory = mmap.mmap(-1, nbytes)
         if hasattr(mmap, 'MADV_DONTFORK'):  # Linux
             self._memory.madvise(mmap.MADV_DONTFORK)
+        if hasattr(mmap, 'MADV_HUGEPAGE'):  # Linux
+            # O_DIRECT hands the disk page after page; a kernel may have none
+            with suppress(OSError):
+                self._memory.madvise(mmap.MADV_HUGEPAGE)
         self.view = memoryview(self._memory)
         #: where it begins
         self.address: int = np.frombuffer(self._memory, np.uint8).ctypes.data

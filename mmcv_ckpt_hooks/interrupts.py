@@ -9,7 +9,7 @@ from typing import Any, Callable, List, Optional
 
 from torch.utils.data import get_worker_info
 
-from .abandoning import abandon
+from . import distributed
 from .agreement import Agreement, Wish
 from .boundary import Boundary, BoundaryKeeper
 from .errors import CheckpointError
@@ -66,8 +66,8 @@ class Interrupts:
         self._agreement = Agreement(warn)
         self.watch = SignalWatch(
             dict(options.signals), warn, on_stack_of(runner),
-            lambda: get_worker_info() is not None,
-            lambda: abandon(runner.hooks))
+            lambda: get_worker_info() is not None, self._rescue.leave_at_once,
+            distributed.rank() if distributed.world_size() > 1 else None)
         self._parting = Parting(runner, self._agreement, self._saver
                                 is not None)
         if options.exception or options.signals:

@@ -25,10 +25,11 @@ class Overlap:
         staging (str): ``'copy'``, ``'overlap'`` or ``'auto'``.
         log (callable): Told once whether copies overlap, or why not.
 
-    Order: :meth:`boundary` at the end of every iteration; :meth:`later` and
-    :meth:`hold` for a save there; :meth:`finish` first in every event besides
-    the beginning and the end of a train iteration, and before an evaluation;
-    :meth:`close` at the end of a run, :meth:`open` at the start of another.
+    Order: at the end of every iteration :meth:`is_lost`, :meth:`later` and
+    :meth:`hold` for a save there, and :meth:`boundary`; :meth:`finish` first
+    in every event besides the beginning and the end of a train iteration, and
+    before an evaluation; :meth:`close` at the end of a run, :meth:`open` at
+    the start of another.
 
     Thread: training's.
     """
@@ -64,8 +65,6 @@ class Overlap:
     def later(self) -> Mapping[int, torch.Tensor]:
         """Return what may be copied later; see :meth:`StagingBuffer.copy`."""
         self._refresh()
-        if self._last is not None and self._last.is_torn:
-            self._evidence = 'parameters were written between two steps'
         refusal = self._refusal or self._evidence
         if refusal is None and self._staging == 'auto':
             name = self._trial.verdict()
@@ -80,6 +79,14 @@ class Overlap:
     def hold(self, pending: PendingCopy) -> None:
         """Take care of a copy that has to be finished."""
         self._pending = self._last = pending
+
+    def is_lost(self) -> bool:
+        """Whether the last copy came to nothing; says so once."""
+        if self._last is None or not self._last.is_torn:
+            return False
+        self._last = None
+        self._evidence = 'parameters were written between two steps'
+        return True
 
     def finish(self) -> None:
         """Have the copy finished: what comes may change anything."""

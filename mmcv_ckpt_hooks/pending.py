@@ -1,5 +1,6 @@
 """A copy that is made beside training, and finished before it must be."""
 import ctypes
+import random
 import threading
 import time
 from collections import deque
@@ -15,6 +16,8 @@ from .executor import Follower
 
 #: Copied at a time (bytes); between two pieces others may take the next.
 _PIECE_BYTES = 4 << 20
+#: What is looked at of each storage, before and after its copy (bytes).
+_SAMPLE_BYTES = 1 << 10
 
 #: Destination, source, number of bytes, index of the storage.
 _Piece = Tuple[int, int, int, int]
@@ -32,7 +35,8 @@ class PendingCopy:
         staged (list[Tensor]): Whereto: all storages.
         events (dict): Of each GPU, the event that its copies end with.
         owners (iterable[Tensor]): Their memory is copied; torch counts what
-            is written through them, but not through ``Tensor.data``.
+            is written through them, but not through ``Tensor.data``: that is
+            seen where it falls on a sample.
     """
 
     def __init__(self, live: Mapping[int, torch.Tensor],
@@ -43,6 +47,7 @@ class PendingCopy:
                           if not is_inference(owner)]
         # INVARIANT: addresses are used: what they belong to stays until then
         self._held: Any = (live, staged)
+        self._samples = _samples_of(live.values())
         self._pieces: Optional[Deque[_Piece]] = None
         # pieces of each storage that are not copied yet, and all of them
         self._undone: List[int] = []
@@ -51,8 +56,8 @@ class PendingCopy:
         self._changed = threading.Condition()
         #: how long :meth:`hold_back` has waited
         self.held_secs = 0.
-        #: whether a tensor was written before its copy was finished, as far
-        #: as torch's counters tell; False before
+        #: whether a tensor was written before all was copied, as far as
+        #: torch's counters and the samples tell; False before
         self.is_torn = False
 
     def _cut(self) -> Deque[_Piece]:
@@ -113,9 +118,9 @@ class PendingCopy:
         if self.is_torn:
             raise TornError(
                 'parameters were written between this save and the next step, '
-                'while they were copied. From now on they are copied before '
-                "training goes on; write=dict(staging='copy') does so from "
-                'the start')
+                'while they were copied. The next step is saved in its place. '
+                'From now on they are copied before training goes on; '
+                "write=dict(staging='copy') does so from the start")
 
     def hold_back(self) -> None:
         """Let no change that the caller makes from now on come before it.
@@ -157,6 +162,8 @@ class PendingCopy:
                 if is_copied:
                     self._undone[index] -= 1
                     self._left -= 1
+                    if not self._left:
+                        self._settle()
                 elif self._pieces is not None:
                     # Ctrl-C: copying it twice does no harm
                     self._pieces.appendleft(piece)
@@ -165,8 +172,11 @@ class PendingCopy:
     def _settle(self) -> None:
         """Look for changes, before the one that waits for the copy."""
         self.is_torn = self.is_torn or any(
-            owner._version != version for owner, version in self._versions)
-        self._versions, self._held = [], None
+            owner._version != version
+            for owner, version in self._versions) or any(
+                ctypes.string_at(address, len(before)) != before
+                for address, before in self._samples)
+        self._versions, self._samples, self._held = [], [], None
 
 
 def _pieces_of(
@@ -185,6 +195,21 @@ def _pieces_of(
             pieces.append((end + at, begin + at, size, index))
             counts[index] += 1
     return pieces, counts
+
+
+def _samples_of(tensors: Iterable[torch.Tensor]) -> List[Tuple[int, bytes]]:
+    """Return of each an address in it, another one each time, and the bytes.
+    """
+    samples, anywhere = [], random.Random()
+    for tensor in tensors:
+        nbytes = tensor.numel() * tensor.element_size()
+        if tensor.is_cuda or not nbytes:
+            continue
+        size = min(_SAMPLE_BYTES, nbytes)
+        address = tensor.data_ptr() + int(anywhere.random() *
+                                          (nbytes - size + 1))
+        samples.append((address, ctypes.string_at(address, size)))
+    return samples
 
 
 @contextmanager

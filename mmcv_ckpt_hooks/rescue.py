@@ -5,6 +5,7 @@ No collective is needed for it: other ranks may be dead, or elsewhere.
 from typing import Any, Callable, List, Optional
 
 from . import distributed
+from .abandoning import abandon
 from .boundary import Boundary, BoundaryKeeper
 from .saver import Saver
 
@@ -69,6 +70,14 @@ class Rescue:
         name = self._saver.last_committed if self._saver else None
         return f'{name}, the last one committed,' if name else \
             'what was there at the start'
+
+    def leave_at_once(self) -> str:
+        """Let the process end; return what stands, as the end of a line.
+
+        Thread: also a signal's handler.
+        """
+        abandon(self._runner.hooks)
+        return f'; {self.last_committed()} stands' if self._saver else ''
 
     def _committed(self, finished: int) -> Optional[str]:
         """Name of this start's checkpoint of so many iterations."""

@@ -13,6 +13,7 @@ from . import distributed, ema
 from .amp import restore_amp
 from .counting import finished_steps
 from .errors import ResumeError
+from .fitting import check_fit
 from .gradients import continue_accumulation
 from .mapping import detach
 from .state import restore_hooks, unwrapped
@@ -70,21 +71,23 @@ def restore_runner(runner: Any,
         resume_optimizer (bool): Whether to load that. Default: True.
 
     Raises:
-        ResumeError: If the optimizer does not fit.
+        ResumeError: If the optimizer does not fit; nothing is changed then.
     """
-    log = runner.logger.info
+    log, path = runner.logger.info, os.path.join(directory, name)
+    if resume_optimizer:
+        check_fit(runner, checkpoint, path)
     state_dict = without_prefix(checkpoint['state_dict'])
     late = ema.split_late(runner, state_dict)
     detach(late)
     restore_model(unwrapped(runner.model), state_dict, runner.logger)
     if resume_optimizer:
-        _restore_optimizer(runner, checkpoint, name)
+        _restore_optimizer(runner, checkpoint, path)
     # stock mmcv keeps the state of its fp16 hook in meta
     fp16 = checkpoint['meta'].get('fp16') or {}
     restore_amp(runner.hooks,
                 checkpoint.get('amp') or fp16.get('loss_scaler'),
                 runner.logger.warning)
-    told = telling_name(os.path.join(directory, name))
+    told = telling_name(path)
     epoch, finished = finished_steps(checkpoint, told,
                                      isinstance(runner, EpochBasedRunner), log)
     runner._epoch, runner._iter = epoch, finished
@@ -96,18 +99,10 @@ def restore_runner(runner: Any,
     # stock iteration runners count epochs late, and anew after a resume
     epochs = f'{epoch} epochs and ' if 'loaders' in data or \
         isinstance(runner, EpochBasedRunner) else ''
-    log(f'Resumed from {os.path.join(directory, name)}: {epochs}{finished} '
-        'iterations are finished')
-    return Restored(
-        directory,
-        name,
-        epoch,
-        finished,
-        resume_state.get('lineage') or '',
-        late,
-        generators=generators,
-        gradients=resume_state.get('gradients') or {},
-        data=data)
+    log(f'Resumed from {path}: {epochs}{finished} iterations are finished')
+    return Restored(directory, name, epoch, finished,
+                    resume_state.get('lineage') or '', late, generators,
+                    resume_state.get('gradients') or {}, data)
 
 
 def _of_this_rank(runner: Any, resume_state: Mapping[str, Any],
@@ -217,17 +212,17 @@ def without_prefix(
 
 
 def _restore_optimizer(runner: Any, checkpoint: Mapping[str, Any],
-                       name: str) -> None:
+                       path: str) -> None:
     if checkpoint.get('optimizer') is None:
         if runner.optimizer is not None:
             runner.logger.warning(
-                f'{name} holds no optimizer state: the optimizer starts anew')
+                f'{path} holds no optimizer state: the optimizer starts anew')
         return
     try:
         restore_optimizer(runner.optimizer, checkpoint['optimizer'])
     except (KeyError, ValueError) as error:
         raise ResumeError(
-            f'{name}: its optimizer does not fit this run '
+            f'{path} does not fit this run: its optimizer cannot be loaded '
             f'({type(error).__name__}: {error}). Start with load_from to take '
             'only the weights') from error
 

@@ -62,6 +62,10 @@ class DurableIterMixin(DurableRunnerMixin):
     def _go_on(self, continuation: 'Continuation', restored: 'Restored',
                workflow: 'Workflow') -> None:
         continuation.skip(workflow, restored.iter, inside=False)
+        if self._trains_on_streams(continuation, workflow):
+            self.logger.warning(
+                'the sampler of the data loader cannot be advanced: the data '
+                f'start at their first batch behind iteration {restored.iter}')
         sole = sum(mode == 'train' for mode, _ in workflow) == 1
         for number, (mode, _) in enumerate(workflow):
             epoch, used = restored.epoch, 0

@@ -7,7 +7,7 @@ import zipfile
 from typing import IO, Any, Callable, Optional
 
 from . import outline
-from .errors import CorruptError, UnsafeCheckpointError
+from .errors import TRUST, CorruptError, UnsafeCheckpointError
 from .instructions import shortened
 from .records import read_record
 from .unfolding import unfolds_without_end
@@ -111,7 +111,7 @@ def read_pickle(archive: zipfile.ZipFile, path: str) -> bytes:
     if record.file_size > _PICKLE_LIMIT_BYTES:
         raise UnsafeCheckpointError(
             f'{path}: its pickle has {record.file_size} bytes, expected at '
-            f'most {_PICKLE_LIMIT_BYTES}')
+            f'most {_PICKLE_LIMIT_BYTES}. {TRUST}')
     return b''.join(read_record(archive, record, path))
 
 

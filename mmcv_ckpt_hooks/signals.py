@@ -2,12 +2,14 @@
 
 A handler runs between any two bytecodes of the main thread, so possibly in
 the middle of an optimizer's step. What it asks for is done at the next
-boundary, where a state is complete. Standard library only.
+boundary, where a state is complete; until then a line on stderr tells that it
+was heard. Standard library only.
 """
 import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Callable, Dict, Mapping, Optional
 
@@ -31,7 +33,10 @@ class SignalWatch:
             which is not ours ends without a word.
         in_loader (callable): Whether this process is a data loader's worker.
         hurry (callable): Called in the handler when SIGINT comes again, and
-            its KeyboardInterrupt is about to be raised.
+            its KeyboardInterrupt is about to be raised; returns what is left,
+            for the line that is said then.
+        rank (int, optional): Of this process, if there are several. Default:
+            None.
     """
 
     def __init__(self,
@@ -40,7 +45,8 @@ class SignalWatch:
                  is_running: Callable[[Optional[FrameType]],
                                       bool] = lambda frame: True,
                  in_loader: Callable[[], bool] = lambda: False,
-                 hurry: Callable[[], None] = lambda: None) -> None:
+                 hurry: Callable[[], str] = lambda: '',
+                 rank: Optional[int] = None) -> None:
         self._actions: Dict[int, str] = {
             int(getattr(signal, name)): action
             for name, action in actions.items() if hasattr(signal, name)
@@ -49,6 +55,7 @@ class SignalWatch:
         self._is_running = is_running
         self._in_loader = in_loader
         self._hurry = hurry
+        self._rank = rank
         self._before: Dict[int, Any] = {}
         self._pid = 0
         self._installed = self._interrupted = False
@@ -128,8 +135,11 @@ class SignalWatch:
             self.restore()
             self._behave_as(before, number, frame)
             return
+        when = 'after this iteration' if self._rank is None else \
+            'within two iterations'
         if self._actions[number] == 'save':
             self.save_signal = number
+            self._say(number, f'saving {when}')
         else:
             if number == signal.SIGINT and self._interrupted:
                 # pressed again: leave at once
@@ -137,14 +147,33 @@ class SignalWatch:
                     self._behave_as(before, number, frame)
                 except KeyboardInterrupt:
                     self.hurries = True
-                    self._hurry()
+                    self._say(number, f'leaving at once{self._hurry()}')
                     raise
                 return
+            again = '; Ctrl-C again leaves at once' \
+                if number == signal.SIGINT else ''
+            self._say(number, f'saving {when}, then leaving{again}')
             self._interrupted = number == signal.SIGINT or self._interrupted
             self.exit_signal = self.exit_signal or number
             self._ignore_dead_workers()
         if callable(before) and before is not signal.default_int_handler:
             before(number, frame)
+
+    def _say(self, number: int, what: str) -> None:
+        """Say a line on stderr, unless one that watched before says it.
+
+        INVARIANT: by the file descriptor alone. A log, or python's own stream,
+        may be in the middle of a line, with its lock held.
+        """
+        before = getattr(self._before[number], '__self__', None)
+        if isinstance(before, SignalWatch) and before._installed and \
+                before._actions.get(number) == self._actions[number]:
+            return
+        who = '' if self._rank is None else f'rank {self._rank}: '
+        line = f'\n{who}{name_of(number)}: {what}\n'
+        if sys.__stderr__ is not None:
+            with suppress(OSError, ValueError):  # closed, or nobody reads it
+                os.write(sys.__stderr__.fileno(), line.encode())
 
     def _ignore_dead_workers(self) -> None:
         """Let the iteration finish although the workers got the signal, too.

@@ -44,6 +44,7 @@ class Schedule:
         self._take_file = take_file
         self._saved_at = clock()
         self._looked_at: Optional[float] = None
+        self._is_asked = False
 
     def due(self, progress: Progress) -> Optional[str]:
         """Return the name of the trigger, or None.
@@ -69,7 +70,8 @@ class Schedule:
         """As :meth:`due`, beside the grid; by this rank's clock and files."""
         now = self._clock()
         secs = self._options.secs
-        if secs is not None and now - self._saved_at >= secs:
+        if self._is_asked or \
+                secs is not None and now - self._saved_at >= secs:
             return 'time'
         name = self._options.file
         if name is not None and (self._looked_at is None
@@ -79,9 +81,14 @@ class Schedule:
                 return 'file'
         return None
 
+    def ask(self) -> None:
+        """Let the time have come: a save has come to nothing."""
+        self._is_asked = True
+
     def saved(self) -> None:
         """Restart the time that ``secs`` counts."""
         self._saved_at = self._clock()
+        self._is_asked = False
 
     def _on_grid(self, step: int) -> bool:
         return self._interval > 0 and step % self._interval == 0 and \

@@ -18,7 +18,7 @@ from collections import Counter, OrderedDict, defaultdict
 from typing import Any, Callable, Dict, List, Tuple
 
 from .building import Storage, Unfinished
-from .errors import CorruptError, UnsafeCheckpointError
+from .errors import TRUST, CorruptError, UnsafeCheckpointError
 from .instructions import (Malformed, Refused, Unpickler, harmless,
                            refuse_instruction, refused_name, shortened)
 from .vocabulary import Name, Vocabulary
@@ -30,8 +30,6 @@ ReadStorage = Callable[[str, Any, int], Any]
 _READING_ERRORS = (pickle.UnpicklingError, EOFError, LookupError, TypeError,
                    ValueError, AttributeError, OverflowError, RuntimeError,
                    struct.error)
-TRUST = ('If you trust who made the file, load it once with '
-         'trust_checkpoint=True')
 
 _DICTS = (dict, OrderedDict, Counter, defaultdict)
 _CONTAINERS = (list, tuple, *_DICTS)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import IO, Any, Callable, Dict, Iterable, Mapping, Optional
 
-from .errors import CorruptError, TruncatedError, UnverifiableError
+from .errors import TRUST, CorruptError, TruncatedError, UnverifiableError
 from .records import check_data, read_record, reading
 from .zip_layout import ADVICE, check_directory, check_records
 
@@ -180,8 +180,7 @@ def _not_a_zip(head: bytes, size: int, path: str) -> Exception:
         return UnverifiableError(
             f'{path} has the format of torch < {"0.4" if is_tar else "1.6"}, '
             'which has no checksums: '
-            'whether it is undamaged cannot be known. Load it with '
-            'trust_checkpoint=True and save it again')
+            f'whether it is undamaged cannot be known. {TRUST}')
     return CorruptError(
         f'{path} ({size} bytes) is no torch checkpoint: expected a zip file, '
         f'found the first bytes {magic!r}')

@@ -102,10 +102,10 @@ def _is_large(record: zipfile.ZipInfo) -> bool:
 def _entry(record: zipfile.ZipInfo) -> bytes:
     name = record.filename.encode('ascii')
     size, offset, wide = record.file_size, record.header_offset, []
-    if size > _LIMIT:
-        wide, size = [size, size], _MAX32
-    if offset > _LIMIT:
-        wide, offset = wide + [offset], _MAX32
+    if max(size, offset) > _LIMIT:
+        # all of them: torch 2.0 adds the offset to the size without looking
+        # whether it is wide, and finds it behind the end of the file
+        wide, size, offset = [size, size, offset], _MAX32, _MAX32
     extra = struct.pack(f'<HH{len(wide)}Q', _ZIP64_ID, 8 *
                         len(wide), *wide) if wide else b''
     version = _VERSION64 if wide else _VERSION

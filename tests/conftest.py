@@ -1,6 +1,8 @@
 """What all tests share."""
+import functools
 import signal
 import types
+from importlib.metadata import distributions
 
 import pytest
 
@@ -35,3 +37,20 @@ def own_signal_handlers():
     yield
     for number, handler in before:
         signal.signal(number, handler)
+
+
+def pytest_collection_modifyitems(session):
+    """torch 2.0 warns of its own ``torch.load``; the outermost filter wins."""
+    session.add_marker(
+        pytest.mark.filterwarnings('ignore:TypedStorage is deprecated'))
+
+
+@functools.lru_cache(maxsize=None)
+def has_mmseg():
+    # the folder of its tests can be imported by the same name
+    return bool(list(distributions(name='mmsegmentation')))
+
+
+def pytest_runtest_setup(item):
+    if item.get_closest_marker('mmseg') and not has_mmseg():
+        pytest.skip('mmsegmentation is not installed')

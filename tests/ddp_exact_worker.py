@@ -7,8 +7,8 @@ import sys
 
 import torch
 from exact import DrawingData, drawing_loader, drawing_run
-from mmcv.parallel import MMDistributedDataParallel
 from mmcv.runner import iter_based_runner
+from stock import MMDistributedDataParallel
 from torch import distributed as dist
 from torch.utils.data import DistributedSampler
 

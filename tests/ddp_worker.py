@@ -3,8 +3,8 @@ import os
 import sys
 
 import torch
-from mmcv.parallel import MMDistributedDataParallel
 from mmcv.runner import epoch_based_runner, iter_based_runner
+from stock import MMDistributedDataParallel
 from torch import distributed as dist
 from toy import QuickEvalHook, ToyModel, make_loader, make_runner
 

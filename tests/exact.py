@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from mmcv.runner import Hook
+from stock import ABOVE_NORMAL
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from toy import make_runner
@@ -182,7 +183,7 @@ def drawing_run(work_dir,
         ],
         **kwargs)
     for hook in early_hooks:
-        runner.register_hook(hook, priority='ABOVE_NORMAL')
+        runner.register_hook(hook, priority=ABOVE_NORMAL)
     recorder = Recorder(kill_at)
     runner.register_hook(recorder, priority='VERY_LOW')
     try:

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from ddp_exact_worker import wrapped
 from exact import DrawingData, DrawingModel, Recorder, drawing_loader
-from mmcv.runner import DistEvalHook, Hook, iter_based_runner
+from mmcv.runner import Hook, iter_based_runner
+from stock import DistEvalHook
 from torch import distributed as dist
 from torch.utils.data import DataLoader, DistributedSampler
 from toy import ToyData, make_runner

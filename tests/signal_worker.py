@@ -12,7 +12,8 @@ import threading
 from contextlib import suppress
 
 import torch
-from mmcv.runner import EvalHook, Hook, epoch_based_runner, iter_based_runner
+from mmcv.runner import Hook, epoch_based_runner, iter_based_runner
+from stock import EvalHook
 from torch.utils.data import DataLoader
 from toy import ToyData, ToyModel, make_loader, make_runner
 

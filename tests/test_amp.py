@@ -2,11 +2,13 @@
 import contextlib
 import sys
 import types
+import warnings
 
 import pytest
 import torch
 from checkpoint_files import equal
 from mmcv.runner import HOOKS, Fp16OptimizerHook, build_optimizer
+from mmcv.runner.fp16_utils import LossScaler
 from mmcv.utils import build_from_cfg
 from toy import ToyModel, make_loader, make_runner
 
@@ -124,7 +126,9 @@ def test_the_scaler_of_mmcvs_hook_is_found():
 
 
 def test_mmcvs_hook_on_a_machine_without_a_gpu_saves_no_empty_state():
-    with pytest.warns(Warning):
+    # torch warns, of the name of its scaler or of the missing GPU
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
         hook = Fp16OptimizerHook()
     if not torch.cuda.is_available():
         assert scalers_of([hook]) == []
@@ -204,7 +208,12 @@ def test_the_state_of_a_scaler_is_not_loaded_into_apex(apex):
 
 @pytest.mark.parametrize('saved', [
     dict(scale='large'),
-    dict(cpu_scaler(init_scale=2.).state_dict(), scale=10**400),
+    dict(
+        scale=10**400,
+        growth_factor=2.,
+        backoff_factor=0.5,
+        growth_interval=2000,
+        _growth_tracker=0),
     dict(loss_scaler0=dict(loss_scale=10**400)),
     dict(other=1),
     dict(loss_scaler0=None),
@@ -218,6 +227,11 @@ def test_an_amp_state_that_makes_no_sense_does_not_stop_a_resume(saved):
     messages = restored([holder(scaler)], saved)
     assert len(messages) == 1 and 'starts anew' in messages[0]
     assert scaler.state_dict() == cpu_scaler(init_scale=2.).state_dict()
+
+
+def test_half_precision_before_mmcv_1_3_3_is_not_called_exact():
+    messages = restored([holder(LossScaler())], None)
+    assert len(messages) == 1 and 'rounded to half precision' in messages[0]
 
 
 def test_a_run_without_amp_says_nothing():

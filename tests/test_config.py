@@ -3,6 +3,7 @@ import pytest
 from mmcv import Config
 from mmcv.runner import HOOKS
 from mmcv.utils import build_from_cfg
+from toy import train
 
 from mmcv_ckpt_hooks import DurableCheckpointHook
 from mmcv_ckpt_hooks.config import CheckpointOptions, parse_options
@@ -25,6 +26,9 @@ MISSPELT = [
     (dict(keep=dict(evry=2)), 'every'),
     (dict(write=dict(back_ground=False)), 'background'),
     (dict(write=dict(backlogs='wait')), 'backlog'),
+    (dict(write=dict(stagin='copy')), 'staging'),
+    (dict(triggers=dict(signal=dict(SIGTERM='save'))), 'triggers.signals'),
+    (dict(keep=dict(lats=3)), 'last'),
 ]
 
 
@@ -45,7 +49,10 @@ def test_a_misspelt_name_is_refused_with_the_nearest_one(given, nearest):
     [(given, near) for given, near in MISSPELT
      if next(iter(given)) not in ('resume_from', 'max_keep', 'triggers')])
 def test_the_hint_names_the_one_that_was_meant(given, valid):
-    with pytest.raises(ConfigError, match=f"did you mean '{valid}'"):
+    group = next(iter(given))
+    is_nested = group in ('triggers', 'keep', 'write')
+    path = f'{group}.{valid}' if is_nested else valid
+    with pytest.raises(ConfigError, match=f"did you mean '{path}'"):
         parse_options(given)
 
 
@@ -112,6 +119,10 @@ WRONG_VALUES = [
     (dict(resume='Auto'), "did you mean 'auto'"),
     (dict(resume='AUTO '), "did you mean 'auto'"),
     (dict(resume='atuo'), "did you mean 'auto'"),
+    (dict(resume='latest'), "did you mean 'auto'"),
+    (dict(resume=' Newest'), "did you mean 'auto'"),
+    (dict(triggers=dict(signals=dict(SIGTERMM='save'))),
+     "did you mean 'triggers.signals.SIGTERM'"),
     # every save would replace the one before
     (dict(filename_tmpl='latest_state.pth'), 'placeholder'),
     (dict(filename_tmpl='iter_{step}.pth'), 'placeholder'),
@@ -158,9 +169,13 @@ def test_a_contradiction_is_refused_and_both_sides_are_told(given, names):
 @pytest.mark.parametrize('given', [
     dict(storage_options=dict(key='x')),
     dict(mirror=dict(url='/elsewhere')),
+    dict(mirrors=['/elsewhere']),
+    dict(sharded=True),
+    dict(format='dcp'),
+    dict(format='sharded'),
 ])
 def test_a_promise_of_a_later_version_is_not_silently_broken(given):
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match='not supported yet .README, Limits'):
         parse_options(given)
 
 
@@ -200,7 +215,8 @@ def test_signals_are_merged_over_their_defaults(given, expected):
 
 
 @pytest.mark.parametrize('given, said', [
-    (dict(SIGTREM='save'), "signals.SIGTREM='save'; did you mean 'SIGTERM'"),
+    (dict(SIGTREM='save'),
+     "signals.SIGTREM='save'; did you mean 'triggers.signals.SIGTERM'"),
     (dict(SIGKILL='save'),
      'triggers.signals.SIGKILL: no process can catch it'),
     (dict(SIGCHLD='save'), 'not sent to ask for something'),
@@ -275,6 +291,28 @@ def test_a_path_that_looks_like_auto_is_a_path_if_it_is_there(
     (tmp_path / 'Auto').write_bytes(b'')
     assert parse_options(dict(resume='Auto')).resume == 'Auto'
     assert parse_options(dict(resume='a.pth')).resume == 'a.pth'
+
+
+def test_a_directory_is_no_checkpoint(tmp_path):
+    with pytest.raises(ConfigError, match='is a directory') as caught:
+        parse_options(dict(resume=tmp_path))
+    assert "resume='auto'" in str(caught.value)
+    assert repr(str(tmp_path / 'latest.pth')) in str(caught.value)
+
+
+def test_what_the_hint_for_a_directory_says_resumes_from_there(tmp_path):
+    first, second = tmp_path / 'first', tmp_path / 'second'
+    ours = dict(type='DurableCheckpointHook', interval=2)
+    train(
+        first,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=2),
+        hooks=[dict(ours, create_symlink=False)])
+    runner = train(
+        second,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=4),
+        hooks=[dict(ours, resume=str(first / 'latest.pth'))])
+    assert runner.restored.name == 'iter_2.pth'
+    assert runner.iter == 4
 
 
 def test_stock_attributes_keep_their_meaning():

@@ -16,10 +16,12 @@ from checkpoint_files import equal, tensor_bytes
 from mmcv.parallel import MMDataParallel, MMDistributedDataParallel
 from mmcv.runner import load_checkpoint as stock_load
 from mmcv.runner import save_checkpoint as stock_save
+from stock import WEIGHTS_ONLY
 from torch import nn
 from toy import ToyModel, names
 
 from mmcv_ckpt_hooks import core, save_checkpoint
+from mmcv_ckpt_hooks.environment import version_tuple
 from mmcv_ckpt_hooks.errors import (CheckpointError, ConfigError,
                                     OutOfSpaceError, StorageError)
 from mmcv_ckpt_hooks.loading import load_checkpoint
@@ -84,8 +86,11 @@ def both_saved(tmp_path, model, optimizer=None, meta=None):
     stock_save(model, str(tmp_path / 'stock.pth'), optimizer,
                copy.deepcopy(meta))
     save_checkpoint(model, str(tmp_path / 'ours.pth'), optimizer, meta)
-    return (torch.load(tmp_path / 'stock.pth', weights_only=False),
-            torch.load(tmp_path / 'ours.pth', weights_only=True))
+    stock = torch.load(tmp_path / 'stock.pth', weights_only=False)
+    if version_tuple(mmcv.__version__) < (1, 3, 13):
+        # which loses the versions of the modules
+        stock['state_dict']._metadata = model.state_dict()._metadata
+    return stock, torch.load(tmp_path / 'ours.pth', weights_only=True)
 
 
 def test_the_weights_are_stocks_bit_for_bit(tmp_path):
@@ -219,7 +224,7 @@ def test_what_stock_mmcv_puts_in_meta_loads_with_the_default_of_torch(
         tmp_path):
     meta = odd_meta()
     save_checkpoint(Zoo(), str(tmp_path / 'a.pth'), meta=meta)
-    loaded = torch.load(tmp_path / 'a.pth', weights_only=True)['meta']
+    loaded = torch.load(tmp_path / 'a.pth', weights_only=WEIGHTS_ONLY)['meta']
     expected = dict(
         hook_msgs=dict(best_score=0.75, best_ckpt=None),
         config=dict(a=dict(b=1)),

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.data import (BatchSampler, DataLoader, Dataset,
                               IterableDataset, SequentialSampler)
-from toy import ToyData, ToyModel, make_loader, train
+from toy import ToyData, ToyModel, make_loader, make_runner, train
 
 from mmcv_ckpt_hooks.data_position import TrackedLoader
 from mmcv_ckpt_hooks.generators import GeneratorStream, mixed
@@ -389,3 +389,47 @@ def test_data_of_quite_another_size_are_not_passed_over_for_ever(tmp_path):
     """8 of 2; of 10 ** 6 that would be 4 * 10 ** 6."""
     endless_run(tmp_path, 2, 8)
     assert endless_run(tmp_path, 10**6, 10).asked in (2, 3)
+
+
+class Points(IterableDataset):
+    """Points one after the other; no sampler decides on their order."""
+
+    def __iter__(self):
+        return iter(ToyData(16))
+
+    def __len__(self):
+        return 16
+
+
+@pytest.mark.parametrize('kind', ['IterBasedRunnerAmp', 'EpochBasedRunnerAmp'])
+@pytest.mark.parametrize('data, warned', [(Points, True), (ToyData, False)])
+def test_data_that_cannot_be_continued_are_told_of_once_a_start(
+        tmp_path, caplog, kind, data, warned):
+    limit = 'max_epochs' if 'Epoch' in kind else 'max_iters'
+
+    def start(steps):
+        caplog.clear()
+        loaders = [DataLoader(data(), batch_size=4) for _ in range(2)]
+        runner = make_runner(
+            tmp_path,
+            runner=dict(type=kind, **{limit: steps}),
+            hooks=[
+                dict(
+                    type='DurableCheckpointHook',
+                    interval=3,
+                    by_epoch=False,
+                    resume='auto')
+            ])
+        runner.run(loaders, [('train', 1), ('train', 1)])
+        return [
+            line for line in caplog.messages
+            if 'cannot be continued' in line or 'cannot be advanced' in line
+        ]
+
+    said = start(1)
+    assert len(said) == warned
+    assert not said or 'a resume begins the pass anew' in said[0]
+    said = start(3)
+    # an epoch that is over has no position
+    assert len(said) == (warned and kind == 'IterBasedRunnerAmp')
+    assert not said or 'behind iteration 1' in said[0]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from mmcv.runner import EMAHook, Hook, OptimizerHook
+from stock import ABOVE_NORMAL, CUMULATIVE, scales_on_a_cpu
 from toy import ToyModel, make_loader, make_runner, names, train
 
-from mmcv_ckpt_hooks import compat, verify_checkpoint
+from mmcv_ckpt_hooks import compat, hook_states, verify_checkpoint
 from mmcv_ckpt_hooks.boundary import Boundary, BoundaryKeeper
 from mmcv_ckpt_hooks.hook_states import HookStates
 
@@ -155,6 +156,19 @@ def test_only_small_states_of_hooks_are_copied():
     assert list(states.copy([small, large])) == []
 
 
+def test_a_state_that_contains_itself_is_left_out():
+    endless = Counts()
+    endless.state['seen'].append(endless.state)
+    assert HookStates().copy([endless]) == {}
+
+
+def test_an_error_of_ours_in_a_copy_is_not_taken_for_a_large_state(
+        monkeypatch):
+    monkeypatch.setattr(hook_states, '_MOST_VALUES', None)
+    with pytest.raises(TypeError):
+        HookStates().copy([Counts()])
+
+
 def test_a_copied_state_has_the_types_of_the_state():
     hook = Counts()
     hook.state = OrderedDict(rng=random.Random(3).getstate(), seen=[1])
@@ -187,9 +201,7 @@ class Scales(OptimizerHook):
         self.loss_scaler.update()
 
 
-@pytest.mark.skipif(
-    not hasattr(getattr(torch, 'amp', None), 'GradScaler'),
-    reason='this torch scales on a GPU only')
+@scales_on_a_cpu
 def test_a_loss_scale_that_has_changed_is_no_state_of_a_step(tmp_path, info):
     model = ToyModel()
     # without buffers only the scale tells
@@ -199,7 +211,7 @@ def test_a_loss_scale_that_has_changed_is_no_state_of_a_step(tmp_path, info):
         model=model,
         optimizer_config=Scales(),
         hooks=[dict(OURS, interval=3)])
-    runner.register_hook(Fails('after_train_iter', 4), priority=45)
+    runner.register_hook(Fails('after_train_iter', 4))
     with pytest.raises(ValueError):
         runner.run([make_loader()], [('train', 1)])
     assert files(tmp_path) == ['iter_3.pth']
@@ -236,7 +248,7 @@ def test_moved_statistics_are_no_state_of_a_step(tmp_path, info, after_norm):
 
 
 @pytest.mark.parametrize('optimizer_config', [
-    dict(type='GradientCumulativeOptimizerHook', cumulative_iters=4),
+    CUMULATIVE,
     dict(type='DistOptimizerHook', update_interval=4),
 ])
 def test_gradients_of_a_failed_iteration_are_no_state_of_a_step(
@@ -250,7 +262,7 @@ def test_gradients_of_a_failed_iteration_are_no_state_of_a_step(
         optimizer_config=optimizer_config,
         hooks=[dict(OURS, interval=4)])
     # behind the backward of the sixth iteration, before its save
-    runner.register_hook(Fails('after_train_iter'), priority=45)
+    runner.register_hook(Fails('after_train_iter'))
     with pytest.raises(ValueError):
         runner.run([make_loader()], [('train', 1)])
     assert files(tmp_path) == ['iter_4.pth']
@@ -337,7 +349,7 @@ def test_a_hook_that_fails_in_the_last_iteration_of_an_epoch(
 
 @pytest.mark.parametrize('event, at, priority, expected', [
     ('after_train_iter', 3, 'VERY_LOW', ['epoch_0_iter_4.pth']),
-    ('after_train_epoch', 4, 45, []),
+    ('after_train_epoch', 4, 'NORMAL', []),
 ])
 def test_in_the_last_iteration_of_an_epoch_weights_are_not_swapped_yet(
         tmp_path, info, event, at, priority, expected):
@@ -347,7 +359,7 @@ def test_in_the_last_iteration_of_an_epoch_weights_are_not_swapped_yet(
     def build(place):
         runner = make_runner(
             tmp_path / place, hooks=[dict(OURS, resume='auto')], **given)
-        runner.register_hook(EMAHook(momentum=0.5), priority='ABOVE_NORMAL')
+        runner.register_hook(EMAHook(momentum=0.5), priority=ABOVE_NORMAL)
         return runner
 
     def end(runner):
@@ -371,7 +383,7 @@ def test_averaged_weights_that_were_swapped_since_are_not_saved(
         tmp_path,
         runner=dict(type='EpochBasedRunnerAmp', max_epochs=2),
         hooks=[dict(OURS)])
-    runner.register_hook(EMAHook(momentum=0.5), priority='ABOVE_NORMAL')
+    runner.register_hook(EMAHook(momentum=0.5), priority=ABOVE_NORMAL)
     runner.register_hook(Fails('before_train_iter', 4))
     with pytest.raises(ValueError):
         runner.run([make_loader()], [('train', 1)])

@@ -13,8 +13,8 @@ from checkpoint_files import (Payload, equal, record_of, rewritten,
                               torch_written, torch_zip, written)
 
 from mmcv_ckpt_hooks import scanning
-from mmcv_ckpt_hooks.errors import (CorruptError, IntegrityError, ResumeError,
-                                    StorageError, TruncatedError,
+from mmcv_ckpt_hooks.errors import (TRUST, CorruptError, IntegrityError,
+                                    ResumeError, StorageError, TruncatedError,
                                     UnsafeCheckpointError, UnverifiableError)
 from mmcv_ckpt_hooks.loading import load_checkpoint
 
@@ -131,10 +131,11 @@ STOCK = {
     lambda: torch.tensor([1 + 2j]).conj(),
     'lazy negative':
     lambda: torch.tensor([1 + 2j]).conj().imag,
-    'float8':
-    lambda: torch.ones(3).to(torch.float8_e4m3fn),
-    'uint16':
-    lambda: torch.ones(3, dtype=torch.uint16),
+    **{
+        # torch >= 2.1, torch >= 2.3
+        name: lambda name=name: torch.ones(3).to(getattr(torch, name))
+        for name in ('float8_e4m3fn', 'uint16') if hasattr(torch, name)
+    },
     'scalar tensor':
     lambda: torch.tensor(3.5),
     'empty tensor':
@@ -308,8 +309,10 @@ def test_files_of_torch_before_2_1_have_no_byte_order():
 def test_a_huge_pickle_is_not_read_into_memory(monkeypatch):
     monkeypatch.setattr(scanning, '_PICKLE_LIMIT_BYTES', 100)
     content = written(dict(a='x' * 200))
-    with pytest.raises(UnsafeCheckpointError, match='expected at most 100'):
+    with pytest.raises(UnsafeCheckpointError, match='expected at most 100') \
+            as caught:
         load(content)
+    assert TRUST in str(caught.value)
 
 
 def test_a_machine_without_memory_does_not_call_the_file_damaged(monkeypatch):
@@ -343,7 +346,8 @@ def test_a_file_with_a_class_needs_trust_and_then_loads():
     with pytest.raises(UnsafeCheckpointError) as caught:
         load(content)
     assert 'test_loading.Custom' in str(caught.value)
-    assert 'trust_checkpoint=True' in str(caught.value)
+    assert 'DurableCheckpointHook trust_checkpoint=True' in str(caught.value)
+    assert 'torch.load' in str(caught.value)
     assert 'iter_3.pth' in str(caught.value)
     loaded = load(content, trust=True)
     assert loaded['a'] == Custom() and equal(loaded['b'], torch.ones(2))

@@ -12,6 +12,7 @@ import pytest
 from launching import run_to_the_end
 from lock_holder import NAME, another, sign, signed
 from mmcv.runner import Hook
+from stock import best_has_a_place
 from torch.utils.data import DataLoader
 from toy import QuickEvalHook, make_loader, make_runner, names, train
 
@@ -125,7 +126,8 @@ def test_a_run_that_was_stopped_does_not_replace_the_newer_one(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('place', ['run', 'best/run'])
+@pytest.mark.parametrize(
+    'place', ['run', pytest.param('best/run', marks=best_has_a_place)])
 def test_all_ranks_are_refused(tmp_path, place):
     """Also where only rank 0 opens the second place; none hangs."""
     place = tmp_path / place
@@ -193,6 +195,7 @@ def test_a_start_that_fails_leaves_the_directory(tmp_path, name):
     assert signed(tmp_path).beat is None
 
 
+@best_has_a_place
 @pytest.mark.parametrize('name', RUNNERS)
 def test_a_best_place_that_fails_leaves_the_directory(tmp_path, name):
     (tmp_path / 'file').write_text('')
@@ -211,6 +214,7 @@ def test_a_best_place_that_fails_leaves_the_directory(tmp_path, name):
     assert signed(tmp_path / 'run').beat is None
 
 
+@best_has_a_place
 def test_the_place_of_the_best_is_locked_too(tmp_path):
     evaluation = dict(
         scores=[0.5],
@@ -233,6 +237,7 @@ def test_the_place_of_the_best_is_locked_too(tmp_path):
     assert 'best_mIoU_iter_2.pth' in names(best)
 
 
+@best_has_a_place
 def test_two_evaluations_share_the_place_of_the_best(tmp_path):
     runner = make_runner(
         tmp_path / 'run',

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from checkpoint_files import equal
-from mmcv.runner import (HOOKS, EMAHook, EvalHook, Hook, OptimizerHook,
-                         TextLoggerHook)
+from mmcv.runner import HOOKS, EMAHook, Hook, OptimizerHook, TextLoggerHook
+from stock import EvalHook, accumulates
 from torch.utils.data import DataLoader
 from toy import ToyData, ToyModel, make_loader, make_runner, names
 
@@ -233,7 +233,10 @@ RUNS = {
 
 
 @pytest.mark.parametrize('staging', ['auto', 'overlap', 'copy'])
-@pytest.mark.parametrize('name', RUNS)
+@pytest.mark.parametrize('name', [
+    pytest.param(name, marks=accumulates if 'accumulation' in name else ())
+    for name in RUNS
+])
 def test_what_is_written_is_the_state_of_the_trigger(tmp_path, late, triggered,
                                                      staging, name):
     """INVARIANT 5, for every hook of mmcv that touches the model."""
@@ -461,20 +464,46 @@ class SometimesWrites(ToyModel):
     def train_step(self, *args, **kwargs):
         self.steps += 1
         if self.steps in (5, 8):
-            with torch.no_grad():
-                self.first.weight.mul_(0.9)
+            self.write()
         return super().train_step(*args, **kwargs)
 
+    def write(self):
+        with torch.no_grad():
+            self.first.weight.mul_(0.9)
 
+
+class SometimesWritesData(SometimesWrites):
+    """As a mask or a clamp that begins later; torch does not count it."""
+
+    def write(self):
+        self.first.weight.data.mul_(0.9)
+
+
+@pytest.mark.parametrize('model', [SometimesWrites, SometimesWritesData])
 def test_a_torn_copy_is_no_checkpoint_and_the_next_is_copied_first(
-        tmp_path, late, triggered, caplog):
-    run(tmp_path, hook(), model=SometimesWrites())
+        tmp_path, late, triggered, caplog, model):
+    run(tmp_path, hook(), model=model())
     assert 'iter_4.pth was not saved (TornError' in caplog.text
     assert 'were written between two steps' in caplog.text
     del triggered['iter_4.pth']
     assert_as_triggered(tmp_path, triggered)
     assert set(names(tmp_path)) == set(triggered) | {'latest.pth'}
     assert caplog.text.count('was not saved') == 1
+
+
+@pytest.mark.parametrize('iters', [6, 9])
+def test_a_torn_copy_is_made_up_for_with_the_next_step(tmp_path, late,
+                                                       triggered, iters):
+    run(tmp_path,
+        hook(interval=4, save_last=False),
+        model=SometimesWrites(),
+        runner=dict(type='IterBasedRunnerAmp', max_iters=iters))
+    assert list(triggered) == ['iter_4.pth', 'iter_5.pth',
+                               'iter_8.pth'][:2 + (iters > 8)]
+    # until the next regular one is there
+    kept = 'iter_5.pth' if iters < 8 else 'iter_8.pth'
+    assert names(tmp_path) == [kept, 'latest.pth']
+    assert equal(on_disk(tmp_path / kept), triggered[kept])
 
 
 def test_staging_copy_says_nothing(tmp_path, caplog):

@@ -36,6 +36,18 @@ class GatedBackend(FaultyBackend):
         return super().put(name, write)
 
 
+class AwaitedExecutor(BackgroundExecutor):
+    """Tells when somebody comes to wait for the job under way."""
+
+    def __init__(self):
+        super().__init__()
+        self.awaited = threading.Event()
+
+    def wait(self):
+        self.awaited.set()
+        super().wait()
+
+
 class Bench:
     """A saver over a recording backend, and all that it told."""
 
@@ -219,14 +231,16 @@ def test_training_goes_on_while_a_checkpoint_is_written(bench):
 def test_the_next_save_does_not_change_the_one_that_is_being_written(bench):
     """INVARIANT 5: the staging buffers are in use until it has ended."""
     backend = GatedBackend(MemoryBackend())
-    one = bench(backend=backend, executor=BackgroundExecutor())
+    one = bench(backend=backend, executor=AwaitedExecutor())
     one.save(4)
     assert backend.reached.wait(60)
     captured, capture = threading.Event(), one.capture
     one.capture = lambda: captured.set() or capture()
+    one.executor.awaited.clear()
     second = threading.Thread(target=one.save, args=(8, ))
     second.start()
-    too_early = captured.wait(.3)
+    assert one.executor.awaited.wait(60)
+    too_early = captured.is_set()
     backend.gate.set()
     second.join(60)
     one.saver.wait()
@@ -329,17 +343,16 @@ def test_backlog_skip_leaves_one_out_and_says_so(bench):
 def test_backlog_skip_never_leaves_the_last_checkpoint_out(bench):
     """The final weights are what the run was for."""
     backend = GatedBackend(MemoryBackend())
-    one = bench(backend=backend, executor=BackgroundExecutor(), backlog='skip')
+    one = bench(backend=backend, executor=AwaitedExecutor(), backlog='skip')
     one.save(4)
     assert backend.reached.wait(60)
+    one.executor.awaited.clear()
     last = threading.Thread(
         target=one.save, args=(10, ), kwargs=dict(is_last=True))
     last.start()
-    last.join(.3)
-    waits = last.is_alive()
+    assert one.executor.awaited.wait(60)
     backend.gate.set()
     last.join(60)
-    assert waits
     one.saver.wait()
     assert one.stored() == ['iter_10.pth', 'iter_4.pth']
 

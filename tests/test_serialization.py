@@ -12,9 +12,11 @@ from contextlib import suppress
 import pytest
 import torch
 from checkpoint_files import equal, record_of, written
+from stock import WEIGHTS_ONLY
 
 from mmcv_ckpt_hooks import serialization, zip_writing
 from mmcv_ckpt_hooks.compat import STORAGE_NAMES, torch_dtypes
+from mmcv_ckpt_hooks.environment import version_tuple
 from mmcv_ckpt_hooks.errors import CorruptError, TruncatedError
 from mmcv_ckpt_hooks.loading import load_checkpoint
 from mmcv_ckpt_hooks.serialization import host_memory, write_checkpoint
@@ -48,9 +50,16 @@ class Stream:
         pass
 
 
+#: torch >= 2.1 maps files.
+MAPPED = dict(mmap=True) if version_tuple(torch.__version__) >= (2, 1) else {}
+
+
 def tree_of_every_dtype():
     tree = {}
-    for dtype in sorted(torch_dtypes(), key=str):
+    known = set(STORAGE_NAMES)
+    if hasattr(torch._utils, '_rebuild_tensor_v3'):  # torch >= 2.1
+        known.update(torch_dtypes())
+    for dtype in sorted(known, key=str):
         # quantized, sub-byte and other unfinished types cannot be cast to
         with suppress(RuntimeError, NotImplementedError), \
                 warnings.catch_warnings():
@@ -139,7 +148,7 @@ def test_every_record_is_aligned_for_memory_maps(numel):
 def test_a_large_checkpoint_can_be_mapped_instead_of_read(tmp_path):
     path = tmp_path / 'a.pth'
     path.write_bytes(written(small_tree()))
-    mapped = torch.load(path, mmap=True, weights_only=True)
+    mapped = torch.load(path, weights_only=True, **MAPPED)
     assert equal(mapped, small_tree())
 
 
@@ -199,10 +208,23 @@ def test_a_checkpoint_over_4_gib_loads_everywhere(tmp_path, tiny_zip64):
     assert b'PK\x06\x06' in content  # the zip64 end record
     assert {offset % 64 for _, offset in data_offsets(content)} == {0}
     assert equal(torch.load(path), tree)
-    assert equal(torch.load(path, mmap=True), tree)
+    assert equal(torch.load(path, **MAPPED), tree)
     with open(path, 'rb') as file:
         assert verify_file(file, 'a.pth').info == dict(iter=1)
         assert equal(load_checkpoint(file, 'a.pth'), tree)
+
+
+def test_a_record_behind_2_gib_is_wide_in_all_fields(tiny_zip64):
+    """torch 2.0 calls the file corrupt otherwise."""
+    content = written(dict(large=torch.arange(100.), small=torch.zeros(3)))
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        at, count = archive.start_dir, len(archive.infolist())
+    for _ in range(count):
+        sizes = struct.unpack('<2L', content[at + 20:at + 28])
+        name, extra = struct.unpack('<2H', content[at + 28:at + 32])
+        offset, = struct.unpack('<L', content[at + 42:at + 46])
+        assert (offset == 0xffffffff) == (sizes == (0xffffffff, ) * 2)
+        at += 46 + name + extra
 
 
 def test_a_truncated_or_damaged_file_over_4_gib_is_found(tiny_zip64):
@@ -268,5 +290,5 @@ def test_host_memory_is_the_memory_itself(dtype):
 
 def test_stock_readers_ignore_what_they_do_not_know():
     tree = dict(small_tree(), resume_state=dict(version=1, rng=[(1, 'a')]))
-    loaded = torch.load(io.BytesIO(written(tree)), weights_only=True)
+    loaded = torch.load(io.BytesIO(written(tree)), weights_only=WEIGHTS_ONLY)
     assert equal(loaded, tree)

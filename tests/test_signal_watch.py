@@ -1,4 +1,5 @@
 """The handlers alone: chained, restored, and deaf where they must be."""
+import io
 import logging
 import os
 import signal
@@ -7,7 +8,8 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from mmcv.runner import EvalHook, Hook
+from mmcv.runner import Hook
+from stock import EvalHook
 from torch.utils.data import DataLoader
 from toy import ToyData, make_loader, make_runner, names, train
 
@@ -60,6 +62,61 @@ def test_what_was_there_before_is_called_and_put_back(calls):
     assert signal.getsignal(NUMBER) is before
     send()
     assert calls == [NUMBER, NUMBER]
+
+
+class Unwritable(io.TextIOBase):
+    """A stream in the middle of a line, as its own handler's frame sees it."""
+
+    def write(self, text):
+        raise RuntimeError('reentrant call')
+
+
+@pytest.mark.parametrize('action, said', [
+    ('save', '\nSIGUSR2: saving after this iteration\n'),
+    ('save_and_exit',
+     '\nSIGUSR2: saving after this iteration, then leaving\n'),
+])
+def test_what_it_will_do_is_said_past_python_s_streams(calls, monkeypatch,
+                                                       capfd, action, said):
+    monkeypatch.setattr(sys, 'stderr', Unwritable())
+    watching = watch(action)
+    send()
+    watching.restore()
+    assert capfd.readouterr().err == said
+
+
+@pytest.mark.parametrize('stream', [None, io.StringIO()])
+def test_without_a_stderr_nothing_is_said(calls, monkeypatch, stream):
+    monkeypatch.setattr(sys, '__stderr__', stream)
+    watching = watch()
+    send()
+    assert watching.exit_signal == NUMBER
+    watching.restore()
+
+
+def test_of_several_ranks_it_is_said_which(calls, capfd):
+    watching = watch(rank=3)
+    send()
+    watching.restore()
+    assert capfd.readouterr().err == (
+        '\nrank 3: SIGUSR2: saving within two iterations, then leaving\n')
+
+
+def test_of_two_that_watch_one_says_it(calls, capfd):
+    watching = watch(), watch()
+    send()
+    assert capfd.readouterr().err.count('SIGUSR2') == 1
+    watching[0].restore()
+    send()
+    assert capfd.readouterr().err.count('SIGUSR2') == 1
+    watching[1].restore()
+    inner, outer = watch('save'), watch()
+    send()
+    outer.restore()
+    inner.restore()
+    assert capfd.readouterr().err == (
+        '\nSIGUSR2: saving after this iteration, then leaving\n'
+        '\nSIGUSR2: saving after this iteration\n')
 
 
 def test_a_request_is_taken_once(calls):
@@ -261,8 +318,8 @@ class LikeMmseg(EvalHook):
         self.evaluate(runner, results)
 
 
-class LikeMmcv130(EvalHook):
-    """mmcv 1.3.0 has no ``_do_evaluate``."""
+class LikeARepo(EvalHook):
+    """Hooks of the repos from before mmcv had one: no ``_do_evaluate``."""
 
     def after_train_iter(self, runner):
         if self.by_epoch or not self.every_n_iters(runner, self.interval):
@@ -275,7 +332,7 @@ class LikeMmcv130(EvalHook):
             self.evaluate(runner, self.test_fn(runner.model, self.dataloader))
 
 
-@pytest.mark.parametrize('kind', [EvalHook, LikeMmseg, LikeMmcv130])
+@pytest.mark.parametrize('kind', [EvalHook, LikeMmseg, LikeARepo])
 @pytest.mark.parametrize('by_epoch, expected', [
     (False, 'iter_3.pth'),
     (True, 'epoch_1_iter_4.pth'),

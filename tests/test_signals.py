@@ -114,6 +114,21 @@ def test_a_run_that_is_told_to_end_saves_the_running_iteration(
     assert logged(log.read_text())[-5:] == [4, 5, 6, 7, 8]
 
 
+@pytest.mark.parametrize('number, said', [
+    (signal.SIGTERM, 'SIGTERM: saving after this iteration, then leaving\n'),
+    (signal.SIGINT, 'SIGINT: saving after this iteration, then leaving; '
+     'Ctrl-C again leaves at once\n'),
+    (signal.SIGUSR1, 'SIGUSR1: saving after this iteration\n'),
+])
+def test_a_signal_is_answered_at_once_on_stderr(tmp_path, number, said):
+    run = Run(tmp_path, 'training').send(number)
+    # training still waits where it was
+    run.until(said)
+    run.go_on().end()
+    assert run.text.count(said) == 1
+    assert 'iter_3.pth' in run.text.partition(said)[2]
+
+
 def test_a_signal_inside_a_step_waits_for_its_end(tmp_path):
     run = Run(tmp_path, 'step').send(signal.SIGTERM).go_on()
     assert run.end() == 143, run.text
@@ -150,7 +165,22 @@ def test_a_second_interrupt_leaves_at_once(tmp_path):
     # nothing lets it go on but the signal
     assert run.end() == -signal.SIGINT, run.text
     assert 'RAISED KeyboardInterrupt 2' in run.text
+    assert '\nSIGINT: leaving at once; what was there at the start stands\n' \
+        in run.text
     assert files(tmp_path) == []
+
+
+def test_a_second_interrupt_says_what_stands(tmp_path):
+    run = Run(
+        tmp_path,
+        'training',
+        waits=2,
+        ours=dict(interval=1,
+                  write=dict(background=False))).send(signal.SIGINT)
+    run.go_on().send(signal.SIGINT)
+    assert run.end() == -signal.SIGINT, run.text
+    assert '\nSIGINT: leaving at once; iter_2.pth, the last one committed, ' \
+        'stands\n' in run.text
 
 
 def unfinished(directory):

@@ -1,4 +1,5 @@
 """The copy that training cannot change, and how much memory it takes."""
+import errno
 import io
 import os
 import threading
@@ -8,7 +9,7 @@ import pytest
 import torch
 from checkpoint_files import equal, written
 
-from mmcv_ckpt_hooks import copying
+from mmcv_ckpt_hooks import copying, image
 from mmcv_ckpt_hooks import pending as pending_module
 from mmcv_ckpt_hooks import staging
 from mmcv_ckpt_hooks.copying import StagingBuffer
@@ -251,6 +252,43 @@ def test_a_forked_data_loader_worker_does_not_have_the_copy():
     assert os.waitpid(pid, 0)[1] == 0
 
 
+def has_huge_pages():
+    path = '/sys/kernel/mm/transparent_hugepage/enabled'
+    return os.path.exists(path) and '[never]' not in open(path).read()
+
+
+@pytest.mark.skipif(not has_huge_pages(), reason='no huge pages')
+def test_the_copy_lies_in_huge_pages():
+    buffer = StagingBuffer()
+    address = buffer.copy(reference(
+        dict(a=torch.ones(1 << 20)))).storages[0].data_ptr()
+    found = None
+    with open('/proc/self/smaps') as file:
+        for line in file:
+            words = line.split()
+            begin, dash, end = words[0].partition('-')
+            if dash and not words[0].endswith(':'):
+                is_it = int(begin, 16) <= address < int(end, 16)
+            elif words[0] == 'VmFlags:' and is_it:
+                found = words
+    assert found and 'hg' in found
+
+
+def test_a_kernel_without_huge_pages_gives_others(monkeypatch):
+
+    class Memory(image.mmap.mmap):
+
+        def madvise(self, advice, *args):
+            if advice == image.mmap.MADV_HUGEPAGE:
+                raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            super().madvise(advice, *args)
+
+    monkeypatch.setattr(image.mmap, 'mmap', Memory)
+    monkeypatch.setattr(image.mmap, 'MADV_HUGEPAGE', 14, raising=False)
+    copied = StagingBuffer().copy(reference(dict(a=torch.ones(1 << 20))))
+    assert copied.storages[0].sum() == 1 << 20
+
+
 def test_memory_that_was_reserved_is_what_the_save_uses(images):
     tree = dict(a=torch.ones(1 << 20), b=torch.arange(3))
     buffer = StagingBuffer()
@@ -275,7 +313,9 @@ def test_only_what_may_be_is_copied_later():
     now.zero_()
     later.data.fill_(2)
     pending.finish()
-    assert equal(loaded(copied), dict(now=torch.ones(3), later=later))
+    assert sorted(map(torch.sum, copied.storages)) == [3, later.sum()]
+    # and that is noticed
+    assert pending.is_torn
 
 
 def test_whoever_needs_the_copy_finishes_it():

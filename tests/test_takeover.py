@@ -387,10 +387,10 @@ def test_a_stock_hook_behind_the_evaluation_is_taken_before_it(tmp_path):
         tmp_path,
         register,
         evaluation=dict(scores=[.5], interval=2, by_epoch=False))
-    assert order == [
-        'OptimizerHook', 'Clips', 'IterTimerHook', 'DurableCheckpointHook',
-        'QuickEvalHook'
-    ]
+    # the timer of mmcv < 1.3.8 is NORMAL
+    assert set(order[1:3]) == {'Clips', 'IterTimerHook'}
+    assert [*order[:1], *order[3:]
+            ] == ['OptimizerHook', 'DurableCheckpointHook', 'QuickEvalHook']
 
 
 def test_two_of_ours_stay_in_their_order(tmp_path):
@@ -793,7 +793,8 @@ def test_the_attributes_of_a_checkpoint_hook_are_there(tmp_path, name):
     assert (hook.interval, hook.save_last, hook.max_keep_ckpts) == (1, True, 1)
     assert hook.by_epoch is ('Epoch' in name)
     assert hook.args['create_symlink'] is True
-    assert runner.get_hook_info().count('DurableCheckpointHook') > 0
+    if hasattr(runner, 'get_hook_info'):  # mmcv >= 1.3.8
+        assert 'DurableCheckpointHook' in runner.get_hook_info()
 
 
 # -- the same runner or hook again ------------------------------------------

@@ -3,7 +3,8 @@ import logging
 from collections import OrderedDict
 
 import torch
-from mmcv.runner import EvalHook, build_runner
+from mmcv.runner import build_runner
+from stock import EvalHook
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 

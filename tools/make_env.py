@@ -1,8 +1,9 @@
-"""Build one of the three environments, or bring it up to date.
+"""Build one of the four environments, or bring it up to date.
 
     python tools/make_env.py demo    # .venv-demo: torch, plain mmcv
     python tools/make_env.py test    # .venv: mmcv-full, mmsegmentation
     python tools/make_env.py bench   # .venv-bench: plain mmcv, other savers
+    python tools/make_env.py oldest  # .venv-oldest: oldest torch, plain mmcv
 
 Standard library only. Every step can be interrupted and is completed by the
 next run; a finished environment carries a stamp, and a run that finds it valid
@@ -29,7 +30,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REQUIREMENTS = ROOT / 'tools' / 'requirements'
-MMCV_VERSION = '1.7.2'
 IMAGE_PACKAGE = 'stardist==0.9.2'
 HEARTBEAT_SECS = 15
 STAMP = 'mmcv-ckpt-hooks.json'
@@ -47,13 +47,23 @@ class Environment:
         requirements (str): Its file under ``tools/requirements``.
         with_ops (bool): mmcv-full with compiled operators, or plain mmcv.
         imports (str): What must import when it is finished.
+        torch (str): The file that pins torch and torchvision.
+        mmcv (str): The version of mmcv.
     """
 
-    def __init__(self, folder, requirements, with_ops, imports):
+    def __init__(self,
+                 folder,
+                 requirements,
+                 with_ops,
+                 imports,
+                 torch='torch.txt',
+                 mmcv='1.7.2'):
         self.path = ROOT / folder
         self.requirements = REQUIREMENTS / requirements
         self.with_ops = with_ops
         self.imports = imports
+        self.torch = REQUIREMENTS / torch
+        self.mmcv = mmcv
         scripts = 'Scripts' if os.name == 'nt' else 'bin'
         self.python = self.path / scripts / 'python'
         self.log = self.path / 'make_env.log'
@@ -64,7 +74,7 @@ class Environment:
         sources = sorted(REQUIREMENTS.glob('*.txt'))
         for path in sources + [ROOT / 'setup.py', ROOT / 'setup.cfg']:
             digest.update(path.name.encode() + b'\0' + path.read_bytes())
-        recipe = [MMCV_VERSION, IMAGE_PACKAGE, self.imports]
+        recipe = [self.mmcv, IMAGE_PACKAGE, self.imports]
         digest.update(repr(recipe).encode())
         return dict(
             python=platform.python_version(),
@@ -85,7 +95,14 @@ ENVIRONMENTS = dict(
                      'torch, torchvision, mmcv.ops, mmseg, mmseg.apis'),
     bench=Environment(
         '.venv-bench', 'bench.txt', False,
-        'torch, torchvision, mmcv.runner, safetensors, lightning.pytorch'))
+        'torch, torchvision, mmcv.runner, safetensors, lightning.pytorch'),
+    oldest=Environment(
+        '.venv-oldest',
+        'oldest.txt',
+        False,
+        'torch, torchvision, mmcv.runner, pytest',
+        torch='torch-oldest.txt',
+        mmcv='1.3.1'))
 
 
 class Steps:
@@ -200,28 +217,30 @@ def cache_dir():
     return Path(base).expanduser().resolve() / 'mmcv-ckpt-hooks'
 
 
-def pinned(name):
-    """The version that ``tools/requirements`` pins for ``name``."""
-    for path in sorted(REQUIREMENTS.glob('*.txt')):
-        match = re.search(rf'^{name}==(\S+)$', path.read_text(), re.M)
-        if match:
-            return match.group(1)
-    raise StepError(f'no pin for {name} under {REQUIREMENTS}')
+def pinned(env, name):
+    """The version that the environment pins for torch or torchvision."""
+    match = re.search(rf'^{name}==(\S+)$', env.torch.read_text(), re.M)
+    if match is None:
+        raise StepError(f'no pin for {name} in {env.torch}')
+    return match.group(1)
 
 
-def wheel_key(with_ops):
+def mmcv_name(env):
+    return 'mmcv-full' if env.with_ops else 'mmcv'
+
+
+def wheel_key(env):
     """Everything that the built wheel depends on, as a folder name."""
     tag = f'{sys.implementation.name}{sys.version_info[0]}' \
           f'{sys.version_info[1]}'
     where = re.sub(r'[^A-Za-z0-9]+', '_', sysconfig.get_platform())
-    name = 'mmcv_full' if with_ops else 'mmcv'
-    return f'{name}{MMCV_VERSION}-{tag}-torch{pinned("torch")}-{where}'
+    name = mmcv_name(env).replace('-', '_')
+    return f'{name}{env.mmcv}-{tag}-torch{pinned(env, "torch")}-{where}'
 
 
-def cached_wheel(with_ops):
+def cached_wheel(env):
     """The kept wheel, or None."""
-    found = sorted(
-        (cache_dir() / 'wheels' / wheel_key(with_ops)).glob('*.whl'))
+    found = sorted((cache_dir() / 'wheels' / wheel_key(env)).glob('*.whl'))
     return found[0] if found else None
 
 
@@ -240,36 +259,36 @@ def require_compiler():
             'compiler')
 
 
-def unpacked_source(steps, name, folder):
+def unpacked_source(steps, folder):
     """Download and unpack the source of mmcv; a finished one is kept.
 
     The build happens inside it, so that an interrupted compilation goes on
     with the files that were left.
     """
-    source = folder / f'{name}-{MMCV_VERSION}'
+    name, version = mmcv_name(steps.env), steps.env.mmcv
+    source = folder / f'{name}-{version}'
     if not source.is_dir():
         unpacking = folder / 'unpacking'
         shutil.rmtree(unpacking, ignore_errors=True)
         unpacking.mkdir(parents=True)
         steps.pip('download', '--no-deps', '--no-build-isolation',
                   '--no-binary', ':all:', '-d', unpacking,
-                  f'{name}=={MMCV_VERSION}')
+                  f'{name}=={version}')
         with tarfile.open(next(unpacking.glob('*.tar.gz'))) as archive:
             archive.extractall(unpacking)
         os.replace(unpacking / source.name, source)
     return source
 
 
-def build_wheel(steps, with_ops):
+def build_wheel(steps):
     """Build the wheel of mmcv and keep it; renamed into place when whole."""
-    name = 'mmcv-full' if with_ops else 'mmcv'
-    key = wheel_key(with_ops)
+    key = wheel_key(steps.env)
     building = cache_dir() / 'build' / key
-    source = unpacked_source(steps, name, building)
+    source = unpacked_source(steps, building)
     # Without a visible GPU the operators are compiled for the CPU alone, on
     # every machine alike.
     variables = dict(
-        MMCV_WITH_OPS='1' if with_ops else '0',
+        MMCV_WITH_OPS='1' if steps.env.with_ops else '0',
         FORCE_CUDA='0',
         CUDA_VISIBLE_DEVICES='',
         MAX_JOBS=os.environ.get('MAX_JOBS', str(os.cpu_count() or 1)))
@@ -282,24 +301,23 @@ def build_wheel(steps, with_ops):
     kept.parent.mkdir(parents=True, exist_ok=True)
     os.replace(output, kept)
     shutil.rmtree(building, ignore_errors=True)
-    return cached_wheel(with_ops)
+    return cached_wheel(steps.env)
 
 
 def install_mmcv(steps):
     """Install mmcv from the kept wheel, built first where there is none."""
-    with_ops = steps.env.with_ops
-    title = f'mmcv-full {MMCV_VERSION}' if with_ops else f'mmcv {MMCV_VERSION}'
-    wheel = cached_wheel(with_ops)
+    title = f'{mmcv_name(steps.env)} {steps.env.mmcv}'
+    wheel = cached_wheel(steps.env)
     if wheel:
         steps.announce(f'{title} from the wheel kept in {wheel.parent}')
-    elif with_ops:
+    elif steps.env.with_ops:
         require_compiler()
         steps.announce(
             f'{title}: compiling its operators, 10 to 20 minutes on 2 cores, '
             f'once; the wheel is kept in {cache_dir()}')
     else:
         steps.announce(f'{title} without operators (no compiler needed)')
-    steps.install('--no-deps', wheel or build_wheel(steps, with_ops))
+    steps.install('--no-deps', wheel or build_wheel(steps))
 
 
 def create_venv(steps):
@@ -356,7 +374,7 @@ def check_imports(steps):
         print('      the compiled wheel does not import here', flush=True)
         require_compiler()
         print('      compiling it again', flush=True)
-        wheel = build_wheel(steps, True)
+        wheel = build_wheel(steps)
         steps.install('--no-deps', '--force-reinstall', wheel)
         steps.call(*check)
 
@@ -368,17 +386,16 @@ def build(env):
         print(f'{env.path.name} is up to date', flush=True)
         return
     steps = Steps(env, total=8)
-    if env.with_ops and not cached_wheel(True):
+    if env.with_ops and not cached_wheel(env):
         require_compiler()
     create_venv(steps)
     (env.path / STAMP).unlink() if (env.path / STAMP).exists() else None
     steps.announce('pip, setuptools, wheel, ninja')
     steps.install('-r', REQUIREMENTS / 'build.txt')
-    steps.announce(f'torch {pinned("torch")} and torchvision '
-                   f'{pinned("torchvision")} (about 3 GB to download)')
-    steps.install('-r', REQUIREMENTS / 'torch.txt', '-c',
-                  REQUIREMENTS / 'constraints.txt', '-c',
-                  REQUIREMENTS / 'mmcv.txt')
+    steps.announce(f'torch {pinned(env, "torch")} and torchvision '
+                   f'{pinned(env, "torchvision")} (about 3 GB to download)')
+    steps.install('-r', env.torch, '-c', REQUIREMENTS / 'constraints.txt',
+                  '-c', REQUIREMENTS / 'mmcv.txt')
     steps.announce(f'the other pins of tools/requirements/'
                    f'{env.requirements.name}')
     steps.install('-r', env.requirements)

@@ -186,6 +186,8 @@ def _build_client(url: str, file_client_args: Optional[Mapping[str,
                                                                Any]]) -> Any:
     from mmcv.fileio import FileClient
 
+    from ..compat import infer_file_client
+
     # the values may be credentials
     given = '' if file_client_args is None else \
         f' with file_client_args of {sorted(file_client_args)}'
@@ -193,7 +195,7 @@ def _build_client(url: str, file_client_args: Optional[Mapping[str,
     try:
         if file_client_args is not None:
             return FileClient(**file_client_args)
-        return FileClient.infer_client(uri=url)
+        return infer_file_client(url)
     except ImportError as error:
         raise DependencyError(
             f'{shown}: the backend that mmcv.FileClient has for it cannot be '

@@ -17,7 +17,9 @@ from mmcv_ckpt_hooks.errors import CheckpointError
 
 #: More than the process has already: what reading a small file may take.
 MEMORY_BYTES = 512 << 20
-SECS = 60
+CPU_SECS = 120
+#: Who waits for ever uses none; long enough for a busy machine.
+SECS = 500
 
 AMP, STOCK = 'IterBasedRunnerAmp', 'IterBasedRunner'
 #: Steps that a run makes behind the hostile file, with a save at each.
@@ -127,6 +129,7 @@ def in_small_process(job, directory):
         code = 1
         try:
             signal.alarm(SECS)
+            resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECS, CPU_SECS))
             with open('/proc/self/statm') as file:
                 used = int(file.read().split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS,

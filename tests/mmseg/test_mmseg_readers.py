@@ -7,9 +7,10 @@ import mmcv
 import pytest
 import torch
 from mmcv.runner import load_checkpoint
-from mmseg.apis import init_segmentor
-from mmseg.models import build_segmentor
 from mmseg_tool import BASE_CONFIG, find_tool
+
+init_segmentor = pytest.importorskip('mmseg.apis').init_segmentor
+build_segmentor = pytest.importorskip('mmseg.models').build_segmentor
 
 pytestmark = pytest.mark.mmseg
 RUNS = ('mmcv_alone', 'stock_runner', 'amp_runner', 'epoch_runner')

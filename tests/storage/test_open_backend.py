@@ -6,7 +6,7 @@ import sys
 import pytest
 from mmcv.fileio import FileClient
 
-from mmcv_ckpt_hooks.errors import ConfigError, StorageError
+from mmcv_ckpt_hooks.errors import ConfigError, StorageError, UnsupportedError
 from mmcv_ckpt_hooks.storage import open_backend, scheme_of, split_filename
 from mmcv_ckpt_hooks.storage.file_client import FileClientBackend
 from mmcv_ckpt_hooks.storage.local import LocalBackend
@@ -14,6 +14,9 @@ from mmcv_ckpt_hooks.storage.names import (is_temporary, plain_name,
                                            without_credentials)
 from mmcv_ckpt_hooks.storage.pavi import PaviBackend
 
+knows_urls = pytest.mark.skipif(
+    not hasattr(FileClient, 'infer_client'),
+    reason='FileClient of mmcv < 1.3.16 knows no URLs')
 windows_only = pytest.mark.skipif(os.name != 'nt', reason='Windows')
 
 
@@ -33,15 +36,17 @@ def test_every_way_to_say_disk_is_atomic(tmp_path, file_client_args):
 
 @pytest.mark.parametrize('url, file_client_args, kind', [
     ('pavi://project/model', None, PaviBackend),
-    ('http://host/a', None, FileClientBackend),
-    ('https://host/a', None, FileClientBackend),
+    pytest.param('http://host/a', None, FileClientBackend, marks=knows_urls),
+    pytest.param('https://host/a', None, FileClientBackend, marks=knows_urls),
     ('/a/b', dict(backend='http'), FileClientBackend),
-    ('/a/b', dict(prefix='http'), FileClientBackend),
+    pytest.param(
+        '/a/b', dict(prefix='http'), FileClientBackend, marks=knows_urls),
 ])
 def test_others(url, file_client_args, kind):
     assert isinstance(open_backend(url, file_client_args), kind)
 
 
+@knows_urls
 def test_registered_prefix_is_enough_as_in_mmcv(monkeypatch):
     for name in ('_backends', '_prefix_to_backends', '_instances'):
         monkeypatch.setattr(FileClient, name, dict(getattr(FileClient, name)))
@@ -50,6 +55,21 @@ def test_registered_prefix_is_enough_as_in_mmcv(monkeypatch):
     backend = open_backend('mine://bucket/run')
     assert isinstance(backend, FileClientBackend)
     assert backend.url == 'mine://bucket/run'
+
+
+def test_an_old_mmcv_serves_no_url(monkeypatch):
+    monkeypatch.delattr(FileClient, 'infer_client', raising=False)
+    with pytest.raises(ConfigError, match='mmcv < 1.3.16 does not choose'):
+        open_backend('http://host/a')
+
+
+def test_an_old_mmcv_only_reads(tmp_path, monkeypatch):
+    monkeypatch.delattr(FileClient, 'put', raising=False)
+    (tmp_path / 'a.pth').write_bytes(b'content')
+    backend = FileClientBackend(str(tmp_path), dict(backend='disk'))
+    assert backend.open('a.pth').read() == b'content'
+    with pytest.raises(UnsupportedError, match='put'):
+        backend.prepare()
 
 
 @pytest.mark.parametrize('url, file_client_args, message', [

@@ -5,6 +5,7 @@ import pytest
 import torch
 from foreign_files import BeitRunner, stock_file
 from mmcv.runner import EpochBasedRunner, Hook
+from stock import as_since_1_3_16
 from toy import make_loader, make_runner, names, train
 
 OURS = dict(type='DurableCheckpointHook')
@@ -36,6 +37,7 @@ def epoch_config(steps, amp=False):
         max_epochs=steps)
 
 
+@as_since_1_3_16
 def test_trap_01_a_resumed_run_repeats_one_step(tmp_path):
     # stock: iter_4.pth says 3, iteration 4 is trained twice
     count = Count()
@@ -58,6 +60,7 @@ def test_trap_01_a_resumed_run_repeats_one_step(tmp_path):
         assert count.iters == [4, 5]
 
 
+@as_since_1_3_16
 def test_trap_01_two_conventions_of_one_name(tmp_path):
     # stock and BEiT write different numbers into files of one name
     stock = stock_file(tmp_path / 'stock', 4)
@@ -137,6 +140,7 @@ def test_trap_03_the_best_score_is_forgotten(tmp_path):
     assert runner.meta['hook_msgs']['best_score'] == .5
 
 
+@as_since_1_3_16
 def test_trap_03_the_old_runs_meta_replaces_this_ones(tmp_path):
     # stock
     stock_file(

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 from mmcv.fileio.file_client import HardDiskBackend
+from stock import as_since_1_3_16
 from toy import QuickEvalHook, make_loader, make_runner, names, train
 
 from mmcv_ckpt_hooks import find_resumable
@@ -39,6 +40,7 @@ def steps_in(directory):
 # -- 6 ----------------------------------------------------------------------
 
 
+@as_since_1_3_16
 def test_trap_06_a_score_of_zero_is_dropped(tmp_path):
     # stock
     train(tmp_path / 'stock', runner=iter_config(4), evaluation=by_iter([0.0]))
@@ -62,6 +64,7 @@ class MmsegEvalHook(QuickEvalHook):
             self._save_ckpt(runner, key_score)
 
 
+@as_since_1_3_16
 @pytest.mark.filterwarnings('ignore:Since `eval_res`')
 def test_trap_06_a_missing_score_stops_training(tmp_path):
 
@@ -182,6 +185,7 @@ def test_trap_07_files_of_another_run_are_deleted(tmp_path):
 # -- 8, 9 -------------------------------------------------------------------
 
 
+@as_since_1_3_16
 def test_trap_08_the_old_best_goes_before_the_new_one_is_there(
         tmp_path, monkeypatch):
     # stock
@@ -231,6 +235,7 @@ def test_trap_08_the_old_best_goes_before_the_new_one_is_there(
             assert os.path.exists(messages['best_ckpt'])
 
 
+@as_since_1_3_16
 def test_trap_09_with_one_checkpoint_kept_a_failed_save_leaves_none(
         tmp_path, monkeypatch):
     """mmengine deletes before it saves; stock mmcv writes in place."""
@@ -286,6 +291,7 @@ def test_trap_09_with_one_checkpoint_kept_a_failed_save_leaves_none(
 # -- 10 ---------------------------------------------------------------------
 
 
+@as_since_1_3_16
 def test_trap_10_a_fork_deletes_the_originals_best(tmp_path):
 
     def run(work, hooks, epochs, scores, amp=False):

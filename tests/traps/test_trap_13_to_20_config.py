@@ -5,6 +5,7 @@ import pytest
 import torch
 from mmcv.runner import CheckpointHook, Hook, IterBasedRunner
 from mmcv.runner.builder import RUNNERS
+from stock import as_since_1_3_16
 from toy import make_loader, make_runner, names, train
 
 from mmcv_ckpt_hooks import DurableCheckpointHook
@@ -180,6 +181,7 @@ def test_trap_19_the_users_meta_is_changed(tmp_path):
         assert run(tmp_path / name, [OURS], name) == {'CLASSES'}
 
 
+@as_since_1_3_16
 def test_trap_20_before_run_twice_moves_the_directory(tmp_path):
     # stock
     runner = make_runner(tmp_path / 'work', runner=iter_config(4))
@@ -204,6 +206,7 @@ def runner_without_work_dir(tmp_path, name, hook):
     return runner
 
 
+@as_since_1_3_16
 def test_trap_20_no_work_dir_is_a_bare_assertion(tmp_path):
     # stock
     runner = runner_without_work_dir(tmp_path, 'IterBasedRunner',
@@ -223,6 +226,7 @@ def test_trap_20_no_work_dir_is_a_bare_assertion(tmp_path):
         assert names(out) == ['iter_4.pth', 'latest.pth']
 
 
+@as_since_1_3_16
 def test_trap_20_a_slash_makes_a_second_directory(tmp_path):
     work = str(tmp_path / 'work')
     # stock
