@@ -276,6 +276,8 @@ def _check_contradictions(options: CheckpointOptions,
 
 
 def _check_resume(given: str) -> None:
+    if given == 'auto':
+        return
     if given == '':
         raise ConfigError("DurableCheckpointHook: resume must be 'auto' or a "
                           "path, but got ''")
@@ -286,8 +288,8 @@ def _check_resume(given: str) -> None:
             'out_dir if that is given; to start from the newest of another '
             f'directory, give {os.path.join(given, LATEST_NAME)!r}')
     word = given.strip().lower()
-    if given != 'auto' and not os.path.exists(given) and (
-            word in _NEWEST
-            or difflib.get_close_matches(word, ['auto'], cutoff=0.75)):
+    if not os.path.exists(given) and (word in _NEWEST
+                                      or difflib.get_close_matches(
+                                          word, ['auto'], cutoff=0.75)):
         raise ConfigError(f'DurableCheckpointHook: resume={given!r} is no '
                           "file, did you mean 'auto'?")

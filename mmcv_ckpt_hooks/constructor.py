@@ -79,7 +79,6 @@ def _resume_around(own: Callable[..., None]) -> Callable[..., None]:
                map_location: Any = 'default',
                **kwargs: Any) -> None:
         """As ``DurableRunnerMixin.resume``, and as the repo's runner does."""
-        from .fitting import check_fit
         from .restore import restore_runner
         from .resume import load_verified
 
@@ -87,8 +86,6 @@ def _resume_around(own: Callable[..., None]) -> Callable[..., None]:
         content, directory, name = load_verified(checkpoint, runner._trusts(),
                                                  runner.logger.warning)
         path = os.path.join(directory, name)
-        if resume_optimizer:
-            check_fit(runner, content, path)
         foreign.resume_with(runner, content, path, resume_optimizer, **kwargs)
         runner.restored = restore_runner(runner, content, directory, name,
                                          resume_optimizer)

@@ -68,6 +68,7 @@ class Continuation:
         ]
         self._skips = 0
         self._trained: Optional[TrackedLoader] = None
+        self._trains_at = 0
 
     def seek(self,
              number: int,
@@ -147,15 +148,19 @@ class Continuation:
         if tracked is not None:
             tracked.count(epoch)
             if self._runner.mode == 'train':
-                self._trained = tracked
+                self._trained, self._trains_at = tracked, self._runner.iter
 
-    def finished_epochs(self) -> Optional[int]:
+    def finished_epochs(self, finished: int) -> Optional[int]:
         """Return the passes over the data of training that are over.
 
-        None before the first batch.
+        Args:
+            finished (int): Iterations; the last batch may be under way.
+
+        Returns:
+            int | None: None before the first batch.
         """
         return None if self._trained is None else \
-            self._trained.finished_passes()
+            self._trained.finished_passes(finished > self._trains_at)
 
     def finish(self, loader: Any) -> None:
         """Take note that a pass over a loader is over."""

@@ -71,12 +71,14 @@ class TrackedLoader:
             self._pass, self._used = running, self._sampler.skipped
         self._used += 1
 
-    def finished_passes(self) -> int:
+    def finished_passes(self, ends: bool) -> int:
         """Return how many passes are over, as the runner counts them.
 
-        A full one is, although no further batch was asked for.
+        Args:
+            ends (bool): Whether a full one is, although no further batch was
+                asked for.
         """
-        return self._epoch + (0 < self._used == self.length())
+        return self._epoch + (ends and 0 < self._used == self.length())
 
     def finish(self) -> None:
         """Take note that the pass is over."""

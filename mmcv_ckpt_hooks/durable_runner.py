@@ -152,6 +152,9 @@ class DurableRunnerMixin(BaseRunner):
         """Run, with the hooks prepared, and go on where the run stopped."""
         from .best import eval_hooks, evaluate_by_iteration
         from .continuation import Continuation, EvaluationGuard, told_apart
+        if len(data_loaders) != len(workflow):
+            raise ConfigError(f'{len(data_loaders)} data loaders do not fit a '
+                              f'workflow of {len(workflow)} phases')
         data_loaders = told_apart(data_loaders)
         self._know_length(data_loaders, workflow)
         ema.resume_for_hooks(self)

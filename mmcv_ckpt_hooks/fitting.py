@@ -140,7 +140,8 @@ def _states(optimizer: Any,
     for group, own in zip(saved['param_groups'], optimizer.param_groups):
         for number, parameter in zip(group['params'], own['params']):
             state = states.get(number) if isinstance(number, int) else None
-            if isinstance(state, dict) and state:
+            # what is frozen is not stepped
+            if isinstance(state, dict) and state and parameter.requires_grad:
                 yield parameter, state, number
 
 

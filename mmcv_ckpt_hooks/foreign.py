@@ -17,6 +17,7 @@ from mmcv.runner import BaseRunner, EpochBasedRunner, IterBasedRunner
 
 from . import distributed
 from .errors import ConfigError
+from .fitting import check_fit
 from .mapping import detach
 
 _STOCK = (BaseRunner, EpochBasedRunner, IterBasedRunner)
@@ -153,7 +154,12 @@ def resume_with(runner: Any,
         path (str): Where from.
         resume_optimizer (bool): Default: True.
         kwargs: Further arguments of its ``resume``.
+
+    Raises:
+        ResumeError: If the optimizer does not fit; nothing is changed then.
     """
+    if resume_optimizer:
+        check_fit(runner, checkpoint, path)
     # it may keep what it is given in any place
     detach(checkpoint)
     # INVARIANT: without the config text: nothing from a file is executed

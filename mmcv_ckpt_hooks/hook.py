@@ -50,8 +50,7 @@ class DurableCheckpointHook(CheckpointHook):
         triggers (dict, optional): ``begin``, ``secs``, ``at``, ``signals``,
             ``file``, ``exception``; see
             :class:`~mmcv_ckpt_hooks.options.TriggerOptions`. Default: None.
-        keep (dict, optional): ``last``, ``best``, ``monitor``, ``rule``,
-            ``every``, ``bytes``; see :class:`~.options.KeepOptions`.
+        keep (dict, optional): See :class:`~.options.KeepOptions`.
         write (dict, optional): ``background``, ``staging``, ``backlog``,
             ``durability``. Default: None.
         resume (str, optional): ``'auto'`` for the newest checkpoint here that
@@ -228,8 +227,9 @@ class DurableCheckpointHook(CheckpointHook):
             is_last = progress.is_last or bool(wish.exit_signal)
             ranks = None if self._interrupts.is_together(wish) else \
                 [capture_rank(runner)]
-            # in other events anything may come behind this hook
-            beside = self._overlap if event == 'after_train_iter' else None
+            # elsewhere anything may come, and the last has to succeed
+            overlaps = event == 'after_train_iter' and not is_last
+            beside = self._overlap if overlaps else None
             self._save(runner, trigger, boundary, is_last, ranks, beside)
         self._interrupts.record(boundary)
         if self._overlap is not None:

@@ -118,9 +118,9 @@ class PendingCopy:
         if self.is_torn:
             raise TornError(
                 'parameters were written between this save and the next step, '
-                'while they were copied. The next step is saved in its place. '
-                'From now on they are copied before training goes on; '
-                "write=dict(staging='copy') does so from the start")
+                'while they were copied. A later step is saved in its place, '
+                'if there is one. From now on they are copied before training '
+                "goes on; write=dict(staging='copy') does so from the start")
 
     def hold_back(self) -> None:
         """Let no change that the caller makes from now on come before it.
@@ -162,7 +162,7 @@ class PendingCopy:
                 if is_copied:
                     self._undone[index] -= 1
                     self._left -= 1
-                    if not self._left:
+                    if not self._left and not self._events:
                         self._settle()
                 elif self._pieces is not None:
                     # Ctrl-C: copying it twice does no harm

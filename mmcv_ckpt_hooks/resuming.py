@@ -4,7 +4,6 @@ from typing import Any, Dict, Optional, Tuple
 
 from . import distributed, foreign, resume
 from .catalog import Catalog
-from .fitting import check_fit
 from .options import CheckpointOptions
 from .restore import Restored, finish_on_stock, refresh_hooks, restore_runner
 from .state_loading import copied_fields
@@ -83,7 +82,6 @@ def _restore(runner: Any, options: CheckpointOptions, backend: StorageBackend,
         checkpoint, directory, name = resume.load_verified(
             str(options.resume), trust, runner.logger.warning, copied)
     if foreign.overrides(runner, 'resume'):
-        check_fit(runner, checkpoint, os.path.join(directory, name))
         foreign.resume_with(runner, checkpoint, os.path.join(directory, name))
     restored = restore_runner(runner, checkpoint, directory, name)
     weights = getattr(runner, 'loaded_from', None)

@@ -39,7 +39,7 @@ class DurableIterMixin(DurableRunnerMixin):
         """
         epoch, finished = super().finished_steps()
         passes = None if self._continuation is None else \
-            self._continuation.finished_epochs()
+            self._continuation.finished_epochs(finished)
         return epoch if passes is None else passes, finished
 
     def save_checkpoint(self,

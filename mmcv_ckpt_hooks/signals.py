@@ -151,13 +151,20 @@ class SignalWatch:
                     raise
                 return
             again = '; Ctrl-C again leaves at once' \
-                if number == signal.SIGINT else ''
+                if self._behind(number) is signal.default_int_handler else ''
             self._say(number, f'saving {when}, then leaving{again}')
             self._interrupted = number == signal.SIGINT or self._interrupted
             self.exit_signal = self.exit_signal or number
             self._ignore_dead_workers()
         if callable(before) and before is not signal.default_int_handler:
             before(number, frame)
+
+    def _behind(self, number: int) -> Any:
+        """The handler that was there before any of ours."""
+        before = self._before[number]
+        watch = getattr(before, '__self__', None)
+        return watch._behind(number) if isinstance(watch, SignalWatch) and \
+            number in watch._before else before
 
     def _say(self, number: int, what: str) -> None:
         """Say a line on stderr, unless one that watched before says it.

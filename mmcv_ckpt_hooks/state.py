@@ -9,6 +9,7 @@ import mmcv
 import torch
 from mmcv.parallel import is_module_wrapper
 from mmcv.runner.checkpoint import get_state_dict
+from mmcv.runner.iter_based_runner import IterLoader
 from torch.optim import Optimizer
 
 from . import distributed, foreign
@@ -144,10 +145,10 @@ def finished_epochs(runner: Any) -> int:
     """
     if hasattr(runner, 'finished_steps'):
         return int(runner.finished_steps()[0])
-    passes = getattr(getattr(runner, 'data_loader', None), 'epoch', None)
-    if passes is None:  # the loaders of epoch runners have none
+    loader = getattr(runner, 'data_loader', None)
+    if not isinstance(loader, IterLoader):
         return int(runner.epoch)
-    return int(passes) + _pass_ended(runner)
+    return int(loader.epoch) + _pass_ended(runner)
 
 
 def _pass_ended(runner: Any) -> bool:

@@ -293,6 +293,12 @@ def test_a_path_that_looks_like_auto_is_a_path_if_it_is_there(
     assert parse_options(dict(resume='a.pth')).resume == 'a.pth'
 
 
+def test_auto_is_no_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'auto').mkdir()
+    assert parse_options(dict(resume='auto')).resume == 'auto'
+
+
 def test_a_directory_is_no_checkpoint(tmp_path):
     with pytest.raises(ConfigError, match='is a directory') as caught:
         parse_options(dict(resume=tmp_path))

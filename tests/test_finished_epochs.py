@@ -104,6 +104,39 @@ def test_other_phases_of_the_workflow_change_no_count(tmp_path):
     assert (own['epoch'], own['iter']) == (1, 4)
 
 
+class Asks(Hook):
+
+    def __init__(self):
+        self.found = []
+
+    def before_train_iter(self, runner):
+        self.found.append(runner.finished_steps())
+
+
+def test_an_epoch_is_not_finished_before_its_last_iteration(tmp_path):
+    asks = Asks()
+    run(tmp_path, 5, hooks=[asks])
+    assert asks.found == [(0, 0), (0, 1), (0, 2), (0, 3), (1, 4)]
+
+
+class OtherLoader(DataLoader):
+    """Has an attribute of the name that mmcv's loaders have."""
+
+    def epoch(self):
+        return 7
+
+
+def test_what_a_loader_calls_its_epoch_is_no_count(tmp_path):
+    train(
+        tmp_path,
+        OtherLoader(ToyData(16), batch_size=4),
+        runner=dict(type='EpochBasedRunner', max_epochs=1),
+        hooks=[dict(type='DurableCheckpointHook', interval=1, by_epoch=False)])
+    meta = torch.load(
+        tmp_path / 'epoch_0_iter_1.pth', weights_only=True)['meta']
+    assert meta['epoch'] == 0
+
+
 class Stream(IterableDataset):
     """Its order cannot be told, but its length."""
 

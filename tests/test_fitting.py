@@ -247,3 +247,21 @@ def test_a_runner_with_a_resume_of_its_own_is_not_asked(tmp_path):
         ])
     assert "'exp_avg'" in refusal(runner, path)
     assert runner.asked == 0
+
+
+def frozen(model):
+    model.first.weight.requires_grad_(False)
+    return torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+
+
+def test_what_is_frozen_need_not_fit(tmp_path):
+    """No step reads what is kept of it."""
+    path = save_first(tmp_path, of('SGD', momentum=0.9))
+    found = torch.load(path, weights_only=True)
+    for group in found['optimizer']['param_groups']:
+        found['optimizer']['state'][group['params'][0]] = dict(
+            momentum_buffer=torch.ones(8, 4))
+    torch.save(found, path)
+    (tmp_path / 'checkpoints.json').unlink()
+    runner = prepared(tmp_path, frozen, 2, resume=str(path))
+    assert run(runner).iter == 2

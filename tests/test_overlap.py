@@ -506,6 +506,22 @@ def test_a_torn_copy_is_made_up_for_with_the_next_step(tmp_path, late,
     assert equal(on_disk(tmp_path / kept), triggered[kept])
 
 
+class WritesAtTheEnd(Hook):
+    comes = 'LOWEST'
+
+    def after_train_iter(self, runner):
+        if self.is_last_iter(runner):
+            runner.model.first.weight.data.mul_(2)
+
+
+def test_the_last_step_is_copied_at_once(tmp_path, late, triggered):
+    """Nothing would make up for a torn one."""
+    run(tmp_path, hook(interval=100, write=dict(staging='overlap')),
+        WritesAtTheEnd())
+    assert_as_triggered(tmp_path, triggered)
+    assert list(triggered) == ['iter_10.pth'] and not late
+
+
 def test_staging_copy_says_nothing(tmp_path, caplog):
     run(tmp_path, hook(write=dict(staging='copy')))
     assert 'copied before' not in caplog.text

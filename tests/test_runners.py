@@ -1336,3 +1336,14 @@ def test_a_repos_own_resume_keeps_this_runs_meta(tmp_path):
     assert runner.own_resume
     assert runner.meta['seed'] == 2
     assert load(tmp_path / 'epoch_2.pth')['meta']['seed'] == 2
+
+
+@pytest.mark.parametrize('kind', AMP)
+def test_a_workflow_of_other_length_is_refused(tmp_path, kind):
+    limit = 'max_epochs' if 'Epoch' in kind else 'max_iters'
+    runner = make_runner(tmp_path, runner={'type': kind, limit: 1})
+    with pytest.raises(
+            ConfigError,
+            match='1 data loaders do not fit a '
+            'workflow of 2 phases'):
+        runner.run([make_loader()], [('train', 1), ('train', 1)])

@@ -85,6 +85,26 @@ def test_what_it_will_do_is_said_past_python_s_streams(calls, monkeypatch,
     assert capfd.readouterr().err == said
 
 
+@pytest.mark.parametrize('before, promised',
+                         [(signal.default_int_handler, True),
+                          (lambda number, frame: None, False)])
+def test_only_what_leaves_is_said_to_leave(capfd, before, promised):
+    outer = signal.signal(signal.SIGINT, before)
+    try:
+        # of two, the first says it
+        watching = [
+            SignalWatch({'SIGINT': 'save_and_exit'}, print) for _ in '12'
+        ]
+        for one in watching:
+            one.install()
+        send(signal.SIGINT)
+        for one in watching[::-1]:
+            one.restore()
+    finally:
+        signal.signal(signal.SIGINT, outer)
+    assert ('again leaves at once' in capfd.readouterr().err) is promised
+
+
 @pytest.mark.parametrize('stream', [None, io.StringIO()])
 def test_without_a_stderr_nothing_is_said(calls, monkeypatch, stream):
     monkeypatch.setattr(sys, '__stderr__', stream)

@@ -416,6 +416,25 @@ def test_a_broken_gpu_leaves_no_thread_and_no_piece():
     assert 'mmcv-ckpt-blocks' not in names
 
 
+class Event:
+    """Of copies that a GPU has finished when somebody has waited."""
+
+    def synchronize(self):
+        pass
+
+
+def test_a_copy_is_not_settled_before_the_gpu_is_done():
+    """The steps of Adam are on the CPU, and copied long before."""
+    step, weight = torch.ones(1), torch.ones(9)
+    pending = StagingBuffer().copy(
+        reference(dict(a=step)), later_of(step, weight)).pending
+    pending._events = dict(cuda=Event())
+    pending.run_ahead()
+    weight.add_(1)  # what the GPU still reads
+    pending.finish()
+    assert pending.is_torn
+
+
 @pytest.mark.skipif(not hasattr(torch.Tensor, 'is_inference'), reason='old')
 def test_what_nobody_counts_is_copied_all_the_same():
     with torch.inference_mode():
