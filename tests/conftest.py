@@ -35,3 +35,11 @@ def own_signal_handlers():
     yield
     for number, handler in before:
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope='session')
+def s3_server(tmp_path_factory):
+    """A real S3 server; skips where the package of its program is missing."""
+    from object_server import object_server
+    with object_server(tmp_path_factory.mktemp('s3')) as server:
+        yield server
