@@ -1,8 +1,9 @@
 """The newest verified checkpoint of a directory, loaded."""
 import logging
 import os
-from typing import (Any, Callable, Collection, Dict, List, Optional, Tuple,
-                    TypeVar)
+from types import MappingProxyType
+from typing import (Any, Callable, Collection, Dict, List, Mapping, Optional,
+                    Tuple, TypeVar)
 
 from .card import describe
 from .catalog import Catalog
@@ -16,12 +17,18 @@ from .types import LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend
 from .verification import VerifyReport
 
 Log = Callable[[str], None]
+#: Of an object store.
+Options = Optional[Mapping[str, Any]]
+#: Further arguments of `open_backend`.
+Access = Mapping[str, Any]
+_PLAIN: Access = MappingProxyType({})
 #: A checkpoint, its directory and its name.
 Loaded = Tuple[Dict[str, Any], str, str]
 _Result = TypeVar('_Result')
 
 
-def verify_checkpoint(path: Path) -> VerifyReport:
+def verify_checkpoint(path: Path,
+                      storage_options: Options = None) -> VerifyReport:
     """Check that a file is a complete, undamaged checkpoint.
 
     The zip structure, the CRC-32 of every record and, where a catalog beside
@@ -30,6 +37,7 @@ def verify_checkpoint(path: Path) -> VerifyReport:
 
     Args:
         path (str | Path): A path or URL.
+        storage_options (dict, optional): Of an object store. Default: None.
 
     Returns:
         VerifyReport: What was checked.
@@ -41,8 +49,7 @@ def verify_checkpoint(path: Path) -> VerifyReport:
         MissingCheckpointError: If there is no such file.
     """
     path = os.fspath(path)
-    directory, name = split_filename(_real_path(path))
-    backend = open_backend(directory)
+    backend, _, name = _opened(path, dict(storage_options=storage_options))
     with backend.open(name) as file:
         return verify_loadable(file, path, _listed_digest(backend, name))
 
@@ -62,7 +69,8 @@ def _listed_digest(backend: StorageBackend, name: str) -> Optional[str]:
     return known.digest if known is not None else None
 
 
-def find_resumable(dir_or_url: Path) -> Optional[str]:
+def find_resumable(dir_or_url: Path,
+                   storage_options: Options = None) -> Optional[str]:
     """Return the checkpoint of a directory that a resume would take.
 
     It is the newest that is undamaged and whose fields are such that a run
@@ -70,6 +78,7 @@ def find_resumable(dir_or_url: Path) -> Optional[str]:
 
     Args:
         dir_or_url (str | Path): A work dir, local or remote.
+        storage_options (dict, optional): Of an object store. Default: None.
 
     Returns:
         str | None: Its path; None if there is no checkpoint at all.
@@ -82,7 +91,11 @@ def find_resumable(dir_or_url: Path) -> Optional[str]:
         StorageError: If the directory cannot be read; that never means that
             it is empty.
     """
-    backend = open_backend(dir_or_url)
+    return _find_resumable(dir_or_url, dict(storage_options=storage_options))
+
+
+def _find_resumable(dir_or_url: Path, access: Access) -> Optional[str]:
+    backend = open_backend(dir_or_url, **access)
     catalog = Catalog(backend, backend, warn=logging.warning)
     try:
         catalog.open()
@@ -161,11 +174,12 @@ def _newest(
     return None
 
 
-def describe_path(path: str) -> Optional[CheckpointInfo]:
+def describe_path(path: str,
+                  access: Access = _PLAIN) -> Optional[CheckpointInfo]:
     """Say which checkpoint a path leads to; None if it is gone."""
-    directory, name = split_filename(_real_path(path))
+    backend, _, name = _opened(path, access)
     try:
-        return describe(open_backend(directory), name, UNKNOWN_BYTES)
+        return describe(backend, name, UNKNOWN_BYTES)
     except MissingCheckpointError:
         return None
 
@@ -187,7 +201,8 @@ def continues(info: CheckpointInfo, start: CheckpointInfo,
 def load_verified(path: Path,
                   trust: bool,
                   log: Log,
-                  copied: Collection[str] = ()) -> Loaded:
+                  copied: Collection[str] = (),
+                  access: Access = _PLAIN) -> Loaded:
     """Load the checkpoint of an explicit path.
 
     ``latest.pth`` means the newest that verifies in its directory; any other
@@ -199,6 +214,7 @@ def load_verified(path: Path,
         log (callable): Told what is passed over, and why.
         copied (collection[str]): See :func:`loading.load_mapped`. Default:
             none.
+        access (dict): Of ``CheckpointOptions.access``. Default: none.
 
     Returns:
         tuple[dict, str, str]: The checkpoint, its directory and its name.
@@ -209,7 +225,7 @@ def load_verified(path: Path,
     """
     path = os.fspath(path)
     directory, name = split_filename(path)
-    backend = open_backend(directory)
+    backend = open_backend(directory, **access)
     if name == LATEST_NAME and backend.capabilities.listing:
         catalog = Catalog(backend, backend, warn=log)
         catalog.open()
@@ -217,26 +233,27 @@ def load_verified(path: Path,
             backend, catalog, log, trust=trust, copied=copied)
         if found is not None:
             return found[1], directory, found[0].name
-    directory, name = split_filename(_real_path(path))
-    backend = open_backend(directory)
+    backend, directory, name = _opened(path, access)
     try:
         with backend.open(name) as file:
             checkpoint = load_mapped(
                 file, _local_path(backend, name), trust, copied=copied)
     except (IntegrityError, UnsafeCheckpointError) as error:
-        raise type(error)(f'{error}{_better_one(directory, name)}') from error
+        better = _better_one(directory, name, access)
+        raise type(error)(f'{error}{better}') from error
     check_fields(checkpoint, path)
     return checkpoint, directory, name
 
 
-def load_weights(path: str, trust: bool) -> Dict[str, Any]:
+def load_weights(path: str,
+                 trust: bool,
+                 access: Access = _PLAIN) -> Dict[str, Any]:
     """Load any checkpoint of a model, also a bare state dict.
 
     Raises:
         ResumeError: If it holds no weights by name.
     """
-    directory, name = split_filename(_real_path(path))
-    backend = open_backend(directory)
+    backend, _, name = _opened(path, access)
     with backend.open(name) as file:
         content = load_checkpoint(file, _local_path(backend, name), trust)
     weights = content.get('state_dict', content) \
@@ -258,14 +275,20 @@ def load_from(backend: StorageBackend, info: CheckpointInfo, trust: bool,
     return dict(checkpoint)
 
 
-def _better_one(directory: str, name: str) -> str:
+def _better_one(directory: str, name: str, access: Access) -> str:
     try:
-        newest = find_resumable(directory)
+        newest = _find_resumable(directory, access)
     except (StorageError, CheckpointError):
         newest = None
     if newest is None or os.path.basename(newest) == name:
         return ''
     return f'. The newest good one there is {os.path.basename(newest)}'
+
+
+def _opened(path: str, access: Access) -> Tuple[StorageBackend, str, str]:
+    """Return the backend, its place and the name of a file."""
+    directory, name = split_filename(_real_path(path))
+    return open_backend(directory, **access), directory, name
 
 
 def _real_path(path: str) -> str:

@@ -11,7 +11,7 @@ from .config import parse_options
 from .continuation import EvaluationGuard, StockContinuation
 from .ema import resume_for_hooks
 from .errors import ConfigError
-from .history import History
+from .history import open_history
 from .hook import DurableCheckpointHook
 from .interrupts import Interrupts
 from .opening import keep_best, open_run
@@ -155,7 +155,7 @@ def _events(runner: Any, saver: Saver) -> List[Dict[str, Any]]:
     if saver.catalog.lost_scores is not None:
         return []  # the same history; it was said
     try:
-        return History(saver.catalog.home.url).read()
+        return open_history(saver.catalog.home).read()
     except OSError as error:
         # nothing depends on it, and the other ranks train already
         runner.logger.warning(f'Could not read the history: {error}')

@@ -11,6 +11,8 @@ from ..errors import (AccessError, ConfigError, MissingCheckpointError,
 _STATUS = re.compile(r'status code: (\d{3})')
 _CODE = re.compile(r'<Code>(\w+)</Code>|\(code: (\w+)\)')
 _MESSAGE = re.compile(r'<Message>([^<]*)</Message>')
+#: Who is asked for the role of a machine when nothing else has credentials.
+_INSTANCE = 'http://169.254.169.254'
 #: Largest part of a message without a response that is repeated.
 _SHOWN_CHARACTERS = 300
 
@@ -59,6 +61,10 @@ def _mapped(error: Exception, message: str,
             missing: Type[StorageError]) -> StorageError:
     from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
     status, code = _status(error), _code(error)
+    if _INSTANCE in str(error):
+        return AccessError(
+            f'{message}. There are no credentials in storage_options, the '
+            'environment or a profile, and this machine has no role')
     if isinstance(error, (PermissionDeniedError, UnauthenticatedError)) or \
             status in _REFUSED or code in _REFUSED_CODES:
         return AccessError(f'{message}. Check the credentials and what they '

@@ -118,7 +118,8 @@ def import_client(url: str) -> Any:
     except ImportError as error:
         raise DependencyError(
             f"{url} needs the package 'obstore' ({error}): pip install "
-            "'mmcv_ckpt_hooks[s3]'") from error
+            "'mmcv_ckpt_hooks[s3]'. To have mmcv.FileClient store it, as "
+            "before, give file_client_args=dict(backend='petrel')") from error
     return obstore
 
 
