@@ -17,9 +17,8 @@ from .types import LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend
 from .verification import VerifyReport
 
 Log = Callable[[str], None]
-#: Of an object store.
+#: Of an object store; further arguments of ``open_backend``.
 Options = Optional[Mapping[str, Any]]
-#: Further arguments of `open_backend`.
 Access = Mapping[str, Any]
 _PLAIN: Access = MappingProxyType({})
 #: A checkpoint, its directory and its name.
@@ -111,7 +110,7 @@ def newest_usable(backend: StorageBackend, catalog: Catalog,
 
     def look(info: CheckpointInfo) -> None:
         with backend.open(info.name) as file:
-            fields = load_fields(file, _local_path(backend, info.name),
+            fields = load_fields(file, os.path.join(backend.url, info.name),
                                  info.digest)
         check_fields(fields, info.name)
 
@@ -237,7 +236,7 @@ def load_verified(path: Path,
     try:
         with backend.open(name) as file:
             checkpoint = load_mapped(
-                file, _local_path(backend, name), trust, copied=copied)
+                file, os.path.join(backend.url, name), trust, copied=copied)
     except (IntegrityError, UnsafeCheckpointError) as error:
         better = _better_one(directory, name, access)
         raise type(error)(f'{error}{better}') from error
@@ -255,7 +254,7 @@ def load_weights(path: str,
     """
     backend, _, name = _opened(path, access)
     with backend.open(name) as file:
-        content = load_checkpoint(file, _local_path(backend, name), trust)
+        content = load_checkpoint(file, os.path.join(backend.url, name), trust)
     weights = content.get('state_dict', content) \
         if isinstance(content, dict) else content
     if not isinstance(weights, dict) or \
@@ -269,8 +268,8 @@ def load_from(backend: StorageBackend, info: CheckpointInfo, trust: bool,
               copied: Collection[str]) -> Dict[str, Any]:
     """Verify and load a checkpoint that a catalog lists."""
     with backend.open(info.name) as file:
-        checkpoint = load_mapped(file, _local_path(backend, info.name), trust,
-                                 info.digest, copied)
+        checkpoint = load_mapped(file, os.path.join(backend.url, info.name),
+                                 trust, info.digest, copied)
     check_fields(checkpoint, info.name)
     return dict(checkpoint)
 
@@ -297,7 +296,3 @@ def _real_path(path: str) -> str:
         return path
     path = os.path.expanduser(path)
     return os.path.realpath(path) if os.path.islink(path) else path
-
-
-def _local_path(backend: StorageBackend, name: str) -> str:
-    return os.path.join(backend.url, name)
