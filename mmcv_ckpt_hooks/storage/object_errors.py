@@ -101,7 +101,7 @@ def _told(error: Exception, secrets: Sequence[str]) -> str:
     told = ' '.join(parts) or text.split('\n\n')[0][:_SHOWN_CHARACTERS]
     for secret in secrets:
         told = told.replace(secret, '***')
-    return told.strip() or type(error).__name__
+    return told.strip(' .') or type(error).__name__
 
 
 def _status(error: Exception) -> str:

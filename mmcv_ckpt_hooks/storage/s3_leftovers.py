@@ -41,7 +41,7 @@ class S3Leftovers:
         self._look_at = 0.
 
     def sweep(self) -> List[str]:
-        """Abort what is idle; return the names of the objects.
+        """Abort what is idle; say of which objects.
 
         Raises:
             StorageError: If the store does not answer. Where it refuses,
@@ -70,7 +70,7 @@ class S3Leftovers:
                     continue
                 requests.send('DELETE', upload.key,
                               dict(uploadId=upload.upload_id))
-                swept.append(upload.key[len(self._prefix):])
+                swept.append(f'an upload of {upload.key[len(self._prefix):]}')
         except OSError as error:
             told = storage_error(
                 error, f'cannot sweep {self._place.url}', remote=True)
