@@ -168,3 +168,24 @@ def test_a_tool_resumes_and_loads_from_a_url(tmp_path, s3_server, out_dir):
     runner = make_runner(tmp_path / 'third', hooks=[hook])
     runner.load_checkpoint(f'{out_dir}/run/iter_4.pth')
     assert_equal(runner.model.state_dict(), first.model.state_dict())
+
+
+def test_credentials_of_a_config_are_in_no_checkpoint(tmp_path, s3_server,
+                                                      out_dir):
+    options = s3_server.options()
+    hook = dict(
+        type='DurableCheckpointHook',
+        interval=2,
+        out_dir=out_dir,
+        storage_options=options)
+    train(
+        tmp_path / 'run',
+        runner=dict(type='IterBasedRunnerAmp', max_iters=2),
+        meta=dict(config=f'custom_hooks = [{hook!r}]'),
+        hooks=[hook])
+    backend = open_backend(f'{out_dir}/run', storage_options=options)
+    for file in backend.list():
+        with backend.open(file.name) as stored:
+            content = stored.read()
+        assert options['secret_access_key'].encode() not in content
+        assert options['access_key_id'].encode() not in content

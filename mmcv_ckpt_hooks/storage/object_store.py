@@ -23,8 +23,8 @@ class ObjectStoreBackend:
     """A prefix in a bucket; an object appears complete or not at all.
 
     ``put`` streams in parallel parts of :data:`~.uploads.PART_BYTES`; the
-    store compares each with the SHA-256 that its request is signed with (S3),
-    and the size is looked at when all are there. A request that fails in
+    store compares each with the SHA-256 that comes with it (S3), and the size
+    is looked at when all are there. A request that fails in
     passing is repeated by the client, with growing pauses. A second name is
     a copy on the server, up to 5 GiB, beyond that one through this machine.
 

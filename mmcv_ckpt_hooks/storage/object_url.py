@@ -24,6 +24,9 @@ _SILENCE_SECS = 60.
 #: Of the check before training: who waits looks at it.
 _QUICK_SECS, _QUICK_RETRIES = 10., 2
 
+#: Of each request with bytes; None in the options leaves it out.
+_CHECKSUM = 'SHA256'
+
 #: What says where a store is, and never who may use it.
 _OPEN_OPTIONS = re.compile(
     r'(?:aws_|google_|azure_)?(?:storage_)?'
@@ -170,9 +173,13 @@ def parse_place(url: str,
         raise ConfigError('storage_options.retry_secs must be a positive '
                           f'number, but got {retry_secs!r}')
     if scheme == 's3':
+        # the signature alone does not have every server look at the bytes
+        given.setdefault('checksum_algorithm',
+                         os.environ.get('AWS_CHECKSUM_ALGORITHM', _CHECKSUM))
         given = {**profile_options(own.get('profile'), given), **given}
     elif 'profile' in own:
         raise ConfigError('storage_options.profile is for s3:// only')
+    given = {name: one for name, one in given.items() if one is not None}
     endpoint = _endpoint(scheme, given)
     client_options = dict(own.get('client_options') or {})
     if endpoint.startswith('http://'):
