@@ -14,21 +14,20 @@ import pytest
 import torch
 from object_server import BUCKET
 
-pytest.importorskip('obstore', reason='pip install obstore')
-
-from mmcv_ckpt_hooks import (DurableCheckpointHook,  # noqa: E402
-                             save_checkpoint, verify_checkpoint)
-from mmcv_ckpt_hooks.errors import (AccessError, ConfigError,  # noqa: E402
-                                    DependencyError, MissingCheckpointError,
+from mmcv_ckpt_hooks import (DurableCheckpointHook, save_checkpoint,
+                             verify_checkpoint)
+from mmcv_ckpt_hooks.errors import (AccessError, ConfigError, DependencyError,
+                                    MissingCheckpointError, OutOfSpaceError,
                                     StorageError)
-from mmcv_ckpt_hooks.storage import (object_store, open_backend,  # noqa: E402
-                                     s3_leftovers)
-from mmcv_ckpt_hooks.storage.object_store import \
-    ObjectStoreBackend  # noqa: E402
-from mmcv_ckpt_hooks.storage.s3_signature import requests_to  # noqa: E402
-from mmcv_ckpt_hooks.storage.uploads import PART_BYTES  # noqa: E402
-from mmcv_ckpt_hooks.testing.contract import \
-    StorageBackendContract  # noqa: E402
+from mmcv_ckpt_hooks.storage import object_store, open_backend, s3_leftovers
+from mmcv_ckpt_hooks.storage.object_errors import object_errors
+from mmcv_ckpt_hooks.storage.object_store import ObjectStoreBackend
+from mmcv_ckpt_hooks.storage.s3_signature import requests_to
+from mmcv_ckpt_hooks.storage.uploads import PART_BYTES
+from mmcv_ckpt_hooks.testing.contract import StorageBackendContract
+
+foreign = pytest.importorskip(
+    'obstore.exceptions', reason='pip install obstore')
 
 WORKER = pathlib.Path(__file__).resolve().parent.parent / 's3_worker.py'
 MIB = 1 << 20
@@ -411,6 +410,59 @@ def test_no_credential_is_told(s3_server, url, caplog):
         error = error.__cause__
     for name in ('access_key_id', 'secret_access_key', 'session_token'):
         assert options[name] not in ' '.join(told)
+
+
+def test_a_refusal_is_not_quoted():
+    """Amazon's holds the request that was signed, session token included."""
+    text = ('Server returned non-2xx status code: 403 Forbidden: <Error><Code>'
+            'SignatureDoesNotMatch</Code><Message>It differs.</Message>'
+            '<CanonicalRequest>x-amz-security-token:hidden</CanonicalRequest>'
+            '</Error>')
+    with pytest.raises(AccessError) as caught:
+        with object_errors('cannot read', 's3://bucket/a.pth'):
+            raise foreign.GenericError(text)
+    for error in (caught.value, caught.value.__cause__):
+        assert 'hidden' not in str(error)
+        assert '403 SignatureDoesNotMatch It differs' in str(error)
+
+
+@pytest.mark.parametrize('text, code, kind', [
+    ('403 Forbidden', '', AccessError),
+    ('401 Unauthorized', '', AccessError),
+    ('400 Bad Request', 'ExpiredToken', AccessError),
+    ('400 Bad Request', 'InvalidAccessKeyId', AccessError),
+    ('404 Not Found', 'NoSuchBucket', StorageError),
+    ('404 Not Found', 'ContainerNotFound', StorageError),
+    ('404 Not Found', 'NoSuchKey', MissingCheckpointError),
+    ('507 Insufficient Storage', 'XMinioStorageFull', OutOfSpaceError),
+    ('412 Precondition Failed', '', StorageError),
+    ('503 Slow Down', 'SlowDown', StorageError),
+    ('500 Internal Server Error', '', StorageError),
+])
+def test_every_answer_has_its_error(text, code, kind):
+    of_client = FileNotFoundError if text.startswith('404') else \
+        foreign.GenericError
+    with pytest.raises(StorageError) as caught:
+        with object_errors('cannot read', 's3://bucket/a.pth'):
+            raise of_client(f'status code: {text}: <Code>{code}</Code>')
+    assert type(caught.value) is kind
+
+
+def test_every_error_of_the_client_is_mapped():
+    kinds = [
+        kind for kind in vars(foreign).values()
+        if isinstance(kind, type) and issubclass(kind, Exception)
+    ]
+    assert len(kinds) > 8
+    for kind in [*kinds, FileNotFoundError, ValueError, OSError]:
+        with pytest.raises(StorageError) as caught:
+            with object_errors('cannot read', 's3://bucket/a.pth'):
+                raise kind('told')
+        refused = kind.__name__ in ('PermissionDeniedError',
+                                    'UnauthenticatedError')
+        assert isinstance(caught.value, AccessError) is refused
+        assert isinstance(caught.value, MissingCheckpointError) is \
+            (kind is FileNotFoundError)
 
 
 @pytest.mark.parametrize('url, options, message', [
