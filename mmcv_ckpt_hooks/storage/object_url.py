@@ -2,7 +2,7 @@
 import difflib
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Dict, Mapping, Optional, Tuple
 
@@ -13,6 +13,8 @@ from .object_errors import configuration_error
 #: By scheme the class of the client.
 SCHEMES = {'s3': 'S3Store', 'gs': 'GCSStore', 'az': 'AzureStore'}
 
+#: Who asks.
+_KEYS = ('access_key_id', 'secret_access_key', 'session_token', 'token')
 #: Options of our own; all others are the client's.
 _OWN = ('profile', 'retry_secs', 'client_options')
 #: So long a request that fails is repeated (seconds), with growing pauses.
@@ -73,6 +75,14 @@ class ObjectPlace:
         """Return the values of options that may be credentials."""
         return secrets_of(self.config)
 
+    @property
+    def plain(self) -> Dict[str, Any]:
+        """Return the options by their short names: ``region``."""
+        return {
+            re.sub('^aws_', '', name.lower()): value
+            for name, value in self.config.items()
+        }
+
     def connect(self, quick: bool = False) -> Any:
         """Build the client's store; nothing is sent yet.
 
@@ -96,13 +106,28 @@ class ObjectPlace:
             'read_timeout': timedelta(seconds=_SILENCE_SECS),
             **self.client_options
         }
+        config, more = dict(self.config), {}
+        keys = {name: self.plain.get(name) for name in _KEYS}
+        if self.scheme == 's3' and keys['access_key_id']:
+            # as options the client would sign with them and with a session
+            # token that the environment has for other ones
+            config = {
+                name: value
+                for name, value in self.plain.items() if name not in _KEYS
+            }
+            more['credential_provider'] = lambda: dict(
+                access_key_id=keys['access_key_id'],
+                secret_access_key=keys['secret_access_key'],
+                token=keys['session_token'] or keys['token'],
+                expires_at=None)
         try:
             return getattr(obstore.store, SCHEMES[self.scheme])(
                 self.bucket,
                 prefix=self.prefix or None,
-                config=dict(self.config),
+                config=config,
                 client_options=options,
-                retry_config=retries)
+                retry_config=retries,
+                **more)
         except (obstore.exceptions.BaseError, ValueError, TypeError) as error:
             told = configuration_error(error, self.url, self.secrets)
             raise told from type(error)(str(told))
@@ -180,12 +205,16 @@ def parse_place(url: str,
     elif 'profile' in own:
         raise ConfigError('storage_options.profile is for s3:// only')
     given = {name: one for name, one in given.items() if one is not None}
+    place = ObjectPlace(scheme, bucket, prefix, given, {}, float(retry_secs))
+    if scheme == 's3' and bool(place.plain.get('access_key_id')) is not \
+            bool(place.plain.get('secret_access_key')):
+        raise ConfigError('storage_options: access_key_id and '
+                          'secret_access_key belong together')
     endpoint = _endpoint(scheme, given)
     client_options = dict(own.get('client_options') or {})
     if endpoint.startswith('http://'):
         client_options.setdefault('allow_http', True)
-    return ObjectPlace(scheme, bucket, prefix, given, client_options,
-                       float(retry_secs))
+    return replace(place, client_options=client_options)
 
 
 def _endpoint(scheme: str, options: Mapping[str, Any]) -> str:

@@ -119,7 +119,7 @@ class S3Leftovers:
                 'NextPartNumberMarker', '')
 
     def _requests(self) -> Optional[S3Requests]:
-        return requests_to(self._place.bucket, self._place.connect().config)
+        return requests_to(self._place.bucket, self._place.plain)
 
 
 def _parsed(response: Response) -> ElementTree.Element:

@@ -476,6 +476,7 @@ def test_every_error_of_the_client_is_mapped():
     ('s3://bucket/run', dict(retry_sec=3), "'retry_secs'"),
     ('s3://bucket/run', dict(profile='nobody'), "'nobody'"),
     ('gs://bucket/run', dict(profile='x'), 's3:// only'),
+    ('s3://bucket/run', dict(access_key_id='hidden'), 'belong together'),
 ])
 def test_wrong_options_are_config_errors(url, options, message):
     with pytest.raises(ConfigError, match=message) as caught:
@@ -487,6 +488,16 @@ def test_the_missing_client_says_what_to_do(monkeypatch):
     monkeypatch.setitem(sys.modules, 'obstore', None)
     with pytest.raises(DependencyError, match=r'mmcv_ckpt_hooks\[s3\]'):
         open_backend('s3://bucket/run')
+
+
+def test_a_token_of_the_environment_is_not_sent_with_other_keys(
+        s3_server, url, monkeypatch, caplog):
+    monkeypatch.setenv('AWS_ACCESS_KEY_ID', 'another')
+    monkeypatch.setenv('AWS_SESSION_TOKEN', 'of the other')
+    backend = ObjectStoreBackend(url, s3_server.options())
+    backend.prepare()
+    assert backend.sweep() == []
+    assert not caplog.text
 
 
 @pytest.mark.parametrize('source', ['environment', 'profile', 'default'])
