@@ -9,7 +9,8 @@ import uuid
 
 import pytest
 import torch
-from exact import drawing_run
+from exact import drawing_loader, drawing_run
+from mmcv import Config
 from object_server import BUCKET
 from toy import make_runner, train
 
@@ -189,3 +190,38 @@ def test_credentials_of_a_config_are_in_no_checkpoint(tmp_path, s3_server,
             content = stored.read()
         assert options['secret_access_key'].encode() not in content
         assert options['access_key_id'].encode() not in content
+
+
+def test_the_config_that_is_shipped_runs(tmp_path, s3_server, monkeypatch):
+    for name, value in s3_server.options().items():
+        name = 'ENDPOINT_URL' if name == 'endpoint' else name.upper()
+        monkeypatch.setenv(f'AWS_{name}', value)
+    config = Config.fromfile(f'{HERE}/../configs/checkpoints_s3.py')
+    for steps in (4, 6):
+        runner = train(
+            tmp_path / str(steps) / 'run',
+            runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
+            checkpoint_config=config.checkpoint_config,
+            hooks=config.custom_hooks)
+    assert runner.restored.iter == 4
+    names, _ = kept(f'{config.custom_hooks[0].out_dir}/run', None)
+    assert names == ['iter_4.pth', 'iter_6.pth']
+
+
+@pytest.mark.parametrize('runner_type',
+                         ['IterBasedRunner', 'EpochBasedRunner'])
+def test_stock_runners_and_forked_workers(tmp_path, s3_server, out_dir,
+                                          runner_type):
+    options = dict(out_dir=out_dir, storage_options=s3_server.options())
+    for steps in (2, 3):
+        drawing_run(
+            tmp_path / str(steps) / 'run',
+            steps,
+            interval=1,
+            loaders=[lambda: drawing_loader(workers=2)],
+            runner_type=runner_type,
+            by_epoch=None,
+            options=options)
+    names, _ = kept(f'{out_dir}/run', s3_server.options())
+    unit = 'iter' if runner_type == 'IterBasedRunner' else 'epoch'
+    assert names == [f'{unit}_{step}.pth' for step in (1, 2, 3)]
