@@ -1,5 +1,4 @@
 """Objects under a prefix: S3 and what speaks it, GCS, Azure."""
-import uuid
 from contextlib import suppress
 from typing import IO, Any, Callable, Iterator, List, Mapping, Optional, cast
 
@@ -17,6 +16,8 @@ _WRITE, _READ = 'cannot write checkpoint', 'cannot read checkpoint'
 _COPY_BYTES = 5 << 30
 _BLOCK_BYTES = 8 << 20
 _EMPTY_RANGE = '416'
+#: Written and removed to see whether that works; `list` leaves it out.
+_PROBE = f'.probe{TEMPORARY_MARK}mmcv_ckpt_hooks'
 
 
 class ObjectStoreBackend:
@@ -67,13 +68,12 @@ class ObjectStoreBackend:
         store = self._place.connect(quick=True)
         with self._errors('cannot list', missing=StorageError):
             self._client.list_with_delimiter(store)
-        probe = f'.probe{TEMPORARY_MARK}{uuid.uuid4().hex[:8]}'
         with self._errors('cannot write to', missing=StorageError):
-            self._client.put(store, probe, b'', use_multipart=False)
+            self._client.put(store, _PROBE, b'', use_multipart=False)
         # one that keeps everything can be saved to
         with suppress(AccessError):
             with self._errors('cannot delete from', missing=StorageError):
-                self._client.delete(store, probe)
+                self._client.delete(store, _PROBE)
 
     def put(self, name: str, write: Callable[[IO[bytes]], Any]) -> int:
         plain_name(name, self.url)

@@ -211,7 +211,9 @@ def parse_place(url: str,
         raise ConfigError('storage_options: access_key_id and '
                           'secret_access_key belong together')
     endpoint = _endpoint(scheme, given)
-    client_options = dict(own.get('client_options') or {})
+    if not isinstance(own.get('client_options', {}), Mapping):
+        raise ConfigError('storage_options.client_options must be a dict')
+    client_options = dict(own.get('client_options', {}))
     if endpoint.startswith('http://'):
         client_options.setdefault('allow_http', True)
     return replace(place, client_options=client_options)

@@ -7,8 +7,10 @@ import datetime
 import logging
 import time
 import xml.etree.ElementTree as ElementTree
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from typing import Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from urllib.error import HTTPError
 
 from .mapped_errors import storage_error
 from .object_url import ObjectPlace
@@ -16,6 +18,7 @@ from .s3_signature import Response, S3Requests, requests_to
 
 #: An upload to which nothing was added for so long has no writer.
 IDLE_SECS = 60.
+_GONE = 404
 
 
 class _Upload(NamedTuple):
@@ -59,18 +62,20 @@ class S3Leftovers:
 
     def _sweep(self, requests: S3Requests, only: Optional[Set[str]]) -> \
             List[str]:
-        swept, young = [], set()
+        swept: List[str] = []
+        young: Set[str] = set()
         try:
             for upload, now in self._listed(requests):
-                if only is not None and upload.upload_id not in only:
-                    continue
-                idle = now - self._last_sign(requests, upload)
-                if idle.total_seconds() < IDLE_SECS:
-                    young.add(upload.upload_id)
-                    continue
-                requests.send('DELETE', upload.key,
-                              dict(uploadId=upload.upload_id))
-                swept.append(f'an upload of {upload.key[len(self._prefix):]}')
+                if only is None or upload.upload_id in only:
+                    with _gone_meanwhile():
+                        idle = now - self._last_sign(requests, upload)
+                        if idle.total_seconds() < IDLE_SECS:
+                            young.add(upload.upload_id)
+                            continue
+                        requests.send('DELETE', upload.key,
+                                      dict(uploadId=upload.upload_id))
+                        name = upload.key[len(self._prefix):]
+                        swept.append(f'an upload of {name}')
         except OSError as error:
             told = storage_error(
                 error, f'cannot sweep {self._place.url}', remote=True)
@@ -97,7 +102,7 @@ class S3Leftovers:
                     found.append(
                         (_Upload(key, one.findtext('UploadId', ''),
                                  _time(one.findtext('Initiated'))), now))
-            if root.findtext('IsTruncated') != 'true':
+            if root.findtext('IsTruncated') != 'true' or not found:
                 return found
             query['key-marker'] = root.findtext('NextKeyMarker', '')
             query['upload-id-marker'] = root.findtext('NextUploadIdMarker', '')
@@ -120,6 +125,16 @@ class S3Leftovers:
 
     def _requests(self) -> Optional[S3Requests]:
         return requests_to(self._place.bucket, self._place.plain)
+
+
+@contextmanager
+def _gone_meanwhile() -> Iterator[None]:
+    """Pass over an upload that somebody has completed or aborted."""
+    try:
+        yield
+    except HTTPError as error:
+        if error.code != _GONE:
+            raise
 
 
 def _parsed(response: Response) -> ElementTree.Element:

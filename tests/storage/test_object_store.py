@@ -257,6 +257,23 @@ def test_uploads_of_other_directories_are_not_swept(backend, abandoned,
     assert unfinished(s3_server, url) == 1
 
 
+def test_an_upload_that_ends_while_it_is_swept_is_passed_over(
+        backend, abandoned, s3_server, url, monkeypatch, caplog):
+    monkeypatch.setattr(s3_leftovers, 'IDLE_SECS', -1.)
+    listed = backend._leftovers._listed
+
+    def ended(requests):
+        found = listed(requests)
+        for upload, _ in found:
+            requests.send('DELETE', upload.key,
+                          dict(uploadId=upload.upload_id))
+        return found
+
+    monkeypatch.setattr(backend._leftovers, '_listed', ended)
+    assert backend.sweep() == []
+    assert not caplog.text
+
+
 def test_who_may_not_sweep_trains_all_the_same(s3_server, url, abandoned,
                                                caplog):
     backend = ObjectStoreBackend(url, s3_server.options('stranger'))
