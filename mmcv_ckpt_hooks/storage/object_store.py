@@ -15,7 +15,7 @@ _WRITE, _READ = 'cannot write checkpoint', 'cannot read checkpoint'
 #: Largest object that S3 copies in one request (bytes).
 _COPY_BYTES = 5 << 30
 _BLOCK_BYTES = 8 << 20
-_EMPTY_RANGE = '416'
+_EMPTY_RANGE = 'status code: 416'
 #: Written and removed to see whether that works; `list` leaves it out.
 _PROBE = f'.probe{TEMPORARY_MARK}mmcv_ckpt_hooks'
 

@@ -201,6 +201,8 @@ def parse_place(url: str,
         # the signature alone does not have every server look at the bytes
         given.setdefault('checksum_algorithm',
                          os.environ.get('AWS_CHECKSUM_ALGORITHM', _CHECKSUM))
+        # one request an object, which every server knows
+        given.setdefault('disable_bulk_delete', True)
         given = {**profile_options(own.get('profile'), given), **given}
     elif 'profile' in own:
         raise ConfigError('storage_options.profile is for s3:// only')

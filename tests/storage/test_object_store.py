@@ -341,6 +341,23 @@ def test_functions_take_storage_options(s3_server, url):
         verify_checkpoint(f'{url}/b.pth', s3_server.options())
 
 
+@pytest.mark.parametrize('verb', [
+    lambda backend: backend.delete('a.pth'),
+    lambda backend: backend.put('a.pth', lambda stream: None),
+    lambda backend: backend.put('b.pth', lambda stream: stream.write(
+        bytes(40 * MIB))),
+    lambda backend: backend.link('a.pth', 'b.pth'),
+    lambda backend: backend.point('latest.pth', 'a.pth'),
+])
+def test_who_may_only_read_is_refused(backend, s3_server, url, verb):
+    backend.put('a.pth', lambda stream: stream.write(b'a'))
+    reader = ObjectStoreBackend(url, s3_server.options('reader'))
+    assert get(reader, 'a.pth') == b'a'
+    with pytest.raises(AccessError, match='credentials'):
+        verb(reader)
+    assert get(backend, 'a.pth') == b'a'
+
+
 # -- the line --------------------------------------------------------------
 
 
