@@ -87,6 +87,8 @@ class ObjectStoreBackend:
             stream.abandon()
             raise
         stream.finish()
+        if self._leftovers is not None:
+            self._leftovers.sweep_later()
         return stream.size_bytes
 
     def open(self, name: str) -> IO[bytes]:
@@ -190,8 +192,6 @@ class ObjectStoreBackend:
                 chunk_size=PART_BYTES,
                 max_concurrency=PARALLEL_PARTS)
             self._check_size(name, size)
-            if self._leftovers is not None:
-                self._leftovers.sweep_later()
 
     def _copy(self, source: str, name: str) -> None:
 
