@@ -16,8 +16,9 @@ from .runners import EpochBasedRunnerAmp, IterBasedRunnerAmp
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .checking import verify_checkpoint
     from .core import save_checkpoint
-    from .resume import find_resumable, verify_checkpoint
+    from .resume import find_resumable
 
 __all__ = [
     'CheckpointError', 'ConfigError', 'DistOptimizerHook',
@@ -43,7 +44,10 @@ def __getattr__(name: str) -> Any:
     if name == 'save_checkpoint':
         from .core import save_checkpoint
         return save_checkpoint
-    if name in ('find_resumable', 'verify_checkpoint'):
-        from . import resume
-        return getattr(resume, name)
+    if name == 'verify_checkpoint':
+        from .checking import verify_checkpoint
+        return verify_checkpoint
+    if name == 'find_resumable':
+        from .resume import find_resumable
+        return find_resumable
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -13,7 +13,7 @@ from . import lineage as lineages
 from . import recovery
 from .best_scores import BestScore, BestScores
 from .catalog_file import Content, encode, read_catalog
-from .history import History
+from .history import open_history
 from .reconciling import agrees, reconciled
 from .types import (LATEST_NAME, CheckpointInfo, Metrics, StorageBackend,
                     StoredFile)
@@ -280,7 +280,7 @@ class Catalog:
     def _recover(self) -> None:
         """Take from the history, if it can be read, what files do not say."""
         try:
-            events = History(self.home.url).read()
+            events = open_history(self.home).read()
         except OSError as error:
             self.lost_scores = error
             self._warn(f'{self._name} is rebuilt without the scores: the '

@@ -18,8 +18,6 @@ _NOT_YET = 'not supported yet (README, Limits of this version)'
 #: places. A config that names one fails at start: a promise that is not kept
 #: loses checkpoints.
 _LATER = {
-    'storage_options':
-    f'object stores are {_NOT_YET}',
     'mirror':
     f'mirrors are {_NOT_YET}',
     'mirrors':
@@ -89,6 +87,7 @@ _TYPES: _Types = {
     'triggers': (Mapping, 'a dict'),
     'keep': (Mapping, 'a dict'),
     'write': (Mapping, 'a dict'),
+    'storage_options': (Mapping, 'a dict'),
     'resume': (str, "'auto' or a path"),
     'trust_checkpoint': (bool, 'True or False'),
     'adopt_existing': (bool, 'True or False'),
@@ -199,9 +198,11 @@ def _check_types(values: Mapping[str, Any],
         if value is None and prefix:
             continue
         if wrong_bool or not isinstance(value, expected):
+            # what should be a dict of credentials may be one
+            got = '' if name == 'storage_options' else f'{value!r} of '
             raise ConfigError(
                 f'DurableCheckpointHook: {prefix}{name} must be {text}, but '
-                f'got {value!r} of type {type(value).__name__}')
+                f'got {got}type {type(value).__name__}')
 
 
 def _check_values(options: CheckpointOptions) -> None:
@@ -271,13 +272,17 @@ def _check_contradictions(options: CheckpointOptions,
         raise ConfigError(
             'DurableCheckpointHook: file_client_args must be None for a '
             f'pavi:// out_dir, but got {dict(options.file_client_args)!r}')
-    if options.resume is not None:
+    if options.storage_options is not None and \
+            options.file_client_args is not None:
+        raise ConfigError(
+            'DurableCheckpointHook: storage_options contradicts '
+            'file_client_args, which has mmcv.FileClient store the '
+            'checkpoints; give one of them')
+    if options.resume is not None and options.resume != 'auto':
         _check_resume(options.resume)
 
 
 def _check_resume(given: str) -> None:
-    if given == 'auto':
-        return
     if given == '':
         raise ConfigError("DurableCheckpointHook: resume must be 'auto' or a "
                           "path, but got ''")

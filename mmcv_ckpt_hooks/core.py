@@ -17,7 +17,9 @@ def save_checkpoint(model: torch.nn.Module,
                     optimizer: Optimizers = None,
                     meta: Optional[Dict[str, Any]] = None,
                     file_client_args: Optional[Mapping[str, Any]] = None,
-                    amp: Any = None) -> None:
+                    amp: Any = None,
+                    storage_options: Optional[Mapping[str, Any]] = None) -> \
+        None:
     """Save a checkpoint: complete and durable on return, or not there.
 
     The fields are ``meta`` (with mmcv's version, the time, CLASSES and
@@ -26,13 +28,15 @@ def save_checkpoint(model: torch.nn.Module,
 
     Args:
         model (Module): The model.
-        filename (str | Path): A path, or ``pavi://project/model/name.pth``.
+        filename (str | Path): A path, ``s3://bucket/prefix/name.pth`` (also
+            ``gs://``, ``az://``), or ``pavi://project/model/name.pth``.
         optimizer (Optimizer | dict, optional): Default: None.
         meta (dict, optional): It is not changed. Default: None.
         file_client_args (dict, optional): Arguments of ``mmcv.FileClient``.
             Default: None.
         amp (optional): A GradScaler, ``apex.amp``, their state, or False.
             Default: None, which means detected.
+        storage_options (dict, optional): Of an object store. Default: None.
 
     Raises:
         TypeError: If ``meta`` is no dict.
@@ -41,7 +45,9 @@ def save_checkpoint(model: torch.nn.Module,
     """
     checkpoint = build_checkpoint(model, optimizer, meta, capture_amp(amp=amp))
     directory, name = split_filename(filename)
-    save_to(open_backend(directory, file_client_args), name, checkpoint)
+    backend = open_backend(
+        directory, file_client_args, storage_options=storage_options)
+    save_to(backend, name, checkpoint)
 
 
 def save_to(backend: StorageBackend, name: str, checkpoint: Dict[str,

@@ -12,7 +12,7 @@ from .gradients import continue_accumulation
 from .hook import DurableCheckpointHook
 from .latest import keep_for_save
 from .state import capture_runner, unwrapped
-from .storage import Path, open_backend, scheme_of
+from .storage import OBJECT_STORES, Path, open_backend, scheme_of
 from .takeover import averaged_first
 from .types import LATEST_NAME
 
@@ -93,8 +93,8 @@ class DurableRunnerMixin(BaseRunner):
         """Load weights as mmcv does; from files without executing them.
 
         Args:
-            filename (str | Path): A path, or a URL of mmcv
-                (``torchvision://``, ``http://``), which mmcv itself loads.
+            filename (str | Path): A path, a URL of an object store, or one
+                of mmcv (``torchvision://``, ``http://``), which mmcv loads.
             map_location: As for ``torch.load``; files always load to the CPU
                 first.
             strict (bool): Whether keys must match. Default: False.
@@ -106,14 +106,16 @@ class DurableRunnerMixin(BaseRunner):
         filename = os.fspath(filename)
         if foreign.given(self) is None:
             self.loaded_from = filename
-            if scheme_of(filename) not in ('', 'file'):
+            of_mmcv = self._access(filename).get('file_client_args') or \
+                scheme_of(filename) not in ('', 'file', *OBJECT_STORES)
+            if of_mmcv:
                 return super().load_checkpoint(filename, map_location, strict,
                                                list(revise_keys))
         # not at the top: importing the package stays cheap
         from .restore import without_prefix
         from .resume import load_weights
         checkpoint = foreign.given(self) or load_weights(
-            filename, self._trusts())
+            filename, self._trusts(), self._access(filename))
         state_dict = checkpoint.get('state_dict', checkpoint)
         load_state_dict(
             unwrapped(self.model),
@@ -141,7 +143,8 @@ class DurableRunnerMixin(BaseRunner):
         from .state_loading import copied_fields
         content, directory, name = load_verified(
             checkpoint, self._trusts(), self.logger.warning,
-            copied_fields(self.optimizer if resume_optimizer else None))
+            copied_fields(self.optimizer if resume_optimizer else None),
+            self._access(os.fspath(checkpoint)))
         self.restored = restore_runner(self, content, directory, name,
                                        resume_optimizer)
 
@@ -228,6 +231,10 @@ class DurableRunnerMixin(BaseRunner):
         """Take note that a batch of the current loader is consumed."""
         raise NotImplementedError
 
+    def _access(self, place: str) -> Dict[str, Any]:
+        return next((hook.options.access(place) for hook in self._own_hooks()),
+                    {})
+
     def _trusts(self) -> bool:
         hooks = self.hooks
         return any(
@@ -246,7 +253,7 @@ class DurableRunnerMixin(BaseRunner):
             return
         from .core import save_to
         out_dir = os.fspath(out_dir)
-        backend = open_backend(out_dir)
+        backend = open_backend(out_dir, **self._access(out_dir))
         points = create_symlink and backend.capabilities.point
         if backend.capabilities.listing:
             keep_for_save(backend, filename, points, self.logger.info)

@@ -153,7 +153,7 @@ class Follower:
 
     def submit(self, job: Callable[[], None]) -> None:
         """Have a job run behind those before it."""
-        if self._thread is None and not self._start():
+        if not self.start():
             job()
             return
         with self._changed:
@@ -187,7 +187,10 @@ class Follower:
         if self._thread is not None:
             self._thread.join()
 
-    def _start(self) -> bool:
+    def start(self) -> bool:
+        """Start the thread, once; False where none can be started."""
+        if self._thread is not None:
+            return True
         thread = threading.Thread(
             target=self._run, name='mmcv-ckpt-blocks', daemon=True)
         try:

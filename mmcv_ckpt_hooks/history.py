@@ -3,10 +3,13 @@ import json
 import os
 import shutil
 import stat
-from contextlib import suppress
-from typing import Any, Dict, List
+from contextlib import contextmanager, suppress
+from typing import Any, Dict, Iterable, Iterator, List, Optional
 
+from .errors import AccessError, MissingCheckpointError, StorageError
+from .storage import scheme_of
 from .storage.names import temporary_beside
+from .types import StorageBackend
 
 HISTORY_NAME = 'checkpoints.log.jsonl'
 
@@ -27,7 +30,7 @@ class History:
 
     def append(self, event: str, **values: Any) -> None:
         """Add one event; the line of a killed run may be torn."""
-        line = json.dumps({'event': event, **values}, sort_keys=True)
+        line = _line(event, values)
         self._separate()
         with open(
                 self._path,
@@ -36,7 +39,7 @@ class History:
         ) as file:
             if file.tell() and not self._ends_with_newline():
                 file.write(b'\n')
-            file.write(line.encode() + b'\n')
+            file.write(line)
 
     def read(self) -> List[Dict[str, Any]]:
         """Return all events; torn lines are left out.
@@ -44,18 +47,10 @@ class History:
         Raises:
             OSError: If it is there and cannot be read.
         """
-        events = []
         if not os.path.isfile(self._path):
             return []
         with open(self._path, 'rb') as file:
-            for line in file:
-                try:
-                    event = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(event, dict):
-                    events.append(event)
-        return events
+            return _events(file)
 
     def _separate(self) -> None:
         """Copy a file that has other names, too.
@@ -83,3 +78,71 @@ class History:
         with open(self._path, 'rb') as file:
             file.seek(-1, os.SEEK_END)
             return file.read(1) == b'\n'
+
+
+class StoredHistory(History):
+    """The same in a storage that cannot append: each event writes it anew.
+
+    Args:
+        home (StorageBackend): It replaces files atomically.
+    """
+
+    def __init__(self, home: StorageBackend) -> None:
+        self._home = home
+        self._content: Optional[bytes] = None
+
+    def append(self, event: str, **values: Any) -> None:
+        """Add one event."""
+        with _os_errors():
+            before = self._read() if self._content is None else self._content
+            if before and not before.endswith(b'\n'):
+                before += b'\n'
+            content = before + _line(event, values)
+            self._home.put(HISTORY_NAME, lambda stream: stream.write(content))
+            self._content = content
+
+    def read(self) -> List[Dict[str, Any]]:
+        """Return all events; as :meth:`History.read`."""
+        with _os_errors():
+            return _events(self._read().splitlines())
+
+    def _read(self) -> bytes:
+        try:
+            with self._home.open(HISTORY_NAME) as file:
+                return file.read()
+        except MissingCheckpointError:
+            return b''
+
+
+def open_history(home: StorageBackend) -> History:
+    """Return the history that is kept beside a catalog."""
+    if scheme_of(home.url):
+        return StoredHistory(home)
+    return History(home.url)
+
+
+def _line(event: str, values: Dict[str, Any]) -> bytes:
+    text = json.dumps({'event': event, **values}, sort_keys=True)
+    return text.encode() + b'\n'
+
+
+def _events(lines: Iterable[bytes]) -> List[Dict[str, Any]]:
+    events = []
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(event, dict):
+            events.append(event)
+    return events
+
+
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    """Raise what a file would."""
+    try:
+        yield
+    except StorageError as error:
+        kind = PermissionError if isinstance(error, AccessError) else OSError
+        raise kind(str(error)) from error

@@ -33,9 +33,9 @@ class DurableCheckpointHook(CheckpointHook):
         by_epoch (bool, optional): Whether steps are epochs. Default: None,
             which means inferred from the runner.
         save_optimizer (bool): Whether to save the optimizer. Default: True.
-        out_dir (str, optional): Root directory or ``pavi://project/model``;
-            the last level of the work dir is appended. Default: None, which
-            means the work dir.
+        out_dir (str, optional): Root directory, ``s3://bucket/prefix`` or
+            ``pavi://project/model``; the last level of the work dir is
+            appended. Default: None, which means the work dir.
         max_keep_ckpts (int): How many checkpoints to keep. Default: -1, all.
         save_last (bool): Whether to save at the end. Default: True.
         sync_buffer (bool): Whether to average float buffers over ranks before
@@ -47,12 +47,11 @@ class DurableCheckpointHook(CheckpointHook):
         create_symlink (bool): Whether ``latest.pth`` leads to the newest.
             Default: True.
         meta (dict, optional): Further meta. Default: None.
-        triggers (dict, optional): ``begin``, ``secs``, ``at``, ``signals``,
-            ``file``, ``exception``; see
-            :class:`~mmcv_ckpt_hooks.options.TriggerOptions`. Default: None.
+        triggers (dict, optional): See :class:`~.options.TriggerOptions`.
         keep (dict, optional): See :class:`~.options.KeepOptions`.
-        write (dict, optional): ``background``, ``staging``, ``backlog``,
-            ``durability``. Default: None.
+        write (dict, optional): See :class:`~.options.WriteOptions`.
+        storage_options (dict, optional): Endpoint, region and credentials of
+            an object store. Default: None: environment, then profile.
         resume (str, optional): ``'auto'`` for the newest checkpoint here that
             verifies, or a path. Default: None.
         trust_checkpoint (bool): Whether a checkpoint that needs it may be

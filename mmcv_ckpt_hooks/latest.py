@@ -130,7 +130,8 @@ def _keep_aside(backend: StorageBackend, known: CheckpointInfo,
     is_latest = name == LATEST_NAME
     whose = 'is no link to a checkpoint here' if is_latest else \
         'belongs to another run'
-    if not backend.capabilities.link:
+    able = backend.capabilities
+    if not (able.link or able.server_copy):
         log(f'{name} {whose} and is replaced: {backend.url} cannot keep it '
             'under another name')
         return

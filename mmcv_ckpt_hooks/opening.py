@@ -11,7 +11,7 @@ from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
 from .errors import CheckpointError, ConfigError, LockedError, StorageError
 from .executor import BackgroundExecutor, InlineExecutor
 from .guarded import guarded, left_on_failure, lock_of, take
-from .history import HISTORY_NAME, History
+from .history import HISTORY_NAME, open_history
 from .known_metrics import refuse_unknown
 from .latest import move_latest
 from .options import CheckpointOptions
@@ -50,7 +50,8 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
     backend = open_backend(
         place,
         options.file_client_args,
-        durable=options.write.durability == 'fsync')
+        durable=options.write.durability == 'fsync',
+        storage_options=options.storage_options)
     home = _catalog_home(backend, runner.work_dir)
     lock = lock_of(home, CATALOG_NAME, runner.logger.warning)
     backend, home = guarded(lock, backend, home)
@@ -120,7 +121,10 @@ def _open_best(runner: Any, options: CheckpointOptions, eval_hook: Any,
     for known in savers:
         if takeover.same_place(place, known.backend.url):
             return known
-    backend = open_backend(place, getattr(eval_hook, 'file_client_args', None))
+    backend = open_backend(
+        place,
+        getattr(eval_hook, 'file_client_args', None),
+        storage_options=options.storage_options)
     home = _catalog_home(backend, runner.work_dir)
     name = CATALOG_NAME if home is backend else BEST_CATALOG_NAME
     lock = lock_of(home, name, runner.logger.warning)
@@ -152,7 +156,7 @@ def _saver(runner: Any, options: CheckpointOptions, backend: StorageBackend,
     saver = Saver(
         backend,
         catalog,
-        History(home.url),
+        open_history(home),
         policy,
         BackgroundExecutor() if options.write.background else InlineExecutor(),
         runner.logger.info,

@@ -1,6 +1,8 @@
 """The arguments of the hook as frozen records; :mod:`config` checks them."""
-from dataclasses import dataclass
-from typing import Any, Mapping, Optional, Tuple
+from dataclasses import dataclass, field
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from .storage import OBJECT_STORES, scheme_of
 
 #: What the usual signals ask for: those of schedulers, of Ctrl-C and of users.
 DEFAULT_SIGNALS = (('SIGTERM', 'save_and_exit'), ('SIGINT', 'save_and_exit'),
@@ -106,11 +108,26 @@ class CheckpointOptions:
     triggers: TriggerOptions = TriggerOptions()
     keep: KeepOptions = KeepOptions()
     write: WriteOptions = WriteOptions()
+    # no repr: they may be credentials
+    storage_options: Optional[Mapping[str, Any]] = field(
+        default=None, repr=False)
     resume: Optional[str] = None
     trust_checkpoint: bool = False
     adopt_existing: bool = False
     on_error: str = 'warn'
     format: str = 'pth'
+
+    def access(self, place: str) -> Dict[str, Any]:
+        """Return how to open a place that need not be ``out_dir``.
+
+        Returns:
+            dict: Further arguments of ``open_backend``.
+        """
+        if scheme_of(place) not in OBJECT_STORES:
+            return {}
+        return dict(
+            file_client_args=self.file_client_args,
+            storage_options=self.storage_options)
 
     @property
     def keep_last(self) -> Optional[int]:

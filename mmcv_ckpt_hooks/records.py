@@ -12,7 +12,7 @@ import zipfile
 from contextlib import contextmanager
 from threading import Event, Lock
 from types import MappingProxyType
-from typing import IO, Any, Callable, Dict, Iterator, Mapping, Optional
+from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, Optional
 
 from .checksums import crc32
 from .errors import CorruptError
@@ -37,7 +37,8 @@ def read_record(archive: zipfile.ZipFile,
                 record: zipfile.ZipInfo,
                 path: str,
                 buffer: Optional[memoryview] = None,
-                target: Optional[memoryview] = None) -> Iterator[Any]:
+                target: Optional[memoryview] = None,
+                starts: Optional[Dict[str, int]] = None) -> Iterator[Any]:
     """Yield a record's bytes; its CRC-32 is checked at the end.
 
     Args:
@@ -49,6 +50,8 @@ def read_record(archive: zipfile.ZipFile,
             blocks have memory of their own.
         target (memoryview, optional): As large as the record: where all of
             it goes. Default: None, which means nowhere.
+        starts (dict, optional): Told where the data begins, by the record's
+            name. Default: None.
 
     Raises:
         CorruptError: If the record is damaged or shorter than it claims.
@@ -57,6 +60,8 @@ def read_record(archive: zipfile.ZipFile,
     with reading(path, f'record {record.filename}'):
         read = _reader(archive)
         start = _data_start(read, archive, record, path)
+        if starts is not None:
+            starts[record.filename] = start
         while done < record.file_size:
             size = min(_BLOCK_BYTES, record.file_size - done)
             if target is not None:
@@ -101,12 +106,14 @@ def check_data(
     """
     records = archive.infolist()
     left, lock, stop = iter(records), Lock(), Event()
+    starts: Dict[str, int] = {}
 
     def check_all() -> None:
         buffer = memoryview(bytearray(_BLOCK_BYTES))
         for record in left:
             target = targets.get(record.filename)
-            for block in read_record(archive, record, path, buffer, target):
+            for block in read_record(archive, record, path, buffer, target,
+                                     starts):
                 if stop.is_set():
                     return
                 if progress is not None:
@@ -119,9 +126,9 @@ def check_data(
     else:
         # reading and CRC-32 release the interpreter lock
         run_together(check_all, 2, stop.set)
-    # last: going from header to header first, over a file that is not in
-    # memory, costs the read-ahead of the disk
-    data_starts(archive, path)
+    # last: going from header to header, over a file that is not in memory,
+    # costs the read-ahead of the disk, and a request each where it is remote
+    _check_places(archive, path, starts)
 
 
 def data_starts(archive: zipfile.ZipFile, path: str) -> Dict[str, int]:
@@ -134,19 +141,29 @@ def data_starts(archive: zipfile.ZipFile, path: str) -> Dict[str, int]:
     Raises:
         CorruptError: If a record overlaps another, or the directory.
     """
-    read, starts, free = _reader(archive), {}, 0
-    for record in sorted(
-            archive.infolist(), key=lambda one: one.header_offset):
+    read, starts = _reader(archive), {}
+    for record in _in_order(archive):
         with reading(path, f'record {record.filename}'):
-            start = _data_start(read, archive, record, path)
+            starts[record.filename] = _data_start(read, archive, record, path)
+    _check_places(archive, path, starts)
+    return starts
+
+
+def _check_places(archive: zipfile.ZipFile, path: str,
+                  starts: Mapping[str, int]) -> None:
+    free = 0
+    for record in _in_order(archive):
+        start = starts[record.filename]
         if record.header_offset < free or \
                 start + record.file_size > archive.start_dir:
             raise CorruptError(
                 f'{path}: record {record.filename} overlaps another, or the '
                 f'zip directory. {ADVICE}')
         free = start + record.file_size
-        starts[record.filename] = start
-    return starts
+
+
+def _in_order(archive: zipfile.ZipFile) -> List[zipfile.ZipInfo]:
+    return sorted(archive.infolist(), key=lambda one: one.header_offset)
 
 
 def descriptor(file: Optional[IO[Any]]) -> Optional[int]:

@@ -1,21 +1,22 @@
 """The newest verified checkpoint of a directory, loaded."""
 import logging
 import os
+from types import MappingProxyType
 from typing import (Any, Callable, Collection, Dict, List, Optional, Tuple,
                     TypeVar)
 
 from .card import describe
 from .catalog import Catalog
+from .checking import Access, Options, opened
 from .checkpoint_fields import check_fields
 from .errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                      ResumeError, StorageError, UnsafeCheckpointError)
 from .loading import load_checkpoint, load_fields, load_mapped
-from .scanning import verify_loadable
-from .storage import Path, open_backend, scheme_of, split_filename
+from .storage import Path, open_backend, split_filename
 from .types import LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend
-from .verification import VerifyReport
 
 Log = Callable[[str], None]
+_PLAIN: Access = MappingProxyType({})
 #: A checkpoint, its directory and its name.
 Loaded = Tuple[Dict[str, Any], str, str]
 _Result = TypeVar('_Result')
@@ -27,48 +28,8 @@ _MOUNT = ('Mount the disk that the links lead to, and the run goes on from '
           'anew')
 
 
-def verify_checkpoint(path: Path) -> VerifyReport:
-    """Check that a file is a complete, undamaged checkpoint.
-
-    The zip structure, the CRC-32 of every record and, where a catalog beside
-    the file can be read, the digest there are checked; then, without loading
-    it, that a resume could build what its pickle says, and would.
-
-    Args:
-        path (str | Path): A path or URL.
-
-    Returns:
-        VerifyReport: What was checked.
-
-    Raises:
-        IntegrityError: It names the defect.
-        UnsafeCheckpointError: If it is undamaged, but would be loaded with
-            ``trust_checkpoint`` only, since it names what could run code.
-        MissingCheckpointError: If there is no such file.
-    """
-    path = os.fspath(path)
-    directory, name = split_filename(_real_path(path))
-    backend = open_backend(directory)
-    with backend.open(name) as file:
-        return verify_loadable(file, path, _listed_digest(backend, name))
-
-
-def _listed_digest(backend: StorageBackend, name: str) -> Optional[str]:
-    """Return the digest in the catalog; None if that cannot be read."""
-    if not backend.capabilities.listing:
-        return None
-    catalog = Catalog(backend, backend, warn=lambda message: None)
-    try:
-        catalog.open(reconcile=False)
-    except (ResumeError, StorageError) as error:
-        # whatever it is, the file is not at fault
-        logging.warning(f'{name} is checked without the catalog: {error}')
-        return None
-    known = catalog.find(name)
-    return known.digest if known is not None else None
-
-
-def find_resumable(dir_or_url: Path) -> Optional[str]:
+def find_resumable(dir_or_url: Path,
+                   storage_options: Options = None) -> Optional[str]:
     """Return the checkpoint of a directory that a resume would take.
 
     It is the newest that is undamaged and whose fields are such that a run
@@ -76,6 +37,7 @@ def find_resumable(dir_or_url: Path) -> Optional[str]:
 
     Args:
         dir_or_url (str | Path): A work dir, local or remote.
+        storage_options (dict, optional): Of an object store. Default: None.
 
     Returns:
         str | None: Its path; None if there is no checkpoint at all.
@@ -88,7 +50,11 @@ def find_resumable(dir_or_url: Path) -> Optional[str]:
         StorageError: If the directory cannot be read; that never means that
             it is empty.
     """
-    backend = open_backend(dir_or_url)
+    return _find_resumable(dir_or_url, dict(storage_options=storage_options))
+
+
+def _find_resumable(dir_or_url: Path, access: Access) -> Optional[str]:
+    backend = open_backend(dir_or_url, **access)
     catalog = Catalog(backend, backend, warn=logging.warning)
     try:
         catalog.open()
@@ -104,7 +70,7 @@ def newest_usable(backend: StorageBackend, catalog: Catalog,
 
     def look(info: CheckpointInfo) -> None:
         with backend.open(info.name) as file:
-            fields = load_fields(file, _local_path(backend, info.name),
+            fields = load_fields(file, os.path.join(backend.url, info.name),
                                  info.digest)
         check_fields(fields, info.name)
 
@@ -169,11 +135,12 @@ def _newest(
     return None
 
 
-def describe_path(path: str) -> Optional[CheckpointInfo]:
+def describe_path(path: str,
+                  access: Access = _PLAIN) -> Optional[CheckpointInfo]:
     """Say which checkpoint a path leads to; None if it is gone."""
-    directory, name = split_filename(_real_path(path))
+    backend, _, name = opened(path, access)
     try:
-        return describe(open_backend(directory), name, UNKNOWN_BYTES)
+        return describe(backend, name, UNKNOWN_BYTES)
     except MissingCheckpointError:
         return None
 
@@ -195,7 +162,8 @@ def continues(info: CheckpointInfo, start: CheckpointInfo,
 def load_verified(path: Path,
                   trust: bool,
                   log: Log,
-                  copied: Collection[str] = ()) -> Loaded:
+                  copied: Collection[str] = (),
+                  access: Access = _PLAIN) -> Loaded:
     """Load the checkpoint of an explicit path.
 
     ``latest.pth`` means the newest that verifies in its directory; any other
@@ -207,6 +175,7 @@ def load_verified(path: Path,
         log (callable): Told what is passed over, and why.
         copied (collection[str]): See :func:`loading.load_mapped`. Default:
             none.
+        access (dict): Of ``CheckpointOptions.access``. Default: none.
 
     Returns:
         tuple[dict, str, str]: The checkpoint, its directory and its name.
@@ -217,7 +186,7 @@ def load_verified(path: Path,
     """
     path = os.fspath(path)
     directory, name = split_filename(path)
-    backend = open_backend(directory)
+    backend = open_backend(directory, **access)
     if name == LATEST_NAME and backend.capabilities.listing:
         catalog = Catalog(backend, backend, warn=log)
         catalog.open()
@@ -225,28 +194,29 @@ def load_verified(path: Path,
             backend, catalog, log, trust=trust, copied=copied)
         if found is not None:
             return found[1], directory, found[0].name
-    directory, name = split_filename(_real_path(path))
-    backend = open_backend(directory)
+    backend, directory, name = opened(path, access)
     try:
         with backend.open(name) as file:
             checkpoint = load_mapped(
-                file, _local_path(backend, name), trust, copied=copied)
+                file, os.path.join(backend.url, name), trust, copied=copied)
     except (IntegrityError, UnsafeCheckpointError) as error:
-        raise type(error)(f'{error}{_better_one(directory, name)}') from error
+        better = _better_one(directory, name, access)
+        raise type(error)(f'{error}{better}') from error
     check_fields(checkpoint, path)
     return checkpoint, directory, name
 
 
-def load_weights(path: str, trust: bool) -> Dict[str, Any]:
+def load_weights(path: str,
+                 trust: bool,
+                 access: Access = _PLAIN) -> Dict[str, Any]:
     """Load any checkpoint of a model, also a bare state dict.
 
     Raises:
         ResumeError: If it holds no weights by name.
     """
-    directory, name = split_filename(_real_path(path))
-    backend = open_backend(directory)
+    backend, _, name = opened(path, access)
     with backend.open(name) as file:
-        content = load_checkpoint(file, _local_path(backend, name), trust)
+        content = load_checkpoint(file, os.path.join(backend.url, name), trust)
     weights = content.get('state_dict', content) \
         if isinstance(content, dict) else content
     if not isinstance(weights, dict) or \
@@ -260,29 +230,17 @@ def load_from(backend: StorageBackend, info: CheckpointInfo, trust: bool,
               copied: Collection[str]) -> Dict[str, Any]:
     """Verify and load a checkpoint that a catalog lists."""
     with backend.open(info.name) as file:
-        checkpoint = load_mapped(file, _local_path(backend, info.name), trust,
-                                 info.digest, copied)
+        checkpoint = load_mapped(file, os.path.join(backend.url, info.name),
+                                 trust, info.digest, copied)
     check_fields(checkpoint, info.name)
     return dict(checkpoint)
 
 
-def _better_one(directory: str, name: str) -> str:
+def _better_one(directory: str, name: str, access: Access) -> str:
     try:
-        newest = find_resumable(directory)
+        newest = _find_resumable(directory, access)
     except (StorageError, CheckpointError):
         newest = None
     if newest is None or os.path.basename(newest) == name:
         return ''
     return f'. The newest good one there is {os.path.basename(newest)}'
-
-
-def _real_path(path: str) -> str:
-    """Follow ``latest.pth`` to the file whose name tells the step."""
-    if scheme_of(path):
-        return path
-    path = os.path.expanduser(path)
-    return os.path.realpath(path) if os.path.islink(path) else path
-
-
-def _local_path(backend: StorageBackend, name: str) -> str:
-    return os.path.join(backend.url, name)

@@ -21,7 +21,8 @@ def find_newest(runner: Any, options: CheckpointOptions,
     if options.resume == 'auto':
         return resume.newest_loaded(
             backend, catalog, warn, trust=trust, copied=copied) or (None, None)
-    start = resume.describe_path(str(options.resume))
+    start = resume.describe_path(
+        str(options.resume), options.access(str(options.resume)))
     own = [
         info for info in catalog.resumable() if info.lineage and (
             start is None or resume.continues(info, start, catalog))
@@ -80,7 +81,8 @@ def _restore(runner: Any, options: CheckpointOptions, backend: StorageBackend,
         directory, name = backend.url, found.name
     else:
         checkpoint, directory, name = resume.load_verified(
-            str(options.resume), trust, runner.logger.warning, copied)
+            str(options.resume), trust, runner.logger.warning, copied,
+            options.access(str(options.resume)))
     if foreign.overrides(runner, 'resume'):
         foreign.resume_with(runner, checkpoint, os.path.join(directory, name))
     restored = restore_runner(runner, checkpoint, directory, name)

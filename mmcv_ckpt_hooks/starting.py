@@ -1,7 +1,7 @@
 """The start of a run: take over, open the place, resume, watch."""
 import os
 import time
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from . import distributed, foreign, plan, sizes, takeover
 from .best import eval_hooks, evaluate_by_iteration
@@ -11,16 +11,19 @@ from .config import parse_options
 from .continuation import EvaluationGuard, StockContinuation
 from .ema import resume_for_hooks
 from .errors import ConfigError
-from .history import History
+from .history import open_history
 from .hook import DurableCheckpointHook
 from .interrupts import Interrupts
 from .opening import keep_best, open_run
 from .overlap import Overlap
 from .saver import Saver
+from .storage.object_url import secrets_of
 from .triggers import Schedule
 
 #: Smaller copies are not worth mapping memory for before the first save.
 _MAPPED_BYTES = 16 << 20
+#: Shorter options are no keys, but words.
+_SECRET_CHARACTERS = 8
 
 
 def start(hook: DurableCheckpointHook, runner: Any) -> None:
@@ -34,6 +37,7 @@ def start(hook: DurableCheckpointHook, runner: Any) -> None:
     if takeover.counts_iterations(runner) and taken.get('by_epoch'):
         taken['by_epoch'] = None  # stock would never save
     hook._apply(parse_options(takeover.merge(hook._given, taken)))
+    _hide_credentials(runner, hook.options.storage_options)
     hook.by_epoch = _by_epoch(hook.options.by_epoch, runner)
     place = takeover.resolve_out_dir(hook.options.out_dir, runner.work_dir)
     takeover.check_single_writer(runner.hooks, hook, place)
@@ -58,6 +62,18 @@ def start(hook: DurableCheckpointHook, runner: Any) -> None:
             'before the end but what triggers ask for')
     if saver is not None:
         _say_plan(hook, runner, saver, stock is not None)
+
+
+def _hide_credentials(runner: Any, options: Optional[Mapping[str, Any]]) -> \
+        None:
+    """Take credentials out of the config's text, which tools put into meta.
+
+    It would be in every checkpoint.
+    """
+    for secret in secrets_of(options or {}):
+        for key, value in (runner.meta or {}).items():
+            if isinstance(value, str) and len(secret) >= _SECRET_CHARACTERS:
+                runner.meta[key] = value.replace(secret, '***')
 
 
 def _by_epoch(given: Optional[bool], runner: Any) -> bool:
@@ -155,7 +171,7 @@ def _events(runner: Any, saver: Saver) -> List[Dict[str, Any]]:
     if saver.catalog.lost_scores is not None:
         return []  # the same history; it was said
     try:
-        return History(saver.catalog.home.url).read()
+        return open_history(saver.catalog.home).read()
     except OSError as error:
         # nothing depends on it, and the other ranks train already
         runner.logger.warning(f'Could not read the history: {error}')

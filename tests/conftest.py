@@ -54,3 +54,11 @@ def has_mmseg():
 def pytest_runtest_setup(item):
     if item.get_closest_marker('mmseg') and not has_mmseg():
         pytest.skip('mmsegmentation is not installed')
+
+
+@pytest.fixture(scope='session')
+def s3_server(tmp_path_factory):
+    """A real S3 server; skips where the package of its program is missing."""
+    from object_server import object_server
+    with object_server(tmp_path_factory.mktemp('s3')) as server:
+        yield server

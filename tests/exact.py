@@ -149,11 +149,13 @@ def drawing_run(work_dir,
                 sample_seeds=True,
                 by_epoch=False,
                 optimizer_config=None,
+                options=None,
                 **kwargs):
     """Run, or continue, a training; returns its last state and its losses.
 
     ``steps`` are iterations or, on an epoch runner, epochs. ``seed`` is that
-    of the process: a resumed one has another.
+    of the process: a resumed one has another. ``options`` are further ones of
+    the hook.
     """
     seed_all(seed)
     loaders = [drawing_loader()] if loaders is None else \
@@ -177,7 +179,8 @@ def drawing_run(work_dir,
                 by_epoch=by_epoch,
                 resume='auto',
                 # as SIGKILL: what stops it here saves nothing
-                triggers=dict(exception=False)),
+                triggers=dict(exception=False),
+                **(options or {})),
             *hooks,
             *make_hooks()
         ],

@@ -158,6 +158,10 @@ def test_a_wrong_value_is_refused_and_told(given, told):
      ('max_keep_ckpts', 'keep.last')),
     (dict(out_dir='pavi://a/b', file_client_args=dict(backend='disk')),
      ('file_client_args', 'pavi')),
+    (dict(
+        storage_options=dict(region='x'),
+        file_client_args=dict(backend='petrel')),
+     ('file_client_args', 'storage_options')),
 ])
 def test_a_contradiction_is_refused_and_both_sides_are_told(given, names):
     with pytest.raises(ConfigError) as caught:
@@ -167,7 +171,6 @@ def test_a_contradiction_is_refused_and_both_sides_are_told(given, names):
 
 
 @pytest.mark.parametrize('given', [
-    dict(storage_options=dict(key='x')),
     dict(mirror=dict(url='/elsewhere')),
     dict(mirrors=['/elsewhere']),
     dict(sharded=True),

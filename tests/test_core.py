@@ -21,11 +21,11 @@ from torch import nn
 from toy import ToyModel, names
 
 from mmcv_ckpt_hooks import core, save_checkpoint
+from mmcv_ckpt_hooks.checking import verify_checkpoint
 from mmcv_ckpt_hooks.environment import version_tuple
 from mmcv_ckpt_hooks.errors import (CheckpointError, ConfigError,
                                     OutOfSpaceError, StorageError)
 from mmcv_ckpt_hooks.loading import load_checkpoint
-from mmcv_ckpt_hooks.resume import verify_checkpoint
 from mmcv_ckpt_hooks.storage import streams
 
 pytestmark = [

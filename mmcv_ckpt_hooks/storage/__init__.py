@@ -12,6 +12,8 @@ Path = Union[str, 'os.PathLike[str]']
 
 #: Schemes of :class:`LocalBackend`; a path has none.
 _LOCAL = ('', 'file')
+#: Schemes of :class:`ObjectStoreBackend`.
+OBJECT_STORES = ('s3', 'gs', 'az')
 
 
 def scheme_of(url: Path) -> str:
@@ -45,16 +47,21 @@ def split_filename(filename: Path) -> Tuple[str, str]:
 
 def open_backend(url: Path,
                  file_client_args: Optional[Mapping[str, Any]] = None,
-                 durable: bool = True) -> 'StorageBackend':
+                 durable: bool = True,
+                 storage_options: Optional[Mapping[str, Any]] = None) -> \
+        'StorageBackend':
     """Choose the backend of a directory; nothing is touched yet.
 
     Args:
-        url (str | Path): A path, ``pavi://project/model``, or any URL that
+        url (str | Path): A path, ``s3://bucket/prefix`` (``gs://``,
+            ``az://``), ``pavi://project/model``, or any URL that
             ``mmcv.fileio.FileClient`` serves.
         file_client_args (dict, optional): Arguments of
-            ``mmcv.fileio.FileClient``. Default: None, which means that the
-            URL's scheme decides.
+            ``mmcv.fileio.FileClient``, which then has the place. Default:
+            None, which means that the URL's scheme decides.
         durable (bool): See :class:`LocalBackend`. Default: True.
+        storage_options (dict, optional): Of an object store; see
+            :class:`ObjectStoreBackend`. Default: None.
 
     Raises:
         ConfigError: If no backend serves the URL, or ``file_client_args``
@@ -74,6 +81,9 @@ def open_backend(url: Path,
     if on_disk and scheme not in _LOCAL:
         raise ConfigError(f"{url!r} is no local path, but file_client_args "
                           "name mmcv's backend 'disk'")
+    if file_client_args is None and scheme in OBJECT_STORES:
+        from .object_store import ObjectStoreBackend
+        return ObjectStoreBackend(url, storage_options)
     if on_disk or (file_client_args is None and scheme in _LOCAL):
         from .local import LocalBackend
         return LocalBackend(url[7:] if scheme else url, durable=durable)

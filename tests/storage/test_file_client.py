@@ -143,10 +143,14 @@ def petrel(monkeypatch):
 class TestPetrelBackend(StorageBackendContract):
     knows_sizes = False
 
-    @pytest.fixture(params=['s3://bucket/run', 'cluster:s3://bucket/run/'])
+    @pytest.fixture(params=[
+        ('s3://bucket/run', dict(backend='petrel')),
+        # the prefix decides, as in mmcv
+        ('cluster:s3://bucket/run/', None),
+    ])
     def backend(self, petrel, request):
-        # without file_client_args: the prefix decides, as in mmcv
-        backend = open_backend(request.param)
+        url, file_client_args = request.param
+        backend = open_backend(url, file_client_args)
         backend.prepare()
         return backend
 
@@ -194,7 +198,7 @@ def test_read_only_backend_reads_and_says_that_it_cannot_write():
 
 def test_sdk_that_lacks_a_verb_is_unsupported(petrel, monkeypatch):
     """Petrel's class has ``remove``, but its SDK may be too old for it."""
-    backend = open_backend('s3://bucket/run')
+    backend = open_backend('s3://bucket/run', dict(backend='petrel'))
     put(backend)
     monkeypatch.delattr(PetrelClient, 'delete')
     with pytest.raises(UnsupportedError, match='Petrel Python SDK'):

@@ -73,7 +73,7 @@ def test_an_old_mmcv_only_reads(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('url, file_client_args, message', [
-    ('gs://bucket/run', None, 'mounted as a directory'),
+    ('hdfs://bucket/run', None, 'mounted as a directory'),
     ('s3://bucket/run', dict(backend='disk'), 'no local path'),
     ('s3://bucket/run', {}, 'no local path'),
     ('/a/b', dict(backend='disk', path_mapping={}), "'path_mapping'"),

@@ -1,0 +1,114 @@
+"""Errors of the client for object stores, mapped in one table."""
+import re
+from contextlib import contextmanager
+from typing import Iterator, Sequence, Type
+
+from ..errors import (AccessError, ConfigError, MissingCheckpointError,
+                      OutOfSpaceError, StorageError)
+
+#: What the client's message has of the response. Nothing else of it is
+#: repeated: a refusal may hold what was signed, and with it the session token.
+_STATUS = re.compile(r'status code: (\d{3})')
+_CODE = re.compile(r'<Code>(\w+)</Code>|\(code: (\w+)\)')
+_MESSAGE = re.compile(r'<Message>([^<]*)</Message>')
+#: Who is asked for the role of a machine when nothing else has credentials.
+_INSTANCE = 'http://169.254.169.254'
+#: Largest part of a message without a response that is repeated.
+_SHOWN_CHARACTERS = 300
+
+_REFUSED = {'401', '403', '407'}
+_REFUSED_CODES = {
+    'AccessDenied', 'AuthenticationFailed', 'AuthorizationFailure',
+    'ExpiredToken', 'InvalidAccessKeyId', 'SignatureDoesNotMatch'
+}
+_NO_PLACE_CODES = {'NoSuchBucket', 'ContainerNotFound'}
+_NO_SPACE = {'507'}
+_NO_SPACE_CODES = {'QuotaExceeded', 'XMinioStorageFull'}
+_REPLACED = {'412'}
+
+
+@contextmanager
+def object_errors(
+    what: str,
+    url: str,
+    missing: Type[StorageError] = MissingCheckpointError,
+    secrets: Sequence[str] = ()
+) -> Iterator[None]:
+    """Turn errors of the client into the matching ``StorageError``.
+
+    A refusal is never taken for a missing object, nor is a missing bucket.
+
+    Args:
+        what (str): What could not be done, for the message.
+        url (str): To which object, for the message.
+        missing (type): What "no such object" means here. Default:
+            MissingCheckpointError.
+        secrets (sequence[str]): What no message may hold. Default: none.
+    """
+    from obstore.exceptions import BaseError
+    try:
+        yield
+    except StorageError:
+        raise
+    except (BaseError, OSError, ValueError) as error:
+        # the traceback shows the cause, too
+        told = _told(error, secrets)
+        cause = type(error)(told)
+        raise _mapped(error, f'{what} {url}: {told}', missing) from cause
+
+
+def _mapped(error: Exception, message: str,
+            missing: Type[StorageError]) -> StorageError:
+    from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
+    status, code = _status(error), _code(error)
+    if _INSTANCE in str(error):
+        return AccessError(
+            f'{message}. There are no credentials in storage_options, the '
+            'environment or a profile, and this machine has no role')
+    if isinstance(error, (PermissionDeniedError, UnauthenticatedError)) or \
+            status in _REFUSED or code in _REFUSED_CODES:
+        return AccessError(f'{message}. Check the credentials and what they '
+                           'allow')
+    if code in _NO_PLACE_CODES:
+        return StorageError(f'{message}. Check the name of the bucket, and '
+                            'the endpoint')
+    if status in _NO_SPACE or code in _NO_SPACE_CODES:
+        return OutOfSpaceError(f'{message}. Free space or lower '
+                               'max_keep_ckpts')
+    if status in _REPLACED:
+        return StorageError(f'{message}. Another program has written it '
+                            'meanwhile')
+    if isinstance(error, FileNotFoundError):
+        return missing(message)
+    return StorageError(message)
+
+
+def configuration_error(error: Exception, url: str,
+                        secrets: Sequence[str]) -> ConfigError:
+    """Build the error of options that the client refuses."""
+    return ConfigError(f'storage_options for {url}: {_told(error, secrets)}')
+
+
+def _told(error: Exception, secrets: Sequence[str]) -> str:
+    """Return what an error says, without what must not be told."""
+    text = str(error)
+    status, code = _status(error), _code(error)
+    message = _MESSAGE.search(text)
+    parts = [part for part in (status, code) if part]
+    if message:
+        parts.append(message.group(1))
+    # behind the first paragraph the client lists everything that it knows
+    told = ' '.join(parts) or text.split('\n\n')[0][:_SHOWN_CHARACTERS]
+    for secret in secrets:
+        told = told.replace(secret, '***')
+    return told.strip(' .') or type(error).__name__
+
+
+def _status(error: Exception) -> str:
+    match = _STATUS.search(str(error))
+    return match.group(1) if match else ''
+
+
+def _code(error: Exception) -> str:
+    match = _CODE.search(str(error))
+    return match.group(1) or match.group(2) if match else ''

@@ -1,0 +1,248 @@
+"""Objects under a prefix: S3 and what speaks it, GCS, Azure."""
+from contextlib import suppress
+from typing import IO, Any, Callable, Iterator, List, Mapping, Optional, cast
+
+from ..errors import AccessError, MissingCheckpointError, StorageError
+from ..types import POINTER_FILE, Capabilities, StoredFile
+from .names import TEMPORARY_MARK, is_temporary, plain_name
+from .object_errors import object_errors
+from .object_url import import_client, parse_place
+from .ranged_file import SMALL_BYTES, RangedFile
+from .s3_leftovers import S3Leftovers
+from .uploads import PARALLEL_PARTS, PART_BYTES, Abandoned, Block, UploadStream
+
+_WRITE, _READ = 'cannot write checkpoint', 'cannot read checkpoint'
+#: Largest object that S3 copies in one request (bytes).
+_COPY_BYTES = 5 << 30
+_BLOCK_BYTES = 8 << 20
+_EMPTY_RANGE = 'status code: 416'
+#: Written and removed to see whether that works; `list` leaves it out.
+_PROBE = f'.probe{TEMPORARY_MARK}mmcv_ckpt_hooks'
+
+
+class ObjectStoreBackend:
+    """A prefix in a bucket; an object appears complete or not at all.
+
+    ``put`` streams in parallel parts of :data:`~.uploads.PART_BYTES`; the
+    store compares each with the SHA-256 that comes with it (S3), and the size
+    is looked at when all are there. A request that fails in
+    passing is repeated by the client, with growing pauses. A second name is
+    a copy on the server, up to 5 GiB, beyond that one through this machine.
+
+    Args:
+        url (str): ``s3://bucket/prefix``, ``gs://`` or ``az://``.
+        options (dict, optional): See :func:`~.object_url.parse_place`.
+            Default: None.
+
+    Raises:
+        ConfigError: If URL or options are wrong.
+        DependencyError: If the client is not installed.
+
+    Source: the consistency model of Amazon S3: strong read-after-write, and
+    a PUT or CompleteMultipartUpload replaces an object at once.
+    """
+    capabilities = Capabilities(
+        stream_in=True,
+        ranged_read=True,
+        atomic_replace=True,
+        listing=True,
+        delete=True,
+        server_copy=True,
+        point=True)
+
+    def __init__(self,
+                 url: str,
+                 options: Optional[Mapping[str, Any]] = None) -> None:
+        self._place = parse_place(url, options)
+        self.url = self._place.url
+        self._client = import_client(self.url)
+        self._store = self._place.connect()
+        self._leftovers = S3Leftovers(self._place) \
+            if self._place.scheme == 's3' else None
+
+    def prepare(self) -> None:
+        """List, write and delete, to see whether that is allowed.
+
+        It gives up early: who has mistyped an endpoint waits for it.
+        """
+        store = self._place.connect(quick=True)
+        with self._errors('cannot list', missing=StorageError):
+            self._client.list_with_delimiter(store)
+        with self._errors('cannot write to', missing=StorageError):
+            self._client.put(store, _PROBE, b'', use_multipart=False)
+        # one that keeps everything can be saved to
+        with suppress(AccessError):
+            with self._errors('cannot delete from', missing=StorageError):
+                self._client.delete(store, _PROBE)
+
+    def put(self, name: str, write: Callable[[IO[bytes]], Any]) -> int:
+        plain_name(name, self.url)
+        stream = _MappedStream(
+            lambda: self._errors(_WRITE, name, StorageError),
+            lambda blocks: self._put_whole(name, blocks),
+            lambda blocks: self._put_parts(name, blocks))
+        try:
+            write(cast(IO[bytes], stream))
+        except BaseException:
+            stream.abandon()
+            raise
+        stream.finish()
+        if self._leftovers is not None:
+            self._leftovers.sweep_later()
+        return stream.size_bytes
+
+    def open(self, name: str) -> IO[bytes]:
+        plain_name(name, self.url)
+        with self._errors(_READ, name):
+            try:
+                # says the size, and has the beginning of a zip file
+                found = self._client.get(
+                    self._store, name, options=dict(range=(0, SMALL_BYTES)))
+                head = found.bytes()
+            except self._client.exceptions.BaseError as error:
+                if _EMPTY_RANGE not in str(error):
+                    raise
+                found, head = None, b''
+        meta = self._head(name) if found is None else found.meta
+        options = {} if not meta['e_tag'] else dict(if_match=meta['e_tag'])
+
+        def fetch(start: int, stop: int) -> Any:
+            with self._errors(_READ, name):
+                data = self._client.get(
+                    self._store,
+                    name,
+                    options=dict(options, range=(start, stop))).bytes()
+            if len(data) != stop - start:
+                raise StorageError(
+                    f'{_READ} {self._at(name)}: of the bytes {start} to '
+                    f'{stop} came {len(data)}')
+            return data
+
+        return cast(IO[bytes], RangedFile(fetch, meta['size'], head))
+
+    def sweep(self) -> List[str]:
+        """Abort uploads that nobody goes on with.
+
+        On S3 alone: Azure forgets parts after a week, GCS needs a lifecycle
+        rule. What may still live is looked at again behind later saves.
+        """
+        if self._leftovers is None:
+            return []
+        with self._errors('cannot sweep', missing=StorageError):
+            return self._leftovers.sweep()
+
+    def list(self) -> List[StoredFile]:
+        with self._errors('cannot list', missing=StorageError):
+            found = self._client.list_with_delimiter(self._store)['objects']
+        # some stores list the prefix itself, as a folder
+        files = [
+            StoredFile(one['path'], one['size']) for one in found
+            if one['path'] and not is_temporary(one['path'])
+        ]
+        return sorted(files, key=lambda file: file.name)
+
+    def delete(self, name: str) -> None:
+        plain_name(name, self.url)
+        with self._errors('cannot delete checkpoint', name):
+            # S3 does not tell, the others do
+            with suppress(FileNotFoundError):
+                self._client.delete(self._store, name)
+
+    def link(self, source: str, name: str) -> None:
+        """Copy on the server; where it cannot, through this machine."""
+        plain_name(name, self.url)
+        size = self._head(plain_name(source, self.url))['size']
+        if source == name:
+            return  # S3 refuses it
+        if size > _COPY_BYTES:
+            self._copy(source, name)
+            return
+        with self._errors(f'cannot copy {source} to', name):
+            self._client.copy(self._store, source, name)
+        self._check_size(name, size)
+
+    def point(self, name: str, target: Optional[str]) -> None:
+        """Store the target's name in a pointer file."""
+        plain_name(name, self.url)
+        if target is None:
+            self.delete(POINTER_FILE)
+            return
+        self._head(plain_name(target, self.url))  # a pointer never dangles
+        line = target.encode() + b'\n'
+        self.put(POINTER_FILE, lambda stream: stream.write(line))
+
+    def _put_whole(self, name: str, blocks: List[Block]) -> None:
+        content = blocks[0] if len(blocks) == 1 else b''.join(blocks)
+        self._client.put(self._store, name, content, use_multipart=False)
+
+    def _put_parts(self, name: str, blocks: Iterator[Block]) -> None:
+        size = 0
+
+        def counted() -> Iterator[Block]:
+            nonlocal size
+            for block in blocks:
+                size += len(block)
+                yield block
+
+        with suppress(Abandoned):
+            self._client.put(
+                self._store,
+                name,
+                counted(),
+                chunk_size=PART_BYTES,
+                max_concurrency=PARALLEL_PARTS)
+            self._check_size(name, size)
+
+    def _copy(self, source: str, name: str) -> None:
+
+        def write(stream: IO[bytes]) -> None:
+            with self.open(source) as original:
+                while True:
+                    block = original.read(_BLOCK_BYTES)
+                    if not block:
+                        return
+                    stream.write(block)
+
+        self.put(name, write)
+
+    def _check_size(self, name: str, expected: int) -> None:
+        found = self._head(name)['size']
+        if found != expected:
+            raise StorageError(
+                f'{self._at(name)} has {found} bytes, expected {expected}: '
+                'does another program write there?')
+
+    def _head(self, name: str) -> Any:
+        with self._errors('cannot look for', name):
+            return self._client.head(self._store, name)
+
+    def _errors(self,
+                what: str,
+                name: str = '',
+                missing: Any = MissingCheckpointError) -> Any:
+        return object_errors(what,
+                             self._at(name) if name else self.url, missing,
+                             self._place.secrets)
+
+    def _at(self, name: str) -> str:
+        return f'{self.url}/{name}'
+
+
+class _MappedStream(UploadStream):
+    """Its own errors are mapped, to be told from those of the writer."""
+
+    def __init__(self, errors: Callable[[], Any], *send: Any) -> None:
+        super().__init__(*send)
+        self._errors = errors
+
+    def write(self, data: Any) -> int:
+        with self._errors():
+            return super().write(data)
+
+    def lend(self, data: memoryview) -> int:
+        with self._errors():
+            return super().lend(data)
+
+    def finish(self) -> None:
+        with self._errors():
+            super().finish()

@@ -1,0 +1,44 @@
+"""A process that writes to an object store until it is killed.
+
+    python s3_worker.py train|upload JSON
+"""
+import json
+import os
+import signal
+import sys
+
+from exact import drawing_run
+from mmcv.runner import Hook
+
+from mmcv_ckpt_hooks.storage import open_backend
+
+
+class Dies(Hook):
+    """What no handler sees."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def after_train_iter(self, runner):
+        if runner.iter + 1 == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train(work_dir, die_at, **given):
+    drawing_run(work_dir, hooks=[Dies(die_at)], **given)
+
+
+def upload(url, options):
+    block = bytes(8 << 20)
+
+    def write(stream):
+        for _ in range(8):
+            stream.write(block)
+        print('UPLOADING', flush=True)
+        sys.stdin.readline()
+
+    open_backend(url, storage_options=options).put('iter_9.pth', write)
+
+
+if __name__ == '__main__':
+    dict(train=train, upload=upload)[sys.argv[1]](**json.loads(sys.argv[2]))
