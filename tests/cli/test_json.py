@@ -42,7 +42,7 @@ def both(capsys, arguments):
     assert code == plain
     content = json.loads(out)
     assert (content['exit_code'], content['ok']) == (code, code == 0)
-    assert bool(content['problem']) == bool(code)
+    assert bool(content['error']) == bool(content['problem']) == bool(code)
     return code, content, err, for_people
 
 
@@ -75,10 +75,40 @@ def test_verify_says_what_is_wrong(run_dir, capsys, change, code, error):
     one, = [one for one in content['checked'] if one['path'] == str(path)]
     other, = [other for other in content['checked'] if other is not one]
     assert (one['ok'], one['error']) == (code == 0, error)
+    assert content['error'] == error
     assert (other['ok'], other['problem']) == (True, '')
     if code:
         assert f'mmcv-ckpt: {one["problem"]}\n' in err
         assert one['problem'] in plain.out + plain.err
+
+
+@pytest.mark.parametrize('change, code, error', CASES)
+def test_verify_of_one_file_says_what_is_wrong_with_it(run_dir, capsys, change,
+                                                       code, error):
+    path = run_dir / 'iter_8.pth'
+    (run_dir / 'checkpoints.json').unlink()
+    change(path)
+    _, content, _, _ = both(capsys, ['verify', str(path)])
+    one, = content['checked']
+    assert (content['error'], content['problem']) == (error, one['problem'])
+
+
+def test_the_error_of_several_is_what_decided_the_exit_code(run_dir, capsys):
+    (run_dir / 'checkpoints.json').unlink()
+    unsafe(run_dir / 'iter_4.pth')
+    cut_off(run_dir / 'iter_6.pth')
+    names = ['iter_2.pth', 'nowhere.pth', 'iter_4.pth', 'iter_6.pth']
+    paths = [str(run_dir / name) for name in names]
+    errors = []
+    for count in range(1, 5):
+        code, content, _, _ = both(capsys, ['verify', *paths[:count]])
+        errors.append((code, content['error'], content['problem']))
+    assert errors == [
+        (0, '', ''),
+        (2, 'MissingCheckpointError', '1 ok, 1 not checked'),
+        (3, 'UnsafeCheckpointError', '1 ok, 1 unsafe, 1 not checked'),
+        (1, 'TruncatedError', '1 ok, 1 damaged, 1 unsafe, 1 not checked'),
+    ]
 
 
 @pytest.mark.parametrize('name, error', [('nowhere', 'MissingCheckpointError'),
