@@ -3,7 +3,8 @@
 Exit codes are stable: 0 all well, 1 something checked is damaged, 2 wrong
 usage, or something is missing or may not be read, 3 loading something could
 run code, 130 interrupted. With ``--json`` the standard output has one JSON
-object, except on wrong usage, and the standard error output what people read.
+object, except on wrong usage and when interrupted, and the standard error
+output what people read.
 
 Neither torch nor mmcv is imported by these modules.
 """

@@ -111,7 +111,9 @@ def add_parser(commands: Any) -> None:
         'run writes there')
     add_json(parser)
     parser.set_defaults(
-        run=run, nothing=lambda given: {
+        run=run,
+        nothing=lambda given: {
+            'paths': given.paths,
             'checked': [],
             'repaired': {}
         })
@@ -149,6 +151,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         summary = _summary(outcomes) if code else ''
         print_json({
+            'paths':
+            arguments.paths,
             **status(code), 'error':
             gravest.error,
             'problem':
@@ -188,7 +192,7 @@ def _targets(places: Places, given: str, everything: bool) -> List[Target]:
         # latest.pth: the catalog has the file that it leads to
         real = os.path.realpath(path) if os.path.islink(path) else path
         directory, name = os.path.split(real)
-        return [Target(path, _place_of_file(places, directory or '.'), name)]
+        return [Target(given, _place_of_file(places, directory or '.'), name)]
     place = places.open(path)
     newest = place.newest()
     if newest is None:

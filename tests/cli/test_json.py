@@ -46,6 +46,11 @@ def both(capsys, arguments):
     return code, content, err, for_people
 
 
+def keys(capsys, *arguments):
+    _, content, _, _ = both(capsys, [*arguments])
+    return set(content)
+
+
 CASES = [(nothing, 0, ''), (missing, 2, 'MissingCheckpointError'),
          (a_link_to_nothing, 2, 'MissingCheckpointError'),
          (cut_off, 1, 'TruncatedError'), (unsafe, 3, 'UnsafeCheckpointError')]
@@ -60,7 +65,7 @@ def test_inspect_says_what_is_wrong(run_dir, capsys, change, code, error):
     assert content['path'] == str(path)
     assert err == plain.err
     assert err == (f'mmcv-ckpt: {content["problem"]}\n' if code else '')
-    assert ('meta' in content) == (code == 0)
+    assert bool(content['meta']) == bool(content['tensors']) == (code == 0)
 
 
 @pytest.mark.parametrize('change, code, error', CASES)
@@ -128,6 +133,31 @@ def test_ls_of_a_directory_is_ok(run_dir, capsys):
     assert content['directory'] == str(run_dir) and content['checkpoints']
 
 
+@pytest.mark.parametrize('command, name', [('ls', ''),
+                                           ('inspect', 'iter_8.pth')])
+def test_what_fails_has_the_keys_of_what_does_not(run_dir, capsys, command,
+                                                  name):
+    told = keys(capsys, command, str(run_dir / name))
+    assert told == keys(capsys, command, str(run_dir / 'nowhere' / name))
+    assert told == keys(capsys, command, f's3://bucket/{name}')
+
+
+@pytest.mark.parametrize('name', ['iter_8.pth', 'nowhere.pth'])
+@pytest.mark.parametrize('start', ['~/', 'file://~/', './'])
+def test_a_path_is_told_as_it_was_given(run_dir, monkeypatch, capsys, start,
+                                        name):
+    monkeypatch.setenv('HOME', str(run_dir))
+    monkeypatch.chdir(run_dir)
+    path = start + name
+    _, content, _, _ = both(capsys, ['inspect', path])
+    assert content['path'] == path
+    _, content, _, _ = both(capsys, ['verify', path])
+    assert content['paths'] == [path] == [content['checked'][0]['path']]
+    for directory in (start, start + 'nowhere'):
+        _, content, _, _ = both(capsys, ['ls', directory])
+        assert content['path'] == directory
+
+
 def test_a_repair_that_is_refused_says_so(run_dir, monkeypatch, capsys):
     (run_dir / 'iter_2.pth').unlink()
 
@@ -135,9 +165,11 @@ def test_a_repair_that_is_refused_says_so(run_dir, monkeypatch, capsys):
         raise PermissionError(13, 'Permission denied')
 
     monkeypatch.setattr(os, 'replace', refuse)
+    told = keys(capsys, 'verify', str(run_dir))
     found, content, err, _ = both(capsys,
                                   ['verify', '--repair-catalog',
                                    str(run_dir)])
+    assert set(content) == told and content['paths'] == [str(run_dir)]
     assert (found, content['error']) == (2, 'AccessError')
     assert content['checked'] == [] and content['repaired'] == {}
     assert content['problem'] in err
