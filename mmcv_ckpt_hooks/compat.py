@@ -9,7 +9,7 @@ from typing import IO, Any, Callable, Dict, List, Optional, Tuple
 import numpy as np
 import torch
 
-from .environment import version_tuple
+from .version import version_tuple
 
 #: torch's storage class by dtype, as it stands in the pickle of a .pth file.
 #: Types that came later (float8, uint16, torch 2.1+) have none and are

@@ -6,8 +6,8 @@ import numbers
 from typing import Any, Callable, Mapping, Tuple
 
 from .card import steps_in_name
-from .environment import version_tuple
 from .types import MAX_STEPS
+from .version import version_tuple
 
 Log = Callable[[str], None]
 

@@ -4,7 +4,8 @@ They are not in ``install_requires``: pip would put ``mmcv`` over ``mmcv-full``
 or fetch mmcv 2.x. Standard library only.
 """
 import importlib
-from typing import Tuple
+
+from .version import version_tuple
 
 #: Versions that work, for the errors.
 SUPPORTED = 'mmcv or mmcv-full >=1.3.0,<2.0.0 and torch >=1.8'
@@ -40,23 +41,6 @@ def check_environment() -> None:
             f'{version} is installed. In mmcv 2.x runners and hooks '
             'moved to mmengine, which has a CheckpointHook of its own; '
             '"pip install mmcv-full==1.7.2" gives the newest 1.x')
-
-
-def version_tuple(version: str) -> Tuple[int, ...]:
-    """``'1.7.2rc1+cu118'`` to ``(1, 7, 2)``."""
-    numbers = []
-    for part in version.split('+')[0].split('.'):
-        digits = ''
-        for character in part:
-            if not character.isdigit():
-                break
-            digits += character
-        if not digits:
-            break
-        numbers.append(int(digits))
-        if digits != part:
-            break
-    return tuple(numbers)
 
 
 check_environment()

@@ -12,7 +12,7 @@ import torch
 from mmcv import parallel, runner
 from mmcv.runner import Priority
 
-from mmcv_ckpt_hooks.environment import version_tuple
+from mmcv_ckpt_hooks.version import version_tuple
 
 #: Of optimizer hooks, which is ``NORMAL`` in mmcv < 1.3.8.
 ABOVE_NORMAL = getattr(Priority, 'ABOVE_NORMAL', Priority.NORMAL).name

@@ -22,11 +22,11 @@ from toy import ToyModel, names
 
 from mmcv_ckpt_hooks import core, save_checkpoint
 from mmcv_ckpt_hooks.checking import verify_checkpoint
-from mmcv_ckpt_hooks.environment import version_tuple
 from mmcv_ckpt_hooks.errors import (CheckpointError, ConfigError,
                                     OutOfSpaceError, StorageError)
 from mmcv_ckpt_hooks.loading import load_checkpoint
 from mmcv_ckpt_hooks.storage import streams
+from mmcv_ckpt_hooks.version import version_tuple
 
 pytestmark = [
     pytest.mark.filterwarnings('error'),

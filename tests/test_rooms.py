@@ -19,12 +19,12 @@ MMCV = {
 #: Rooms that a machine without torch can use.
 WITHOUT_TORCH = {
     'abandoning', 'best_scores', 'building', 'card', 'catalog', 'catalog_file',
-    'checksums', 'config', 'counting', 'environment', 'errors', 'executor',
-    'guarded', 'history', 'holding', 'instructions', 'keep_config',
-    'known_metrics', 'latest', 'lease', 'lineage', 'monitors', 'name_template',
-    'options', 'outline', 'plan', 'reconciling', 'records', 'recovery',
-    'retention', 'run_lock', 'running_job', 'scanning', 'signals', 'triggers',
-    'types', 'unfolding', 'unpickling', 'verification', 'vocabulary',
+    'checksums', 'config', 'counting', 'errors', 'executor', 'guarded',
+    'history', 'holding', 'instructions', 'keep_config', 'known_metrics',
+    'latest', 'lease', 'lineage', 'monitors', 'name_template', 'options',
+    'outline', 'plan', 'reconciling', 'records', 'recovery', 'retention',
+    'run_lock', 'running_job', 'scanning', 'signals', 'triggers', 'types',
+    'unfolding', 'unpickling', 'verification', 'version', 'vocabulary',
     'zip_layout', 'zip_writing'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}

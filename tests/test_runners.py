@@ -13,10 +13,10 @@ from mmcv.runner import (RUNNERS, BaseRunner, EpochBasedRunner, Hook,
 from stock import WEIGHTS_ONLY, builds_runners
 from toy import ToyModel, make_loader, make_runner, names, train
 
-from mmcv_ckpt_hooks.environment import version_tuple
 from mmcv_ckpt_hooks.errors import (CheckpointError, ConfigError,
                                     IntegrityError, MissingCheckpointError,
                                     ResumeError)
+from mmcv_ckpt_hooks.version import version_tuple
 
 OURS = dict(type='DurableCheckpointHook')
 ITER = ['IterBasedRunner', 'IterBasedRunnerAmp']

@@ -16,12 +16,12 @@ from stock import WEIGHTS_ONLY
 
 from mmcv_ckpt_hooks import serialization, zip_writing
 from mmcv_ckpt_hooks.compat import STORAGE_NAMES, torch_dtypes
-from mmcv_ckpt_hooks.environment import version_tuple
 from mmcv_ckpt_hooks.errors import CorruptError, TruncatedError
 from mmcv_ckpt_hooks.loading import load_checkpoint
 from mmcv_ckpt_hooks.serialization import host_memory, write_checkpoint
 from mmcv_ckpt_hooks.staging import reference
 from mmcv_ckpt_hooks.verification import verify_file
+from mmcv_ckpt_hooks.version import version_tuple
 
 pytestmark = pytest.mark.filterwarnings('error')
 

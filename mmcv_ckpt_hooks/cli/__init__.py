@@ -3,7 +3,8 @@
 Exit codes are stable: 0 all well, 1 something checked is damaged, 2 wrong
 usage, or something is missing or may not be read, 3 loading something could
 run code, 130 interrupted. With ``--json`` the standard output has one JSON
-object, except on wrong usage, and the standard error output what people read.
+object, except on wrong usage and when interrupted, and the standard error
+output what people read.
 
 Neither torch nor mmcv is imported by these modules.
 """
@@ -38,23 +39,42 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     """
     arguments = _parser().parse_args(argv)
     try:
+        return _run(arguments)
+    except OSError as error:
+        _discard_rest()
+        if isinstance(error, BrokenPipeError):
+            return EXIT_BROKEN_PIPE  # what reads us (``head``) has ended
+        warn(f'cannot write the output: {error}')
+        return EXIT_USAGE
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Run the command; only an output that cannot be written is an error."""
+    try:
         code = int(arguments.run(arguments))
-        sys.stdout.flush()  # a broken pipe shows here, not at the exit
-        return code
     except BrokenPipeError:
-        # what reads us (``head``) has ended; the interpreter's own flush at
-        # the exit must not fail again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+        raise
     except (CheckpointError, OSError) as error:
         warn(str(error))
         code = _exit_code(error)
         if arguments.json:
             print_json({**arguments.nothing(arguments), **status(code, error)})
-        return code
     except KeyboardInterrupt:
         warn('interrupted')
-        return EXIT_INTERRUPTED
+        code = EXIT_INTERRUPTED
+    sys.stdout.flush()  # a broken pipe shows here, not at the exit
+    return code
+
+
+def _discard_rest() -> None:
+    """Keep the interpreter's own flush at the exit from failing again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def _exit_code(error: Exception) -> int:

@@ -33,6 +33,15 @@ _SHOWN_TEXT, _KEY_TEXT, _NAME_TEXT = 60, 200, 400
 #: holds by reference would be written out here. Beyond it keys and names are
 #: shortened, too.
 _MAX_TENSORS, _MAX_TEXT = 200000, 16 << 20
+#: What --json has of a file that cannot be shown.
+_NOTHING: Dict[str, Any] = {
+    'bytes': 0,
+    'digest': '',
+    'fields': {},
+    'meta': None,
+    'tensors': [],
+    'has_more_tensors': False,
+}
 
 
 def add_parser(commands: Any) -> None:
@@ -49,7 +58,11 @@ def add_parser(commands: Any) -> None:
         'missing or may not be read; 3 loading it could run code.')
     parser.add_argument('file', metavar='FILE', help='a checkpoint')
     add_json(parser)
-    parser.set_defaults(run=run, nothing=lambda given: {'path': given.file})
+    parser.set_defaults(
+        run=run, nothing=lambda given: {
+            'path': given.file,
+            **_NOTHING
+        })
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -69,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f'{path} is a directory, expected a checkpoint. "mmcv-ckpt ls '
             f'{path}" lists those in it')
-    found = _look(path)
+    found = {'path': arguments.file, **_look(path)}
     if arguments.json:
         print_json({**found, **status(0)})
     else:
@@ -93,8 +106,6 @@ def _look(path: str) -> Dict[str, Any]:
     tensors = list(islice(_tensors(content, _Plain()), _MAX_TENSORS + 1))
     plain = _Plain()
     return {
-        'path':
-        path,
         'bytes':
         size,
         'digest':

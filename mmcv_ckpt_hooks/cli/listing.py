@@ -171,7 +171,10 @@ def _second_names(place: Place, inodes: Mapping[str, _Inode],
     of_inode: Dict[_Inode, str] = {}
     of_digest: Dict[str, CheckpointInfo] = {}
     found = {}
-    for info in place.checkpoints:
+    # stable: what a run wrote, then what others made of it
+    for info in sorted(
+            place.checkpoints,
+            key=lambda info: (not info.lineage, not info.regular)):
         if info.name not in inodes:
             continue
         first = of_inode.setdefault(inodes[info.name], info.name)

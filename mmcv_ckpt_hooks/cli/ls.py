@@ -23,6 +23,15 @@ _COLUMNS = (
 _SHOWN_METRICS = 3
 #: Directories named where the one asked for has no checkpoint.
 _SHOWN_HINTS = 5
+#: What --json has of a directory that cannot be listed.
+_NOTHING: Dict[str, Any] = {
+    'directory': '',
+    'lineage': '',
+    'latest': None,
+    'resume': None,
+    'best': {},
+    'checkpoints': [],
+}
 
 _EPILOG = (
     'Flags: "resume" a run would continue from it; "latest" latest.pth leads '
@@ -55,7 +64,10 @@ def add_parser(commands: Any) -> None:
         help='directory of checkpoints (default: the current one)')
     add_json(parser)
     parser.set_defaults(
-        run=run, nothing=lambda given: {'path': given.directory})
+        run=run, nothing=lambda given: {
+            'path': given.directory,
+            **_NOTHING
+        })
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -27,6 +27,15 @@ _UNVERIFIABLE = 'unverifiable'
 _UNSAFE = 'unsafe'
 _NOT_CHECKED = 'not checked'
 
+#: Exit codes by status, the gravest first.
+_EXIT_CODES = {
+    _DAMAGED: EXIT_DAMAGED,
+    _UNVERIFIABLE: EXIT_DAMAGED,
+    _UNSAFE: EXIT_UNSAFE,
+    _NOT_CHECKED: EXIT_MISSING,
+    _OK: 0,
+}
+
 
 @dataclass(frozen=True)
 class Target:
@@ -102,7 +111,9 @@ def add_parser(commands: Any) -> None:
         'run writes there')
     add_json(parser)
     parser.set_defaults(
-        run=run, nothing=lambda given: {
+        run=run,
+        nothing=lambda given: {
+            'paths': given.paths,
             'checked': [],
             'repaired': {}
         })
@@ -135,11 +146,17 @@ def run(arguments: argparse.Namespace) -> int:
             print_line(_outcome_text(outcome))
         elif outcome.problem:
             warn(outcome.problem)
-    code = _exit_code(outcomes)
+    gravest = _gravest(outcomes)
+    code = _EXIT_CODES[gravest.status]
     if arguments.json:
+        summary = _summary(outcomes) if code else ''
         print_json({
-            **status(code), 'problem':
-            _summary(outcomes) if code else '',
+            'paths':
+            arguments.paths,
+            **status(code), 'error':
+            gravest.error,
+            'problem':
+            gravest.problem if len(outcomes) == 1 else summary,
             'checked': [{
                 **asdict(outcome), 'ok': outcome.status == _OK
             } for outcome in outcomes],
@@ -175,7 +192,7 @@ def _targets(places: Places, given: str, everything: bool) -> List[Target]:
         # latest.pth: the catalog has the file that it leads to
         real = os.path.realpath(path) if os.path.islink(path) else path
         directory, name = os.path.split(real)
-        return [Target(path, _place_of_file(places, directory or '.'), name)]
+        return [Target(given, _place_of_file(places, directory or '.'), name)]
     place = places.open(path)
     newest = place.newest()
     if newest is None:
@@ -240,13 +257,10 @@ def _failure(path: str, status: str, error: CheckpointError) -> Outcome:
         path, status, error=type(error).__name__, problem=str(error))
 
 
-def _exit_code(outcomes: Sequence[Outcome]) -> int:
-    found = {outcome.status for outcome in outcomes}
-    if found & {_DAMAGED, _UNVERIFIABLE}:
-        return EXIT_DAMAGED
-    if _UNSAFE in found:
-        return EXIT_UNSAFE
-    return EXIT_MISSING if _NOT_CHECKED in found else 0
+def _gravest(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return the outcome that the exit code is about."""
+    order = list(_EXIT_CODES)
+    return min(outcomes, key=lambda outcome: order.index(outcome.status))
 
 
 # -- how it is shown -------------------------------------------------------

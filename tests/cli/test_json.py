@@ -42,8 +42,13 @@ def both(capsys, arguments):
     assert code == plain
     content = json.loads(out)
     assert (content['exit_code'], content['ok']) == (code, code == 0)
-    assert bool(content['problem']) == bool(code)
+    assert bool(content['error']) == bool(content['problem']) == bool(code)
     return code, content, err, for_people
+
+
+def keys(capsys, *arguments):
+    _, content, _, _ = both(capsys, [*arguments])
+    return set(content)
 
 
 CASES = [(nothing, 0, ''), (missing, 2, 'MissingCheckpointError'),
@@ -60,7 +65,7 @@ def test_inspect_says_what_is_wrong(run_dir, capsys, change, code, error):
     assert content['path'] == str(path)
     assert err == plain.err
     assert err == (f'mmcv-ckpt: {content["problem"]}\n' if code else '')
-    assert ('meta' in content) == (code == 0)
+    assert bool(content['meta']) == bool(content['tensors']) == (code == 0)
 
 
 @pytest.mark.parametrize('change, code, error', CASES)
@@ -75,10 +80,40 @@ def test_verify_says_what_is_wrong(run_dir, capsys, change, code, error):
     one, = [one for one in content['checked'] if one['path'] == str(path)]
     other, = [other for other in content['checked'] if other is not one]
     assert (one['ok'], one['error']) == (code == 0, error)
+    assert content['error'] == error
     assert (other['ok'], other['problem']) == (True, '')
     if code:
         assert f'mmcv-ckpt: {one["problem"]}\n' in err
         assert one['problem'] in plain.out + plain.err
+
+
+@pytest.mark.parametrize('change, code, error', CASES)
+def test_verify_of_one_file_says_what_is_wrong_with_it(run_dir, capsys, change,
+                                                       code, error):
+    path = run_dir / 'iter_8.pth'
+    (run_dir / 'checkpoints.json').unlink()
+    change(path)
+    _, content, _, _ = both(capsys, ['verify', str(path)])
+    one, = content['checked']
+    assert (content['error'], content['problem']) == (error, one['problem'])
+
+
+def test_the_error_of_several_is_what_decided_the_exit_code(run_dir, capsys):
+    (run_dir / 'checkpoints.json').unlink()
+    unsafe(run_dir / 'iter_4.pth')
+    cut_off(run_dir / 'iter_6.pth')
+    names = ['iter_2.pth', 'nowhere.pth', 'iter_4.pth', 'iter_6.pth']
+    paths = [str(run_dir / name) for name in names]
+    errors = []
+    for count in range(1, 5):
+        code, content, _, _ = both(capsys, ['verify', *paths[:count]])
+        errors.append((code, content['error'], content['problem']))
+    assert errors == [
+        (0, '', ''),
+        (2, 'MissingCheckpointError', '1 ok, 1 not checked'),
+        (3, 'UnsafeCheckpointError', '1 ok, 1 unsafe, 1 not checked'),
+        (1, 'TruncatedError', '1 ok, 1 damaged, 1 unsafe, 1 not checked'),
+    ]
 
 
 @pytest.mark.parametrize('name, error', [('nowhere', 'MissingCheckpointError'),
@@ -98,6 +133,31 @@ def test_ls_of_a_directory_is_ok(run_dir, capsys):
     assert content['directory'] == str(run_dir) and content['checkpoints']
 
 
+@pytest.mark.parametrize('command, name', [('ls', ''),
+                                           ('inspect', 'iter_8.pth')])
+def test_what_fails_has_the_keys_of_what_does_not(run_dir, capsys, command,
+                                                  name):
+    told = keys(capsys, command, str(run_dir / name))
+    assert told == keys(capsys, command, str(run_dir / 'nowhere' / name))
+    assert told == keys(capsys, command, f's3://bucket/{name}')
+
+
+@pytest.mark.parametrize('name', ['iter_8.pth', 'nowhere.pth'])
+@pytest.mark.parametrize('start', ['~/', 'file://~/', './'])
+def test_a_path_is_told_as_it_was_given(run_dir, monkeypatch, capsys, start,
+                                        name):
+    monkeypatch.setenv('HOME', str(run_dir))
+    monkeypatch.chdir(run_dir)
+    path = start + name
+    _, content, _, _ = both(capsys, ['inspect', path])
+    assert content['path'] == path
+    _, content, _, _ = both(capsys, ['verify', path])
+    assert content['paths'] == [path] == [content['checked'][0]['path']]
+    for directory in (start, start + 'nowhere'):
+        _, content, _, _ = both(capsys, ['ls', directory])
+        assert content['path'] == directory
+
+
 def test_a_repair_that_is_refused_says_so(run_dir, monkeypatch, capsys):
     (run_dir / 'iter_2.pth').unlink()
 
@@ -105,9 +165,11 @@ def test_a_repair_that_is_refused_says_so(run_dir, monkeypatch, capsys):
         raise PermissionError(13, 'Permission denied')
 
     monkeypatch.setattr(os, 'replace', refuse)
+    told = keys(capsys, 'verify', str(run_dir))
     found, content, err, _ = both(capsys,
                                   ['verify', '--repair-catalog',
                                    str(run_dir)])
+    assert set(content) == told and content['paths'] == [str(run_dir)]
     assert (found, content['error']) == (2, 'AccessError')
     assert content['checked'] == [] and content['repaired'] == {}
     assert content['problem'] in err

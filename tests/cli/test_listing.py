@@ -139,6 +139,23 @@ def test_second_names_are_known_without_a_catalog(run_dir, capsys):
     assert entries['best_mIoU_iter_4.pth']['same_as'] == 'iter_4.pth'
 
 
+def test_the_run_s_own_name_comes_before_those_of_others(run_dir, capsys):
+    shutil.copy(run_dir / 'iter_8.pth', run_dir / 'a_copy.pth')
+    os.link(run_dir / 'iter_4.pth', run_dir / 'aa_link.pth')
+    _, entries = listed(capsys, run_dir)
+    same = {name: one['same_as'] for name, one in entries.items()}
+    assert same == {
+        'iter_2.pth': '',
+        'aa_link.pth': 'iter_4.pth',
+        'iter_4.pth': '',
+        'best_mIoU_iter_4.pth': 'iter_4.pth',
+        'iter_6.pth': '',
+        'a_copy.pth': 'iter_8.pth',
+        'iter_8.pth': ''
+    }
+    assert entries['iter_8.pth']['flags'] == ['resume', 'latest']
+
+
 # -- links -------------------------------------------------------------------
 
 

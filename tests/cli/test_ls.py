@@ -439,13 +439,62 @@ def test_the_version_is_the_packages(capsys):
     assert capsys.readouterr().out == f'mmcv-ckpt {version}\n'
 
 
-def test_a_reader_that_goes_away_is_no_traceback(run_dir, monkeypatch, capfd):
+def program(*arguments):
+    return [sys.executable, '-m', 'mmcv_ckpt_hooks.cli', *arguments]
+
+
+@pytest.mark.parametrize('arguments, lines', [
+    (['ls', '.'], 0),
+    (['ls', '.', '--json'], 0),
+    (['inspect', 'nowhere.pth'], 1),
+    (['inspect', 'nowhere.pth', '--json'], 1),
+    (['ls', 'nowhere', '--json'], 1),
+    (['verify', 'iter_8.pth', '--json'], 0),
+])
+def test_a_reader_that_goes_away_is_no_traceback(run_dir, monkeypatch, capfd,
+                                                 arguments, lines):
+    monkeypatch.chdir(run_dir)
     reader, writer = os.pipe()
     os.close(reader)
     with open(writer, 'w') as closed_pipe:
         monkeypatch.setattr(sys, 'stdout', closed_pipe)
-        assert main(['ls', str(run_dir)]) == 141
-    assert capfd.readouterr().err == ''
+        code = main(arguments)
+    # nothing was to be written where people alone are told what is wrong
+    silent = lines and '--json' not in arguments
+    assert code == (2 if silent else 141)
+    assert capfd.readouterr().err.count('\n') == lines
+
+
+@pytest.mark.parametrize('both', [False, True])
+def test_a_pipe_that_is_closed_is_told_by_the_exit_code(tmp_path, both):
+    """Seen from outside: the interpreter flushes once more at the exit."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        program('inspect', str(tmp_path / 'nowhere.pth'), '--json'),
+        env=dict(os.environ, PYTHONWARNINGS='ignore'),
+        stdout=writer,
+        stderr=writer if both else subprocess.PIPE,
+        timeout=300)
+    os.close(writer)
+    assert done.returncode == 141
+    assert both or b'Traceback' not in done.stderr
+
+
+@pytest.mark.skipif(
+    not os.path.exists('/dev/full'), reason='no device without space')
+def test_an_output_without_space_is_no_traceback(run_dir):
+    with open('/dev/full', 'w') as full:
+        done = subprocess.run(
+            program('ls', str(run_dir), '--json'),
+            env=dict(os.environ, PYTHONWARNINGS='ignore'),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=300)
+    assert done.returncode == 2
+    assert b'cannot write the output: [Errno 28]' in done.stderr
+    assert b'Traceback' not in done.stderr
+    assert b'Exception ignored' not in done.stderr
 
 
 def test_an_interrupt_is_no_traceback(run_dir, monkeypatch, capsys):
