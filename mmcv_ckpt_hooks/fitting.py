@@ -12,6 +12,9 @@ from .errors import ResumeError
 from .instructions import shortened
 from .state import unwrapped
 
+#: Where there is something to resume from, load_from is passed over.
+TAKE_WEIGHTS = 'take only the weights: load_from, in another work dir (and ' \
+    'out_dir), or without resume in the config'
 #: What a step of torch's own optimizers reads of a parameter that has a state.
 _NEEDED: Mapping[str, Tuple[str, ...]] = {
     'Adam': ('exp_avg', 'exp_avg_sq'),
@@ -148,5 +151,4 @@ def _states(optimizer: Any,
 def _refuse(path: str, why: str) -> None:
     raise ResumeError(
         f'{path} does not fit this run: {why}. Resume it with the model and '
-        'the optimizer that it was saved with, or start with load_from to '
-        'take only the weights')
+        f'the optimizer that it was saved with, or {TAKE_WEIGHTS}')

@@ -13,7 +13,7 @@ from . import distributed, ema
 from .amp import restore_amp
 from .counting import finished_steps
 from .errors import ResumeError
-from .fitting import check_fit
+from .fitting import TAKE_WEIGHTS, check_fit
 from .gradients import continue_accumulation
 from .mapping import detach
 from .state import restore_hooks, unwrapped
@@ -223,8 +223,8 @@ def _restore_optimizer(runner: Any, checkpoint: Mapping[str, Any],
     except (KeyError, ValueError) as error:
         raise ResumeError(
             f'{path} does not fit this run: its optimizer cannot be loaded '
-            f'({type(error).__name__}: {error}). Start with load_from to take '
-            'only the weights') from error
+            f'({type(error).__name__}: {error}). To go on, {TAKE_WEIGHTS}'
+        ) from error
 
 
 def _restore_messages(runner: Any, meta: Mapping[str, Any],

@@ -51,9 +51,9 @@ REFUSED = [
     # all is kept already
     (dict(last=-1, every=4), ('keep.every', 'keep.last=-1')),
     (dict(last=-1, bytes='1GB'), ('keep.bytes', 'keep.last=-1')),
-    (dict(besst=3), ("did you mean 'best'", )),
-    (dict(monitors='mIoU'), ("did you mean 'monitor'", )),
-    (dict(max_bytes='1GB'), ("did you mean 'bytes'", )),
+    (dict(besst=3), ("did you mean 'keep.best'", )),
+    (dict(monitors='mIoU'), ("did you mean 'keep.monitor'", )),
+    (dict(max_bytes='1GB'), ("did you mean 'keep.bytes'", )),
 ]
 
 

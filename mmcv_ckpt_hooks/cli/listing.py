@@ -165,11 +165,12 @@ def _second_names(place: Place, inodes: Mapping[str, _Inode],
                   passed_over: Mapping[str, str]) -> Dict[str, str]:
     """Return by name of which other one it has the content.
 
-    What was written as a second name need not be one any more: a run that
-    fell back saves the step again.
+    It is the same file, or one that was written as a copy and still has the
+    digest: a run that fell back saves the step again. Copies of others may
+    differ within a tensor, which no digest tells.
     """
     of_inode: Dict[_Inode, str] = {}
-    of_digest: Dict[str, CheckpointInfo] = {}
+    by_name = {info.name: info for info in place.checkpoints}
     found = {}
     # stable: what a run wrote, then what others made of it
     for info in sorted(
@@ -178,13 +179,13 @@ def _second_names(place: Place, inodes: Mapping[str, _Inode],
         if info.name not in inodes:
             continue
         first = of_inode.setdefault(inodes[info.name], info.name)
-        copy = of_digest.setdefault(info.digest, info)
+        copied = by_name.get(info.same_as)
         if first != info.name:
             found[info.name] = first
-        elif info.digest and copy.name != info.name and not any(
+        elif copied and copied.digest == info.digest and not any(
                 one.name in passed_over or _structure_problem(place, one)
-                for one in (copy, info)):
-            found[info.name] = copy.name
+                for one in (copied, info)):
+            found[info.name] = copied.name
     return found
 
 

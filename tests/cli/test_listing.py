@@ -150,7 +150,8 @@ def test_the_run_s_own_name_comes_before_those_of_others(run_dir, capsys):
         'iter_4.pth': '',
         'best_mIoU_iter_4.pth': 'iter_4.pth',
         'iter_6.pth': '',
-        'a_copy.pth': 'iter_8.pth',
+        # what nobody made as a copy may differ within a tensor
+        'a_copy.pth': '',
         'iter_8.pth': ''
     }
     assert entries['iter_8.pth']['flags'] == ['resume', 'latest']
