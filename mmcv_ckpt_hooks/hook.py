@@ -211,7 +211,7 @@ class DurableCheckpointHook(CheckpointHook):
         finally:
             self.drain(runner)
 
-    @without_collections()
+    @without_collections
     def _at_boundary(self, runner: Any, event: str, progress: Progress,
                      epoch: int, finished: int) -> None:
         self._report(runner)

@@ -51,6 +51,38 @@ def test_a_collector_that_is_off_stays_off(tmp_path):
 
 
 def test_an_error_turns_it_on_again():
-    with pytest.raises(ZeroDivisionError), without_collections():
+
+    @without_collections
+    def fails():
         raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fails()
     assert gc.isenabled()
+
+
+def test_what_is_due_comes_behind_the_return():
+    seen, kept = [], []
+
+    @without_collections
+    def allocates():
+        for _ in range(1000):
+            kept.append([])
+
+    def told(phase, info):
+        seen.append(phase)
+
+    before = gc.get_threshold()
+    gc.collect()
+    gc.callbacks.append(told)
+    gc.set_threshold(100, 1, 1)
+    try:
+        seen.clear()
+        allocates()
+        inside = len(seen)
+        kept.append([[] for _ in range(10)])
+        behind = len(seen)
+    finally:
+        gc.set_threshold(*before)
+        gc.callbacks.remove(told)
+    assert not inside and behind
