@@ -2,6 +2,7 @@
 import io
 import pickle
 import re
+import shutil
 import zipfile
 
 import numpy as np
@@ -113,3 +114,13 @@ class Payload:
 
 def pickled(value, protocol=2):
     return pickle.dumps(value, protocol)
+
+
+def moved(run_dir, *names):
+    """Move checkpoints to another disk and leave links behind."""
+    disk = run_dir.parent / 'disk'
+    disk.mkdir(exist_ok=True)
+    for name in names:
+        shutil.move(str(run_dir / name), str(disk / name))
+        (run_dir / name).symlink_to(disk / name)
+    return disk

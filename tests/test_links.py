@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from checkpoint_files import moved
 from foreign_files import stock_file
 from lock_holder import another
 from mmcv.runner import Hook
@@ -24,16 +25,6 @@ def work(tmp_path):
     """A run of four steps with a save at every second one."""
     run(tmp_path / 'work', 4)
     return tmp_path / 'work'
-
-
-def moved(work, *names_of_files):
-    """Move checkpoints to another disk and leave links behind."""
-    disk = work.parent / 'disk'
-    disk.mkdir(exist_ok=True)
-    for name in names_of_files:
-        shutil.move(str(work / name), str(disk / name))
-        (work / name).symlink_to(disk / name)
-    return disk
 
 
 def content(directory):

@@ -19,7 +19,11 @@ _CREDENTIALS = ('access_key_id', 'secret_access_key', 'session_token')
 _OTHER_SOURCES = ('AWS_ACCESS_KEY_ID', 'AWS_WEB_IDENTITY_TOKEN_FILE',
                   'AWS_CONTAINER_CREDENTIALS_RELATIVE_URI',
                   'AWS_CONTAINER_CREDENTIALS_FULL_URI')
-_FROM_ENVIRONMENT = {
+#: By option of the client what the environment calls it.
+IN_ENVIRONMENT = {
+    'access_key_id': ('AWS_ACCESS_KEY_ID', ),
+    'secret_access_key': ('AWS_SECRET_ACCESS_KEY', ),
+    'session_token': ('AWS_SESSION_TOKEN', 'AWS_TOKEN'),
     'region': ('AWS_REGION', 'AWS_DEFAULT_REGION'),
     'endpoint': ('AWS_ENDPOINT_URL_S3', 'AWS_ENDPOINT_URL', 'AWS_ENDPOINT'),
 }
@@ -67,8 +71,8 @@ def profile_options(name: Optional[str],
             'with "aws configure export-credentials --format env"')
     return {
         key: value
-        for key, value in options.items() if not any(
-            os.environ.get(one) for one in _FROM_ENVIRONMENT.get(key, ()))
+        for key, value in options.items() if key in _CREDENTIALS or not any(
+            os.environ.get(one) for one in IN_ENVIRONMENT[key])
     }
 
 

@@ -15,16 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, NamedTuple, Optional
 from urllib.parse import quote, urlsplit
 
+from .aws_profile import IN_ENVIRONMENT
+
 _EMPTY_SHA256 = hashlib.sha256(b'').hexdigest()
 _TIMEOUT_SECS = 30.
-#: By option of the client what the environment calls it.
-_IN_ENVIRONMENT = {
-    'access_key_id': ('AWS_ACCESS_KEY_ID', ),
-    'secret_access_key': ('AWS_SECRET_ACCESS_KEY', ),
-    'session_token': ('AWS_SESSION_TOKEN', 'AWS_TOKEN'),
-    'region': ('AWS_REGION', 'AWS_DEFAULT_REGION'),
-    'endpoint': ('AWS_ENDPOINT_URL_S3', 'AWS_ENDPOINT_URL', 'AWS_ENDPOINT'),
-}
 
 
 class Response(NamedTuple):
@@ -128,7 +122,7 @@ def requests_to(bucket: str, config: Mapping[str, Any]) -> \
 
     def value(name: str) -> str:
         found = [config.get(name)
-                 ] + [os.environ.get(one) for one in _IN_ENVIRONMENT[name]]
+                 ] + [os.environ.get(one) for one in IN_ENVIRONMENT[name]]
         return next((str(one) for one in found if one), '')
 
     key, secret = value('access_key_id'), value('secret_access_key')

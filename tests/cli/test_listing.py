@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from checkpoint_files import Payload, torch_written
+from checkpoint_files import Payload, moved, torch_written
 from toy import make_loader, make_runner, train
 
 from mmcv_ckpt_hooks.cli import main
@@ -30,14 +30,15 @@ def table(capsys, directory):
     return capsys.readouterr()
 
 
+def train_stock(directory, interval, **runner):
+    train(directory, runner=runner, checkpoint_config=dict(interval=interval))
+
+
 # -- finished steps ----------------------------------------------------------
 
 
 def test_stocks_epochs_have_their_iterations(tmp_path, capsys):
-    train(
-        tmp_path,
-        runner=dict(type='EpochBasedRunner', max_epochs=2),
-        checkpoint_config=dict(interval=1))
+    train_stock(tmp_path, 1, type='EpochBasedRunner', max_epochs=2)
     assert steps(capsys, tmp_path) == {
         'epoch_1.pth': (4, 1),
         'epoch_2.pth': (8, 2)
@@ -45,10 +46,7 @@ def test_stocks_epochs_have_their_iterations(tmp_path, capsys):
 
 
 def test_stocks_iterations_have_their_epochs(tmp_path, capsys):
-    train(
-        tmp_path,
-        runner=dict(type='IterBasedRunner', max_iters=6),
-        checkpoint_config=dict(interval=2))
+    train_stock(tmp_path, 2, type='IterBasedRunner', max_iters=6)
     assert steps(capsys, tmp_path) == {
         'iter_2.pth': (2, 0),
         'iter_4.pth': (4, 0),
@@ -57,10 +55,7 @@ def test_stocks_iterations_have_their_epochs(tmp_path, capsys):
 
 
 def test_a_name_without_a_step_has_those_of_its_meta(tmp_path, capsys):
-    train(
-        tmp_path,
-        runner=dict(type='EpochBasedRunner', max_epochs=2),
-        checkpoint_config=dict(interval=1))
+    train_stock(tmp_path, 1, type='EpochBasedRunner', max_epochs=2)
     (tmp_path / 'latest.pth').unlink()
     os.rename(tmp_path / 'epoch_1.pth', tmp_path / 'pretrained.pth')
     # and is listed where it belongs
@@ -158,16 +153,6 @@ def test_the_run_s_own_name_comes_before_those_of_others(run_dir, capsys):
 
 
 # -- links -------------------------------------------------------------------
-
-
-def moved(run_dir, *names):
-    """Move checkpoints to another disk and leave links behind."""
-    disk = run_dir.parent / 'disk'
-    disk.mkdir(exist_ok=True)
-    for name in names:
-        shutil.move(str(run_dir / name), str(disk / name))
-        (run_dir / name).symlink_to(disk / name)
-    return disk
 
 
 def test_a_link_is_one_and_what_it_was(run_dir, capsys):
