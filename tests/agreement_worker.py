@@ -140,6 +140,8 @@ def main():
     finally:
         print('LEFT', groups.left(), flush=True)
     print('FINISHED', flush=True)
+    if SCENE != 'dead':
+        dist.destroy_process_group()
 
 
 if __name__ == '__main__':

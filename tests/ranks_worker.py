@@ -173,6 +173,10 @@ def main():
             'RESULT ' +
             json.dumps(dict(state=digest.hexdigest(), losses=losses)),
             flush=True)
+        if not isinstance(sys.exc_info()[1], KeyboardInterrupt):
+            # a thread of gloo that comes too late for the interpreter's end
+            # aborts; one that waits for a rank which hangs never ends
+            dist.destroy_process_group()
 
 
 if __name__ == '__main__':
