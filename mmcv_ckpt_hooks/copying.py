@@ -49,11 +49,10 @@ class StagingBuffer:
         if pinned:
             self._image.pin()
 
-    def copy(
-        self,
-        state: StagedState,
-        later: Mapping[int, torch.Tensor] = MappingProxyType({})
-    ) -> StagedState:
+    def copy(self,
+             state: StagedState,
+             later: Mapping[int, torch.Tensor] = MappingProxyType({}),
+             leave_due: bool = False) -> StagedState:
         """Copy every storage.
 
         Args:
@@ -61,6 +60,9 @@ class StagingBuffer:
             later (dict[int, Tensor]): By their addresses (see
                 :func:`compat.storage_pointer`), the storages that may be
                 copied after the return, and whose they are. Default: none.
+            leave_due (bool): Whether the caller finishes what is due at once
+                (:attr:`PendingCopy.is_due`): others can help then. Default:
+                False.
 
         Returns:
             StagedState: The copy, with what is left of it to do. On return no
@@ -70,23 +72,26 @@ class StagingBuffer:
         assert self._image is not None
         if any(flat.is_cuda for flat in state.storages):
             self._image.pin()
+        is_due = leave_due and not later
         live: Dict[int, torch.Tensor] = {}
         gpus = _Gpus(self._streams)
         for index, (flat, view) in enumerate(zip(state.storages, self._views)):
             # elsewhere an address is none that memmove could use
             is_late = flat.device.type in ('cpu', 'cuda') and \
                 storage_pointer(flat) in later
-            if is_late:
+            if is_late or is_due and flat.device.type == 'cpu':
                 live[index] = flat
             if flat.is_cuda:
                 gpus.add(flat, view, is_late)
-            elif not is_late:
+            elif index not in live:
                 view.copy_(flat.reshape(-1))
         pending, events = None, gpus.start()
         if later:
             pending = PendingCopy(live, self._views, events, later.values())
         else:
             gpus.wait()
+        if is_due:
+            pending = PendingCopy(live, self._views, {}, [], is_due)
         return StagedState(state.tree, list(self._views), self._image.view,
                            pending)
 

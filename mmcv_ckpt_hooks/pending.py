@@ -37,12 +37,17 @@ class PendingCopy:
         owners (iterable[Tensor]): Their memory is copied; torch counts what
             is written through them, but not through ``Tensor.data``: that is
             seen where it falls on a sample.
+        is_due (bool): Whether training waits for it before it goes on:
+            nothing changes meanwhile. Default: False.
     """
 
-    def __init__(self, live: Mapping[int, torch.Tensor],
-                 staged: Sequence[torch.Tensor], events: Dict[torch.device,
-                                                              Any],
-                 owners: Iterable[torch.Tensor]) -> None:
+    def __init__(self,
+                 live: Mapping[int, torch.Tensor],
+                 staged: Sequence[torch.Tensor],
+                 events: Dict[torch.device, Any],
+                 owners: Iterable[torch.Tensor],
+                 is_due: bool = False) -> None:
+        self.is_due = is_due
         self._versions = [(owner, owner._version) for owner in owners
                           if not is_inference(owner)]
         # INVARIANT: addresses are used: what they belong to stays until then
@@ -210,6 +215,17 @@ def _samples_of(tensors: Iterable[torch.Tensor]) -> List[Tuple[int, bytes]]:
                                           (nbytes - size + 1))
         samples.append((address, ctypes.string_at(address, size)))
     return samples
+
+
+def finish_due(copy: Optional[PendingCopy]) -> None:
+    """Finish a copy that training waits for; others have time."""
+    if copy is None or not copy.is_due:
+        return
+    try:
+        copy.hold_back()
+    except BaseException:  # whoever catches a Ctrl-C may change the state
+        copy.hold_back()
+        raise
 
 
 @contextmanager

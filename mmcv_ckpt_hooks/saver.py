@@ -10,7 +10,7 @@ from .errors import MissingCheckpointError
 from .executor import BackgroundExecutor, InlineExecutor
 from .failure_log import FailureLog
 from .history import History
-from .pending import copied_ahead
+from .pending import copied_ahead, finish_due
 from .pruning import Pruner
 from .reconciling import forget_if_gone
 from .retention import KeepBest
@@ -148,6 +148,8 @@ class Saver:
 
         if background:
             self._executor.submit(job)
+            # beside the writer, who begins with what is copied
+            finish_due(late)
         else:
             self._executor.run(job)
         return True

@@ -44,9 +44,11 @@ class Stager:
             self._say(f'No memory for a copy of the state '
                       f'({live.nbytes >> 20} MiB)')
             return live
-        copy = self._buffer.copy(live, overlap.later() if overlap else {})
-        if overlap and copy.pending is not None:
-            overlap.hold(copy.pending)
+        copy = self._buffer.copy(
+            live, overlap.later() if overlap else {}, leave_due=True)
+        pending = copy.pending
+        if overlap and pending is not None and not pending.is_due:
+            overlap.hold(pending)
         return copy
 
     def reserve(self, nbytes: int, pinned: bool) -> None:

@@ -34,7 +34,8 @@ class LatestCopy(copying.PendingCopy):
     def __init__(self, *args):
         super().__init__(*args)
         self.needed = threading.Event()
-        self.made.append(self)
+        if not self.is_due:
+            self.made.append(self)
 
     def run_ahead(self):
         """Another thread would be early."""
@@ -655,6 +656,7 @@ def test_what_a_broken_copy_raises_ends_the_run_in_order(
         tmp_path, late, monkeypatch):
 
     def broken(self):
+        self.needed.set()
         raise RuntimeError('CUDA error: device-side assert triggered')
 
     monkeypatch.setattr(LatestCopy, 'hold_back', broken)

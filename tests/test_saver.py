@@ -294,6 +294,59 @@ def test_a_copy_whose_save_has_failed_does_not_come_into_the_next(
     assert torch.equal(saved['y'], y)
 
 
+def test_training_helps_with_a_copy_that_it_waits_for(bench, monkeypatch):
+    monkeypatch.setattr(pending.PendingCopy, 'run_ahead', lambda self: None)
+    one = bench(executor=BackgroundExecutor())
+    # more than one piece each: the writer has none of y before all of x
+    x, y = torch.arange(3e6), torch.ones(3_000_000)
+    state = dict(x=x, y=y)
+    expected = {name: value.clone() for name, value in state.items()}
+    memmove = pending.ctypes.memmove
+    threads = set()
+
+    def watched(*args):
+        threads.add(threading.current_thread().name)
+        memmove(*args)
+
+    monkeypatch.setattr(pending.ctypes, 'memmove', watched)
+    request = SaveRequest('iter_4.pth', 1, 4, 'interval')
+    one.saver.save(request, lambda: dict(meta={}, state_dict=state))
+    x.zero_()
+    y.zero_()
+    one.saver.wait()
+    assert one.errors() == []
+    assert threading.current_thread().name in threads
+    saved = load_checkpoint(
+        io.BytesIO(one.files.files['iter_4.pth']), 'iter_4.pth')['state_dict']
+    assert all(torch.equal(saved[name], expected[name]) for name in state)
+
+
+def test_an_interrupt_waits_for_the_copy_that_has_begun(bench, monkeypatch):
+    """INVARIANT 5: whoever catches it may change the state."""
+    monkeypatch.setattr(pending.PendingCopy, 'run_ahead', lambda self: None)
+    backend = GatedBackend(MemoryBackend())
+    one = bench(backend=backend, executor=BackgroundExecutor())
+    x = torch.arange(3e6)
+    expected = x.clone()
+    memmove = pending.ctypes.memmove
+
+    def interrupted(*args):
+        monkeypatch.setattr(pending.ctypes, 'memmove', memmove)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pending.ctypes, 'memmove', interrupted)
+    request = SaveRequest('iter_4.pth', 1, 4, 'interval')
+    with pytest.raises(KeyboardInterrupt):
+        one.saver.save(request, lambda: dict(meta={}, state_dict=dict(x=x)))
+    x.zero_()
+    backend.gate.set()
+    one.saver.wait()
+    assert one.errors() == []
+    saved = load_checkpoint(
+        io.BytesIO(one.files.files['iter_4.pth']), 'iter_4.pth')['state_dict']
+    assert torch.equal(saved['x'], expected)
+
+
 def test_where_no_copy_fits_in_memory_it_is_written_at_once(
         bench, monkeypatch):
     """INVARIANT 11: streamed while training waits, and said."""
