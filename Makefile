@@ -40,7 +40,7 @@ type: env-test  ## mypy, strict, on the package
 	@$(PY) -m mypy
 
 .PHONY: bench
-bench: env-test  ## what saves and resumes cost, against stock mmcv and the raw disk (4 minutes)
+bench: env-test  ## what saves and resumes cost, against stock mmcv, the raw disk and plain S3 clients (8 minutes)
 	@$(PY) benchmarks/bench.py $(BENCH_ARGS)
 
 .PHONY: bench-peers

@@ -2,7 +2,7 @@
 
 Usage::
 
-    python benchmarks/bench.py                       # about 4 minutes
+    python benchmarks/bench.py                       # about 8 minutes
     python benchmarks/bench.py --parts free --turns 3 --json FILE
     python benchmarks/bench.py --device cuda --gb 2  # torch and mmcv suffice
     python benchmarks/bench.py --parts peers         # .venv-bench has them all
@@ -22,6 +22,7 @@ import sys
 import time
 
 import growth
+import objects
 import parts
 import report
 from workers import HERE, Workers
@@ -31,10 +32,10 @@ LAYER_BYTES = 3 * 4 * (1024 * 1024 + 1024)
 
 #: What runs when nothing is said.
 DEFAULT_PARTS = dict(
-    cpu=('free', 'full', 'idle', 'memory', 'resume', 'function'),
+    cpu=('free', 'full', 'idle', 'memory', 'resume', 'function', 'objects'),
     cuda=('gpu', ))
 PARTS = ('free', 'full', 'idle', 'gpu', 'memory', 'resume', 'function',
-         'peers')
+         'objects', 'peers')
 
 
 def parse_args():
@@ -153,6 +154,8 @@ def run_parts(workers, args, result, is_first):
         parts.add_flat_memory(workers, result)
     if is_first and 'function' in wanted:
         parts.add_function(workers, result, saves)
+    if is_first and 'objects' in wanted:
+        objects.add_objects(workers, result)
 
 
 def main():

@@ -264,6 +264,34 @@ def show_function(result):
                         ('ours', 'save_checkpoint of this package'))])
 
 
+def show_objects(result):
+    found = result['objects']
+    print('### To an object store on the same machine, and back\n')
+    print(f'{found["rounds"]} rounds, medians.\n')
+    rows = []
+    for name, runs in found['rates'].items():
+        up, down, up_peak, down_peak = (
+            median([run[key] for run in runs])
+            for key in ('up_mb_s', 'down_mb_s', 'up_peak_mib',
+                        'down_peak_mib'))
+        rows.append([
+            name,
+            form(up, 0),
+            form(up_peak, 0),
+            form(down, 0),
+            form(down_peak, 0)
+        ])
+    table([
+        'who', 'up (MB/s)', 'memory beside the data (MiB)', 'down (MB/s)',
+        'memory (MiB)'
+    ], rows)
+    table(['a training saves to', 'blocked (ms), mean', 'durable (s)'], [[
+        where,
+        form(mean(one['blocked']) * 1e3, 1),
+        form(median(one['durable']))
+    ] for where, one in found['waits'].items()])
+
+
 def show(result):
     """Print a whole result."""
     import targets
@@ -281,6 +309,8 @@ def show(result):
         show_flat(result)
     if result.get('function'):
         show_function(result)
+    if result.get('objects'):
+        show_objects(result)
     targets.show(result)
     for line in result['failures']:
         print(f'Not measured: {line}')

@@ -55,7 +55,23 @@ def collect(result):
                 median([run['opened'] for run in who[name]])
                 for name in ('ours', 'stock'))
             rows.add(f'resume, {cache}, of stock', over(ours, stock), 0.7, 2)
+    _objects(result, rows)
     return rows.rows
+
+
+def _objects(result, rows):
+    """Times for as many bytes, of the fastest plain client."""
+    rates = dict(result.get('objects', {}).get('rates', {}))
+    ours = rates.pop('ours', None)
+    if not ours or not rates:
+        return
+    for way in ('up', 'down'):
+        fastest = max(
+            median([run[f'{way}_mb_s'] for run in runs])
+            for runs in rates.values())
+        rows.add(f'objects, {way}, time of the fastest plain client',
+                 over(fastest, median([run[f'{way}_mb_s'] for run in ours])),
+                 1 / 0.9, 2)
 
 
 def _memory(result, rows):

@@ -243,8 +243,24 @@ def raw(spec):
     return raw_writes(spec)
 
 
+def plain(spec):
+    from objects import plain
+    return plain(spec)
+
+
+def objects(spec):
+    from objects import objects
+    return objects(spec)
+
+
 KINDS = dict(
-    probe=probe, train=train, resume=resume, function=function, raw=raw)
+    probe=probe,
+    train=train,
+    resume=resume,
+    function=function,
+    raw=raw,
+    plain=plain,
+    objects=objects)
 
 
 def answer(spec, path):
