@@ -5,7 +5,6 @@ from typing import Any, Collection, Dict, List, Mapping
 import torch
 
 from .compat import is_lazy, storage_pointer
-from .huge_pages import prefer_huge_pages
 from .mapping import map_file, tensors_in, viewed
 from .records import data_starts, descriptor, read_record
 from .scanning import storage_record
@@ -49,7 +48,6 @@ class Storages:
             raise MemoryError(
                 f'{self._path}: no memory for the {record.file_size} bytes of '
                 f'{record.filename}') from error
-        prefer_huge_pages(flat.data_ptr(), record.file_size)
         self._flats[record.filename] = flat
         return flat
 

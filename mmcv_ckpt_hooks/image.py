@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from .compat import tensor_over
-from .huge_pages import prefer_huge_pages
 
 #: The unit in which memory is touched; each lets the interpreter lock go.
 _PIECE_BYTES = 16 << 20
@@ -37,11 +36,13 @@ class FileImage:
             self._memory = mmap.mmap(-1, nbytes)
         if hasattr(mmap, 'MADV_DONTFORK'):  # Linux
             self._memory.madvise(mmap.MADV_DONTFORK)
+        if hasattr(mmap, 'MADV_HUGEPAGE'):  # Linux
+            # O_DIRECT hands the disk page after page; a kernel may have none
+            with suppress(OSError):
+                self._memory.madvise(mmap.MADV_HUGEPAGE)
         self.view = memoryview(self._memory)
         #: where it begins
         self.address: int = np.frombuffer(self._memory, np.uint8).ctypes.data
-        # O_DIRECT hands the disk page after page
-        prefer_huge_pages(self.address, nbytes)
         self._is_pinned = self._is_refused = False
 
     def __len__(self) -> int:

@@ -1,7 +1,6 @@
 """Every file that stock writes loads, and none of them executes anything."""
 import collections
 import io
-import mmap
 import os
 import random
 import sys
@@ -12,7 +11,6 @@ import pytest
 import torch
 from checkpoint_files import (Payload, equal, record_of, rewritten,
                               torch_written, torch_zip, written)
-from huge import asks_for_huge_pages, needs_huge_pages
 
 from mmcv_ckpt_hooks import scanning
 from mmcv_ckpt_hooks.errors import (TRUST, CorruptError, IntegrityError,
@@ -306,14 +304,6 @@ def test_files_of_torch_before_2_1_have_no_byte_order():
         torch_written(dict(a=torch.ones(3))), lambda name, data: None
         if name.endswith('byteorder') else data)
     assert equal(load(content), dict(a=torch.ones(3)))
-
-
-@needs_huge_pages
-def test_what_is_read_lies_in_huge_pages():
-    loaded = load(written(dict(a=torch.arange(1 << 21))))['a']
-    # the first page may be shared with what malloc notes
-    assert asks_for_huge_pages(loaded.data_ptr() + mmap.PAGESIZE)
-    assert torch.equal(loaded, torch.arange(1 << 21))
 
 
 def test_a_huge_pickle_is_not_read_into_memory(monkeypatch):
