@@ -20,9 +20,9 @@ from .object_url import secrets_of
 #: was there at once.
 _ON_CLOSE = frozenset(
     ['s3', 's3a', 'gs', 'gcs', 'abfs', 'abfss', 'az', 'oss', 'oci'])
-#: Where a file that is renamed replaces another at once. Elsewhere it may
-#: first have to go.
-_BY_RENAME = frozenset(['file', 'local', 'memory', 'sftp', 'ssh'])
+#: Where a file that is renamed replaces another at once, if the file system
+#: renames (local: fsspec 2024.5 on). Elsewhere the other may have to go first.
+_BY_RENAME = frozenset(['file', 'local', 'sftp', 'ssh'])
 #: What nothing was written to for so long (seconds) was abandoned; clocks of
 #: servers go wrong by minutes.
 _ABANDONED_SECS = 3600.
@@ -66,7 +66,8 @@ class FsspecBackend:
         self.capabilities = Capabilities(
             stream_in=True,
             ranged_read=True,
-            atomic_replace=self._is_store or self._scheme in _BY_RENAME,
+            atomic_replace=self._is_store or self._scheme == 'memory'
+            or self._scheme in _BY_RENAME and has_verb(self._class, 'mv'),
             listing=True,
             delete=True,
             server_copy=has_verb(self._class, 'cp_file'),
@@ -124,7 +125,8 @@ class FsspecBackend:
         return swept
 
     def list(self) -> List[StoredFile]:
-        with self._errors('cannot list'):
+        missing = StorageError if self._is_store else MissingCheckpointError
+        with self._errors('cannot list', missing=missing):
             found = self._entries()
         files = [
             StoredFile(name, one['size']) for name, one in found.items()
@@ -191,10 +193,14 @@ class FsspecBackend:
         except FileNotFoundError:
             if not self._is_store:
                 raise
-            found = []  # there a directory is what has objects
+            # there a directory is what has objects; but the bucket is there
+            found = []
+            self._files.info(self._root.lstrip('/').partition('/')[0])
+        # some list the prefix itself, as a file
         return {
-            one['name'].rstrip('/').rpartition('/')[2]: one
-            for one in found if one['type'] == 'file'
+            one['name'].rpartition('/')[2]: one
+            for one in found
+            if one['type'] == 'file' and not one['name'].endswith('/')
         }
 
     def _names(self) -> List[str]:

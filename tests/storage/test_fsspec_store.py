@@ -1,5 +1,7 @@
 """The backend over fsspec's own file systems, which are real ones."""
 import datetime
+import gc
+import io
 import os
 import sys
 import time
@@ -17,6 +19,7 @@ from mmcv_ckpt_hooks.testing.contract import StorageBackendContract
 fsspec = pytest.importorskip('fsspec', reason='pip install fsspec')
 
 from fsspec.implementations.local import LocalFileSystem  # noqa: E402
+from fsspec.implementations.memory import MemoryFile  # noqa: E402
 from fsspec.implementations.memory import MemoryFileSystem  # noqa: E402
 
 
@@ -96,6 +99,90 @@ def plain(monkeypatch):
     monkeypatch.delattr(LocalFileSystem, 'cp_file')
     monkeypatch.setitem(sys.modules['fsspec.registry']._registry, 'plain',
                         PlainFileSystem)
+
+
+class StoreFile:
+    """Appears when it is closed, which it also is when it is freed."""
+
+    def __init__(self, fs, path):
+        self._fs = fs
+        self._path = path
+        self._content = io.BytesIO()
+        self.closed = False
+        self.write = self._content.write
+
+    def close(self):
+        if not self.closed:
+            self.closed = True
+            self._fs.store[self._path] = MemoryFile(self._fs, self._path,
+                                                    self._content.getvalue())
+
+    def discard(self):
+        self._fs.aborted.append(self._path)
+
+    __del__ = close
+
+
+class StoreFileSystem(MemoryFileSystem):
+    """An object store, as those of fsspec's packages are."""
+    store = {}
+    pseudo_dirs = ['']
+    aborted = []
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return super()._strip_protocol(path.replace('gcs://', 'memory://'))
+
+    def _open(self, path, mode='rb', **kwargs):
+        if mode == 'wb':
+            return StoreFile(self, self._strip_protocol(path))
+        return super()._open(path, mode, **kwargs)
+
+    def ls(self, path, detail=True, **kwargs):
+        found = super().ls(path, detail, **kwargs)
+        return [dict(name=f'{path}/', size=0, type='file'), *found]
+
+
+@pytest.fixture
+def store(monkeypatch):
+    monkeypatch.setitem(sys.modules['fsspec.registry']._registry, 'gcs',
+                        StoreFileSystem)
+    StoreFileSystem.store.clear()
+    StoreFileSystem.pseudo_dirs[1:] = ['/bucket']
+    del StoreFileSystem.aborted[:]
+    return StoreFileSystem
+
+
+class TestStore(StorageBackendContract):
+
+    @pytest.fixture
+    def backend(self, store):
+        backend = FsspecBackend('gcs://bucket/run')
+        backend.prepare()
+        return backend
+
+
+def test_on_an_object_store_nothing_is_renamed_and_uploads_are_aborted(store):
+    backend = FsspecBackend('gcs://bucket/run')
+    put(backend)
+    assert list(store.store) == ['/bucket/run/a.pth']
+
+    def write(stream):
+        stream.write(b'half')
+        raise ValueError('in the writer')
+
+    with pytest.raises(ValueError):
+        backend.put('b.pth', write)
+    gc.collect()
+    assert list(store.store) == ['/bucket/run/a.pth']
+    assert store.aborted == ['/bucket/run/b.pth']
+
+
+def test_a_bucket_that_is_not_there_is_no_empty_prefix(store):
+    assert FsspecBackend('gcs://bucket/new').list() == []
+    with pytest.raises(StorageError, match='cannot list') as caught:
+        FsspecBackend('gcs://gone/run').list()
+    assert not isinstance(caught.value, MissingCheckpointError)
 
 
 # -- a file appears complete or not at all ---------------------------------
