@@ -8,6 +8,7 @@ import time
 import uuid
 
 import pytest
+from object_server import BUCKET
 
 from mmcv_ckpt_hooks.errors import (AccessError, ConfigError, DependencyError,
                                     MissingCheckpointError, OutOfSpaceError,
@@ -158,6 +159,25 @@ class TestStore(StorageBackendContract):
     @pytest.fixture
     def backend(self, store):
         backend = FsspecBackend('gcs://bucket/run')
+        backend.prepare()
+        return backend
+
+
+class TestS3fs(StorageBackendContract):
+    """On a real server, where somebody has installed s3fs."""
+
+    @pytest.fixture
+    def backend(self, request):
+        pytest.importorskip('s3fs', reason='pip install s3fs')
+        given = request.getfixturevalue('s3_server').options()
+        place = dict(
+            endpoint_url=given['endpoint'], region_name=given['region'])
+        backend = open_backend(
+            f's3a://{BUCKET}/{uuid.uuid4().hex}',
+            storage_options=dict(
+                key=given['access_key_id'],
+                secret=given['secret_access_key'],
+                client_kwargs=place))
         backend.prepare()
         return backend
 
