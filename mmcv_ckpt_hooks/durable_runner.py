@@ -12,7 +12,7 @@ from .gradients import continue_accumulation
 from .hook import DurableCheckpointHook
 from .latest import keep_for_save
 from .state import capture_runner, unwrapped
-from .storage import OBJECT_STORES, Path, open_backend, scheme_of
+from .storage import OBJECT_STORES, Path, is_of_fsspec, open_backend, scheme_of
 from .takeover import averaged_first
 from .types import LATEST_NAME
 
@@ -93,8 +93,9 @@ class DurableRunnerMixin(BaseRunner):
         """Load weights as mmcv does; from files without executing them.
 
         Args:
-            filename (str | Path): A path, a URL of an object store, or one
-                of mmcv (``torchvision://``, ``http://``), which mmcv loads.
+            filename (str | Path): A path, a URL of an object store or of
+                fsspec, or one of mmcv (``torchvision://``, ``http://``),
+                which mmcv loads.
             map_location: As for ``torch.load``; files always load to the CPU
                 first.
             strict (bool): Whether keys must match. Default: False.
@@ -106,8 +107,10 @@ class DurableRunnerMixin(BaseRunner):
         filename = os.fspath(filename)
         if foreign.given(self) is None:
             self.loaded_from = filename
+            scheme = scheme_of(filename)
             of_mmcv = self._access(filename).get('file_client_args') or \
-                scheme_of(filename) not in ('', 'file', *OBJECT_STORES)
+                scheme not in ('', 'file', *OBJECT_STORES) and \
+                not is_of_fsspec(scheme)
             if of_mmcv:
                 return super().load_checkpoint(filename, map_location, strict,
                                                list(revise_keys))

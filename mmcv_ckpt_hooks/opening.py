@@ -8,7 +8,8 @@ from typing import Any, Callable, Dict, Iterator, List, Optional
 from . import distributed, takeover
 from .best import BestKeeper, eval_hooks
 from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
-from .errors import CheckpointError, ConfigError, LockedError, StorageError
+from .catalog_home import catalog_home
+from .errors import CheckpointError, LockedError, StorageError
 from .executor import BackgroundExecutor, InlineExecutor
 from .guarded import guarded, left_on_failure, lock_of, take
 from .history import HISTORY_NAME, open_history
@@ -22,7 +23,6 @@ from .retention import KeepAny, KeepEvery, KeepLast
 from .run_lock import RunLock
 from .saver import Saver
 from .storage import open_backend
-from .storage.local import LocalBackend
 from .storage.mapped_errors import storage_error
 from .types import LATEST_NAME, CheckpointInfo, RetentionPolicy, StorageBackend
 
@@ -52,7 +52,7 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
         options.file_client_args,
         durable=options.write.durability == 'fsync',
         storage_options=options.storage_options)
-    home = _catalog_home(backend, runner.work_dir)
+    home = catalog_home(backend, runner.work_dir, runner.logger.warning)
     lock = lock_of(home, CATALOG_NAME, runner.logger.warning)
     backend, home = guarded(lock, backend, home)
     catalog = Catalog(backend, home, runner.logger.warning)
@@ -125,7 +125,7 @@ def _open_best(runner: Any, options: CheckpointOptions, eval_hook: Any,
         place,
         getattr(eval_hook, 'file_client_args', None),
         storage_options=options.storage_options)
-    home = _catalog_home(backend, runner.work_dir)
+    home = catalog_home(backend, runner.work_dir, runner.logger.warning)
     name = CATALOG_NAME if home is backend else BEST_CATALOG_NAME
     lock = lock_of(home, name, runner.logger.warning)
     backend, home = guarded(lock, backend, home)
@@ -283,16 +283,3 @@ def _policy(options: CheckpointOptions, by_epoch: bool) -> RetentionPolicy:
     if options.keep.every is not None:
         policies.append(KeepEvery(options.keep.every, by_epoch))
     return KeepAny(policies)
-
-
-def _catalog_home(backend: StorageBackend,
-                  work_dir: Optional[str]) -> StorageBackend:
-    """Where the catalog is kept: beside the checkpoints if that works."""
-    able = backend.capabilities
-    if able.listing and able.atomic_replace:
-        return backend
-    if work_dir is None:
-        raise ConfigError(
-            f'{backend.url} cannot hold the catalog, because it cannot list '
-            'or replace files; the runner needs a work_dir')
-    return LocalBackend(work_dir)

@@ -2,7 +2,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Tuple
 
-from .storage import OBJECT_STORES, scheme_of
+from .storage import OBJECT_STORES, is_of_fsspec, scheme_of
 
 #: What the usual signals ask for: those of schedulers, of Ctrl-C and of users.
 DEFAULT_SIGNALS = (('SIGTERM', 'save_and_exit'), ('SIGINT', 'save_and_exit'),
@@ -123,7 +123,10 @@ class CheckpointOptions:
         Returns:
             dict: Further arguments of ``open_backend``.
         """
-        if scheme_of(place) not in OBJECT_STORES:
+        scheme = scheme_of(place)
+        if is_of_fsspec(scheme):
+            return dict(storage_options=self.storage_options)
+        if scheme not in OBJECT_STORES:
             return {}
         return dict(
             file_client_args=self.file_client_args,

@@ -7,6 +7,7 @@ from typing import (Any, Callable, Collection, Dict, List, Optional, Tuple,
 
 from .card import describe
 from .catalog import Catalog
+from .catalog_home import read_place
 from .checking import Access, Options, opened
 from .checkpoint_fields import check_fields
 from .errors import (CheckpointError, IntegrityError, MissingCheckpointError,
@@ -47,17 +48,16 @@ def find_resumable(dir_or_url: Path,
             from.
         UnsafeCheckpointError: If the newest would be loaded with
             ``trust_checkpoint`` only.
-        StorageError: If the directory cannot be read; that never means that
-            it is empty.
+        StorageError: If the directory cannot be read, or not be listed and
+            has no catalog; that never means that it is empty.
     """
     return _find_resumable(dir_or_url, dict(storage_options=storage_options))
 
 
 def _find_resumable(dir_or_url: Path, access: Access) -> Optional[str]:
     backend = open_backend(dir_or_url, **access)
-    catalog = Catalog(backend, backend, warn=logging.warning)
     try:
-        catalog.open()
+        catalog = read_place(backend, logging.warning)
     except MissingCheckpointError:
         return None  # no such directory; one that may not be read raises
     found = newest_usable(backend, catalog, logging.warning)

@@ -48,9 +48,10 @@ def resume_run(runner: Any, options: CheckpointOptions,
         return already
     if found is None and options.resume == 'auto':
         if already is None:
-            runner.logger.warning(
-                f"resume='auto': there is no checkpoint in {backend.url}; "
-                'training starts anew')
+            what = 'there is no checkpoint' if backend.capabilities.listing \
+                else 'nothing tells of a checkpoint'
+            runner.logger.warning(f"resume='auto': {what} in {backend.url}; "
+                                  'training starts anew')
         return already
     if found is not None and already is not None:
         runner.logger.warning(

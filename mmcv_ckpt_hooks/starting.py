@@ -16,6 +16,7 @@ from .hook import DurableCheckpointHook
 from .interrupts import Interrupts
 from .opening import keep_best, open_run
 from .overlap import Overlap
+from .place_limits import followed, limits_text
 from .saver import Saver
 from .storage.object_url import secrets_of
 from .triggers import Schedule
@@ -147,7 +148,8 @@ def _say_plan(hook: DurableCheckpointHook, runner: Any, saver: Saver,
         if measured is None and is_local else None
     steps = runner.max_epochs if hook.by_epoch else runner.max_iters
     said = plan.Plan(
-        options, unit, steps or 0, place, hook._interrupts.watch.watched(),
+        followed(options, saver.backend), unit, steps or 0, place,
+        hook._interrupts.watch.watched(),
         tuple(
             str(one.key_indicator) for one in eval_hooks(runner)
             if one.save_best), of_model, of_optimizer,
@@ -163,6 +165,9 @@ def _say_plan(hook: DurableCheckpointHook, runner: Any, saver: Saver,
         on_gpu = any(one.is_cuda for one in runner.model.parameters())
         saver.reserve(nbytes, on_gpu)
     runner.logger.info(said.text())
+    limits = limits_text(options, saver.backend, saver.catalog.home)
+    if limits is not None:
+        runner.logger.warning(limits)
     for warning in said.warnings():
         runner.logger.warning(warning)
 

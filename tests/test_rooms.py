@@ -19,13 +19,13 @@ MMCV = {
 #: Rooms that a machine without torch can use.
 WITHOUT_TORCH = {
     'abandoning', 'best_scores', 'building', 'card', 'catalog', 'catalog_file',
-    'checksums', 'config', 'counting', 'errors', 'executor', 'guarded',
-    'history', 'holding', 'instructions', 'keep_config', 'known_metrics',
-    'latest', 'lease', 'lineage', 'monitors', 'name_template', 'options',
-    'outline', 'plan', 'reconciling', 'records', 'recovery', 'retention',
-    'run_lock', 'running_job', 'scanning', 'signals', 'triggers', 'types',
-    'unfolding', 'unpickling', 'verification', 'version', 'vocabulary',
-    'zip_layout', 'zip_writing'
+    'catalog_home', 'checksums', 'config', 'counting', 'errors', 'executor',
+    'guarded', 'history', 'holding', 'instructions', 'keep_config',
+    'known_metrics', 'latest', 'lease', 'lineage', 'monitors', 'name_template',
+    'options', 'outline', 'place_limits', 'plan', 'reconciling', 'records',
+    'recovery', 'retention', 'run_lock', 'running_job', 'scanning', 'signals',
+    'triggers', 'types', 'unfolding', 'unpickling', 'verification', 'version',
+    'vocabulary', 'zip_layout', 'zip_writing'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 

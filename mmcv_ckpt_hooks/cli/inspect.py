@@ -8,14 +8,14 @@ from typing import (Any, Callable, Dict, Iterable, Iterator, List, Mapping,
 from ..errors import ConfigError
 from ..instructions import shortened
 from ..outline import Tensor
-from ..records import data_starts
+from ..records import data_starts, descriptor
 from ..scanning import read_outline
-from ..storage.local import LocalBackend
 from ..storage.mapped_errors import mapped_errors
 from ..verification import open_archive, zip_digest
 from .output import (Column, add_json, count_text, print_json, print_line,
-                     print_table, size_text, status)
-from .place import is_directory, local_path
+                     print_table, size_text, status, warn)
+from .place import Places, is_directory, path_of, split_path
+from .remote import Access, add_access
 
 #: Names and values.
 _Parts = Iterator[Tuple[str, Any]]
@@ -56,8 +56,10 @@ def add_parser(commands: Any) -> None:
         epilog='Exit code: 0; 1 the file is damaged in what was read, or has '
         'a format without checksums (torch < 1.6); 2 wrong usage, or it is '
         'missing or may not be read; 3 loading it could run code.')
-    parser.add_argument('file', metavar='FILE', help='a checkpoint')
+    parser.add_argument(
+        'file', metavar='FILE', help='a checkpoint, or its URL')
     add_json(parser)
+    add_access(parser)
     parser.set_defaults(
         run=run, nothing=lambda given: {
             'path': given.file,
@@ -77,12 +79,13 @@ def run(arguments: argparse.Namespace) -> int:
         StorageError: If it cannot be read.
         ConfigError: If it is a directory.
     """
-    path = local_path(arguments.file)
+    path = path_of(arguments.file)
     if is_directory(path):
         raise ConfigError(
             f'{path} is a directory, expected a checkpoint. "mmcv-ckpt ls '
             f'{path}" lists those in it')
-    found = {'path': arguments.file, **_look(path)}
+    places = Places(Access(arguments), warn)
+    found = {'path': arguments.file, **_look(places, path)}
     if arguments.json:
         print_json({**found, **status(0)})
     else:
@@ -93,15 +96,17 @@ def run(arguments: argparse.Namespace) -> int:
 # -- what is there ---------------------------------------------------------
 
 
-def _look(path: str) -> Dict[str, Any]:
-    directory, name = os.path.split(os.path.realpath(path))
-    with LocalBackend(directory).open(name) as file, \
+def _look(places: Places, path: str) -> Dict[str, Any]:
+    directory, name = split_path(path)
+    with places.files(directory).open(name) as file, \
             mapped_errors('cannot read', path), \
             open_archive(file, path) as archive:
-        data_starts(archive, path)  # the records do not overlap
+        if descriptor(file) is not None:
+            # the records do not overlap; elsewhere each is a request
+            data_starts(archive, path)
         content = read_outline(archive, path)
         digest = zip_digest(archive.infolist())
-        size = os.fstat(file.fileno()).st_size
+        size = file.seek(0, os.SEEK_END)
     fields = content if isinstance(content, dict) else {'': content}
     tensors = list(islice(_tensors(content, _Plain()), _MAX_TENSORS + 1))
     plain = _Plain()

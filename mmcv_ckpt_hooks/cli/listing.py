@@ -139,7 +139,15 @@ def _structure_problem(place: Place, info: CheckpointInfo) -> str:
 
 
 def _inodes(place: Place) -> Dict[str, _Inode]:
-    """Return the files by name; links that lead to none are left out."""
+    """Return the files by name; links that lead to none are left out.
+
+    In a remote place each name is a file of its own.
+    """
+    if not place.is_local:
+        return {
+            info.name: (-1, index)
+            for index, info in enumerate(place.checkpoints)
+        }
     found = {}
     for info in place.checkpoints:
         with suppress(OSError):

@@ -8,7 +8,8 @@ from ..errors import ConfigError
 from .listing import Listing, look
 from .output import (Column, add_json, count_text, print_json, print_line,
                      print_table, size_text, status, warn)
-from .place import Place, Places, is_directory, local_path
+from .place import Place, Places, is_directory, path_of
+from .remote import Access, add_access
 
 _COLUMNS = (
     Column('name'),
@@ -42,8 +43,8 @@ _EPILOG = (
     'the plugin; "not owned" of another program, or the catalog was lost: '
     'never deleted; "damaged" it cannot be used; "needs trust_checkpoint" a '
     'format without checksums (torch < 1.6), which is not loaded without '
-    'that. Exit code: 0, also without checkpoints; 2 if the directory is '
-    'missing or may not be read.')
+    'that. Exit code: 0, also without checkpoints, and for a URL under which '
+    'there is nothing; 2 if the directory is missing or may not be read.')
 
 
 def add_parser(commands: Any) -> None:
@@ -61,8 +62,10 @@ def add_parser(commands: Any) -> None:
         metavar='DIR',
         nargs='?',
         default='.',
-        help='directory of checkpoints (default: the current one)')
+        help='directory of checkpoints, or a URL (default: the current '
+        'directory)')
     add_json(parser)
+    add_access(parser)
     parser.set_defaults(
         run=run, nothing=lambda given: {
             'path': given.directory,
@@ -80,12 +83,12 @@ def run(arguments: argparse.Namespace) -> int:
         StorageError: If it cannot be read.
         ConfigError: If it is no directory.
     """
-    path = local_path(arguments.directory)
+    path = path_of(arguments.directory)
     if not is_directory(path):
         raise ConfigError(
             f'{path} is a file, expected a directory of checkpoints. '
             f'"mmcv-ckpt verify {path}" checks one file')
-    listing = look(Places(warn).open(path))
+    listing = look(Places(Access(arguments), warn).open(path))
     if arguments.json:
         print_json({
             'path': arguments.directory,
@@ -127,7 +130,8 @@ def _content(listing: Listing) -> Dict[str, Any]:
 
 def _print_empty(place: Place) -> None:
     print_line(f'No checkpoints in {place.shown}')
-    hints = _directories_with_checkpoints(place.files.url)
+    hints = _directories_with_checkpoints(place.files.url) \
+        if place.is_local else []
     if hints:
         more = ', ...' if len(hints) > _SHOWN_HINTS else ''
         paths = [place.path(name) for name in hints[:_SHOWN_HINTS]]

@@ -1,17 +1,19 @@
-"""A directory of checkpoints, opened for the commands."""
+"""A directory of checkpoints, local or remote, opened for the commands."""
 import os
 import stat
 from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
 from ..best_scores import BestScore
 from ..catalog import Catalog
+from ..catalog_home import read_place
 from ..errors import ConfigError, MissingCheckpointError
-from ..storage import scheme_of
+from ..storage import split_filename
 from ..storage.links import is_pointer
 from ..storage.local import LocalBackend
 from ..storage.mapped_errors import mapped_errors
-from ..types import LATEST_NAME, POINTER_FILE, CheckpointInfo
+from ..types import LATEST_NAME, POINTER_FILE, CheckpointInfo, StorageBackend
+from .remote import Access, is_url, names_file
 
 Warn = Callable[[str], None]
 
@@ -23,18 +25,23 @@ class Place:
     """A directory and what was in it when it was opened.
 
     Args:
-        shown (str): Its path as it was given.
-        files (LocalBackend): The directory.
+        shown (str): Its path or URL as it was given.
+        files (StorageBackend): The directory.
         catalog (Catalog): Of it, opened.
         checkpoints (Sequence[CheckpointInfo]): By finished iterations.
         resumable (Sequence[CheckpointInfo]): What a run may continue from,
             newest first.
     """
     shown: str
-    files: LocalBackend
+    files: StorageBackend
     catalog: Catalog
     checkpoints: Sequence[CheckpointInfo]
     resumable: Sequence[CheckpointInfo]
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a directory of this machine."""
+        return isinstance(self.files, LocalBackend)
 
     @property
     def lineage(self) -> str:
@@ -58,7 +65,9 @@ class Place:
 
     def path(self, name: str) -> str:
         """Return the path of a file as the user would give it."""
-        return os.path.join(self.shown, name)
+        if self.is_local:
+            return os.path.join(self.shown, name)
+        return f'{self.shown.rstrip("/")}/{name}'
 
     def best_scores(self) -> Dict[str, BestScore]:
         """Return the best scores so far by metric."""
@@ -71,10 +80,12 @@ class Places:
     """Opens every directory once, however many of its files are named.
 
     Args:
+        access (Access): How to open URLs.
         warn (callable): Told what is wrong with a catalog.
     """
 
-    def __init__(self, warn: Warn) -> None:
+    def __init__(self, access: Access, warn: Warn) -> None:
+        self._access = access
         self._warn = warn
         self._opened: Dict[str, Place] = {}
 
@@ -85,47 +96,59 @@ class Places:
             MissingCheckpointError: If there is no such directory.
             AccessError: If it, or a file that the catalog does not list, may
                 not be read.
+            StorageError: If that of a URL cannot be read or not be listed.
         """
-        files = LocalBackend(shown)
-        key = os.path.realpath(files.url)
+        files = self.files(shown)
+        is_local = isinstance(files, LocalBackend)
+        key = os.path.realpath(files.url) if is_local else files.url
         if key not in self._opened:
-            catalog = Catalog(files, files, self._warn)
-            catalog.open()
+            catalog = read_place(files, self._warn)
             self._opened[key] = Place(shown, files, catalog,
                                       catalog.checkpoints(),
                                       catalog.resumable())
         return self._opened[key]
 
+    def without_catalog(self, shown: str) -> Place:
+        """Return a directory whose catalog cannot be read."""
+        files = self.files(shown)
+        catalog = Catalog(files, files, lambda message: None)
+        return Place(shown, files, catalog, (), ())
 
-def without_catalog(shown: str) -> Place:
-    """Return a directory whose catalog cannot be read."""
-    files = LocalBackend(shown)
-    return Place(shown, files, Catalog(files, files, lambda message: None), (),
-                 ())
+    def files(self, shown: str) -> StorageBackend:
+        """Return the backend of a directory; nothing is read yet."""
+        return self._access.open(shown) if is_url(shown) else \
+            LocalBackend(shown)
 
 
-def local_path(given: str) -> str:
-    """Return the local path that an argument names.
+def path_of(given: str) -> str:
+    """Return the local path, or the URL, that an argument names."""
+    if is_url(given):
+        return given
+    return os.path.expanduser(given[7:] if '://' in given else given)
 
-    Raises:
-        ConfigError: If it is a URL of another kind.
+
+def split_path(path: str) -> Tuple[str, str]:
+    """Split the path of a file; links are followed: they are in no catalog.
     """
-    scheme = scheme_of(given)
-    if scheme not in ('', 'file'):
-        raise ConfigError(
-            f'{given!r} is no local path: this version of mmcv-ckpt reads '
-            'local and mounted directories only. Copy or mount it first')
-    return os.path.expanduser(given[7:] if scheme else given)
+    if is_url(path):
+        return split_filename(path)
+    real = os.path.realpath(path) if os.path.islink(path) else path
+    directory, name = os.path.split(real)
+    return directory or '.', name
 
 
 def is_directory(path: str) -> bool:
     """Whether a path is a directory; otherwise it is a file.
+
+    Of a URL its last level tells.
 
     Raises:
         MissingCheckpointError: If there is nothing.
         AccessError: If it may not be looked at, which is another thing.
         ConfigError: If it is neither: reading a pipe could wait for ever.
     """
+    if is_url(path):
+        return not names_file(path)
     if os.path.islink(path) and not os.path.exists(path):
         raise MissingCheckpointError(
             f'{path} points to {os.readlink(path)}, which does not exist')
@@ -144,7 +167,7 @@ def latest_target(place: Place, warn: Warn) -> Optional[str]:
     """
     path = os.path.join(place.files.url, LATEST_NAME)
     names = [info.name for info in place.checkpoints]
-    if os.path.islink(path):
+    if place.is_local and os.path.islink(path):
         # what it names may be a link itself
         name = os.path.basename(os.readlink(path))
         if is_pointer(path) and name in names:
@@ -153,7 +176,7 @@ def latest_target(place: Place, warn: Warn) -> Optional[str]:
         if found is None:
             _warn_of_stray(place, path, warn)
         return found
-    if os.path.exists(path):
+    if place.is_local and os.path.exists(path):
         return _same_file(place, path, names)
     try:
         with place.files.open(POINTER_FILE) as file:

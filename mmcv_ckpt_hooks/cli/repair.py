@@ -4,7 +4,7 @@ from typing import Dict, List
 
 from ..card import describe
 from ..catalog import CATALOG_NAME
-from ..errors import MissingCheckpointError
+from ..errors import ConfigError, MissingCheckpointError
 from ..guarded import lock_of, taken
 from .output import warn
 from .place import Place
@@ -25,7 +25,13 @@ def repair_catalog(place: Place) -> Dict[str, List[str]]:
 
     Raises:
         LockedError: If a run is writing there.
+        ConfigError: If nothing could tell that.
     """
+    if not place.is_local:
+        raise ConfigError(
+            f'--repair-catalog is for local directories: {place.shown} has no '
+            'lock that would tell whether a run is writing there. The start '
+            'of a run brings the catalog up to date')
     lock = lock_of(place.files, CATALOG_NAME, warn)
     with taken(lock):
         return _repair(place)

@@ -3,7 +3,7 @@ import argparse
 import os
 import time
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Dict, List, Sequence, Tuple
+from typing import IO, Any, Dict, List, Sequence, Tuple
 
 from ..catalog import CATALOG_NAME
 from ..errors import (CheckpointError, IntegrityError, MissingCheckpointError,
@@ -13,8 +13,9 @@ from ..scanning import verify_loadable
 from ..storage.mapped_errors import mapped_errors
 from .output import (add_json, count_text, print_json, print_line, size_text,
                      status, warn)
-from .place import Place, Places, is_directory, local_path, without_catalog
+from .place import Place, Places, is_directory, path_of, split_path
 from .progress import progress_of
+from .remote import Access, add_access
 from .repair import repair_catalog, repair_text
 
 EXIT_DAMAGED = 1
@@ -35,6 +36,9 @@ _EXIT_CODES = {
     _NOT_CHECKED: EXIT_MISSING,
     _OK: 0,
 }
+
+#: Device and inode, or URL and name.
+_Identity = Tuple[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,8 @@ def add_parser(commands: Any) -> None:
         'paths',
         metavar='PATH',
         nargs='+',
-        help='a checkpoint; or a directory, which means the newest in it')
+        help='a checkpoint; or a directory, which means the newest in it; or '
+        'the URL of one')
     parser.add_argument(
         '--all',
         action='store_true',
@@ -110,6 +115,7 @@ def add_parser(commands: Any) -> None:
         'where it is lost or a file was replaced on purpose; refused while a '
         'run writes there')
     add_json(parser)
+    add_access(parser)
     parser.set_defaults(
         run=run,
         nothing=lambda given: {
@@ -128,7 +134,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         StorageError: If a catalog cannot be repaired.
     """
-    targets, outcomes = _select(arguments.paths, arguments.all)
+    places = Places(Access(arguments), warn)
+    targets, outcomes = _select(places, arguments.paths, arguments.all)
     repaired = {}
     if arguments.repair_catalog:
         for place in {id(one.place): one.place for one in targets}.values():
@@ -136,7 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
             repaired[path] = repair_catalog(place)
             if not arguments.json:
                 print_line(f'{path}: {repair_text(repaired[path])}')
-    checked: Dict[Tuple[int, int], Outcome] = {}
+    checked: Dict[_Identity, Outcome] = {}
     for target in targets:
         outcome = _check(target, checked)
         outcomes.append(outcome)
@@ -171,10 +178,9 @@ def run(arguments: argparse.Namespace) -> int:
 # -- what to check ---------------------------------------------------------
 
 
-def _select(paths: Sequence[str],
+def _select(places: Places, paths: Sequence[str],
             everything: bool) -> Tuple[List[Target], List[Outcome]]:
     """Return what to check, and an outcome for what cannot be."""
-    places = Places(warn)
     targets: List[Target] = []
     failures = []
     for path in paths:
@@ -187,12 +193,10 @@ def _select(paths: Sequence[str],
 
 
 def _targets(places: Places, given: str, everything: bool) -> List[Target]:
-    path = local_path(given)
+    path = path_of(given)
     if not is_directory(path):
-        # latest.pth: the catalog has the file that it leads to
-        real = os.path.realpath(path) if os.path.islink(path) else path
-        directory, name = os.path.split(real)
-        return [Target(given, _place_of_file(places, directory or '.'), name)]
+        directory, name = split_path(path)
+        return [Target(given, _place_of_file(places, directory), name)]
     place = places.open(path)
     newest = place.newest()
     if newest is None:
@@ -209,32 +213,32 @@ def _place_of_file(places: Places, directory: str) -> Place:
         raise
     except (ResumeError, StorageError) as error:
         warn(f'checked without the catalog: {error}')
-        return without_catalog(directory)
+        return places.without_catalog(directory)
 
 
 # -- checking --------------------------------------------------------------
 
 
-def _check(target: Target, checked: Dict[Tuple[int, int], Outcome]) -> Outcome:
+def _check(target: Target, checked: Dict[_Identity, Outcome]) -> Outcome:
     """Check one file.
 
     Args:
         target (Target): The file.
-        checked (dict): Outcomes by device and inode; a hard link of a file
-            that was found good is not read again.
+        checked (dict): Outcomes by what tells a file from another; a hard
+            link of one that was found good is not read again.
     """
     known = target.place.catalog.find(target.name)
     digest = known.digest if known is not None else ''
     try:
         with target.place.files.open(target.name) as file:
-            there = os.fstat(file.fileno())
-            key = (there.st_dev, there.st_ino)
+            key = _identity(target, file)
             same = checked.get(key)
             if same is not None and digest in ('', same.digest):
                 return replace(same, path=target.shown, same_as=same.path)
+            size = file.seek(0, os.SEEK_END)
             began = time.perf_counter()
             with mapped_errors('cannot read', target.shown), \
-                    progress_of(target.shown, there.st_size) as advance:
+                    progress_of(target.shown, size) as advance:
                 report = verify_loadable(file, target.shown, digest, advance)
             secs = time.perf_counter() - began
     except UnverifiableError as error:
@@ -250,6 +254,13 @@ def _check(target: Target, checked: Dict[Tuple[int, int], Outcome]) -> Outcome:
                       report.digest)
     checked[key] = outcome
     return outcome
+
+
+def _identity(target: Target, file: IO[bytes]) -> _Identity:
+    if not target.place.is_local:
+        return target.place.files.url, target.name
+    there = os.fstat(file.fileno())
+    return there.st_dev, there.st_ino
 
 
 def _failure(path: str, status: str, error: CheckpointError) -> Outcome:

@@ -1,4 +1,17 @@
-"""Where checkpoints go: one file a backend, chosen by URL."""
+"""Where checkpoints go: one file a backend, chosen by URL.
+
+In this order:
+
+1. ``file_client_args`` other than the disk's: ``mmcv.FileClient``
+2. a path, ``file://``: a local directory
+3. ``s3://``, ``gs://``, ``az://``: an object store, through obstore
+4. ``pavi://``: the platform's SDK
+5. ``http://``, ``https://``, and what somebody registered with
+   ``mmcv.FileClient``: that
+6. what fsspec has, such as ``hdfs://``, ``sftp://``, ``gcs://``, ``abfs://``,
+   ``memory://``: fsspec
+7. anything else: ``mmcv.FileClient``, which refuses what it does not have
+"""
 import os
 from typing import TYPE_CHECKING, Any, Mapping, Optional, Tuple, Union
 
@@ -14,12 +27,22 @@ Path = Union[str, 'os.PathLike[str]']
 _LOCAL = ('', 'file')
 #: Schemes of :class:`ObjectStoreBackend`.
 OBJECT_STORES = ('s3', 'gs', 'az')
+#: mmcv's, although fsspec has them, too.
+_OF_MMCV = ('http', 'https')
 
 
 def scheme_of(url: Path) -> str:
     """Return ``'pavi'`` for ``'pavi://a/b'`` and ``''`` for a path."""
     scheme, separator, _ = os.fspath(url).partition('://')
     return scheme if separator else ''
+
+
+def is_of_fsspec(scheme: str) -> bool:
+    """Whether a scheme is one that is left to fsspec."""
+    if scheme in (*_LOCAL, *OBJECT_STORES, *_OF_MMCV, 'pavi'):
+        return False
+    from .fsspec_known import serves
+    return serves(scheme)
 
 
 def split_filename(filename: Path) -> Tuple[str, str]:
@@ -55,13 +78,14 @@ def open_backend(url: Path,
     Args:
         url (str | Path): A path, ``s3://bucket/prefix`` (``gs://``,
             ``az://``), ``pavi://project/model``, or any URL that
-            ``mmcv.fileio.FileClient`` serves.
+            ``mmcv.fileio.FileClient`` or fsspec serves.
         file_client_args (dict, optional): Arguments of
             ``mmcv.fileio.FileClient``, which then has the place. Default:
             None, which means that the URL's scheme decides.
         durable (bool): See :class:`LocalBackend`. Default: True.
-        storage_options (dict, optional): Of an object store; see
-            :class:`ObjectStoreBackend`. Default: None.
+        storage_options (dict, optional): Of an object store, see
+            :class:`ObjectStoreBackend`, or of fsspec's file system. Default:
+            None.
 
     Raises:
         ConfigError: If no backend serves the URL, or ``file_client_args``
@@ -87,6 +111,9 @@ def open_backend(url: Path,
     if on_disk or (file_client_args is None and scheme in _LOCAL):
         from .local import LocalBackend
         return LocalBackend(url[7:] if scheme else url, durable=durable)
+    if file_client_args is None and is_of_fsspec(scheme):
+        from .fsspec_store import FsspecBackend
+        return FsspecBackend(url, storage_options)
     from .file_client import FileClientBackend
     return FileClientBackend(url, file_client_args)
 

@@ -203,6 +203,8 @@ def _build_client(url: str, file_client_args: Optional[Mapping[str,
     except (AttributeError, AssertionError, TypeError, ValueError) as error:
         raise ConfigError(
             f'{shown} is nothing that mmcv.FileClient serves: {error}. '
-            "Expected a local path, 'file://', 'pavi://', or a URL whose "
-            'backend is registered or named in file_client_args; an object '
-            'store can also be mounted as a directory') from error
+            "Expected a local path, 'file://', 's3://', 'gs://', 'az://', "
+            "'pavi://', what fsspec knows (pip install "
+            "'mmcv_ckpt_hooks[fsspec]'), or a URL whose backend is registered "
+            'or named in file_client_args; any storage can also be mounted as '
+            'a directory') from error

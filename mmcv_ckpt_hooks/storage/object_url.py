@@ -4,7 +4,7 @@ import os
 import re
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any, Dict, Mapping, Optional, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ..errors import ConfigError, DependencyError
 from .aws_profile import profile_options
@@ -32,8 +32,9 @@ _CHECKSUM = 'SHA256'
 #: What says where a store is, and never who may use it.
 _OPEN_OPTIONS = re.compile(
     r'(?:aws_|google_|azure_)?(?:storage_)?'
-    r'(?:endpoint(?:_url)?(?:_s3)?|(?:default_)?region|account_name|'
+    r'(?:endpoint(?:_url)?(?:_s3)?|(?:default_)?region(?:_name)?|account_name|'
     r'bucket(?:_name)?|container_name|profile|checksum_algorithm|'
+    r'host(?:name)?|port|project|'
     r'[a-z_]*(?:use|disable|virtual|allow|skip|unsigned)[a-z_]*)')
 _ENDPOINTS = ('aws_endpoint_url_s3', 'endpoint', 'aws_endpoint',
               'endpoint_url', 'aws_endpoint_url', 'azure_endpoint',
@@ -153,9 +154,14 @@ def import_client(url: str) -> Any:
 
 def secrets_of(options: Mapping[str, Any]) -> Tuple[str, ...]:
     """Return the values of options that may be credentials."""
-    return tuple(value for name, value in options.items()
-                 if isinstance(value, str) and value
-                 and not _OPEN_OPTIONS.fullmatch(name.lower()))
+    found: List[str] = []
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            found += secrets_of(value)
+        elif isinstance(value, str) and value and \
+                not _OPEN_OPTIONS.fullmatch(str(name).lower()):
+            found.append(value)
+    return tuple(found)
 
 
 def parse_place(url: str,

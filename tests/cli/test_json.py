@@ -139,7 +139,7 @@ def test_what_fails_has_the_keys_of_what_does_not(run_dir, capsys, command,
                                                   name):
     told = keys(capsys, command, str(run_dir / name))
     assert told == keys(capsys, command, str(run_dir / 'nowhere' / name))
-    assert told == keys(capsys, command, f's3://bucket/{name}')
+    assert told == keys(capsys, command, f's3:///{name}')
 
 
 @pytest.mark.parametrize('name', ['iter_8.pth', 'nowhere.pth'])

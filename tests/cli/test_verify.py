@@ -246,10 +246,11 @@ def test_a_format_without_checksums_is_not_called_good(tmp_path, capsys):
 # -- missing ---------------------------------------------------------------
 
 
-@pytest.mark.parametrize('name, told', [('missing.pth', 'cannot find'),
-                                        ('empty', 'holds no checkpoints'),
-                                        ('s3://bucket/a.pth', 'no local path'),
-                                        ('pipe', 'neither a file nor')])
+@pytest.mark.parametrize('name, told',
+                         [('missing.pth', 'cannot find'),
+                          ('empty', 'holds no checkpoints'),
+                          ('nowhere://a/a.pth', 'reads no nowhere'),
+                          ('pipe', 'neither a file nor')])
 def test_what_cannot_be_checked_is_2_and_the_rest_is_checked(
         run_dir, capsys, name, told):
     (run_dir.parent / 'empty').mkdir()

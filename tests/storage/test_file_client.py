@@ -2,8 +2,8 @@
 import http.server
 import sys
 import threading
-import types
 
+import fake_petrel
 import pytest
 from mmcv.fileio import BaseStorageBackend, FileClient
 
@@ -104,40 +104,9 @@ class TestDiskBackend(StorageBackendContract):
         return backend
 
 
-class PetrelClient:
-    """Stands for ``petrel_client.client.Client``; None for a missing key."""
-
-    def __init__(self, conf_path=None, enable_mc=True):
-        self.objects = {}
-
-    def Get(self, path):
-        return self.objects.get(path)
-
-    def put(self, path, content):
-        self.objects[path] = bytes(content)
-
-    def delete(self, path):
-        self.objects.pop(path, None)
-
-    def contains(self, path):
-        return path in self.objects
-
-    def isdir(self, path):
-        return any(key.startswith(f'{path}/') for key in self.objects)
-
-    def list(self, path):
-        for key in self.objects:
-            if key.startswith(path):
-                yield key[len(path):]
-
-
 @pytest.fixture
 def petrel(monkeypatch):
-    package = types.ModuleType('petrel_client')
-    package.client = types.ModuleType('petrel_client.client')
-    package.client.Client = PetrelClient
-    monkeypatch.setitem(sys.modules, 'petrel_client', package)
-    monkeypatch.setitem(sys.modules, 'petrel_client.client', package.client)
+    fake_petrel.install(monkeypatch)
 
 
 class TestPetrelBackend(StorageBackendContract):
@@ -200,7 +169,7 @@ def test_sdk_that_lacks_a_verb_is_unsupported(petrel, monkeypatch):
     """Petrel's class has ``remove``, but its SDK may be too old for it."""
     backend = open_backend('s3://bucket/run', dict(backend='petrel'))
     put(backend)
-    monkeypatch.delattr(PetrelClient, 'delete')
+    monkeypatch.delattr(fake_petrel.PetrelClient, 'delete')
     with pytest.raises(UnsupportedError, match='Petrel Python SDK'):
         backend.delete('a.pth')
 

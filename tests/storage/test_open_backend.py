@@ -73,7 +73,7 @@ def test_an_old_mmcv_only_reads(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('url, file_client_args, message', [
-    ('hdfs://bucket/run', None, 'mounted as a directory'),
+    ('nowhere://bucket/run', None, 'mounted as a directory'),
     ('s3://bucket/run', dict(backend='disk'), 'no local path'),
     ('s3://bucket/run', {}, 'no local path'),
     ('/a/b', dict(backend='disk', path_mapping={}), "'path_mapping'"),
@@ -156,7 +156,7 @@ def test_credentials_are_not_shown(url, expected):
 
 def test_backends_import_no_mmcv_and_no_torch():
     """Only the FileClient backend does, once it is used."""
-    names = ('local', 'pavi', 'file_client')
+    names = ('local', 'pavi', 'file_client', 'fsspec_store')
     code = '\n'.join([
         'import sys, types',
         # in the place of the package, which imports both

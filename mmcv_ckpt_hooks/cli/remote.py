@@ -1,0 +1,101 @@
+"""URLs that the commands are given, and how to reach what they name."""
+import argparse
+import json
+import re
+from typing import Any, Dict, Mapping, Optional
+
+from ..errors import ConfigError
+from ..storage import OBJECT_STORES, is_of_fsspec, open_backend, scheme_of
+from ..types import StorageBackend
+
+#: The last level of a URL that names a file: also one that was set aside,
+#: ``iter_4.pth.1a2b3c4d``. Object stores have no directories to be asked for.
+_FILE = re.compile(r'\.pth(\.\w+)?$')
+#: So long a request is repeated (seconds): who waits looks at it.
+_RETRY_SECS = 10.
+
+
+def add_access(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say where a URL leads."""
+    group = parser.add_argument_group(
+        'of a URL',
+        's3://bucket/prefix (gs://, az://), pavi:// or what fsspec knows; one '
+        'that ends in .pth is a file. Credentials come from the environment '
+        'or a profile, as in a run')
+    group.add_argument(
+        '--endpoint',
+        metavar='URL',
+        help="of an object store other than the vendor's")
+    group.add_argument('--region', metavar='NAME', help='of an object store')
+    group.add_argument(
+        '--storage-options',
+        metavar='JSON',
+        help='the storage_options of the run; what is secret in them is seen '
+        'by all who list the processes of this machine')
+
+
+def is_url(given: str) -> bool:
+    """Whether an argument is a URL, and not of a local path."""
+    return scheme_of(given) not in ('', 'file')
+
+
+def names_file(url: str) -> bool:
+    """Whether a URL is that of a file."""
+    return _FILE.search(url) is not None
+
+
+class Access:
+    """What the arguments say of how to open URLs.
+
+    Args:
+        given (argparse.Namespace): With what :func:`add_access` added.
+
+    Raises:
+        ConfigError: If it is wrong.
+    """
+
+    def __init__(self, given: argparse.Namespace) -> None:
+        self._options = _parsed(given.storage_options)
+        self._place = {
+            name: value
+            for name, value in (('endpoint', given.endpoint),
+                                ('region', given.region)) if value is not None
+        }
+
+    def open(self, url: str) -> StorageBackend:
+        """Return the backend of a directory; nothing is read yet.
+
+        Raises:
+            ConfigError: If no backend serves it, or the options do not fit.
+            DependencyError: If the backend needs a package that is missing.
+        """
+        options, scheme = {**self._options, **self._place}, scheme_of(url)
+        if scheme not in (*OBJECT_STORES, 'pavi') and not is_of_fsspec(scheme):
+            # mmcv's own would need mmcv
+            raise ConfigError(
+                f'mmcv-ckpt reads no {scheme}:// URL: expected a path, '
+                's3://, gs://, az://, pavi:// or what fsspec knows (pip '
+                "install 'mmcv_ckpt_hooks[fsspec]')")
+        if scheme in OBJECT_STORES:
+            options.setdefault('retry_secs', _RETRY_SECS)
+        elif self._place:
+            raise ConfigError(
+                f'--{sorted(self._place)[0]} is for '
+                f'{", ".join(f"{one}://" for one in OBJECT_STORES)} only; for '
+                f'{url} give --storage-options')
+        return open_backend(url, storage_options=options)
+
+
+def _parsed(text: Optional[str]) -> Mapping[str, Any]:
+    if text is None:
+        return {}
+    options: Any = None
+    try:
+        options = json.loads(text)
+    except ValueError:
+        pass  # not repeated: it may hold credentials
+    if not isinstance(options, dict):
+        raise ConfigError('--storage-options must be a JSON object such as '
+                          '\'{"profile": "research"}\'')
+    found: Dict[str, Any] = options
+    return found

@@ -1,0 +1,45 @@
+"""Which file systems fsspec has, and what their classes can do."""
+import sys
+from typing import Any
+
+from ..errors import ConfigError, DependencyError
+
+
+def serves(scheme: str) -> bool:
+    """Whether fsspec is installed and has a file system for a scheme.
+
+    A prefix that somebody registered with ``mmcv.FileClient`` is mmcv's.
+    """
+    mmcv = sys.modules.get('mmcv.fileio')
+    client = getattr(mmcv, 'FileClient', None)
+    if scheme in getattr(client, '_prefix_to_backends', ()):
+        return False
+    try:
+        from fsspec.registry import known_implementations, registry
+    except ImportError:
+        return False
+    return scheme in known_implementations or scheme in registry
+
+
+def class_of(url: str, scheme: str) -> Any:
+    try:
+        import fsspec
+    except ImportError as error:
+        raise DependencyError(
+            f"{url} needs the package 'fsspec' ({error}): "
+            "pip install 'mmcv_ckpt_hooks[fsspec]'") from error
+    try:
+        return fsspec.get_filesystem_class(scheme)
+    except ImportError as error:
+        # it says which package to install
+        raise DependencyError(f'{url}: {error}') from error
+    except ValueError as error:
+        raise ConfigError(f'{url}: {error}') from error
+
+
+def has_verb(kind: Any, verb: str) -> bool:
+    """Whether a class of file systems does more than to refuse a verb."""
+    return any(
+        name in vars(one) for one in kind.__mro__
+        for name in (verb, f'_{verb}')
+        if one.__module__ not in ('fsspec.spec', 'fsspec.asyn'))

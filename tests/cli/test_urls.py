@@ -1,0 +1,325 @@
+"""The commands on URLs; those of S3 on a real server."""
+import json
+import os
+import uuid
+
+import pytest
+import torch
+from object_server import BUCKET, IDENTITIES
+from toy import train
+
+from mmcv_ckpt_hooks import save_checkpoint
+from mmcv_ckpt_hooks.cli import main
+from mmcv_ckpt_hooks.storage import object_store, open_backend
+from mmcv_ckpt_hooks.testing import pavi
+
+
+@pytest.fixture
+def as_user(monkeypatch, s3_server):
+    """Take the credentials of one of the server's identities."""
+    pytest.importorskip('obstore', reason='pip install obstore')
+
+    def take(name):
+        key, secret, _ = IDENTITIES[name]
+        monkeypatch.setenv('AWS_ACCESS_KEY_ID', key)
+        monkeypatch.setenv('AWS_SECRET_ACCESS_KEY', secret)
+
+    take('writer')
+    return take
+
+
+@pytest.fixture
+def stored(tmp_path, s3_server, as_user):
+    """URL of a finished run: ``iter_2``, ``_4`` (the best), ``_6``."""
+    out_dir = f's3://{BUCKET}/{uuid.uuid4().hex}'
+    train(
+        tmp_path / 'run',
+        runner=dict(type='IterBasedRunnerAmp', max_iters=6),
+        evaluation=dict(
+            scores=[.5, .7, .6], interval=2, by_epoch=False, save_best='mIoU'),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=2,
+                out_dir=out_dir,
+                storage_options=s3_server.options())
+        ])
+    return f'{out_dir}/run'
+
+
+@pytest.fixture
+def cli(s3_server, capsys):
+    """Run a command; exit code, what it said and, with --json, what it is."""
+
+    def run(*arguments):
+        code = main([*arguments, f'--endpoint={s3_server.endpoint}'])
+        out, err = capsys.readouterr()
+        for _, secret, _ in IDENTITIES.values():
+            assert secret not in out + err
+        return code, json.loads(out) if '--json' in arguments else out, err
+
+    return run
+
+
+def put(url, options, name, content):
+    open_backend(
+        url, storage_options=options).put(name,
+                                          lambda file: file.write(content))
+
+
+def get(url, options, name):
+    with open_backend(url, storage_options=options).open(name) as file:
+        return file.read()
+
+
+# -- as for files ----------------------------------------------------------
+
+
+def test_ls_tells_what_a_resume_would_take(stored, cli):
+    for url in (stored, f'{stored}/'):
+        code, content, err = cli('ls', url, '--json')
+        assert (code, err, content['ok']) == (0, '', True)
+        assert (content['path'], content['directory']) == (url, stored)
+        assert content['resume'] == content['latest'] == 'iter_6.pth'
+        assert content['best']['mIoU']['score'] == .7
+        assert {
+            one['name']: one['flags']
+            for one in content['checkpoints']
+        } == {
+            'iter_2.pth': [],
+            'iter_4.pth': [],
+            'best_mIoU_iter_4.pth': ['best mIoU', 'same as iter_4.pth'],
+            'iter_6.pth': ['resume', 'latest'],
+        }
+    code, out, _ = cli('ls', stored)
+    assert code == 0
+    assert '3 checkpoints and 1 second name, ' in out
+    assert "resume='auto' would take iter_6.pth, the newest of its run" in out
+
+
+def test_verify_checks_the_newest_all_or_one(stored, cli):
+    code, content, _ = cli('verify', stored, '--json')
+    assert code == 0
+    assert [one['path']
+            for one in content['checked']] == [f'{stored}/iter_6.pth']
+    code, out, _ = cli('verify', '--all', stored)
+    assert (code, out.splitlines()[-1]) == (0, '4 ok')
+    code, content, _ = cli('verify', f'{stored}/iter_2.pth', '--json')
+    one, = content['checked']
+    assert (code, one['status'], one['same_as']) == (0, 'ok', '')
+    assert one['digest'] and one['records'] > 5
+
+
+def test_inspect_shows_a_checkpoint(stored, cli):
+    code, content, _ = cli('inspect', f'{stored}/iter_4.pth', '--json')
+    assert (code, content['path']) == (0, f'{stored}/iter_4.pth')
+    assert content['meta']['iter'] == 4
+    assert content['bytes'] > 20000 and content['digest']
+    assert any(one['name'] == 'state_dict.first.weight'
+               for one in content['tensors'])
+
+
+def test_a_damaged_checkpoint_is_found(stored, cli, s3_server):
+    content = bytearray(get(stored, s3_server.options(), 'iter_6.pth'))
+    content[len(content) // 3] ^= 1
+    put(stored, s3_server.options(), 'iter_6.pth', bytes(content))
+    code, content, _ = cli('verify', '--all', stored, '--json')
+    assert (code, content['error']) == (1, 'CorruptError')
+    assert content['problem'] == '3 ok, 1 damaged'
+    put(stored, s3_server.options(), 'iter_6.pth', b'PK\x03')
+    code, content, _ = cli('ls', stored, '--json')
+    assert (code, content['resume']) == (0, 'iter_4.pth')
+    assert cli('inspect', f'{stored}/iter_6.pth')[0] == 1
+
+
+def test_a_stored_file_that_could_run_code_is_not_loaded(
+        stored, cli, s3_server):
+    from checkpoint_files import Payload, torch_written
+    put(stored, s3_server.options(), 'iter_9.pth',
+        torch_written(dict(a=Payload(os.mkdir, 'nowhere'))))
+    assert cli('verify', f'{stored}/iter_9.pth')[0] == 3
+    assert cli('inspect', f'{stored}/iter_9.pth')[0] == 3
+
+
+# -- what is not there, and what is refused --------------------------------
+
+
+def test_what_is_missing_is_told(stored, cli):
+    code, content, err = cli('inspect', f'{stored}/iter_9.pth', '--json')
+    assert (code, content['error']) == (2, 'MissingCheckpointError')
+    assert f'{stored}/iter_9.pth' in err
+    code, content, _ = cli('verify', f'{stored}/iter_9.pth', '--json')
+    assert (code, content['error']) == (2, 'MissingCheckpointError')
+    code, content, _ = cli('verify', f'{stored}/nothing', '--json')
+    assert (code, content['error']) == (2, 'MissingCheckpointError')
+    # a prefix without objects is an empty one
+    code, out, err = cli('ls', f'{stored}/nothing')
+    assert (code, out, err) == (0, f'No checkpoints in {stored}/nothing\n', '')
+
+
+@pytest.mark.parametrize('command, name', [('ls', ''), ('verify', ''),
+                                           ('verify', '/iter_6.pth'),
+                                           ('inspect', '/iter_6.pth')])
+@pytest.mark.parametrize('who', ['stranger', 'nobody'])
+def test_a_refusal_is_no_missing_checkpoint(stored, cli, as_user, monkeypatch,
+                                            who, command, name):
+    if who == 'nobody':
+        monkeypatch.setenv('AWS_ACCESS_KEY_ID', 'NOBODY')
+    else:
+        as_user(who)
+    code, content, err = cli(command, stored + name, '--json')
+    assert (code, content['error']) == (2, 'AccessError')
+    assert '403' in err and 'Check the credentials' in err
+    assert 'o checkpoint' not in err
+
+
+def test_who_may_only_read_reads(stored, cli, as_user):
+    as_user('reader')
+    assert cli('ls', stored)[0] == 0
+    assert cli('verify', stored)[0] == 0
+
+
+def test_a_bucket_that_is_not_there_is_told(cli, as_user):
+    code, content, _ = cli('ls', 's3://no-such-bucket/run', '--json')
+    assert (code, content['error']) == (2, 'StorageError')
+    assert 'name of the bucket' in content['problem']
+
+
+def test_the_catalog_of_a_url_is_not_repaired(stored, cli, s3_server):
+    before = get(stored, s3_server.options(), 'checkpoints.json')
+    code, content, _ = cli('verify', '--repair-catalog', stored, '--json')
+    assert (code, content['error']) == (2, 'ConfigError')
+    assert 'is for local directories' in content['problem']
+    assert get(stored, s3_server.options(), 'checkpoints.json') == before
+
+
+def test_a_file_is_no_directory(stored, cli):
+    code, content, _ = cli('ls', f'{stored}/iter_6.pth', '--json')
+    assert (code, content['error']) == (2, 'ConfigError')
+    assert 'is a file, expected a directory' in content['problem']
+    code, content, _ = cli('inspect', stored, '--json')
+    assert (code, content['error']) == (2, 'ConfigError')
+
+
+# -- the options -----------------------------------------------------------
+
+
+def test_storage_options_are_those_of_a_run(stored, s3_server, monkeypatch,
+                                            capsys):
+    for name in ('AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY'):
+        monkeypatch.delenv(name)
+    options = json.dumps(s3_server.options())
+    assert main(['ls', stored, '--storage-options', options]) == 0
+    code = main([
+        'verify', stored, '--storage-options', options, '--endpoint',
+        'http://127.0.0.1:9'
+    ])
+    out, err = capsys.readouterr()
+    assert code == 2 and '127.0.0.1:9' in err  # it goes before the other
+
+
+@pytest.mark.parametrize('given', ['{', '[]', 'secret-of-mine', '"a"'])
+def test_storage_options_that_are_none(given, capsys):
+    assert main(['ls', 's3://bucket/run', '--storage-options', given]) == 2
+    err = capsys.readouterr().err
+    assert 'must be a JSON object' in err and 'secret' not in err
+
+
+def test_an_endpoint_is_of_an_object_store(capsys):
+    assert main(['ls', 'pavi://a/b', '--endpoint=http://host']) == 2
+    assert '--endpoint is for s3://, gs://, az:// only' in \
+        capsys.readouterr().err
+
+
+@pytest.mark.parametrize('scheme', ['http', 'nowhere'])
+@pytest.mark.parametrize('command', ['ls', 'verify', 'inspect'])
+def test_a_url_that_nothing_serves(command, scheme, capsys):
+    name = 'run' if command == 'ls' else 'iter_1.pth'
+    assert main([command, f'{scheme}://host/{name}']) == 2
+    assert f'reads no {scheme}:// URL' in capsys.readouterr().err
+
+
+def test_local_paths_need_no_options(run_dir, capsys):
+    assert main(['verify', str(run_dir), '--endpoint=http://host']) == 0
+
+
+# -- what is read ----------------------------------------------------------
+
+
+class CountingClient:
+    """obstore, but what is fetched is counted."""
+
+    def __init__(self, client):
+        self._client = client
+        self.requests = []
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+    def get(self, store, name, options=None):
+        self.requests.append((name, (options or {}).get('range')))
+        return self._client.get(store, name, options=options)
+
+    @property
+    def bytes(self):
+        return sum(stop - start for _, (start, stop) in self.requests)
+
+
+@pytest.fixture
+def client(monkeypatch, as_user):
+    counting = CountingClient(object_store.import_client('s3://'))
+    monkeypatch.setattr(object_store, 'import_client', lambda url: counting)
+    return counting
+
+
+def test_inspect_of_a_large_file_fetches_its_ends(s3_server, client, cli):
+    url = f's3://{BUCKET}/{uuid.uuid4().hex}'
+    model = torch.nn.Sequential(*(torch.nn.Linear(300, 300)
+                                  for _ in range(60)))
+    save_checkpoint(
+        model, f'{url}/iter_1.pth', storage_options=s3_server.options())
+    del client.requests[:]
+    code, content, _ = cli('inspect', f'{url}/iter_1.pth', '--json')
+    assert code == 0 and len(content['tensors']) == 120
+    assert content['bytes'] > 20 << 20
+    # the beginning, the zip directory, the pickle
+    assert len(client.requests) <= 4
+    assert client.bytes < 512 << 10
+
+
+def test_ls_reads_no_content(stored, client, cli):
+    assert cli('ls', stored)[0] == 0
+    # the catalog, the pointer; of what a resume takes and of the copies the
+    # beginning and the end
+    assert len(client.requests) <= 8
+
+
+# -- other places ----------------------------------------------------------
+
+
+def test_pavi_is_read_by_its_catalog(tmp_path, capsys):
+    with pavi.install(str(tmp_path / 'platform')):
+        train(
+            tmp_path / 'run',
+            hooks=[
+                dict(
+                    type='DurableCheckpointHook',
+                    interval=4,
+                    out_dir='pavi://project/model')
+            ])
+        url = 'pavi://project/model/run'
+        assert main(['ls', url, '--json']) == 0
+        content = json.loads(capsys.readouterr().out)
+        assert content['resume'] == 'iter_8.pth'
+        assert main(['verify', '--all', url]) == 0
+        assert main(['inspect', f'{url}/iter_4.pth']) == 0
+        capsys.readouterr()
+        # what cannot be listed is not called empty
+        assert main(['ls', 'pavi://project/other']) == 2
+        assert "does not support 'listing'" in capsys.readouterr().err
+
+
+def test_without_its_package_a_url_says_what_to_install(monkeypatch, capsys):
+    monkeypatch.setitem(__import__('sys').modules, 'obstore', None)
+    assert main(['ls', 's3://bucket/run']) == 2
+    assert "pip install 'mmcv_ckpt_hooks[s3]'" in capsys.readouterr().err
