@@ -71,7 +71,7 @@ def _add_waits(workers, found, server):
         way = durable(staging='overlap')
         way['hook'].update(more)
         # so that every save ends beside the steps that are for it
-        busy = math.ceil((12. if more else 2.) / base['step'])
+        busy = math.ceil((8. if more else 2.) / base['step'])
         one = workers.run(
             f'objects: training saves to {name}, 4 saves in steps of '
             f'{busy}+3',
@@ -139,7 +139,7 @@ def objects(spec):
 
     def up():
         return backend.put('a.pth',
-                           lambda file: write_checkpoint(file, staged))
+                           lambda file: write_checkpoint(file, staged, {}))
 
     def down():
         with backend.open('a.pth') as file:
