@@ -103,7 +103,7 @@ class Mirror:
         """Return what is still to be copied, the newest first."""
         return [
             info for info in self._place.missing(self._run)
-            if (info.name, info.digest) not in self._refused
+            if _key(info) not in self._refused
         ]
 
     def abandon(self) -> bool:
@@ -212,22 +212,23 @@ class Mirror:
     def _catch_up(self) -> None:
         """Copy what is missing, until nothing is."""
         place = self._place
-        gone: Set[str] = set()
         if not place.is_open:
             place.open()
             place.begin(self._run)
+        tried: Set[Tuple[str, str]] = set()
         while not self._has_to_end():
             place.follow(self._run)
-            left = [info for info in self.pending() if info.name not in gone]
+            left = [info for info in self.pending() if _key(info) not in tried]
             if not left:
                 return
+            # each once: somebody may delete what was just copied
+            tried.add(_key(left[0]))
             try:
                 self._copy(left[0])
             except MissingCheckpointError:
-                # the run's retention was faster
-                gone.add(left[0].name)
+                pass  # the run's retention was faster
             except IntegrityError as error:
-                self._refused.add((left[0].name, left[0].digest))
+                self._refused.add(_key(left[0]))
                 self._warn(f'Mirror {place.url}: {left[0].name} is not '
                            f'copied: {error}')
 
@@ -274,6 +275,10 @@ class Mirror:
         self._stop_waiting()
         self._stop_waiting = self._later(
             pause_secs * self._random.uniform(0.5, 1.), self.wake)
+
+
+def _key(info: CheckpointInfo) -> Tuple[str, str]:
+    return info.name, info.digest
 
 
 class _Left(Exception):

@@ -282,6 +282,24 @@ def test_training_never_waits_and_the_newest_is_copied_first(
     assert backend.files['last_checkpoint'] == b'iter_10.pth\n'
 
 
+def test_what_the_mirror_would_delete_at_once_is_not_copied(dirs, stored):
+    work_dir, _, _ = dirs
+    backend = stored(SlowStorage())
+    run(work_dir,
+        ANY,
+        keep=dict(last=1),
+        write=dict(background=False),
+        hooks=[
+            OnIter({
+                2: lambda: backend.has_begun.wait(60),
+                8: backend.goes_on.set
+            })
+        ])
+    assert backend.order == ['iter_2.pth', 'iter_8.pth']
+    assert [name for name in backend.files
+            if name.endswith('.pth')] == ['iter_8.pth']
+
+
 def test_a_dead_mirror_is_told_once_and_catches_up(dirs, stored, caplog,
                                                    monkeypatch):
     work_dir, _, _ = dirs
