@@ -626,6 +626,19 @@ def test_a_misspelt_mirror_is_named_without_what_it_holds():
     assert 'secret' not in str(caught.value)
 
 
+def test_a_path_in_the_mirror_is_opened_with_its_options():
+    from mmcv_ckpt_hooks.config import parse_options
+    options = parse_options(
+        dict(
+            storage_options=dict(region='here'),
+            mirror=dict(
+                url='s3://b/second/', storage_options=dict(region='there'))))
+    assert options.access('s3://b/second/run/iter_2.pth') == dict(
+        storage_options=dict(region='there'))
+    assert options.access('s3://b/seconds/run/iter_2.pth') == dict(
+        file_client_args=None, storage_options=dict(region='here'))
+
+
 def test_the_mirror_is_another_place(dirs):
     work_dir, _, _ = dirs
     with pytest.raises(ConfigError, match='a mirror is a second place'):
