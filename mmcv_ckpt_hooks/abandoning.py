@@ -21,7 +21,8 @@ def abandon(hooks: List[Any]) -> None:
     savers = [
         saver for hook in hooks for saver in getattr(hook, '_savers', [])
     ]
-    if any([saver.abandon() for saver in savers]):
+    mirrors = [saver.mirror for saver in savers if saver.mirror is not None]
+    if any([one.abandon() for one in [*savers, *mirrors]]):
         die_holding()
     atexit.register(_end)
 

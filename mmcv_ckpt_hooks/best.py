@@ -17,7 +17,7 @@ from .compat import best_saver_name
 from .monitors import number_of, unknown_metric
 from .saver import Saver
 from .state import finished_epochs
-from .takeover import same_place
+from .storage.names import same_place
 from .types import SaveRequest
 
 #: Keys of the log buffer that are no scores.

@@ -1,17 +1,17 @@
 """The steps of a commit: durable first, then known, then cleaned up."""
 import datetime
 import time
-from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import IO, Any, Callable, Iterator, List, Optional
+from typing import IO, Any, Callable, ContextManager, List, Optional
 
-from .card import card, describe
+from .card import card
 from .catalog import Catalog
-from .errors import OutOfSpaceError, StorageError
+from .errors import OutOfSpaceError
 from .history import History
 from .latest import move_latest, set_aside
 from .pruning import Pruner
 from .recovery import identity_of
+from .replacing import replaced_in_catalog
 from .serialization import write_checkpoint
 from .staging import StagedState
 from .types import LATEST_NAME, CheckpointInfo, SaveRequest, StorageBackend
@@ -180,30 +180,5 @@ class Committer:
             trigger=request.trigger,
             regular=request.regular)
 
-    @contextmanager
-    def _replaced_in_catalog(self, name: str) -> Iterator[None]:
-        """Take out the entry of a file while it is replaced.
-
-        INVARIANT: the catalog never holds the digest of another file of that
-        name; killed in between, it would have the good new one refused.
-        """
-        before, leads_to = self.catalog.find(name), self.catalog.link(name)
-        if before is not None:
-            self.catalog.forget(name)
-        try:
-            yield
-        except BaseException:
-            if before is not None:
-                self._put_back(before, leads_to)
-            raise
-
-    def _put_back(self, before: CheckpointInfo, leads_to: str) -> None:
-        """Enter a file again whose replacement failed, if it is the same.
-
-        A failed sync of the directory comes after the rename: then the new
-        file is there, and the next start finds it.
-        """
-        with suppress(StorageError):
-            there = describe(self.backend, before.name, before.bytes)
-            if there.digest == before.digest:
-                self.catalog.commit(before, leads_to)
+    def _replaced_in_catalog(self, name: str) -> ContextManager[None]:
+        return replaced_in_catalog(self.backend, self.catalog, name)

@@ -1,16 +1,20 @@
 """Config dict to frozen options: the only place where input is validated."""
 import difflib
 import os
+import re
 import signal
 from dataclasses import fields
-from typing import Any, Dict, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
+from .argument_checks import (Types, check_choice, check_known, check_positive,
+                              check_types)
 from .errors import ConfigError
 from .keep_config import plain_keep
 from .name_template import check_template
 from .options import (DEFAULT_SIGNALS, CheckpointOptions, KeepOptions,
-                      TriggerOptions, WriteOptions)
+                      MirrorOptions, TriggerOptions, WriteOptions)
 from .signals import ACTIONS, SIGNALS
+from .storage.names import same_place, without_credentials
 from .types import LATEST_NAME
 
 _NOT_YET = 'not supported yet (README, Limits of this version)'
@@ -18,10 +22,6 @@ _NOT_YET = 'not supported yet (README, Limits of this version)'
 #: places. A config that names one fails at start: a promise that is not kept
 #: loses checkpoints.
 _LATER = {
-    'mirror':
-    f'mirrors are {_NOT_YET}',
-    'mirrors':
-    f'mirrors are {_NOT_YET}',
     'sharded':
     f'sharded checkpoints are {_NOT_YET}',
     'save_best':
@@ -57,11 +57,13 @@ def parse_options(given: Mapping[str, Any]) -> CheckpointOptions:
     for name in _PATHS & set(values):
         if isinstance(values[name], os.PathLike):
             values[name] = os.fspath(values[name])
-    _known('argument', values, [one.name for one in fields(CheckpointOptions)])
-    _check_types(values, _TYPES)
+    check_known('argument', values,
+                [one.name for one in fields(CheckpointOptions)])
+    check_types(values, _TYPES)
     for name, group, types in (('triggers', TriggerOptions, _TRIGGER_TYPES),
                                ('keep', KeepOptions, _KEEP_TYPES),
-                               ('write', WriteOptions, _WRITE_TYPES)):
+                               ('write', WriteOptions, _WRITE_TYPES),
+                               ('mirror', MirrorOptions, _MIRROR_TYPES)):
         if name in values:
             values[name] = _group(name, values[name], group, types)
     options = CheckpointOptions(**values)
@@ -70,9 +72,7 @@ def parse_options(given: Mapping[str, Any]) -> CheckpointOptions:
     return options
 
 
-_Types = Mapping[str, Tuple[Union[type, Tuple[type, ...]], str]]
-
-_TYPES: _Types = {
+_TYPES: Types = {
     'interval': (int, 'an int'),
     'by_epoch': (bool, 'True, False or None'),
     'save_optimizer': (bool, 'True or False'),
@@ -88,6 +88,7 @@ _TYPES: _Types = {
     'keep': (Mapping, 'a dict'),
     'write': (Mapping, 'a dict'),
     'storage_options': (Mapping, 'a dict'),
+    'mirror': (Mapping, "a dict such as dict(url='s3://bucket/prefix')"),
     'resume': (str, "'auto' or a path"),
     'trust_checkpoint': (bool, 'True or False'),
     'adopt_existing': (bool, 'True or False'),
@@ -96,7 +97,7 @@ _TYPES: _Types = {
 }
 #: What may be a ``pathlib.Path``.
 _PATHS = {'out_dir', 'resume'}
-_TRIGGER_TYPES: _Types = {
+_TRIGGER_TYPES: Types = {
     'begin': (int, 'an int'),
     'secs': ((int, float), 'seconds'),
     'at': ((list, tuple), 'a list of ints'),
@@ -104,7 +105,7 @@ _TRIGGER_TYPES: _Types = {
     'file': (str, 'a file name'),
     'exception': (bool, 'True or False'),
 }
-_KEEP_TYPES: _Types = {
+_KEEP_TYPES: Types = {
     'last': (int, 'an int'),
     'best': (int, 'an int'),
     'monitor': ((str, list, tuple), 'a metric or a list of metrics'),
@@ -113,12 +114,19 @@ _KEEP_TYPES: _Types = {
     'every': (int, 'an int'),
     'bytes': ((int, str), "an int or a size such as '20GB'"),
 }
-_WRITE_TYPES: _Types = {
+_WRITE_TYPES: Types = {
     'background': (bool, 'True or False'),
     'staging': (str, "'auto', 'overlap' or 'copy'"),
     'backlog': (str, "'wait' or 'skip'"),
     'durability': (str, "'fsync' or 'none'"),
 }
+_MIRROR_TYPES: Types = {
+    'url': ((str, os.PathLike), "a path or URL such as 's3://bucket/prefix'"),
+    'keep': (Mapping, 'a dict'),
+    'storage_options': (Mapping, 'a dict'),
+}
+#: Keys of ``keep`` that the mirror takes from the run.
+_OF_THE_RUN = ('monitor', 'rule')
 _CHOICES: Mapping[str, Sequence[str]] = {
     'on_error': ('warn', 'raise'),
     'format': ('pth', ),
@@ -129,11 +137,11 @@ _CHOICES: Mapping[str, Sequence[str]] = {
 
 
 def _group(name: str, value: Mapping[str, Any], group: type,
-           types: _Types) -> Any:
+           types: Types) -> Any:
     names = [one.name for one in fields(group)]
     _refuse_later(value, prefix=f'{name}.')
-    _known('key', value, names, prefix=f'{name}.')
-    _check_types(value, types, prefix=f'{name}.')
+    check_known('key', value, names, prefix=f'{name}.')
+    check_types(value, types, prefix=f'{name}.')
     # None means the default, except that it switches a trigger off
     given: Dict[str, Any] = {
         key: item
@@ -146,7 +154,30 @@ def _group(name: str, value: Mapping[str, Any], group: type,
         given['signals'] = _signals(given['signals'])
     if group is KeepOptions:
         given = plain_keep(given)
+    if group is MirrorOptions:
+        given = _plain_mirror(given)
     return group(**given)
+
+
+def _plain_mirror(given: Dict[str, Any]) -> Dict[str, Any]:
+    if not given.get('url'):
+        raise ConfigError('DurableCheckpointHook: mirror.url must be given: '
+                          'a path or URL of the second place')
+    values = {**given, 'url': os.fspath(given['url'])}
+    keep = values.get('keep')
+    if keep is not None:
+        for name in _OF_THE_RUN:
+            if keep.get(name) is not None:
+                raise ConfigError(
+                    f'DurableCheckpointHook: mirror.keep.{name} is not for '
+                    f'the mirror: it ranks by keep.{name} of the hook. Remove '
+                    'it')
+        try:
+            values['keep'] = _group('keep', keep, KeepOptions, _KEEP_TYPES)
+        except ConfigError as error:
+            told = re.sub(r"(?<=[ '])keep\.", 'mirror.keep.', str(error))
+            raise ConfigError(told) from error
+    return values
 
 
 def _signals(given: Optional[Mapping[str, Any]]) -> Tuple[Any, ...]:
@@ -159,10 +190,10 @@ def _signals(given: Optional[Mapping[str, Any]]) -> Tuple[Any, ...]:
                 f'DurableCheckpointHook: triggers.signals.{name}: no process '
                 'can catch it, or it is not sent to ask for something; valid '
                 f'are: {", ".join(SIGNALS)}')
-    _known('signal', given, SIGNALS, prefix='triggers.signals.')
+    check_known('signal', given, SIGNALS, prefix='triggers.signals.')
     for name, action in given.items():
         if action is not None:
-            _check_choice(f'triggers.signals.{name}', action, ACTIONS)
+            check_choice(f'triggers.signals.{name}', action, ACTIONS)
     merged = {**dict(DEFAULT_SIGNALS), **given}
     return tuple((name, action) for name, action in merged.items() if action)
 
@@ -175,36 +206,6 @@ def _refuse_later(given: Mapping[str, Any], prefix: str = '') -> None:
                               f'{value!r}: {why}; remove it')
 
 
-def _known(what: str,
-           given: Mapping[str, Any],
-           valid: Sequence[str],
-           prefix: str = '') -> None:
-    for name in given:
-        if name in valid:
-            continue
-        near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
-        hint = f'did you mean {prefix + near[0]!r}? ' if near else ''
-        raise ConfigError(
-            f'DurableCheckpointHook: unknown {what} {prefix}{name}='
-            f'{given[name]!r}; {hint}valid are: {", ".join(sorted(valid))}')
-
-
-def _check_types(values: Mapping[str, Any],
-                 types: _Types,
-                 prefix: str = '') -> None:
-    for name, value in values.items():
-        expected, text = types[name]
-        wrong_bool = isinstance(value, bool) and expected is not bool
-        if value is None and prefix:
-            continue
-        if wrong_bool or not isinstance(value, expected):
-            # what should be a dict of credentials may be one
-            got = '' if name == 'storage_options' else f'{value!r} of '
-            raise ConfigError(
-                f'DurableCheckpointHook: {prefix}{name} must be {text}, but '
-                f'got {got}type {type(value).__name__}')
-
-
 def _check_values(options: CheckpointOptions) -> None:
     for name, choices in _CHOICES.items():
         value: Any = options
@@ -214,8 +215,8 @@ def _check_values(options: CheckpointOptions) -> None:
         if later is not None:
             raise ConfigError(
                 f'DurableCheckpointHook: {name}={value!r}: {later}')
-        _check_choice(name, value, choices)
-    _check_positive('triggers.secs', options.triggers.secs)
+        check_choice(name, value, choices)
+    check_positive('triggers.secs', options.triggers.secs)
     if options.triggers.begin < 0:
         raise ConfigError('DurableCheckpointHook: triggers.begin must not be '
                           f'negative, but got {options.triggers.begin}')
@@ -237,22 +238,6 @@ def _check_values(options: CheckpointOptions) -> None:
     if options.interval == 0:
         raise ConfigError('DurableCheckpointHook: interval must be at least '
                           '1, or -1 for never, but got 0')
-
-
-def _check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
-    if value in choices:
-        return
-    near = difflib.get_close_matches(str(value), choices, n=1)
-    hint = f', did you mean {near[0]!r}?' if near else ''
-    raise ConfigError(
-        f'DurableCheckpointHook: {name} must be one of '
-        f'{", ".join(map(repr, choices))}, but got {value!r}{hint}')
-
-
-def _check_positive(name: str, value: Optional[float]) -> None:
-    if value is not None and not value > 0:  # NaN, too
-        raise ConfigError(f'DurableCheckpointHook: {name} must be positive, '
-                          f'but got {value!r}')
 
 
 def _check_contradictions(options: CheckpointOptions,
@@ -278,6 +263,11 @@ def _check_contradictions(options: CheckpointOptions,
             'DurableCheckpointHook: storage_options contradicts '
             'file_client_args, which has mmcv.FileClient store the '
             'checkpoints; give one of them')
+    mirror = options.mirror
+    if mirror is not None and same_place(mirror.url, options.out_dir or ''):
+        raise ConfigError(
+            f'DurableCheckpointHook: mirror.url and out_dir are both '
+            f'{without_credentials(mirror.url)}: a mirror is a second place')
     if options.resume is not None and options.resume != 'auto':
         _check_resume(options.resume)
 

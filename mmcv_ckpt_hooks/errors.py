@@ -13,6 +13,7 @@
     |-- TornError                   the state changed while it was copied
     `-- StorageError                a storage backend could not do its work
         |-- MissingCheckpointError  not there (a ``FileNotFoundError``)
+        |-- MissingPlaceError       no such bucket
         |-- AccessError             not allowed; never means "not there"
         |-- LockedError             another run writes to the directory
         |-- OutOfSpaceError         no space or quota left
@@ -79,6 +80,10 @@ class StorageError(CheckpointError):
 
 class MissingCheckpointError(StorageError, FileNotFoundError):
     """No file of that name exists in the storage."""
+
+
+class MissingPlaceError(StorageError):
+    """What should hold the checkpoints is not there: a bucket."""
 
 
 class AccessError(StorageError):

@@ -266,3 +266,21 @@ class Repeater:
         while not self._stopped.wait(self._period_secs):
             if not self._job():
                 return
+
+
+def call_later(secs: float, call: Callable[[], None]) -> Callable[[], None]:
+    """Call once, after so many seconds, on a thread of its own.
+
+    Returns:
+        callable: Keeps it from being called; on any thread.
+
+    Thread: any; the process does not wait for it.
+    """
+
+    def once() -> bool:
+        call()
+        return False
+
+    timer = Repeater(once, secs)
+    timer.start()
+    return lambda: timer.stop(wait=False)

@@ -4,7 +4,7 @@ import os
 import shutil
 import stat
 from contextlib import contextmanager, suppress
-from typing import Any, Dict, Iterable, Iterator, List, Optional
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
 
 from .errors import AccessError, MissingCheckpointError, StorageError
 from .storage import scheme_of
@@ -112,6 +112,30 @@ class StoredHistory(History):
                 return file.read()
         except MissingCheckpointError:
             return b''
+
+
+class HeardHistory(History):
+    """Tells of every event, when it is written or could not be.
+
+    Args:
+        inner (History): Has the events.
+        heard (callable): Called behind each.
+    """
+
+    def __init__(self, inner: History, heard: Callable[[], None]) -> None:
+        self._inner = inner
+        self._heard = heard
+
+    def append(self, event: str, **values: Any) -> None:
+        """Add one event."""
+        try:
+            self._inner.append(event, **values)
+        finally:
+            self._heard()
+
+    def read(self) -> List[Dict[str, Any]]:
+        """Return all events; as :meth:`History.read`."""
+        return self._inner.read()
 
 
 def open_history(home: StorageBackend) -> History:

@@ -12,6 +12,7 @@ from .ema import ema_hooks
 from .garbage import without_collections
 from .options import CheckpointOptions
 from .state import capture_rank, capture_runner, finished_epochs
+from .storage.names import same_place
 from .triggers import Progress, Schedule
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ class DurableCheckpointHook(CheckpointHook):
         triggers (dict, optional): See :class:`~.options.TriggerOptions`.
         keep (dict, optional): See :class:`~.options.KeepOptions`.
         write (dict, optional): See :class:`~.options.WriteOptions`.
-        storage_options (dict, optional): Endpoint, region and credentials of
-            an object store. Default: None: environment, then profile.
+        storage_options (dict, optional): Of an object store. Default: None.
+        mirror (dict, optional): See :class:`~.options.MirrorOptions`.
         resume (str, optional): ``'auto'`` for the newest checkpoint here that
             verifies, or a path. Default: None.
         trust_checkpoint (bool): Whether a checkpoint that needs it may be
@@ -178,10 +179,10 @@ class DurableCheckpointHook(CheckpointHook):
 
     def forget(self, out_dir: str, name: str) -> None:
         """Drop a catalog entry whose file a tool's own save has replaced."""
-        if self._saver is not None and takeover.same_place(
-                out_dir, self._saver.backend.url):
-            self._saver.wait()
-            self._saver.catalog.forget(name)
+        saver = self._saver
+        if saver is not None and same_place(out_dir, saver.backend.url):
+            saver.wait()
+            saver.catalog.forget(name)
 
     def drain(self, runner: Any) -> None:
         """Wait for the last save, report it and end what was started."""

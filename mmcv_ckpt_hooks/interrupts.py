@@ -191,26 +191,26 @@ class Interrupts:
         behind = [one for one in runner.hooks if hasattr(one, '_interrupts')]
         if behind[-1]._interrupts is not self:
             return
-        for one in behind:
-            for saver in one._savers:
-                saver.close()
+        savers = [saver for one in behind for saver in one._savers]
+        for saver in savers:
+            saver.wait()
         if not alone:
             self._agreement.wait_for_all()
         else:
             self._parting.end(last.iter)
         # not at the top: pure but for this
         from .leaving import say_end
-        say_end(
-            runner,
-            name_of(wish.exit_signal),
-            last,
-            self._rescue.last_committed(),
-            # loggers gather from all ranks
-            None if self._agreement.is_broken else event)
+
+        # loggers gather from all ranks
+        event = None if self._agreement.is_broken else event
+        say_end(runner, name_of(wish.exit_signal), last,
+                self._rescue.last_committed(), event)
         for one in reversed(behind):
             if one._overlap is not None:
                 one._overlap.close()
             one._interrupts.close(leaving=True)
+        for saver in savers:
+            saver.close()  # a mirror may take long: a signal ends it now
         raise SystemExit(128 + wish.exit_signal)
 
     def stopped(self, error: BaseException) -> None:

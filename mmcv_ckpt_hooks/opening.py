@@ -2,29 +2,33 @@
 
 Called once a run, on all ranks; only rank 0 writes.
 """
-from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import distributed, takeover
+from .beginning import begin, left_to_the_next_save, point_to
 from .best import BestKeeper, eval_hooks
 from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
 from .catalog_home import catalog_home
-from .errors import CheckpointError, LockedError, StorageError
+from .errors import CheckpointError
 from .executor import BackgroundExecutor, InlineExecutor
 from .guarded import guarded, left_on_failure, lock_of, take
-from .history import HISTORY_NAME, open_history
+from .history import HISTORY_NAME, HeardHistory, open_history
 from .known_metrics import refuse_unknown
-from .latest import move_latest
+from .mirror import Mirror
+from .mirror_note import write_note
+from .mirror_opening import find_in_both, mirror_of, note_of, start_mirror
+from .mirroring import MirrorPlace
 from .options import CheckpointOptions
 from .ranking import Metrics, start_ranking
 from .restore import Restored
-from .resuming import Newest, find_newest, resume_run
-from .retention import KeepAny, KeepEvery, KeepLast
+from .resuming import resume_run
+from .retention import KeepLast, policy_of
 from .run_lock import RunLock
 from .saver import Saver
 from .storage import open_backend
 from .storage.mapped_errors import storage_error
-from .types import LATEST_NAME, CheckpointInfo, RetentionPolicy, StorageBackend
+from .storage.names import same_place
+from .types import CheckpointInfo, RetentionPolicy, StorageBackend
 
 
 def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
@@ -56,21 +60,34 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
     lock = lock_of(home, CATALOG_NAME, runner.logger.warning)
     backend, home = guarded(lock, backend, home)
     catalog = Catalog(backend, home, runner.logger.warning)
-    with left_on_failure(lock):
-        newest, loaded = _agreed_newest(runner, options, backend, catalog,
-                                        lock)
-        restored = resume_run(runner, options, backend, newest, loaded)
+    second = mirror_of(runner, options, by_epoch, place, catalog)
+    with left_on_failure(lock), left_on_failure(None if second is
+                                                None else second.lock):
+        in_mirror, newest, loaded = _agreed_newest(runner, options, backend,
+                                                   catalog, lock, second)
+        found_in = second.backend if second and in_mirror else backend
+        restored = resume_run(runner, options, found_in, newest, loaded)
         del loaded
         saver, failure = None, None
         if distributed.rank() == 0:
             try:
-                _begin(runner, options, catalog, restored)
-                if newest is not None:
-                    _point_to(newest, runner, options, backend, catalog)
-                saver = _saver(runner, options, backend, catalog, home,
-                               _policy(options, by_epoch), restored, lock)
+                begin(runner, options, catalog, restored)
+                if newest is not None and not in_mirror:
+                    point_to(newest, runner, options, backend, catalog)
+                policy = policy_of(options.keep_last, options.keep.every,
+                                   by_epoch)
+                mirror = None
+                if second is not None:
+                    mirror = start_mirror(runner, second, backend, catalog)
+                    with left_to_the_next_save(runner, options,
+                                               'Noting the mirror'):
+                        write_note(home, note_of(options, second, by_epoch))
+                saver = _saver(runner, options, backend, catalog, home, policy,
+                               restored, lock, mirror)
                 start_ranking(saver, options.keep, metrics, eval_hooks(runner),
                               runner.logger.warning)
+                if mirror is not None:
+                    mirror.wake()
             except Exception as error:  # passed on to all ranks
                 failure = error
         distributed.raise_together(failure, f'opening {place}')
@@ -113,13 +130,13 @@ def _open_best(runner: Any, options: CheckpointOptions, eval_hook: Any,
     """
     saver = savers[0]
     out_dir = getattr(eval_hook, 'out_dir', None)
-    if not out_dir or takeover.same_place(out_dir, runner.work_dir or ''):
+    if not out_dir or same_place(out_dir, runner.work_dir or ''):
         return saver
     place = out_dir
     if not hasattr(eval_hook, 'file_client'):  # set in its before_run
         place = takeover.resolve_out_dir(out_dir, runner.work_dir)
     for known in savers:
-        if takeover.same_place(place, known.backend.url):
+        if same_place(place, known.backend.url):
             return known
     backend = open_backend(
         place,
@@ -150,13 +167,29 @@ def _occupy(runner: Any, backend: StorageBackend, home: StorageBackend,
                            f'{", ".join(swept)}')
 
 
-def _saver(runner: Any, options: CheckpointOptions, backend: StorageBackend,
-           catalog: Catalog, home: StorageBackend, policy: RetentionPolicy,
-           restored: Optional[Restored], lock: Optional[RunLock]) -> Saver:
+def _saver(runner: Any,
+           options: CheckpointOptions,
+           backend: StorageBackend,
+           catalog: Catalog,
+           home: StorageBackend,
+           policy: RetentionPolicy,
+           restored: Optional[Restored],
+           lock: Optional[RunLock],
+           mirror: Optional[Mirror] = None) -> Saver:
+
+    def leave() -> None:
+        try:
+            if mirror is not None:
+                mirror.finish()
+        finally:
+            if lock is not None:
+                lock.release()
+
+    history = open_history(home)
     saver = Saver(
         backend,
         catalog,
-        open_history(home),
+        history if mirror is None else HeardHistory(history, mirror.wake),
         policy,
         BackgroundExecutor() if options.write.background else InlineExecutor(),
         runner.logger.info,
@@ -169,7 +202,8 @@ def _saver(runner: Any, options: CheckpointOptions, backend: StorageBackend,
         symlink=options.create_symlink and backend.capabilities.point,
         protected=restored.name if restored is not None else None,
         budget=options.keep.bytes,
-        leave=lambda: None if lock is None else lock.release())
+        leave=leave)
+    saver.mirror = mirror
     if lock is not None:
         lock.finish = saver.close
     return saver
@@ -177,17 +211,20 @@ def _saver(runner: Any, options: CheckpointOptions, backend: StorageBackend,
 
 def _agreed_newest(runner: Any, options: CheckpointOptions,
                    backend: StorageBackend, catalog: Catalog,
-                   lock: Optional[RunLock]) -> Newest:
-    """Open the place on rank 0; tell all ranks where to resume, or why not.
+                   lock: Optional[RunLock],
+                   mirror: Optional[MirrorPlace]) -> Tuple[bool, Any, Any]:
+    """Open the places on rank 0; tell all ranks where to resume, or why not.
 
-    Rank 0 has loaded the checkpoint, too.
+    Returns:
+        tuple: Whether it is the mirror, and as ``Newest``: rank 0 has loaded
+        the checkpoint, too.
 
     Raises:
         Exception: On all ranks: a rank that waited for one that has failed
             would hang.
     """
     found: Optional[CheckpointInfo] = None
-    loaded, failure = None, None
+    loaded, failure, in_mirror = None, None, False
     if distributed.rank() == 0:
         try:
             backend.prepare()
@@ -195,14 +232,15 @@ def _agreed_newest(runner: Any, options: CheckpointOptions,
             _occupy(runner, backend, catalog.home, lock)
             catalog.open()
             _check_scores(options, catalog)
-            if options.resume is not None:
-                found, loaded = find_newest(runner, options, backend, catalog)
+            in_mirror, (found, loaded) = find_in_both(runner, options, backend,
+                                                      catalog, mirror)
         except Exception as error:  # passed on to all ranks
             failure = error
-    found, failure = distributed.broadcast_object((found, failure))
+    in_mirror, found, failure = distributed.broadcast_object(
+        (in_mirror, found, failure))
     if failure is not None:
         raise failure
-    return found, loaded
+    return in_mirror, found, loaded
 
 
 def _check_scores(options: CheckpointOptions, catalog: Catalog) -> None:
@@ -218,68 +256,3 @@ def _check_scores(options: CheckpointOptions, catalog: Catalog) -> None:
             f'the best checkpoints in {catalog.home.url}: their scores are in '
             f'{HISTORY_NAME}, which cannot be read. Make it readable, or move '
             'it away to go on without them')
-
-
-def _begin(runner: Any, options: CheckpointOptions, catalog: Catalog,
-           restored: Optional[Restored]) -> None:
-    lineage = restored.lineage if restored is not None else ''
-    if restored is None and runner.iter:
-        # the tool resumed a stock runner: from one of ours, if the catalog
-        # knows the step
-        lineage = next(
-            (info.lineage
-             for info in catalog.resumable() if info.iter == runner.iter), '')
-    others = [
-        info.name for info in catalog.checkpoints()
-        if not lineage or info.lineage != lineage
-    ]
-    catalog.begin(lineage or None, runner.iter)
-    if others and options.adopt_existing:
-        with _left_to_the_next_save(runner, options,
-                                    'Recording what is adopted'):
-            catalog.adopt()
-    elif others:
-        more = ', ...' if len(others) > 3 else ''
-        runner.logger.warning(
-            f'The directory holds {len(others)} checkpoints of another run '
-            f'({", ".join(others[:3])}{more}): they are neither counted nor '
-            'deleted, and one whose name is needed is kept under another. '
-            'adopt_existing=True owns them')
-
-
-@contextmanager
-def _left_to_the_next_save(runner: Any, options: CheckpointOptions,
-                           what: str) -> Iterator[None]:
-    """Go on without what every save does again, unless ``on_error`` raises.
-    """
-    try:
-        yield
-    except LockedError:
-        raise
-    except StorageError as error:
-        if options.on_error == 'raise':
-            raise
-        runner.logger.warning(f'{what} failed ({error}). The next save tries '
-                              'again')
-
-
-def _point_to(newest: CheckpointInfo, runner: Any, options: CheckpointOptions,
-              backend: StorageBackend, catalog: Catalog) -> None:
-    """Move ``latest.pth`` on to what the run goes on from.
-
-    It was killed between a commit and its pointer, and nothing may be left to
-    train.
-    """
-    if newest.name == LATEST_NAME or not options.create_symlink or \
-            not backend.capabilities.point:
-        return
-    with _left_to_the_next_save(runner, options,
-                                f'Moving {LATEST_NAME} to {newest.name}'):
-        move_latest(backend, catalog, newest.name, runner.logger.warning)
-
-
-def _policy(options: CheckpointOptions, by_epoch: bool) -> RetentionPolicy:
-    policies: List[RetentionPolicy] = [KeepLast(options.keep_last)]
-    if options.keep.every is not None:
-        policies.append(KeepEvery(options.keep.every, by_epoch))
-    return KeepAny(policies)

@@ -92,6 +92,23 @@ class WriteOptions:
 
 
 @dataclass(frozen=True)
+class MirrorOptions:
+    """A second place for every committed checkpoint.
+
+    Args:
+        url (str): A path or URL; the last level of the work dir is added.
+        keep (KeepOptions, optional): What to keep there; ``monitor`` and
+            ``rule`` are those of the run. None means as in the first place.
+        storage_options (dict, optional): As that of the hook, for this place.
+    """
+    url: str
+    keep: Optional[KeepOptions] = None
+    # no repr: they may be credentials
+    storage_options: Optional[Mapping[str, Any]] = field(
+        default=None, repr=False)
+
+
+@dataclass(frozen=True)
 class CheckpointOptions:
     """All arguments of ``DurableCheckpointHook``; see there."""
     interval: int = -1
@@ -111,6 +128,7 @@ class CheckpointOptions:
     # no repr: they may be credentials
     storage_options: Optional[Mapping[str, Any]] = field(
         default=None, repr=False)
+    mirror: Optional[MirrorOptions] = None
     resume: Optional[str] = None
     trust_checkpoint: bool = False
     adopt_existing: bool = False
@@ -128,6 +146,10 @@ class CheckpointOptions:
             return dict(storage_options=self.storage_options)
         if scheme not in OBJECT_STORES:
             return {}
+        mirror = self.mirror
+        if mirror is not None and \
+                place.startswith(mirror.url.rstrip('/') + '/'):
+            return dict(storage_options=mirror.storage_options)
         return dict(
             file_client_args=self.file_client_args,
             storage_options=self.storage_options)
@@ -135,9 +157,14 @@ class CheckpointOptions:
     @property
     def keep_last(self) -> Optional[int]:
         """How many of the last to keep; None for all."""
-        if self.keep.last is not None:
-            return self.keep.last if self.keep.last > 0 else None
-        if self.max_keep_ckpts > 0:
-            return self.max_keep_ckpts
-        # whoever names what to keep does not want all the others
-        return 1 if self.keep.is_selective else None
+        return last_of(self.keep, self.max_keep_ckpts)
+
+
+def last_of(keep: KeepOptions, max_keep_ckpts: int = -1) -> Optional[int]:
+    """Return how many of the last to keep; None for all."""
+    if keep.last is not None:
+        return keep.last if keep.last > 0 else None
+    if max_keep_ckpts > 0:
+        return max_keep_ckpts
+    # whoever names what to keep does not want all the others
+    return 1 if keep.is_selective else None

@@ -58,10 +58,11 @@ class Pruner:
         Args:
             committed (str, optional): Name of what was just committed.
         """
-        if not self._superseded(committed, self._catalog.owned()):
+        kept = frozenset([committed] if committed else [])
+        if not self.superseded(kept, self._catalog.owned()):
             return []
         return [
-            info.name for info in self._superseded(committed, self._there())
+            info.name for info in self.superseded(kept, self._there())
             if self._delete(info.name)
         ]
 
@@ -78,8 +79,8 @@ class Pruner:
         # there, and latest.pth names a file that is there
         newest = max((info.iter for info in owned), default=-1)
         gone = [
-            info.name
-            for info in self._superseded(coming.name, [*owned, coming])
+            info.name for info in self.superseded(
+                frozenset([coming.name]), [*owned, coming])
             if info.iter != newest and info.name != latest
             and self._delete(info.name)
         ]
@@ -93,6 +94,30 @@ class Pruner:
         return self.ranking is not None and \
             self._catalog.at_iter(request.iter) is None and \
             self.ranking.would_keep(request, self._catalog.owned())
+
+    def superseded(self, kept: 'frozenset[str]',
+                   there: Sequence[CheckpointInfo]) -> List[CheckpointInfo]:
+        """Return what no policy keeps; nothing is deleted.
+
+        Args:
+            kept (frozenset[str]): Names that are kept whatever policies say.
+            there (Sequence): What this run owns, by finished iterations.
+        """
+        if self.is_held or not self._backend.capabilities.delete:
+            return []
+        policies = [self._policy, KeepNames(self._catalog.best_names() | kept)]
+        if self.ranking is not None:
+            policies.append(self.ranking)
+        policy: RetentionPolicy = KeepAny(policies)
+        if self._budget is not None:
+            self._report_budget(there, policy.keep(there), self._budget)
+            policy = KeepWithin(self._budget, policy)
+        # INVARIANT: a best checkpoint goes when a better one is there, and
+        # not because the catalog has forgotten that it is the best
+        return [
+            info for info in deletable(policy, there, self._protected)
+            if info.trigger != 'best' or self._is_beaten(info)
+        ]
 
     def _there(self) -> List[CheckpointInfo]:
         """Return what this run owns; forget what somebody has deleted.
@@ -141,29 +166,6 @@ class Pruner:
         if what not in self._told:
             self._told.add(what)
             self._failed(f'{message} ({error}). Every save tries again', error)
-
-    def _superseded(self, committed: Optional[str],
-                    there: List[CheckpointInfo]) -> List[CheckpointInfo]:
-        """Return what no policy keeps of what this run owns."""
-        if self.is_held or not self._backend.capabilities.delete:
-            return []
-        policies = [
-            self._policy,
-            KeepNames(self._catalog.best_names()
-                      | ({committed} if committed else set()))
-        ]
-        if self.ranking is not None:
-            policies.append(self.ranking)
-        policy: RetentionPolicy = KeepAny(policies)
-        if self._budget is not None:
-            self._report_budget(there, policy.keep(there), self._budget)
-            policy = KeepWithin(self._budget, policy)
-        # INVARIANT: a best checkpoint goes when a better one is there, and
-        # not because the catalog has forgotten that it is the best
-        return [
-            info for info in deletable(policy, there, self._protected)
-            if info.trigger != 'best' or self._is_beaten(info)
-        ]
 
     def _is_beaten(self, info: CheckpointInfo) -> bool:
         return self._catalog.is_replaced_best(info) or (

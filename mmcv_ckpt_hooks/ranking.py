@@ -49,6 +49,12 @@ class Metrics:
         keys = dict.fromkeys(auto if key == AUTO else key for key in self.keys)
         return tuple(Monitor(key, self._rule(key)) for key in keys)
 
+    def policy(self, count: int, auto: Optional[str]) -> KeepBest:
+        """Return what keeps the best of each; ``auto`` None: not known."""
+        if AUTO in self.keys and auto is None:
+            return KeepBest(count, None)
+        return KeepBest(count, self.monitors(auto or ''))
+
     def _rule(self, key: str) -> str:
         given = rule_of(self._keep.rule, key)
         if given is not None:
@@ -141,10 +147,8 @@ class Ranking:
                     if hook is eval_hook)
 
     def _policy(self) -> KeepBest:
-        auto = self._saver.catalog.auto_metric()
-        if AUTO in self._metrics.keys and auto is None:
-            return KeepBest(self._count, None)
-        return KeepBest(self._count, self._metrics.monitors(auto or ''))
+        return self._metrics.policy(self._count,
+                                    self._saver.catalog.auto_metric())
 
     def _check(self, eval_hook: Any, names: Sequence[str],
                policy: KeepBest) -> None:

@@ -169,6 +169,15 @@ class KeepWithin:
         return kept
 
 
+def policy_of(last: Optional[int], every: Optional[int],
+              by_epoch: bool) -> RetentionPolicy:
+    """Return what keeps the last so many, and multiples of so many steps."""
+    policies: List[RetentionPolicy] = [KeepLast(last)]
+    if every is not None:
+        policies.append(KeepEvery(every, by_epoch))
+    return KeepAny(policies)
+
+
 def bytes_of(checkpoints: Sequence[CheckpointInfo], names: Set[str]) -> int:
     """Return the bytes that some files take; a second name takes none."""
     contents = _contents(checkpoints)

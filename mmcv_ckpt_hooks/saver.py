@@ -19,6 +19,7 @@ from .staging import Splitter, StagedState, reference
 from .types import RetentionPolicy, SaveRequest, StorageBackend
 
 if TYPE_CHECKING:
+    from .mirror import Mirror
     from .overlap import Overlap
     from .ranking import Ranking
 
@@ -86,6 +87,8 @@ class Saver:
         self._failures = FailureLog(catalog, self._committer, log_failure)
         #: keeps the best of the run's own evaluations; None if nobody asks
         self.ranking: Optional['Ranking'] = None
+        #: copies what is committed elsewhere; None if nobody asks
+        self.mirror: Optional['Mirror'] = None
         self._splitter = Splitter()
         self._stager = Stager(log, not isinstance(executor, InlineExecutor))
         self._leave = leave
@@ -109,13 +112,10 @@ class Saver:
             request (SaveRequest): What to save.
             capture (callable): Builds the checkpoint; called at once.
             overlap (Overlap, optional): Who says what may be copied later,
-                and has it done in time. Default: None, which means that all
-                is copied before the return.
+                and has it done in time. Default: None: nothing.
 
         Returns:
-            bool: False if it could not be staged, or was left out because
-            the one before is still being written and ``backlog`` is
-            ``'skip'``.
+            bool: False if it could not be staged, or was left out.
         """
         begun = time.monotonic()
         if self._executor.busy() and self._backlog == 'skip' and \

@@ -39,6 +39,8 @@ def start(hook: DurableCheckpointHook, runner: Any) -> None:
         taken['by_epoch'] = None  # stock would never save
     hook._apply(parse_options(takeover.merge(hook._given, taken)))
     _hide_credentials(runner, hook.options.storage_options)
+    if hook.options.mirror is not None:
+        _hide_credentials(runner, hook.options.mirror.storage_options)
     hook.by_epoch = _by_epoch(hook.options.by_epoch, runner)
     place = takeover.resolve_out_dir(hook.options.out_dir, runner.work_dir)
     takeover.check_single_writer(runner.hooks, hook, place)

@@ -10,6 +10,7 @@ from mmcv.runner.priority import get_priority
 from .ema import averaging_hooks
 from .errors import ConfigError
 from .storage import scheme_of
+from .storage.names import same_place
 
 _INHERITED = ('interval', 'by_epoch', 'save_optimizer', 'out_dir',
               'max_keep_ckpts', 'save_last', 'sync_buffer', 'file_client_args')
@@ -201,18 +202,6 @@ def merge(given: Mapping[str, Any], taken: Mapping[str,
     if keep.get('last') is not None and given.get('max_keep_ckpts') is None:
         merged.pop('max_keep_ckpts', None)
     return merged
-
-
-def same_place(one: str, other: str) -> bool:
-    """Whether two paths or URLs name one directory, also through links."""
-    return bool(one) and _real_place(one) == _real_place(other)
-
-
-def _real_place(place: str) -> str:
-    scheme = scheme_of(place)
-    if scheme not in ('', 'file'):
-        return place.rstrip('/')
-    return os.path.realpath(place[len('file://'):] if scheme else place)
 
 
 def counts_iterations(runner: Any) -> bool:

@@ -171,8 +171,6 @@ def test_a_contradiction_is_refused_and_both_sides_are_told(given, names):
 
 
 @pytest.mark.parametrize('given', [
-    dict(mirror=dict(url='/elsewhere')),
-    dict(mirrors=['/elsewhere']),
     dict(sharded=True),
     dict(format='dcp'),
     dict(format='sharded'),

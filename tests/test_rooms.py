@@ -18,14 +18,16 @@ MMCV = {
 }
 #: Rooms that a machine without torch can use.
 WITHOUT_TORCH = {
-    'abandoning', 'best_scores', 'building', 'card', 'catalog', 'catalog_file',
-    'catalog_home', 'checksums', 'config', 'counting', 'errors', 'executor',
-    'guarded', 'history', 'holding', 'instructions', 'keep_config',
-    'known_metrics', 'latest', 'lease', 'lineage', 'monitors', 'name_template',
-    'options', 'outline', 'place_limits', 'plan', 'reconciling', 'records',
-    'recovery', 'retention', 'run_lock', 'running_job', 'scanning', 'signals',
-    'triggers', 'types', 'unfolding', 'unpickling', 'verification', 'version',
-    'vocabulary', 'zip_layout', 'zip_writing'
+    'abandoning', 'argument_checks', 'best_scores', 'building', 'card',
+    'catalog', 'catalog_file', 'catalog_home', 'checked_copy', 'checksums',
+    'config', 'counting', 'errors', 'executor', 'guarded', 'history',
+    'holding', 'instructions', 'keep_config', 'known_metrics', 'latest',
+    'lease', 'lineage', 'mirror', 'mirror_catalog', 'mirror_note', 'mirroring',
+    'monitors', 'name_template', 'options', 'outline', 'place_limits', 'plan',
+    'pruning', 'reconciling', 'records', 'recovery', 'replacing', 'retention',
+    'run_lock', 'running_job', 'scanning', 'signals', 'triggers', 'types',
+    'unfolding', 'unpickling', 'verification', 'version', 'vocabulary',
+    'zip_layout', 'zip_writing'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 

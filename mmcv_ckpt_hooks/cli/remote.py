@@ -69,6 +69,14 @@ class Access:
             ConfigError: If no backend serves it, or the options do not fit.
             DependencyError: If the backend needs a package that is missing.
         """
+        return open_backend(url, storage_options=self.options_of(url))
+
+    def options_of(self, url: str) -> Dict[str, Any]:
+        """Return the ``storage_options`` for a URL.
+
+        Raises:
+            ConfigError: If no backend serves it, or the options do not fit.
+        """
         options, scheme = {**self._options, **self._place}, scheme_of(url)
         if scheme not in (*OBJECT_STORES, 'pavi') and not is_of_fsspec(scheme):
             # mmcv's own would need mmcv
@@ -83,7 +91,7 @@ class Access:
                 f'--{sorted(self._place)[0]} is for '
                 f'{", ".join(f"{one}://" for one in OBJECT_STORES)} only; for '
                 f'{url} give --storage-options')
-        return open_backend(url, storage_options=options)
+        return options
 
 
 def _parsed(text: Optional[str]) -> Mapping[str, Any]:

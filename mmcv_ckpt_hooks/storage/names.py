@@ -4,6 +4,7 @@ import re
 import uuid
 
 from ..errors import StorageError
+from . import scheme_of
 
 #: In the name of every unfinished file. Such a name starts with a dot and
 #: never ends in ``.pth``: tools that glob for checkpoints must not meet it.
@@ -65,3 +66,15 @@ def is_temporary(name: str) -> bool:
 def without_credentials(url: str) -> str:
     """Return ``'s3://bucket'`` for ``'s3://key:secret@bucket'``."""
     return _CREDENTIALS.sub('', url)
+
+
+def same_place(one: str, other: str) -> bool:
+    """Whether two paths or URLs name one directory, also through links."""
+    return bool(one) and _real_place(one) == _real_place(other)
+
+
+def _real_place(place: str) -> str:
+    scheme = scheme_of(place)
+    if scheme not in ('', 'file'):
+        return place.rstrip('/')
+    return os.path.realpath(place[len('file://'):] if scheme else place)

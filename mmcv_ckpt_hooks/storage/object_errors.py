@@ -4,7 +4,7 @@ from contextlib import contextmanager
 from typing import Iterator, Sequence, Type
 
 from ..errors import (AccessError, ConfigError, MissingCheckpointError,
-                      OutOfSpaceError, StorageError)
+                      MissingPlaceError, OutOfSpaceError, StorageError)
 
 #: What the client's message has of the response. Nothing else of it is
 #: repeated: a refusal may hold what was signed, and with it the session token.
@@ -70,8 +70,8 @@ def _mapped(error: Exception, message: str,
         return AccessError(f'{message}. Check the credentials and what they '
                            'allow')
     if code in _NO_PLACE_CODES:
-        return StorageError(f'{message}. Check the name of the bucket, and '
-                            'the endpoint')
+        return MissingPlaceError(f'{message}. Check the name of the bucket, '
+                                 'and the endpoint')
     if status in _NO_SPACE or code in _NO_SPACE_CODES:
         return OutOfSpaceError(f'{message}. Free space or lower '
                                'max_keep_ckpts')

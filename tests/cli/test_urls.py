@@ -181,7 +181,7 @@ def test_who_may_only_read_reads(stored, cli, as_user):
 
 def test_a_bucket_that_is_not_there_is_told(cli, as_user):
     code, content, _ = cli('ls', 's3://no-such-bucket/run', '--json')
-    assert (code, content['error']) == (2, 'StorageError')
+    assert (code, content['error']) == (2, 'MissingPlaceError')
     assert 'name of the bucket' in content['problem']
 
 

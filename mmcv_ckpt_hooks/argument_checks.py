@@ -1,0 +1,80 @@
+"""Names, types and choices of arguments, checked in one wording.
+
+Standard library only.
+"""
+import difflib
+from typing import Any, Mapping, Optional, Sequence, Tuple, Union
+
+from .errors import ConfigError
+
+#: By name the types that are allowed, and how they are called.
+Types = Mapping[str, Tuple[Union[type, Tuple[type, ...]], str]]
+#: What may hold credentials: no message repeats its value.
+_SECRET = ('storage_options', 'mirror')
+
+
+def check_known(what: str,
+                given: Mapping[str, Any],
+                valid: Sequence[str],
+                prefix: str = '') -> None:
+    """Refuse a name that is not valid, with the nearest that is.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    for name in given:
+        if name in valid:
+            continue
+        near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
+        hint = f'did you mean {prefix + near[0]!r}? ' if near else ''
+        value = '' if f'{prefix}{name}'.startswith(_SECRET) else \
+            f'={given[name]!r}'
+        raise ConfigError(
+            f'DurableCheckpointHook: unknown {what} {prefix}{name}'
+            f'{value}; {hint}valid are: {", ".join(sorted(valid))}')
+
+
+def check_types(values: Mapping[str, Any],
+                types: Types,
+                prefix: str = '') -> None:
+    """Refuse a value of another type; None in a group is not given.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    for name, value in values.items():
+        expected, text = types[name]
+        wrong_bool = isinstance(value, bool) and expected is not bool
+        if value is None and prefix:
+            continue
+        if wrong_bool or not isinstance(value, expected):
+            got = '' if name in _SECRET else f'{value!r} of '
+            raise ConfigError(
+                f'DurableCheckpointHook: {prefix}{name} must be {text}, but '
+                f'got {got}type {type(value).__name__}')
+
+
+def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
+    """Refuse what is none of the choices.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    if value in choices:
+        return
+    near = difflib.get_close_matches(str(value), choices, n=1)
+    hint = f', did you mean {near[0]!r}?' if near else ''
+    raise ConfigError(
+        f'DurableCheckpointHook: {name} must be one of '
+        f'{", ".join(map(repr, choices))}, but got {value!r}{hint}')
+
+
+def check_positive(name: str, value: Optional[float]) -> None:
+    """Refuse a number that is not positive.
+
+    Raises:
+        ConfigError: If it is not.
+    """
+    if value is not None and not value > 0:  # NaN, too
+        raise ConfigError(f'DurableCheckpointHook: {name} must be positive, '
+                          f'but got {value!r}')

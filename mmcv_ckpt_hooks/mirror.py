@@ -1,0 +1,285 @@
+"""The copies that a run's second place still lacks, made beside training.
+
+Nothing is queued: what is to be copied is what the run's catalog has and the
+mirror's has not. So a start finds what a killed run has left to do, and who
+is behind copies the newest first.
+"""
+import random
+import threading
+import time
+from typing import Callable, List, Optional, Set, Tuple
+
+from .catalog import Catalog
+from .errors import IntegrityError, MissingCheckpointError
+from .executor import BackgroundExecutor, call_later
+from .mirroring import MirrorPlace
+from .types import CheckpointInfo, StorageBackend
+
+#: After a failure it is tried again after so many seconds, then after twice
+#: as many, up to the last.
+FIRST_PAUSE_SECS, LAST_PAUSE_SECS = 2., 300.
+_MOST_DOUBLINGS = 8
+#: The end of a run gives up when nothing has moved for so long (seconds);
+#: where copies fail, after the shorter time.
+STALLED_SECS, AWAY_SECS = 120., 20.
+#: Then pauses are no longer than that.
+_END_PAUSE_SECS = 5.
+#: The log of the end has a line so often, the first one sooner.
+_SAID_SECS, _SAID_FIRST_SECS = 10., 1.
+_LOOK_SECS = 0.2
+_SHOWN_NAMES = 3
+
+#: ``later(secs, call)`` calls once, after so many seconds, unless what it
+#: returns is called before.
+Later = Callable[[float, Callable[[], None]], Callable[[], None]]
+
+
+class Mirror:
+    """Copies what a run commits to a second place, on a thread of its own.
+
+    Training never waits for it, and its errors never end a run: what is
+    committed in the first place is durable there.
+
+    Args:
+        place (MirrorPlace): Where to. If it is not open yet, it is opened
+            before the first copy.
+        source (StorageBackend): The run's own place.
+        run (Catalog): Of that; ``begin`` was called.
+        log (callable): Told one line a copy.
+        warn (callable): Told once when copies fail, and what is damaged.
+        clock (callable): Monotonic seconds. Default: ``time.monotonic``.
+        later (Later): Default: :func:`~.executor.call_later`.
+
+    Order: :meth:`wake` once at the start and after every commit;
+    :meth:`finish`.
+
+    Thread: :meth:`wake` on any; :meth:`abandon` also in a signal's handler;
+    the rest on the training thread.
+    """
+
+    def __init__(self,
+                 place: MirrorPlace,
+                 source: StorageBackend,
+                 run: Catalog,
+                 log: Callable[[str], None],
+                 warn: Callable[[str], None],
+                 clock: Callable[[], float] = time.monotonic,
+                 later: Optional[Later] = None) -> None:
+        self._place = place
+        self._source = source
+        self._run = run
+        self._log = log
+        self._warn = warn
+        self._clock = clock
+        self._later = later or call_later
+        self._executor = BackgroundExecutor()
+        self._changed = threading.Condition()
+        self._is_wanted = self._is_running = self._is_finishing = False
+        self._is_abandoned = self._is_closed = False
+        #: of attempts that failed since the last copy
+        self._failures = 0
+        # name and digest of what is damaged in the first place
+        self._refused: Set[Tuple[str, str]] = set()
+        # bytes of the current one, the most of it so far, and of those before
+        self._sent = self._farthest = self._finished = 0
+        self._moved_at = clock()
+        # not the generator that training draws from
+        self._random = random.Random()
+        self._stop_waiting: Callable[[], None] = lambda: None
+
+    def wake(self) -> None:
+        """Have what is missing copied; returns at once."""
+        with self._changed:
+            if self._is_abandoned:
+                return
+            self._is_closed = False  # a runner may run again
+            self._is_wanted = True
+            if self._is_running:
+                return
+            self._is_running = True
+        self._executor.submit(self._work)
+
+    def pending(self) -> List[CheckpointInfo]:
+        """Return what is still to be copied, the newest first."""
+        return [
+            info for info in self._place.missing(self._run)
+            if _key(info) not in self._refused
+        ]
+
+    def abandon(self) -> bool:
+        """Let the process end without the copy under way.
+
+        Returns:
+            bool: Whether there is one.
+
+        Thread: also a signal's handler.
+        """
+        self._is_abandoned = True
+        return self._executor.abandon()
+
+    def finish(self) -> None:
+        """Wait until everything is copied, and leave the place.
+
+        It gives up when nothing moves any more; an exception, such as that of
+        a Ctrl-C, leaves at once. What is missing then is copied by the next
+        start, or by ``mmcv-ckpt push``.
+        """
+        if self._is_closed:
+            return
+        try:
+            self._is_finishing, self._finished = True, 0
+            self.wake()
+            self._wait()
+            self._is_finishing = False
+        except BaseException:
+            self.abandon()
+            raise
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        with self._changed:
+            self._is_closed = True
+            is_running = self._is_running
+        self._stop_waiting()
+        if is_running:
+            self.abandon()
+        else:
+            self._executor.close()
+        self._place.release()
+
+    def _wait(self) -> None:
+        begun = self._clock()
+        self._moved_at = begun
+        said_at = begun - _SAID_SECS + _SAID_FIRST_SECS
+        while True:
+            with self._changed:
+                if self._is_abandoned:
+                    return
+                if not self._is_running and not self._failures:
+                    return  # nothing is left that can be copied
+                self._changed.wait(_LOOK_SECS)
+            now = self._clock()
+            limit = AWAY_SECS if self._failures else STALLED_SECS
+            if now - self._moved_at > limit:
+                self._warn(
+                    f'Mirror {self._place.url}: {self._left()} not copied. '
+                    'The next start of this run does it, or "mmcv-ckpt push '
+                    f'{self._source.url}"')
+                return
+            if now - said_at >= _SAID_SECS:
+                said_at = now
+                self._say_progress()
+
+    def _say_progress(self) -> None:
+        done = self._finished + self._sent
+        left = sum(max(info.bytes, 0) for info in self.pending())
+        self._log(f'Mirror {self._place.url}: {self._left()} still to be '
+                  f'copied, {done / 1e6:.1f} of '
+                  f'{(self._finished + left) / 1e6:.1f} MB are there. Ctrl-C '
+                  'leaves at once: the next start goes on with it')
+
+    def _left(self) -> str:
+        names = [info.name for info in self.pending()]
+        more = ', ...' if len(names) > _SHOWN_NAMES else ''
+        return f'{", ".join(names[:_SHOWN_NAMES])}{more} ' + (
+            'is' if len(names) == 1 else 'are')
+
+    # -- on its thread -----------------------------------------------------
+
+    def _work(self) -> None:
+        error: Optional[Exception] = None
+        while True:
+            with self._changed:
+                self._is_wanted = False
+            try:
+                self._catch_up()
+            except Exception as raised:  # the boundary where it is told
+                error = raised
+            with self._changed:
+                if error is None and self._is_wanted and \
+                        not self._has_to_end():
+                    continue
+                self._has_caught_up(error)
+                self._is_running = False
+                self._changed.notify_all()
+                return
+
+    def _has_to_end(self) -> bool:
+        # a process that ends without finish waits for one copy, not for all
+        return self._is_abandoned or not threading.main_thread().is_alive()
+
+    def _catch_up(self) -> None:
+        """Copy what is missing, until nothing is."""
+        place = self._place
+        if not place.is_open:
+            place.open()
+            place.begin(self._run)
+        tried: Set[Tuple[str, str]] = set()
+        while not self._has_to_end():
+            place.follow(self._run)
+            left = [info for info in self.pending() if _key(info) not in tried]
+            if not left:
+                return
+            # each once: somebody may delete what was just copied
+            tried.add(_key(left[0]))
+            try:
+                self._copy(left[0])
+            except MissingCheckpointError:
+                pass  # the run's retention was faster
+            except IntegrityError as error:
+                self._refused.add(_key(left[0]))
+                self._warn(f'Mirror {place.url}: {left[0].name} is not '
+                           f'copied: {error}')
+
+    def _copy(self, info: CheckpointInfo) -> None:
+        self._sent = self._farthest = 0
+        copied = self._place.add(info, self._source, self._advance)
+        self._finished, self._sent = self._finished + max(info.bytes, 0), 0
+        self._moved_at = self._clock()
+        how = f'a copy of {copied.twin} there' if copied.twin else \
+            f'{info.bytes / 1e6:.2f} MB in {copied.secs:.3f} s'
+        gone = f'; deleted {", ".join(copied.deleted)}' \
+            if copied.deleted else ''
+        self._log(f'Copied checkpoint {info.name} to {self._place.url}: {how}'
+                  f'{gone}')
+
+    def _advance(self, nbytes: int) -> None:
+        if self._is_abandoned:
+            raise _Left
+        self._sent += nbytes
+        if self._sent > self._farthest:
+            self._farthest = self._sent
+            self._moved_at = self._clock()
+
+    def _has_caught_up(self, error: Optional[Exception]) -> None:
+        """Tell once when copies begin to fail, and when they do no more."""
+        if error is None:
+            if self._failures:
+                self._log(f'Mirror {self._place.url} has caught up')
+            self._failures = 0
+            return
+        if self._has_to_end():
+            return
+        self._failures += 1
+        if self._failures == 1:
+            self._warn(
+                f'Mirror {self._place.url} falls behind: {self._left()} not '
+                f'there ({type(error).__name__}: {error}). Training goes on; '
+                'it is tried again after every save, and in between after '
+                'growing pauses')
+        longest = _END_PAUSE_SECS if self._is_finishing else LAST_PAUSE_SECS
+        doublings = min(self._failures - 1, _MOST_DOUBLINGS)
+        pause_secs = min(FIRST_PAUSE_SECS * 2**doublings, longest)
+        # many runs may wait for one storage to come back
+        self._stop_waiting()
+        self._stop_waiting = self._later(
+            pause_secs * self._random.uniform(0.5, 1.), self.wake)
+
+
+def _key(info: CheckpointInfo) -> Tuple[str, str]:
+    return info.name, info.digest
+
+
+class _Left(Exception):
+    """The copy under way is no longer wanted."""

@@ -1,0 +1,85 @@
+"""The catalog of a mirror: it follows that of the run.
+
+Standard library only.
+"""
+from dataclasses import asdict, replace
+from typing import Any, Dict, List, Optional, Tuple
+
+from .best_scores import BestScore
+from .catalog import Catalog
+from .types import CheckpointInfo
+
+#: An event of the history and its values.
+Event = Tuple[str, Dict[str, Any]]
+
+
+class MirrorCatalog(Catalog):
+    """As any other, with what another catalog knows of the same checkpoints.
+    """
+
+    def same(self, info: CheckpointInfo) -> Optional[CheckpointInfo]:
+        """Return the entry of a name if it is of the same content."""
+        mine = self.find(info.name)
+        return mine if mine is not None and info.digest and \
+            mine.digest == info.digest else None
+
+    def twin(self, info: CheckpointInfo) -> Optional[CheckpointInfo]:
+        """Return this run's checkpoint of the same content, of any name."""
+        for mine in self.owned():
+            if info.digest and mine.digest == info.digest and \
+                    mine.name != info.name:
+                return mine
+        return None
+
+    def follow(self, run: Catalog) -> List[Event]:
+        """Take over the scores, and which are the best, of what is here.
+
+        Args:
+            run (Catalog): Of the same lineage.
+
+        Returns:
+            list: What has changed, for the history.
+        """
+        with self._lock:
+            owned = run.owned()
+            events = self._follow_scores(owned)
+            keys = sorted({key for info in owned for key in info.metrics})
+            for best in filter(None, map(run.best, keys)):
+                events += self._follow_best(best)
+            auto = run.auto_metric()
+            if auto is not None and auto != self.auto_metric():
+                self._auto[self.lineage] = auto
+                events.append(
+                    ('auto_metric', dict(lineage=self.lineage, key=auto)))
+            if events:
+                self._write()
+            return events
+
+    def _follow_scores(self, owned: List[CheckpointInfo]) -> List[Event]:
+        events: List[Event] = []
+        for info in owned:
+            mine = self.same(info)
+            if mine is None or mine.metrics == info.metrics:
+                continue
+            self._entries[info.name] = replace(mine, metrics=info.metrics)
+            events.append(('scores', scores_of(info)))
+        return events
+
+    def _follow_best(self, best: BestScore) -> List[Event]:
+        # INVARIANT: the best before stays the best here until the new one is
+        # here, too
+        mine = self.find(best.name)
+        if mine is None or mine.lineage != self.lineage or \
+                self.best(best.key) == best:
+            return []
+        self._best.set(self.lineage, best)
+        return [('best', asdict(replace(best, lineage=self.lineage)))]
+
+
+def scores_of(info: CheckpointInfo) -> Dict[str, Any]:
+    """Return what the history has of the scores of a checkpoint."""
+    return dict(
+        lineage=info.lineage,
+        iter=info.iter,
+        digests=[info.digest],
+        metrics=dict(info.metrics))

@@ -1,0 +1,82 @@
+"""Where a directory's mirror is, noted beside its catalog.
+
+``mmcv-ckpt push`` reads it. Standard library only.
+"""
+import json
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Optional
+
+from .errors import ConfigError, MissingCheckpointError
+from .types import StorageBackend
+
+NOTE_NAME = 'checkpoints.mirror.json'
+_LIMIT_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class MirrorNote:
+    """A mirror, and what it keeps; as ``KeepOptions``.
+
+    Args:
+        url (str): Without credentials.
+        by_epoch (bool): Whether steps are epochs.
+        last (int, optional): None for all.
+        every (int, optional): In steps.
+        best (int, optional): Of each metric.
+        bytes (int, optional): Of the budget.
+    """
+    url: str
+    by_epoch: bool = False
+    last: Optional[int] = None
+    every: Optional[int] = None
+    best: Optional[int] = None
+    bytes: Optional[int] = None
+
+
+def write_note(home: StorageBackend, note: MirrorNote) -> None:
+    """Note a mirror, unless it is noted already."""
+    data = json.dumps(asdict(note), indent=1, sort_keys=True).encode()
+    if _read(home) != data:
+        home.put(NOTE_NAME, lambda stream: stream.write(data))
+
+
+def read_note(home: StorageBackend) -> Optional[MirrorNote]:
+    """Return the mirror that is noted; None if there is none.
+
+    Raises:
+        ConfigError: If the file says something else.
+    """
+    data = _read(home)
+    if data is None:
+        return None
+    try:
+        content = json.loads(data)
+        known = {
+            one.name: content[one.name]
+            for one in fields(MirrorNote) if one.name in content
+        }
+        note = MirrorNote(**known)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _damaged(home, error) from error
+    if not isinstance(note.url, str) or not all(
+            _is_count(value)
+            for value in (note.last, note.every, note.best, note.bytes)):
+        raise _damaged(home, 'no note of a mirror')
+    return note
+
+
+def _is_count(value: Any) -> bool:
+    return value is None or isinstance(value, int) and value > 0
+
+
+def _damaged(home: StorageBackend, why: Any) -> ConfigError:
+    return ConfigError(f'{home.url}/{NOTE_NAME} is damaged ({why}): give the '
+                       'URL of the mirror')
+
+
+def _read(home: StorageBackend) -> Optional[bytes]:
+    try:
+        with home.open(NOTE_NAME) as file:
+            return file.read(_LIMIT_BYTES)
+    except MissingCheckpointError:
+        return None

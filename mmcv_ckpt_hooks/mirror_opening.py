@@ -1,0 +1,222 @@
+"""A run's mirror at its start: opened, resumed from, and set to work."""
+from dataclasses import replace
+from typing import Any, List, Optional, Tuple
+
+from . import lineage as lineages
+from . import resume, takeover
+from .best import eval_hooks
+from .catalog import Catalog
+from .errors import (AccessError, ConfigError, DependencyError, IntegrityError,
+                     LockedError, MissingCheckpointError, MissingPlaceError,
+                     StorageError, UnsupportedError)
+from .mirror import Mirror
+from .mirror_note import MirrorNote
+from .mirroring import MirrorPlace
+from .options import CheckpointOptions, KeepOptions, last_of
+from .ranking import Metrics
+from .resuming import Newest, find_newest
+from .retention import policy_of
+from .state_loading import copied_fields
+from .storage.names import same_place
+from .types import CheckpointInfo, StorageBackend
+
+_SHOWN_NAMES = 3
+#: Errors of a place that does not get better by itself.
+_LASTING = (AccessError, DependencyError, LockedError, MissingCheckpointError,
+            MissingPlaceError, UnsupportedError)
+
+
+def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
+              place: str, catalog: Catalog) -> Optional[MirrorPlace]:
+    """Build the mirror of a run; nothing is touched yet.
+
+    Args:
+        runner (BaseRunner): Not running yet.
+        options (CheckpointOptions): Of the hook.
+        by_epoch (bool): Whether steps are epochs.
+        place (str): Of the run itself.
+        catalog (Catalog): Of that.
+
+    Raises:
+        ConfigError: If it cannot be one.
+    """
+    given = options.mirror
+    if given is None:
+        return None
+    url = takeover.resolve_out_dir(given.url, runner.work_dir)
+    if same_place(url, place):
+        raise ConfigError(
+            f'DurableCheckpointHook: the mirror is {place} itself, where the '
+            'checkpoints go (the last level of the work dir is added to '
+            'mirror.url): give another one')
+    keep = _keep(options)
+    metrics = None if keep.best is None else Metrics(
+        replace(options.keep, best=keep.best), eval_hooks(runner))
+
+    def log(message: str) -> None:
+        runner.logger.info(f'Mirror: {message}')
+
+    def warn(message: str) -> None:
+        runner.logger.warning(f'Mirror: {message}')
+
+    return MirrorPlace(
+        url,
+        policy_of(last_of(keep), keep.every, by_epoch),
+        log,
+        warn,
+        given.storage_options,
+        durable=options.write.durability == 'fsync',
+        symlink=options.create_symlink,
+        budget=keep.bytes,
+        ranking=lambda: None
+        if metrics is None or keep.best is None else metrics.policy(
+            keep.best, catalog.auto_metric()))
+
+
+def note_of(options: CheckpointOptions, mirror: MirrorPlace,
+            by_epoch: bool) -> MirrorNote:
+    """Return what ``mmcv-ckpt push`` has to know."""
+    keep = _keep(options)
+    return MirrorNote(mirror.url, by_epoch, last_of(keep), keep.every,
+                      keep.best, keep.bytes)
+
+
+def _keep(options: CheckpointOptions) -> KeepOptions:
+    if options.mirror is not None and options.mirror.keep is not None:
+        return options.mirror.keep
+    return replace(options.keep, last=options.keep_last or -1)
+
+
+def find_in_both(runner: Any, options: CheckpointOptions,
+                 backend: StorageBackend, catalog: Catalog,
+                 mirror: Optional[MirrorPlace]) -> Tuple[bool, Newest]:
+    """Open the mirror; return the newest checkpoint of it and the run's place.
+
+    Of equal ones that of the run's place is taken.
+
+    Returns:
+        tuple[bool, Newest]: Whether it is the mirror's.
+
+    Raises:
+        StorageError: If the mirror refuses; or if it cannot be reached, and
+            only it may have a checkpoint to resume from.
+    """
+    away = None if mirror is None else _open(mirror)
+    if options.resume is None:
+        found: Newest = (None, None)
+    elif mirror is None or options.resume != 'auto':
+        found = find_newest(runner, options, backend, catalog)
+    elif away is None:
+        return _newer_of_both(runner, options, backend, catalog, mirror)
+    elif catalog.resumable():
+        found = find_newest(runner, options, backend, catalog)
+    else:
+        raise StorageError(
+            f"resume='auto': {backend.url} holds no checkpoint, and whether "
+            f'the mirror does cannot be seen ({away}). Make it reachable, or '
+            'start anew without resume') from away
+    if away is not None and mirror is not None:
+        runner.logger.warning(
+            f'Mirror {mirror.url} cannot be reached ({away}). Training goes '
+            'on; what it lacks is copied as soon as it is back')
+    return False, found
+
+
+def _open(mirror: MirrorPlace) -> Optional[StorageError]:
+    """Open it; return the error of one that may come back."""
+    try:
+        mirror.open()
+    except StorageError as error:
+        if isinstance(error, _LASTING):
+            raise
+        return error
+    return None
+
+
+def _newer_of_both(runner: Any, options: CheckpointOptions,
+                   backend: StorageBackend, catalog: Catalog,
+                   mirror: MirrorPlace) -> Tuple[bool, Newest]:
+    warn = runner.logger.warning
+
+    def of_mirror(candidates: List[CheckpointInfo]) -> Newest:
+        return resume.newest_loaded(mirror.backend, mirror.catalog, warn,
+                                    candidates, options.trust_checkpoint,
+                                    copied_fields(
+                                        runner.optimizer)) or (None, None)
+
+    own = catalog.resumable()
+    newer, older = candidates_of(catalog, mirror.catalog)
+    if newer:
+        try:
+            found = of_mirror(newer)
+            runner.logger.info(
+                f"resume='auto': the mirror {mirror.url} has {newer[0].name}, "
+                f'{found[0].name if found[0] else None}, newer than all in '
+                f'{backend.url}: going on from there')
+            return True, found
+        except (IntegrityError, StorageError) as error:
+            if not own:
+                raise
+            warn(f'Not resuming from the mirror {mirror.url}: {error}')
+    try:
+        return False, find_newest(runner, options, backend, catalog)
+    except IntegrityError as error:
+        if not older:
+            raise
+        warn(f'{error}. Going on from the mirror {mirror.url}')
+        return True, of_mirror(older)
+
+
+def candidates_of(
+        catalog: Catalog,
+        mirror: Catalog) -> Tuple[List[CheckpointInfo], List[CheckpointInfo]]:
+    """Return what a run could resume from in its mirror, newest first.
+
+    Only what continues the run that is in its own place, if there is one: of
+    the same lineage, and not given up for what that place has.
+
+    Returns:
+        tuple[list, list]: What is newer than all of the run's place, and the
+        rest.
+    """
+    own, theirs = catalog.resumable(), mirror.resumable()
+    if not own:
+        return theirs, []
+    lineage = own[0].lineage
+    theirs = [info for info in theirs if lineage and info.lineage == lineage]
+    valid = lineages.current([*own, *theirs], lineage, 0, 0)
+    newest = max((info.iter for info in own if info in valid), default=-1)
+    theirs = [info for info in theirs if info in valid]
+    return ([info for info in theirs if info.iter > newest],
+            [info for info in theirs if info.iter <= newest])
+
+
+def start_mirror(runner: Any, mirror: MirrorPlace, backend: StorageBackend,
+                 catalog: Catalog) -> Mirror:
+    """Have a mirror follow the run that begins.
+
+    Args:
+        runner (BaseRunner): For its log.
+        mirror (MirrorPlace): Open, unless it could not be reached.
+        backend (StorageBackend): The run's place.
+        catalog (Catalog): Of that; ``begin`` was called.
+    """
+    if mirror.is_open:
+        # INVARIANT: a start has a number of its own, also where the run's
+        # place was lost: what it goes on from, and what it gives up, is seen
+        # by that
+        catalog.generation = max(catalog.generation,
+                                 mirror.generations(catalog.lineage))
+        mirror.begin(catalog)
+        auto = mirror.catalog.auto_metric()
+        if auto is not None and catalog.auto_metric() is None:
+            catalog.set_auto_metric(auto)
+    started = Mirror(mirror, backend, catalog, runner.logger.info,
+                     runner.logger.warning)
+    names = [info.name for info in started.pending()]
+    more = ', ...' if len(names) > _SHOWN_NAMES else ''
+    begins = f'with {", ".join(names[:_SHOWN_NAMES])}{more} of an earlier ' \
+        'start' if names else 'behind every save'
+    runner.logger.info(f'Mirror {mirror.url}: checkpoints are copied there, '
+                       f'too, beginning {begins}')
+    return started

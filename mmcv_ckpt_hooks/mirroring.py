@@ -1,0 +1,278 @@
+"""Checkpoints of a run copied to a second place, one by one.
+
+Without a thread of its own: :mod:`mirror` and ``mmcv-ckpt push`` call it.
+Standard library only.
+"""
+import os
+import time
+from dataclasses import dataclass, replace
+from typing import IO, Any, Callable, List, Mapping, Optional
+
+from .catalog import CATALOG_NAME, Catalog
+from .checked_copy import copy_checked
+from .errors import ConfigError, MissingCheckpointError
+from .guarded import guarded, left_on_failure, lock_of, take
+from .history import History, open_history
+from .latest import move_latest, set_aside
+from .lineage import by_step
+from .mirror_catalog import MirrorCatalog, scores_of
+from .pruning import Pruner
+from .reconciling import forget_if_gone
+from .recovery import identity_of
+from .replacing import replaced_in_catalog
+from .retention import KeepBest
+from .storage import open_backend
+from .types import LATEST_NAME, CheckpointInfo, RetentionPolicy, StorageBackend
+
+
+@dataclass(frozen=True)
+class Copied:
+    """What :meth:`MirrorPlace.add` did.
+
+    Args:
+        secs (float): How long it took.
+        twin (str): Name of what it is a copy of there; empty if it was sent.
+        deleted (list[str]): What retention deleted there.
+    """
+    secs: float
+    twin: str
+    deleted: List[str]
+
+
+class MirrorPlace:
+    """A second place, with a catalog, a pointer and a history of its own.
+
+    Args:
+        url (str): A path or URL.
+        policy (RetentionPolicy): What to keep there besides the best.
+        log (callable): Told one line of what is not as usual.
+        warn (callable): Told what failed beside a copy.
+        storage_options (dict, optional): Of an object store. Default: None.
+        durable (bool): As for ``open_backend``. Default: True.
+        symlink (bool): Whether to have a pointer to the newest. Default:
+            True.
+        budget (int, optional): Bytes to fill with more. Default: None.
+        ranking (callable): Returns what ranks by scores. Default: nothing.
+
+    Raises:
+        ConfigError: If no catalog can be kept there.
+
+    Order: :meth:`open`, then :meth:`begin`, before all others.
+
+    Thread: one at a time.
+    """
+
+    def __init__(
+            self,
+            url: str,
+            policy: RetentionPolicy,
+            log: Callable[[str], None],
+            warn: Callable[[str], None],
+            storage_options: Optional[Mapping[str, Any]] = None,
+            durable: bool = True,
+            symlink: bool = True,
+            budget: Optional[int] = None,
+            ranking: Callable[[], Optional[KeepBest]] = lambda: None) -> None:
+        backend = open_backend(
+            url, durable=durable, storage_options=storage_options)
+        able = backend.capabilities
+        if not (able.listing and able.atomic_replace):
+            raise ConfigError(
+                f'{backend.url} cannot be a mirror: it cannot list files, or '
+                'not replace them at once, which a catalog needs')
+        #: its lock, where it is a local directory
+        self.lock = lock_of(backend, CATALOG_NAME, warn)
+        backend, _ = guarded(self.lock, backend, backend)
+        self.backend = backend
+        self.catalog = MirrorCatalog(backend, backend, warn)
+        self._log = log
+        self._warn = warn
+        self._symlink = symlink
+        self._ranking = ranking
+        self._history: History = open_history(backend)
+        self._has_history = True
+        self._pruner = Pruner(self.backend, self.catalog, policy, log,
+                              lambda message, error: warn(message), None,
+                              budget)
+        self._latest: Optional[str] = None
+        self.is_open = False
+
+    @property
+    def url(self) -> str:
+        """Where it is, without credentials."""
+        return self.backend.url
+
+    def open(self) -> None:
+        """Make sure that it can be written, and read its catalog.
+
+        Raises:
+            StorageError: If it cannot be used.
+        """
+        self.backend.prepare()
+        with left_on_failure(self.lock):
+            swept = [] if self.lock is None else take(self.lock, self.backend,
+                                                      self.backend)
+            swept += self.backend.sweep()
+            if swept:
+                self._log(f'Removed what a killed copy left behind in '
+                          f'{self.url}: {", ".join(swept)}')
+            self.catalog.open()
+        self.is_open = True
+
+    def generations(self, lineage: str) -> int:
+        """Return how many starts of a run have left something here."""
+        return 1 + max((info.generation for info in self.catalog.checkpoints()
+                        if info.lineage == lineage),
+                       default=-1)
+
+    def begin(self, run: Catalog) -> None:
+        """Be the mirror of a run that begins, or goes on."""
+        self.catalog.begin(run.lineage, run.started_iter)
+        self.catalog.generation = run.generation
+
+    def missing(self, run: Catalog) -> List[CheckpointInfo]:
+        """Return what is to be copied, the newest first.
+
+        What this place's own retention would delete at once is left out.
+
+        Args:
+            run (Catalog): Of the run.
+        """
+        self._pruner.ranking = self._ranking()
+        owned = run.owned()
+        there = {info.name: info for info in self.catalog.owned()}
+        there.update({info.name: info for info in owned})
+        together = sorted(there.values(), key=by_step)
+        gone = {
+            info.name
+            for info in self._pruner.superseded(run.best_names(), together)
+        }
+        return sorted(
+            (info for info in owned
+             if info.name not in gone and self.catalog.same(info) is None),
+            key=lambda info: (-info.iter, not info.regular, info.name))
+
+    def follow(self, run: Catalog, prunes: bool = True) -> None:
+        """Take over scores and which are the best; delete what they cost."""
+        events = self.catalog.follow(run)
+        for event, values in events:
+            self._record(event, **values)
+        if events and prunes:
+            self.prune()
+
+    def prune(self, committed: Optional[str] = None) -> List[str]:
+        """Delete what nothing keeps here; return the names."""
+        self._pruner.ranking = self._ranking()
+        return self._pruner.prune(committed)
+
+    def add(self,
+            info: CheckpointInfo,
+            source: StorageBackend,
+            advance: Callable[[int], None],
+            prunes: bool = True) -> Copied:
+        """Copy a checkpoint, and commit it as in any other place.
+
+        Order: the file, complete and durable; the catalog; the pointer; what
+        nothing keeps is deleted; history.
+
+        Args:
+            info (CheckpointInfo): As the run's catalog has it.
+            source (StorageBackend): Where it is.
+            advance (callable): Called with the bytes just sent.
+            prunes (bool): Whether to delete what nothing keeps. Default:
+                True.
+
+        Raises:
+            MissingCheckpointError: If the source is gone.
+            IntegrityError: If it is damaged: it is not committed here.
+            StorageError: If it could not be copied.
+        """
+        begun = time.monotonic()
+        twin = self._link(info)
+        if twin is None:
+            self._send(info, source, advance)
+        entry = replace(info, same_as='' if twin is None else twin)
+        self.catalog.commit(entry)
+        self._point()
+        deleted = self.prune(info.name) if prunes else []
+        secs = time.monotonic() - begun
+        if twin is not None and info.trigger == 'best':
+            self._record('link', **identity_of(entry), same_as=twin)
+        else:
+            self._record(
+                'save',
+                **identity_of(entry),
+                epoch=info.epoch,
+                trigger=info.trigger,
+                bytes=info.bytes,
+                blocked_secs=0.,
+                durable_secs=secs,
+                deleted=deleted,
+                time=info.created_at)
+        if info.metrics:
+            # of a lost catalog they come from there
+            self._record('scores', **scores_of(info))
+        return Copied(secs, twin or '', deleted)
+
+    def release(self) -> None:
+        """Leave the place to the next run."""
+        if self.lock is not None:
+            self.lock.release()
+
+    def _link(self, info: CheckpointInfo) -> Optional[str]:
+        """Copy what is there under another name already; return that."""
+        able = self.backend.capabilities
+        twin = self.catalog.twin(info)
+        if twin is None or not (able.link or able.server_copy):
+            return None
+        set_aside(self.backend, self.catalog, info.name, self._log)
+        try:
+            with replaced_in_catalog(self.backend, self.catalog, info.name):
+                self.backend.link(twin.name, info.name)
+        except MissingCheckpointError:
+            forget_if_gone(self.backend, self.catalog, twin.name)
+            return None
+        return twin.name
+
+    def _send(self, info: CheckpointInfo, source: StorageBackend,
+              advance: Callable[[int], None]) -> None:
+        path = os.path.join(source.url, info.name)
+        with source.open(info.name) as file:
+
+            def write(stream: IO[bytes]) -> None:
+
+                def give(data: Any) -> None:
+                    stream.write(data)
+                    advance(len(data))
+
+                copy_checked(file, path, info.digest, give)
+
+            set_aside(self.backend, self.catalog, info.name, self._log)
+            with replaced_in_catalog(self.backend, self.catalog, info.name):
+                self.backend.put(info.name, write)
+
+    def _point(self) -> None:
+        """Let the pointer lead to the newest that is here."""
+        newest = [
+            info.name for info in self.catalog.owned()
+            if info.trigger != 'best'
+        ][-1:]
+        if not newest or newest[0] == self._latest or \
+                not self.backend.capabilities.point:
+            return
+        if self._symlink:
+            move_latest(self.backend, self.catalog, newest[0], self._log)
+        else:
+            self.backend.point(LATEST_NAME, None)
+        self._latest = newest[0]
+
+    def _record(self, event: str, **values: Any) -> None:
+        try:
+            self._history.append(event, **values)
+            self._has_history = True
+        except OSError as error:
+            # it tells what happened; nothing depends on it
+            if self._has_history:
+                self._warn(f'Could not write the history of {self.url}: '
+                           f'{error}')
+            self._has_history = False

@@ -1,0 +1,150 @@
+"""``mmcv-ckpt push``: what a mirror lacks, copied by hand."""
+import json
+import os
+import shutil
+import threading
+
+import pytest
+from toy import names, train
+
+from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
+from mmcv_ckpt_hooks.cli import main
+from mmcv_ckpt_hooks.mirror_note import NOTE_NAME
+from mmcv_ckpt_hooks.run_lock import RunLock
+
+ALL = ['best_mIoU_iter_4.pth'] + [f'iter_{step}.pth' for step in (2, 4, 6, 8)]
+
+
+def push(capsys, *arguments):
+    capsys.readouterr()
+    code = main(['push', *map(str, arguments), '--json'])
+    out, err = capsys.readouterr()
+    content = json.loads(out)
+    assert content['exit_code'] == code and content['ok'] is (code == 0)
+    assert bool(content['error']) == bool(content['problem']) == bool(code)
+    return code, content, err
+
+
+def by_status(content, status):
+    return sorted(one['name'] for one in content['checkpoints']
+                  if one['status'] == status)
+
+
+def test_everything_that_is_missing_is_copied_once(run_dir, tmp_path, capsys):
+    there = tmp_path / 'there'
+    code, content, _ = push(capsys, run_dir, there)
+    assert code == 0
+    assert by_status(content, 'copied') == ALL == names(there)[:-1]
+    why = {one['name']: one['why'] for one in content['checkpoints']}
+    assert why['best_mIoU_iter_4.pth'] == 'a copy of iter_4.pth there'
+    for name in ALL:
+        verify_checkpoint(there / name)
+    assert find_resumable(there) == str(there / 'iter_8.pth')
+    assert os.readlink(there / 'latest.pth') == 'iter_8.pth'
+    code, content, _ = push(capsys, run_dir, there)
+    assert code == 0 and by_status(content, 'skipped') == ALL
+    # what people get
+    shutil.rmtree(there)
+    assert main(['push', str(run_dir), str(there)]) == 0
+    out, _ = capsys.readouterr()
+    assert 'copied   iter_8.pth: ' in out
+    assert f'{there}: 5 copied, 0 skipped, 0 failed' in out
+
+
+def test_a_run_goes_on_from_what_was_pushed(run_dir, tmp_path, capsys):
+    push(capsys, run_dir, tmp_path / 'root' / 'again')
+    runner = train(
+        tmp_path / 'again',
+        runner=dict(type='IterBasedRunnerAmp', max_iters=10),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=2,
+                resume='auto',
+                mirror=dict(url=str(tmp_path / 'root')))
+        ])
+    assert runner.restored.iter == 8
+    assert 'iter_10.pth' in names(tmp_path / 'root' / 'again')
+
+
+def test_without_a_url_it_is_the_mirror_of_the_run(tmp_path, capsys):
+    work_dir, there = tmp_path / 'run', tmp_path / 'root' / 'run'
+    train(
+        work_dir,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=8),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=2,
+                mirror=dict(
+                    url=str(tmp_path / 'root'), keep=dict(last=1, every=4)))
+        ])
+    shutil.rmtree(there)
+    code, content, _ = push(capsys, work_dir)
+    assert (code, content['url']) == (0, str(there))
+    assert by_status(content, 'copied') == ['iter_4.pth', 'iter_8.pth']
+    assert by_status(content, 'skipped') == ['iter_2.pth', 'iter_6.pth']
+    assert names(there) == ['iter_4.pth', 'iter_8.pth', 'latest.pth']
+    # with one everything is
+    code, content, _ = push(capsys, work_dir, there)
+    assert by_status(content, 'copied') == ['iter_2.pth', 'iter_6.pth']
+    # nothing is deleted
+    push(capsys, work_dir)
+    assert len(names(there)) == 5
+
+
+def test_what_is_damaged_is_named_and_all_else_copied(run_dir, tmp_path,
+                                                      capsys):
+    path = run_dir / 'iter_8.pth'
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    code, content, err = push(capsys, run_dir, tmp_path / 'there')
+    assert (code, content['error']) == (1, 'CorruptError')
+    assert by_status(content, 'failed') == ['iter_8.pth']
+    assert 'iter_8.pth is not copied' in err
+    assert names(tmp_path / 'there')[:-1] == ALL[:-1]
+
+
+@pytest.mark.parametrize('arguments, problem', [
+    (lambda tmp: [tmp / 'run'], 'notes no mirror'),
+    (lambda tmp: [tmp / 'run', tmp / 'run'], 'is the directory itself'),
+    (lambda tmp: [tmp / 'run' / 'iter_2.pth', tmp], 'is a file'),
+    (lambda tmp: [tmp / 'nowhere', tmp], 'nowhere'),
+    (lambda tmp: ['s3://bucket/a', tmp], 'is no local path'),
+    (lambda tmp: [tmp / 'run', tmp / 'run' / 'iter_2.pth'], 'iter_2.pth'),
+    (lambda tmp: [tmp / 'run', 's3://key:secret@b/c'], 'must not hold'),
+])
+def test_wrong_usage_is_told(run_dir, tmp_path, capsys, arguments, problem):
+    code, content, err = push(capsys, *arguments(tmp_path))
+    assert code == 2 and problem in content['problem']
+    assert 'secret' not in err + json.dumps(content).replace(
+        's3://key:secret@b/c', '')
+
+
+def test_a_damaged_note_is_told(run_dir, capsys):
+    for text in ('{', '[]', '{"url": 3}', '{"url": "a", "last": -1}', '{}'):
+        (run_dir / NOTE_NAME).write_text(text)
+        code, content, _ = push(capsys, run_dir)
+        assert code == 2 and 'is damaged' in content['problem']
+
+
+def test_it_keeps_out_of_the_way_of_a_run(run_dir, tmp_path, capsys):
+    lock = RunLock(str(run_dir), 'checkpoints.lock', print)
+    held, over = threading.Event(), threading.Event()
+
+    def hold():
+        lock._thread = threading.current_thread()
+        lock.acquire()
+        held.set()
+        over.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    code, content, _ = push(capsys, run_dir, tmp_path / 'there')
+    over.set()
+    thread.join()
+    lock.release()
+    assert (code, content['error']) == (2, 'LockedError')
+    assert not (tmp_path / 'there').exists()

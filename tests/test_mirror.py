@@ -1,0 +1,682 @@
+"""A second place for every committed checkpoint."""
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from mmcv import Config
+from mmcv.runner import Hook
+from toy import make_runner, names, train
+
+from mmcv_ckpt_hooks import (find_resumable, mirror, mirroring,
+                             verify_checkpoint)
+from mmcv_ckpt_hooks.catalog import Catalog
+from mmcv_ckpt_hooks.errors import (AccessError, ConfigError, IntegrityError,
+                                    LockedError, StorageError)
+from mmcv_ckpt_hooks.mirroring import MirrorPlace
+from mmcv_ckpt_hooks.retention import KeepLast
+from mmcv_ckpt_hooks.storage.local import LocalBackend
+from mmcv_ckpt_hooks.testing.faulty import Fault, FaultyBackend
+from mmcv_ckpt_hooks.testing.memory import MemoryBackend
+from mmcv_ckpt_hooks.types import Capabilities
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ANY = 'mirror://second'
+
+
+@pytest.fixture
+def dirs(tmp_path):
+    """A work dir, the root of its mirror and the mirror."""
+    root = tmp_path / 'second'
+    return tmp_path / 'first' / 'run', root, root / 'run'
+
+
+def run(work_dir, root, steps=8, keep=None, options=None, hooks=(), **hook):
+    given = dict(type='DurableCheckpointHook', interval=2, resume='auto')
+    if root is not None:
+        given['mirror'] = dict(url=str(root), keep=keep, **(options or {}))
+    return train(
+        work_dir,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
+        hooks=[dict(given, **hook), *hooks])
+
+
+def evaluated(work_dir, root, scores, steps=8, keep=None, **hook):
+    return train(
+        work_dir,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
+        evaluation=dict(
+            scores=scores, interval=2, by_epoch=False, save_best='mIoU'),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=2,
+                resume='auto',
+                mirror=root and dict(url=str(root), keep=keep),
+                **hook)
+        ])
+
+
+def opened(directory):
+    backend = LocalBackend(str(directory))
+    catalog = Catalog(backend, backend, lambda message: None)
+    catalog.open()
+    return catalog
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+class OnIter(Hook):
+    """Calls something when an iteration has ended, behind the save."""
+    comes = 'VERY_LOW'
+
+    def __init__(self, calls):
+        self.calls = calls
+
+    def after_train_iter(self, runner):
+        self.calls.get(runner.iter + 1, lambda: None)()
+
+
+class Storage(MemoryBackend):
+    """As an object store: without links."""
+
+    def __init__(self):
+        super().__init__(
+            Capabilities(
+                stream_in=True,
+                ranged_read=True,
+                atomic_replace=True,
+                listing=True,
+                delete=True,
+                server_copy=True,
+                point=True), ANY)
+
+
+class SlowStorage(Storage):
+    """Takes no checkpoint before it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.goes_on = threading.Event()
+        self.has_begun = threading.Event()
+        self.order = []
+
+    def put(self, name, write):
+
+        def later(stream):
+            if name.endswith('.pth'):
+                self.has_begun.set()
+                assert self.goes_on.wait(60)
+                self.order.append(name)
+            write(stream)
+
+        return super().put(name, later)
+
+
+@pytest.fixture
+def stored(monkeypatch):
+    """Use a backend of the test for URLs of ``mirror://``."""
+    real, given = mirroring.open_backend, {}
+
+    def open_backend(url, **options):
+        return given['backend'] if str(url).startswith('mirror://') else real(
+            url, **options)
+
+    monkeypatch.setattr(mirroring, 'open_backend', open_backend)
+    return lambda backend: given.update(backend=backend) or backend
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """The end of a run does not wait for a mirror whose copies fail."""
+    monkeypatch.setattr(mirror, 'AWAY_SECS', 0.)
+
+
+# -- every checkpoint ------------------------------------------------------
+
+
+def test_what_is_committed_is_in_the_mirror_too(dirs, caplog):
+    work_dir, root, there = dirs
+    run(work_dir, root, max_keep_ckpts=2)
+    assert names(there) == names(work_dir) == [
+        'iter_6.pth', 'iter_8.pth', 'latest.pth'
+    ]
+    assert os.readlink(there / 'latest.pth') == 'iter_8.pth'
+    first, second = opened(work_dir), opened(there)
+    for info in first.checkpoints():
+        assert second.find(info.name) == info
+        assert (there / info.name).read_bytes() == \
+            (work_dir / info.name).read_bytes()
+        verify_checkpoint(there / info.name)
+    assert find_resumable(there) == str(there / 'iter_8.pth')
+    assert f'Copied checkpoint iter_8.pth to {there}: ' in caplog.text
+    events = [
+        json.loads(line)['event']
+        for line in (there / 'checkpoints.log.jsonl').open()
+    ]
+    assert 'save' in events
+    # as an out_dir
+    again = run(
+        work_dir.parent / 'other' / 'run', None, steps=10, out_dir=str(root))
+    assert again.restored.iter == 8
+    assert 'iter_10.pth' in names(there)
+
+
+def test_a_mirror_has_a_retention_of_its_own(dirs):
+    work_dir, root, there = dirs
+    run(work_dir, root, keep=dict(last=1, every=4), max_keep_ckpts=2)
+    assert names(work_dir) == ['iter_6.pth', 'iter_8.pth', 'latest.pth']
+    # iter_4 was there when the copy of it was due, or was skipped for iter_8
+    assert set(names(there)) - {'iter_4.pth'} == {'iter_8.pth', 'latest.pth'}
+
+
+def test_the_best_is_a_second_name_there_and_the_one_before_goes(dirs):
+    work_dir, root, there = dirs
+    evaluated(work_dir, root, [0.5, 0.9, 0.7, 0.6], max_keep_ckpts=1)
+    expected = ['best_mIoU_iter_4.pth', 'iter_8.pth', 'latest.pth']
+    assert names(work_dir) == names(there) == expected
+    evaluated(work_dir, root, [0.95], steps=10, max_keep_ckpts=1)
+    assert names(there) == [
+        'best_mIoU_iter_10.pth', 'iter_10.pth', 'latest.pth'
+    ]
+    assert (there / 'iter_10.pth').samefile(there / 'best_mIoU_iter_10.pth')
+    best = opened(there).best('mIoU')
+    assert best == opened(work_dir).best('mIoU')
+    assert (best.name, best.score) == ('best_mIoU_iter_10.pth', 0.95)
+    assert opened(there).find('iter_10.pth').metrics['mIoU'] == 0.95
+
+
+def test_the_mirror_keeps_the_best_by_the_scores_of_the_run(dirs):
+    work_dir, root, there = dirs
+    evaluated(
+        work_dir,
+        root, [0.5, 0.9, 0.7, 0.6, 0.1, 0.2],
+        steps=12,
+        keep=dict(last=1, best=2))
+    assert len(names(work_dir)) == 8  # all
+    assert names(there) == [
+        'best_mIoU_iter_4.pth', 'iter_12.pth', 'iter_4.pth', 'iter_6.pth',
+        'latest.pth'
+    ]
+
+
+def test_the_best_there_goes_when_the_new_one_is_there(dirs):
+    work_dir, root, there = dirs
+    evaluated(work_dir, root, [0.5, 0.9], steps=4, max_keep_ckpts=1)
+    before = opened(there)
+    evaluated(work_dir, None, [0.95], steps=6, max_keep_ckpts=1)
+    now = opened(work_dir)
+    place = MirrorPlace(str(there), KeepLast(1), print, print)
+    place.open()
+    now.started_iter = 4
+    place.begin(now)
+    place.follow(now)
+    assert place.catalog.best('mIoU') == before.best('mIoU')
+    for info in place.missing(now):
+        place.add(info, LocalBackend(str(work_dir)), lambda nbytes: None)
+        assert any(name.startswith('best_') for name in names(there))
+        place.follow(now)
+    assert names(there) == ['best_mIoU_iter_6.pth', 'iter_6.pth', 'latest.pth']
+
+
+def test_a_lost_catalog_there_gets_its_scores_from_the_history(dirs):
+    work_dir, root, there = dirs
+    evaluated(work_dir, root, [0.5, 0.9], steps=4)
+    before = opened(there)
+    (there / 'checkpoints.json').unlink()
+    again = opened(there)
+    assert again.find('iter_4.pth').metrics == \
+        before.find('iter_4.pth').metrics != {}
+    assert again._best.all() == before._best.all() != []
+
+
+def test_a_file_of_another_run_is_kept_there_under_another_name(dirs):
+    work_dir, root, there = dirs
+    run(work_dir, root, steps=2)
+    foreign = (there / 'iter_2.pth').read_bytes()
+    shutil.rmtree(work_dir)
+    run(work_dir, root, steps=2, resume=None)
+    aside = [path for path in there.iterdir() if 'iter_2.pth.' in path.name]
+    assert [path.read_bytes() for path in aside] == [foreign]
+    assert (there / 'iter_2.pth').read_bytes() == \
+        (work_dir / 'iter_2.pth').read_bytes()
+
+
+# -- beside training -------------------------------------------------------
+
+
+def test_training_never_waits_and_the_newest_is_copied_first(
+        dirs, stored, caplog):
+    work_dir, _, _ = dirs
+    backend = stored(SlowStorage())
+
+    def check():
+        assert backend.has_begun.wait(60)
+        # the one under way was deleted here
+        assert 'iter_2.pth' not in names(work_dir)
+
+    # every save is committed before the first copy is
+    run(work_dir,
+        ANY,
+        max_keep_ckpts=2,
+        write=dict(background=False),
+        hooks=[
+            OnIter({
+                2: lambda: backend.has_begun.wait(60),
+                9: check,
+                10: backend.goes_on.set
+            })
+        ],
+        steps=10)
+    assert backend.order == ['iter_2.pth', 'iter_10.pth', 'iter_8.pth']
+    assert sorted(name for name in backend.files
+                  if name.endswith('.pth')) == ['iter_10.pth', 'iter_8.pth']
+    assert backend.files['last_checkpoint'] == b'iter_10.pth\n'
+
+
+def test_what_the_mirror_would_delete_at_once_is_not_copied(dirs, stored):
+    work_dir, _, _ = dirs
+    backend = stored(SlowStorage())
+    run(work_dir,
+        ANY,
+        keep=dict(last=1),
+        write=dict(background=False),
+        hooks=[
+            OnIter({
+                2: lambda: backend.has_begun.wait(60),
+                8: backend.goes_on.set
+            })
+        ])
+    assert backend.order == ['iter_2.pth', 'iter_8.pth']
+    assert [name for name in backend.files
+            if name.endswith('.pth')] == ['iter_8.pth']
+
+
+def test_a_dead_mirror_is_told_once_and_catches_up(dirs, stored, caplog,
+                                                   monkeypatch):
+    work_dir, _, _ = dirs
+    inner = Storage()
+    backend = stored(FaultyBackend(inner))
+    away = Fault('put', StorageError('connection refused'), times=None)
+    pauses = []
+
+    def later(secs, call):
+        pauses.append(secs)
+        return lambda: None
+
+    monkeypatch.setattr(mirror, 'call_later', later)
+    run(work_dir,
+        ANY,
+        max_keep_ckpts=2,
+        on_error='raise',
+        hooks=[
+            OnIter({
+                1: lambda: backend.faults.append(away),
+                7: backend.faults.clear
+            })
+        ])
+    assert sorted(inner.files) == [
+        'checkpoints.json', 'checkpoints.log.jsonl', 'iter_6.pth',
+        'iter_8.pth', 'last_checkpoint'
+    ]
+    warned = [
+        record.message for record in caplog.records
+        if 'falls behind' in record.message
+    ]
+    assert len(warned) == 1
+    assert ANY in warned[0] and 'connection refused' in warned[0]
+    assert 'iter_' in warned[0]
+    assert caplog.text.count('has caught up') == 1
+
+
+def test_a_damaged_checkpoint_is_named_and_not_copied(dirs, caplog):
+    work_dir, root, there = dirs
+    run(work_dir, None, steps=6)
+    flip_a_bit(work_dir / 'iter_4.pth')
+    run(work_dir, root, steps=8)
+    assert names(there) == [
+        'iter_2.pth', 'iter_6.pth', 'iter_8.pth', 'latest.pth'
+    ]
+    told = [
+        record.message for record in caplog.records
+        if 'iter_4.pth is not copied' in record.message
+    ]
+    assert len(told) == 1 and 'is damaged' in told[0]
+
+
+def test_every_flipped_bit_of_a_record_is_seen_on_the_way(dirs):
+    work_dir, root, there = dirs
+    run(work_dir, None, steps=2)
+    path = work_dir / 'iter_2.pth'
+    good = path.read_bytes()
+    source, run_catalog = LocalBackend(str(work_dir)), opened(work_dir)
+    place = MirrorPlace(str(there), KeepLast(None), print, print)
+    place.open()
+    place.begin(run_catalog)
+    info = run_catalog.find('iter_2.pth')
+    found = 0
+    for at in range(0, len(good), len(good) // 50):
+        content = bytearray(good)
+        content[at] ^= 1
+        path.write_bytes(content)
+        try:
+            place.add(info, source, lambda nbytes: None)
+        except IntegrityError as error:
+            found += 1
+            assert 'iter_2.pth' in str(error)
+            assert not (there / 'iter_2.pth').exists()
+        else:
+            # padding, or what no reader looks at
+            verify_checkpoint(path)
+            (there / 'iter_2.pth').unlink()
+    assert found > 30
+
+
+# -- the end of a run, and the next start ----------------------------------
+
+
+def test_what_is_pending_at_the_end_is_finished_with_progress(
+        dirs, stored, caplog, monkeypatch):
+    work_dir, _, _ = dirs
+    backend = stored(SlowStorage())
+    monkeypatch.setattr(mirror, '_SAID_FIRST_SECS', 0.)
+    real = mirror.Mirror._say_progress
+
+    def say(self):
+        real(self)
+        backend.goes_on.set()
+
+    monkeypatch.setattr(mirror.Mirror, '_say_progress', say)
+    run(work_dir, ANY, steps=4)
+    assert sorted(backend.order) == ['iter_2.pth', 'iter_4.pth']
+    assert 'still to be copied, 0.0 of 0.0 MB are there' in caplog.text
+
+
+def test_a_ctrl_c_at_the_end_leaves_at_once(dirs, stored, monkeypatch):
+    work_dir, _, _ = dirs
+    backend = stored(SlowStorage())
+    monkeypatch.setattr(mirror, '_SAID_FIRST_SECS', 0.)
+
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mirror.Mirror, '_say_progress', interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(work_dir, ANY, steps=4)
+    assert names(work_dir) == ['iter_2.pth', 'iter_4.pth', 'latest.pth']
+    backend.goes_on.set()
+
+
+def test_a_dead_mirror_does_not_keep_a_run_and_the_next_start_takes_it_up(
+        dirs, stored, caplog, impatient):
+    work_dir, root, there = dirs
+    inner = Storage()
+    backend = stored(FaultyBackend(inner))
+    away = Fault('put', StorageError('no route'), times=None)
+    run(work_dir,
+        ANY,
+        steps=4,
+        hooks=[OnIter({1: lambda: backend.faults.append(away)})])
+    assert not [name for name in inner.files if name.startswith('iter_')]
+    assert f'"mmcv-ckpt push {work_dir}"' in caplog.text
+    backend.faults.clear()
+    caplog.clear()
+    run(work_dir, ANY, steps=4)
+    assert 'beginning with iter_4.pth, iter_2.pth of an earlier start' in \
+        caplog.text
+    assert 'iter_4.pth' in inner.files and 'iter_2.pth' in inner.files
+
+
+def test_a_mirror_that_is_away_at_the_start_is_opened_later(
+        dirs, stored, caplog):
+    work_dir, _, _ = dirs
+    inner = Storage()
+    backend = stored(
+        FaultyBackend(inner, [Fault('prepare', StorageError('no route'))]))
+    run(work_dir, ANY, steps=4, resume=None)
+    assert f'Mirror {ANY} cannot be reached (no route)' in caplog.text
+    assert inner.prepared
+    assert 'iter_4.pth' in inner.files
+    assert backend.calls.count('prepare') == 2
+
+
+@pytest.mark.parametrize('error', [
+    AccessError('403: not allowed'),
+    LockedError('in use'),
+])
+def test_a_mirror_that_refuses_stops_the_start(dirs, stored, error):
+    work_dir, _, _ = dirs
+    stored(FaultyBackend(Storage(), [Fault('prepare', error)]))
+    with pytest.raises(type(error), match=str(error)):
+        run(work_dir, ANY)
+    assert not [name for name in os.listdir(work_dir) if 'iter_' in name]
+
+
+def test_two_runs_do_not_share_a_local_mirror(dirs, tmp_path):
+    work_dir, root, there = dirs
+    other = tmp_path / 'third' / 'run'
+
+    def second():
+        with pytest.raises(LockedError, match='in use by another run'):
+            run(other, root)
+
+    thread = threading.Thread(target=second)
+
+    def beside():
+        thread.start()
+        thread.join()
+
+    run(work_dir, root, steps=4, hooks=[OnIter({3: beside})])
+    assert not other.joinpath('iter_2.pth').exists()
+
+
+@pytest.mark.parametrize('name', ['SIGTERM', 'SIGINT'])
+def test_a_second_signal_leaves_while_the_mirror_is_waited_for(dirs, name):
+    work_dir, root, there = dirs
+    ended = subprocess.run(
+        [sys.executable, f'{HERE}/mirror_worker.py', work_dir, root, name],
+        stdout=subprocess.PIPE,
+        timeout=120)
+    assert ended.returncode == -getattr(signal, name)
+    assert ended.stdout.count(b'WAITING') == 1
+    assert names(work_dir) == ['iter_2.pth', 'iter_3.pth', 'latest.pth']
+    verify_checkpoint(work_dir / 'iter_3.pth')
+    assert names(there) == []
+
+
+# -- resume ----------------------------------------------------------------
+
+
+def test_an_empty_disk_resumes_from_the_mirror(dirs, caplog):
+    work_dir, root, there = dirs
+    run(work_dir, root, steps=4)
+    shutil.rmtree(work_dir)
+    resumed = run(work_dir, root, steps=6)
+    assert resumed.restored.iter == 4
+    assert resumed.restored.directory == str(there)
+    assert caplog.text.count('going on from there') == 1
+    assert names(work_dir) == ['iter_6.pth', 'latest.pth']
+    assert names(there) == [
+        'iter_2.pth', 'iter_4.pth', 'iter_6.pth', 'latest.pth'
+    ]
+    # a start of its own, although the catalog here knew of none
+    assert opened(work_dir).find('iter_6.pth').generation == 1
+
+
+def test_the_newer_of_both_is_taken_and_of_equal_ones_the_own(dirs):
+    work_dir, root, there = dirs
+    run(work_dir, root, steps=6)
+    again = run(work_dir, root, steps=6)
+    assert again.restored.directory == str(work_dir)
+    for name in ('iter_6.pth', 'latest.pth'):
+        (work_dir / name).unlink()
+    again = run(work_dir, root, steps=8)
+    assert again.restored.directory == str(there)
+    assert again.restored.iter == 6
+
+
+def test_the_mirror_of_another_run_is_not_resumed_from(dirs):
+    work_dir, root, there = dirs
+    run(work_dir, root, steps=8)
+    shutil.rmtree(work_dir)
+    run(work_dir, None, steps=4, resume=None)
+    again = run(work_dir, root, steps=6)
+    assert again.restored.directory == str(work_dir)
+    assert again.restored.iter == 4
+
+
+def test_what_the_run_has_given_up_is_not_resumed_from(dirs):
+    work_dir, root, there = dirs
+    run(work_dir, root, steps=8)
+    for name in ('iter_6.pth', 'iter_8.pth', 'latest.pth'):
+        (work_dir / name).unlink()
+    # goes back to 4, without the mirror
+    run(work_dir, None, steps=6)
+    again = run(work_dir, root, steps=6)
+    assert (again.restored.directory, again.restored.iter) == \
+        (str(work_dir), 6)
+
+
+def test_a_damaged_newest_falls_back_to_the_other_place(dirs, caplog):
+    work_dir, root, there = dirs
+    run(work_dir, root, steps=6)
+    shutil.rmtree(work_dir)
+    flip_a_bit(there / 'iter_6.pth')
+    again = run(work_dir, root, steps=6)
+    assert (again.restored.directory, again.restored.iter) == (str(there), 4)
+    assert 'Not resuming from iter_6.pth' in caplog.text
+    for path in work_dir.glob('iter_*.pth'):
+        flip_a_bit(path)
+    again = run(work_dir, root, steps=6)
+    assert again.restored.directory == str(there)
+
+
+def test_an_unreachable_mirror_is_never_no_checkpoint(dirs, stored, impatient):
+    work_dir, _, _ = dirs
+    backend = stored(FaultyBackend(Storage()))
+    run(work_dir, ANY, steps=4)
+    backend.faults.append(
+        Fault('prepare', StorageError('no route'), times=None))
+    backend._counts.clear()
+    again = run(work_dir, ANY, steps=4)
+    assert again.restored.iter == 4
+    shutil.rmtree(work_dir)
+    with pytest.raises(StorageError, match='no route.*start anew'):
+        run(work_dir, ANY, steps=6)
+
+
+@pytest.mark.parametrize('has_own', [True, False])
+def test_a_permission_lost_while_reading_is_never_no_checkpoint(
+        dirs, stored, caplog, has_own):
+    work_dir, _, _ = dirs
+    backend = stored(FaultyBackend(Storage()))
+    run(work_dir, ANY, steps=6)
+    for name in ('iter_6.pth', 'latest.pth') if has_own else names(work_dir):
+        (work_dir / name).unlink()
+    real = backend.open
+
+    def refused(name):
+        if name.endswith('.pth'):
+            raise AccessError('403: not allowed')
+        return real(name)
+
+    backend.open = refused
+    if has_own:
+        assert run(work_dir, ANY, steps=6).restored.iter == 4
+        assert '403' in caplog.text
+    else:
+        with pytest.raises(AccessError, match='403'):
+            run(work_dir, ANY, steps=6)
+
+
+# -- its config ------------------------------------------------------------
+
+
+@pytest.mark.parametrize('given, said', [
+    (dict(), 'mirror.url must be given'),
+    (dict(url=''), 'mirror.url must be given'),
+    (dict(url=3), 'mirror.url must be a path or URL'),
+    (dict(url='x', keeps=3), "did you mean 'mirror.keep'"),
+    (dict(url='x', storage_option={}), "did you mean 'mirror.storage_options"),
+    (dict(url='x', keep=dict(lats=3)), "did you mean 'mirror.keep.last'"),
+    (dict(url='x', keep=dict(last=0)), 'mirror.keep.last=0'),
+    (dict(url='x', keep=dict(monitor='mIoU')), 'mirror.keep.monitor is not'),
+    (dict(url='x', secret_access_key='secret'), 'unknown key mirror.secret_'),
+    ('s3://key:secret@bucket', 'mirror must be a dict'),
+])
+def test_a_wrong_mirror_is_refused_when_the_hook_is_built(given, said):
+    from mmcv_ckpt_hooks.config import parse_options
+    with pytest.raises(ConfigError, match=said) as caught:
+        parse_options(dict(mirror=given))
+    assert 'secret' not in str(caught.value).replace('secret_access_key', '')
+
+
+def test_a_misspelt_mirror_is_named_without_what_it_holds():
+    from mmcv_ckpt_hooks.config import parse_options
+    with pytest.raises(ConfigError, match="did you mean 'mirror'") as caught:
+        parse_options(dict(mirrors=dict(storage_options=dict(key='secret'))))
+    assert 'secret' not in str(caught.value)
+
+
+def test_a_path_in_the_mirror_is_opened_with_its_options():
+    from mmcv_ckpt_hooks.config import parse_options
+    options = parse_options(
+        dict(
+            storage_options=dict(region='here'),
+            mirror=dict(
+                url='s3://b/second/', storage_options=dict(region='there'))))
+    assert options.access('s3://b/second/run/iter_2.pth') == dict(
+        storage_options=dict(region='there'))
+    assert options.access('s3://b/seconds/run/iter_2.pth') == dict(
+        file_client_args=None, storage_options=dict(region='here'))
+
+
+def test_the_mirror_is_another_place(dirs):
+    work_dir, _, _ = dirs
+    with pytest.raises(ConfigError, match='a mirror is a second place'):
+        make_runner(
+            work_dir,
+            hooks=[
+                dict(
+                    type='DurableCheckpointHook',
+                    out_dir='/a/b/',
+                    mirror=dict(url='/a/b'))
+            ])
+    with pytest.raises(ConfigError, match='the mirror is .* itself'):
+        run(work_dir, work_dir.parent)
+
+
+def test_best_there_needs_an_evaluation(dirs):
+    work_dir, root, _ = dirs
+    with pytest.raises(ConfigError, match='needs scores'):
+        run(work_dir, root, keep=dict(best=1))
+
+
+def test_a_place_without_a_catalog_is_no_mirror(dirs, stored):
+    work_dir, _, _ = dirs
+    stored(MemoryBackend(Capabilities(listing=True), ANY))
+    with pytest.raises(ConfigError, match='cannot be a mirror'):
+        run(work_dir, ANY)
+
+
+def test_the_config_that_is_shipped_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = Config.fromfile(f'{HERE}/../configs/checkpoints_mirror.py')
+    for steps in (4, 6):
+        runner = train(
+            tmp_path / 'work_dirs' / 'run',
+            runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
+            checkpoint_config=config.checkpoint_config,
+            hooks=config.custom_hooks)
+        shutil.rmtree(tmp_path / 'work_dirs')
+    assert runner.restored.iter == 4
+    url = config.custom_hooks[0].mirror.url
+    assert 'iter_6.pth' in names(tmp_path / url / 'run')
