@@ -155,8 +155,9 @@ class StorageBackend(Protocol):
 
         Args:
             name (str): The file's name; an existing file is replaced.
-            write (callable): Called once with a write-only binary stream
-                (``write`` only: no seek, no tell). It may also have
+            write (callable): Called with a write-only binary stream
+                (``write`` only: no seek, no tell); again, with a new one, if
+                a remote storage found damaged what it got. It may also have
                 ``lend(data)``, which takes a memoryview without copying it:
                 the bytes stay as they are until ``put`` returns.
 

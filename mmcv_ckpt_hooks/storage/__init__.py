@@ -16,6 +16,7 @@ import os
 from typing import TYPE_CHECKING, Any, Mapping, Optional, Tuple, Union
 
 from ..errors import ConfigError
+from .near_names import refuse_near_url
 
 if TYPE_CHECKING:
     from ..types import StorageBackend
@@ -93,6 +94,8 @@ def open_backend(url: Path,
         DependencyError: If the backend needs a package that is missing.
     """
     url = os.fspath(url)
+    if file_client_args is None:
+        refuse_near_url(url, OBJECT_STORES)
     scheme = scheme_of(url)
     if scheme == 'pavi':
         if file_client_args is not None:

@@ -5,6 +5,8 @@ from typing import Iterator, Sequence, Type
 
 from ..errors import (AccessError, ConfigError, MissingCheckpointError,
                       MissingPlaceError, OutOfSpaceError, StorageError)
+from .near_names import near_option
+from .no_answer import no_answer
 
 #: What the client's message has of the response. Nothing else of it is
 #: repeated: a refusal may hold what was signed, and with it the session token.
@@ -25,6 +27,24 @@ _NO_PLACE_CODES = {'NoSuchBucket', 'ContainerNotFound'}
 _NO_SPACE = {'507'}
 _NO_SPACE_CODES = {'QuotaExceeded', 'XMinioStorageFull'}
 _REPLACED = {'412'}
+#: What may not come again, although the client takes it for an answer: most
+#: say that bytes were changed on their way.
+_PASSING = {'408', '429'}
+_PASSING_CODES = {
+    'BadDigest', 'IncompleteBody', 'InternalError', 'InvalidDigest',
+    'InvalidPart', 'InvalidPartOrder', 'MalformedXML', 'Md5Mismatch',
+    'OperationAborted', 'OperationTimedOut', 'RequestTimeout', 'ServerBusy',
+    'ServiceUnavailable', 'SlowDown', 'XAmzContentChecksumMismatch',
+    'XAmzContentSHA256Mismatch'
+}
+#: An answer that is cut or changed; the client does not ask again.
+_UNREADABLE = re.compile('response body error|Got invalid [a-z ]*response|'
+                         'Unable to extract metadata')
+_GONE_UPLOAD = 'NoSuchUpload'
+_UNKNOWN_OPTION = re.compile(r"Configuration key: '(\w+)' is not valid")
+
+_LATER = 'This may pass by itself; if not, look at network and store'
+_PLACE = 'Check the name of the bucket, and the endpoint'
 
 
 @contextmanager
@@ -57,6 +77,39 @@ def object_errors(
         raise _mapped(error, f'{what} {url}: {told}', missing) from cause
 
 
+class ShortAnswer(OSError):
+    """Of an answer only a part came."""
+
+
+def passes(error: Exception) -> bool:
+    """Whether an error of the client may not come again."""
+    text, status = str(error), _status(error)
+    if status:
+        return status in _PASSING or status.startswith('5') or \
+            _code(error) in _PASSING_CODES
+    return isinstance(error, ShortAnswer) or is_unreadable(error) or \
+        no_answer(text) is not None and _INSTANCE not in text
+
+
+def is_unreadable(error: Exception) -> bool:
+    """Whether what was asked for may be done: the answer is not whole."""
+    return not _status(error) and bool(_UNREADABLE.search(str(error)))
+
+
+def is_spoilt(error: Exception) -> bool:
+    """Whether a request or its answer was damaged on the way.
+
+    The client repeats what fails in another way, for as long as it should.
+    """
+    return is_unreadable(error) or \
+        _status(error) == '400' and _code(error) in _PASSING_CODES
+
+
+def is_gone_upload(error: Exception) -> bool:
+    """Whether the store knows nothing of an upload; it may be complete."""
+    return _code(error) == _GONE_UPLOAD
+
+
 def _mapped(error: Exception, message: str,
             missing: Type[StorageError]) -> StorageError:
     from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
@@ -70,8 +123,7 @@ def _mapped(error: Exception, message: str,
         return AccessError(f'{message}. Check the credentials and what they '
                            'allow')
     if code in _NO_PLACE_CODES:
-        return MissingPlaceError(f'{message}. Check the name of the bucket, '
-                                 'and the endpoint')
+        return MissingPlaceError(f'{message}. {_PLACE}')
     if status in _NO_SPACE or code in _NO_SPACE_CODES:
         return OutOfSpaceError(f'{message}. Free space or lower '
                                'max_keep_ckpts')
@@ -79,13 +131,25 @@ def _mapped(error: Exception, message: str,
         return StorageError(f'{message}. Another program has written it '
                             'meanwhile')
     if isinstance(error, FileNotFoundError):
-        return missing(message)
+        return missing(message if missing is
+                       MissingCheckpointError else f'{message}. {_PLACE}')
+    silent = no_answer(str(error))
+    if silent is not None:
+        return StorageError(f'{message}. {silent.advice}')
+    if passes(error):
+        return StorageError(f'{message}. {_LATER}')
     return StorageError(message)
 
 
 def configuration_error(error: Exception, url: str,
                         secrets: Sequence[str]) -> ConfigError:
     """Build the error of options that the client refuses."""
+    unknown = _UNKNOWN_OPTION.search(str(error))
+    if unknown:
+        name, scheme = unknown.group(1), url.partition(':')[0]
+        near = near_option(name, scheme)
+        return ConfigError(f'storage_options for {url}: unknown {name!r}' +
+                           (f'; did you mean {near!r}?' if near else ''))
     return ConfigError(f'storage_options for {url}: {_told(error, secrets)}')
 
 
@@ -97,6 +161,9 @@ def _told(error: Exception, secrets: Sequence[str]) -> str:
     parts = [part for part in (status, code) if part]
     if message:
         parts.append(message.group(1))
+    silent = no_answer(text)
+    if silent is not None and not parts:
+        parts.append(silent.told)
     # behind the first paragraph the client lists everything that it knows
     told = ' '.join(parts) or text.split('\n\n')[0][:_SHOWN_CHARACTERS]
     for secret in secrets:

@@ -1,15 +1,18 @@
 """Objects under a prefix: S3 and what speaks it, GCS, Azure."""
+import uuid
 from contextlib import suppress
 from typing import IO, Any, Callable, Iterator, List, Mapping, Optional, cast
 
 from ..errors import AccessError, MissingCheckpointError, StorageError
 from ..types import POINTER_FILE, Capabilities, StoredFile
 from .names import TEMPORARY_MARK, is_temporary, plain_name
-from .object_errors import object_errors
+from .object_errors import (ShortAnswer, is_gone_upload, is_spoilt,
+                            is_unreadable, object_errors)
+from .object_line import ObjectLine
 from .object_url import import_client, parse_place
 from .ranged_file import SMALL_BYTES, RangedFile
 from .s3_leftovers import S3Leftovers
-from .uploads import PARALLEL_PARTS, PART_BYTES, Abandoned, Block, UploadStream
+from .uploads import PARALLEL_PARTS, PART_BYTES, Abandoned, Block, MappedStream
 
 _WRITE, _READ = 'cannot write checkpoint', 'cannot read checkpoint'
 #: Largest object that S3 copies in one request (bytes).
@@ -18,6 +21,13 @@ _BLOCK_BYTES = 8 << 20
 _EMPTY_RANGE = 'status code: 416'
 #: Written and removed to see whether that works; `list` leaves it out.
 _PROBE = f'.probe{TEMPORARY_MARK}mmcv_ckpt_hooks'
+#: Metadata of an object in parts: by which upload it came. Letters only, as
+#: Azure wants it.
+_MARK = 'mmcvckptupload'
+
+
+class _Empty(Exception):
+    """The object has no bytes."""
 
 
 class ObjectStoreBackend:
@@ -56,7 +66,7 @@ class ObjectStoreBackend:
         self._place = parse_place(url, options)
         self.url = self._place.url
         self._client = import_client(self.url)
-        self._store = self._place.connect()
+        self._line = ObjectLine(self._place)
         self._leftovers = S3Leftovers(self._place) \
             if self._place.scheme == 's3' else None
 
@@ -65,58 +75,57 @@ class ObjectStoreBackend:
 
         It gives up early: who has mistyped an endpoint waits for it.
         """
-        store = self._place.connect(quick=True)
         with self._errors('cannot list', missing=StorageError):
-            self._client.list_with_delimiter(store)
+            self._line.reach(self._client.list_with_delimiter, quick=True)
         with self._errors('cannot write to', missing=StorageError):
-            self._client.put(store, _PROBE, b'', use_multipart=False)
+            self._line.reach(
+                lambda store: self._client.put(
+                    store, _PROBE, b'', use_multipart=False),
+                quick=True)
         # one that keeps everything can be saved to
         with suppress(AccessError):
             with self._errors('cannot delete from', missing=StorageError):
-                self._client.delete(store, _PROBE)
+                self._line.reach(
+                    lambda store: self._client.delete(store, _PROBE),
+                    quick=True)
 
     def put(self, name: str, write: Callable[[IO[bytes]], Any]) -> int:
         plain_name(name, self.url)
-        stream = _MappedStream(
-            lambda: self._errors(_WRITE, name, StorageError),
-            lambda blocks: self._put_whole(name, blocks),
-            lambda blocks: self._put_parts(name, blocks))
-        try:
-            write(cast(IO[bytes], stream))
-        except BaseException:
-            stream.abandon()
-            raise
-        stream.finish()
+        stream = self._stream(name)
+
+        def attempt() -> None:
+            nonlocal stream
+            stream = self._stream(name)
+            try:
+                write(cast(IO[bytes], stream))
+            except BaseException:
+                stream.abandon()
+                raise
+            stream.finish()
+
+        def spoilt(error: Exception) -> bool:
+            return stream.failure is not None and is_spoilt(stream.failure)
+
+        self._line.again(attempt, spoilt)
         if self._leftovers is not None:
             self._leftovers.sweep_later()
         return stream.size_bytes
 
     def open(self, name: str) -> IO[bytes]:
         plain_name(name, self.url)
-        with self._errors(_READ, name):
-            try:
-                # says the size, and has the beginning of a zip file
-                found = self._client.get(
-                    self._store, name, options=dict(range=(0, SMALL_BYTES)))
-                head = found.bytes()
-            except self._client.exceptions.BaseError as error:
-                if _EMPTY_RANGE not in str(error):
-                    raise
-                found, head = None, b''
-        meta = self._head(name) if found is None else found.meta
+        try:
+            # says the size, and has the beginning of a zip file
+            meta, head = self._ask(
+                _READ, lambda store: self._read(store, name, 0, SMALL_BYTES),
+                name)
+        except _Empty:
+            meta, head = self._head(name), b''
         options = {} if not meta['e_tag'] else dict(if_match=meta['e_tag'])
 
         def fetch(start: int, stop: int) -> Any:
-            with self._errors(_READ, name):
-                data = self._client.get(
-                    self._store,
-                    name,
-                    options=dict(options, range=(start, stop))).bytes()
-            if len(data) != stop - start:
-                raise StorageError(
-                    f'{_READ} {self._at(name)}: of the bytes {start} to '
-                    f'{stop} came {len(data)}')
-            return data
+            return self._ask(
+                _READ, lambda store: self._read(store, name, start, stop, **
+                                                options)[1], name)
 
         return cast(IO[bytes], RangedFile(fetch, meta['size'], head))
 
@@ -132,8 +141,10 @@ class ObjectStoreBackend:
             return self._leftovers.sweep()
 
     def list(self) -> List[StoredFile]:
-        with self._errors('cannot list', missing=StorageError):
-            found = self._client.list_with_delimiter(self._store)['objects']
+        found = self._ask(
+            'cannot list',
+            self._client.list_with_delimiter,
+            missing=StorageError)['objects']
         # some stores list the prefix itself, as a folder
         files = [
             StoredFile(one['path'], one['size']) for one in found
@@ -143,10 +154,10 @@ class ObjectStoreBackend:
 
     def delete(self, name: str) -> None:
         plain_name(name, self.url)
-        with self._errors('cannot delete checkpoint', name):
-            # S3 does not tell, the others do
-            with suppress(FileNotFoundError):
-                self._client.delete(self._store, name)
+        # S3 does not tell, the others do
+        with suppress(MissingCheckpointError):
+            self._ask('cannot delete checkpoint',
+                      lambda store: self._client.delete(store, name), name)
 
     def link(self, source: str, name: str) -> None:
         """Copy on the server; where it cannot, through this machine."""
@@ -157,8 +168,8 @@ class ObjectStoreBackend:
         if size > _COPY_BYTES:
             self._copy(source, name)
             return
-        with self._errors(f'cannot copy {source} to', name):
-            self._client.copy(self._store, source, name)
+        self._ask(f'cannot copy {source} to',
+                  lambda store: self._client.copy(store, source, name), name)
         self._check_size(name, size)
 
     def point(self, name: str, target: Optional[str]) -> None:
@@ -171,12 +182,18 @@ class ObjectStoreBackend:
         line = target.encode() + b'\n'
         self.put(POINTER_FILE, lambda stream: stream.write(line))
 
+    def _stream(self, name: str) -> MappedStream:
+        return MappedStream(lambda: self._errors(_WRITE, name, StorageError),
+                            lambda blocks: self._put_whole(name, blocks),
+                            lambda blocks: self._put_parts(name, blocks))
+
     def _put_whole(self, name: str, blocks: List[Block]) -> None:
         content = blocks[0] if len(blocks) == 1 else b''.join(blocks)
-        self._client.put(self._store, name, content, use_multipart=False)
+        self._line.reach(lambda store: self._client.put(
+            store, name, content, use_multipart=False))
 
     def _put_parts(self, name: str, blocks: Iterator[Block]) -> None:
-        size = 0
+        size, mark = 0, {_MARK: uuid.uuid4().hex}
 
         def counted() -> Iterator[Block]:
             nonlocal size
@@ -185,12 +202,22 @@ class ObjectStoreBackend:
                 yield block
 
         with suppress(Abandoned):
-            self._client.put(
-                self._store,
-                name,
-                counted(),
-                chunk_size=PART_BYTES,
-                max_concurrency=PARALLEL_PARTS)
+            try:
+                with self._line.watched():
+                    self._client.put(
+                        self._line.store,
+                        name,
+                        counted(),
+                        attributes=mark,
+                        chunk_size=PART_BYTES,
+                        max_concurrency=PARALLEL_PARTS)
+            except (self._client.exceptions.BaseError,
+                    FileNotFoundError) as error:
+                # completed, but the answer was lost: asked again, the store
+                # knows no upload any more
+                may_be_done = is_gone_upload(error) or is_unreadable(error)
+                if not may_be_done or not self._has(name, mark):
+                    raise
             self._check_size(name, size)
 
     def _copy(self, source: str, name: str) -> None:
@@ -212,9 +239,44 @@ class ObjectStoreBackend:
                 f'{self._at(name)} has {found} bytes, expected {expected}: '
                 'does another program write there?')
 
+    def _has(self, name: str, mark: Mapping[str, str]) -> bool:
+        """Whether an object is there that was sent with these attributes."""
+        with suppress(MissingCheckpointError):
+            there = self._ask(
+                'cannot look for', lambda store: self._client.get(
+                    store, name, options=dict(head=True)), name)
+            return mark.items() <= dict(there.attributes).items()
+        return False
+
     def _head(self, name: str) -> Any:
-        with self._errors('cannot look for', name):
-            return self._client.head(self._store, name)
+        return self._ask('cannot look for',
+                         lambda store: self._client.head(store, name), name)
+
+    def _read(self, store: Any, name: str, start: int, stop: int,
+              **options: Any) -> Any:
+        """Return what the store says of an object, and a part of it."""
+        try:
+            found = self._client.get(
+                store, name, options=dict(options, range=(start, stop)))
+            data = found.bytes()
+        except self._client.exceptions.BaseError as error:
+            if _EMPTY_RANGE not in str(error):
+                raise
+            raise _Empty from error
+        expected = min(stop, found.meta['size']) - start
+        if len(data) != expected:
+            raise ShortAnswer(f'of {expected} bytes from {start} on came '
+                              f'{len(data)}')
+        return found.meta, data
+
+    def _ask(self,
+             what: str,
+             call: Callable[[Any], Any],
+             name: str = '',
+             missing: Any = MissingCheckpointError) -> Any:
+        """Return what a request gives; it is made again if it may pass."""
+        with self._errors(what, name, missing):
+            return self._line.reach(call)
 
     def _errors(self,
                 what: str,
@@ -226,23 +288,3 @@ class ObjectStoreBackend:
 
     def _at(self, name: str) -> str:
         return f'{self.url}/{name}'
-
-
-class _MappedStream(UploadStream):
-    """Its own errors are mapped, to be told from those of the writer."""
-
-    def __init__(self, errors: Callable[[], Any], *send: Any) -> None:
-        super().__init__(*send)
-        self._errors = errors
-
-    def write(self, data: Any) -> int:
-        with self._errors():
-            return super().write(data)
-
-    def lend(self, data: memoryview) -> int:
-        with self._errors():
-            return super().lend(data)
-
-    def finish(self) -> None:
-        with self._errors():
-            super().finish()

@@ -1,5 +1,4 @@
 """``s3://``, ``gs://`` and ``az://`` URLs, and the options for them."""
-import difflib
 import os
 import re
 from dataclasses import dataclass, field, replace
@@ -8,6 +7,7 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from ..errors import ConfigError, DependencyError
 from .aws_profile import profile_options
+from .near_names import closest, option_of_others
 from .object_errors import configuration_error
 
 #: By scheme the class of the client.
@@ -25,6 +25,8 @@ _REQUEST_SECS = 300.
 _SILENCE_SECS = 60.
 #: Of the check before training: who waits looks at it.
 _QUICK_SECS, _QUICK_RETRIES = 10., 2
+#: The time alone ends it: the client's own ten pauses may be over in seconds.
+_MANY_RETRIES = 1000
 
 #: Of each request with bytes; None in the options leaves it out.
 _CHECKSUM = 'SHA256'
@@ -36,6 +38,8 @@ _OPEN_OPTIONS = re.compile(
     r'bucket(?:_name)?|container_name|profile|checksum_algorithm|'
     r'host(?:name)?|port|project|'
     r'[a-z_]*(?:use|disable|virtual|allow|skip|unsigned)[a-z_]*)')
+#: The name for S3 alone has no short one.
+_PREFIX = re.compile('^aws_(?!endpoint_url_s3)')
 _ENDPOINTS = ('aws_endpoint_url_s3', 'endpoint', 'aws_endpoint',
               'endpoint_url', 'aws_endpoint_url', 'azure_endpoint',
               'azure_storage_endpoint')
@@ -80,9 +84,13 @@ class ObjectPlace:
     def plain(self) -> Dict[str, Any]:
         """Return the options by their short names: ``region``."""
         return {
-            re.sub('^aws_', '', name.lower()): value
+            _PREFIX.sub('', name.lower()): value
             for name, value in self.config.items()
         }
+
+    def patience_secs(self, quick: bool = False) -> float:
+        """Return how long a request is repeated; see :meth:`connect`."""
+        return min(_QUICK_SECS, self.retry_secs) if quick else self.retry_secs
 
     def connect(self, quick: bool = False) -> Any:
         """Build the client's store; nothing is sent yet.
@@ -95,13 +103,9 @@ class ObjectPlace:
             DependencyError: If the client is not installed.
         """
         obstore = import_client(self.url)
-        retries: Dict[str, Any] = dict(
-            retry_timeout=timedelta(seconds=self.retry_secs))
-        if quick:
-            retries = dict(
-                max_retries=_QUICK_RETRIES,
-                retry_timeout=timedelta(
-                    seconds=min(_QUICK_SECS, self.retry_secs)))
+        retries = dict(
+            max_retries=_QUICK_RETRIES if quick else _MANY_RETRIES,
+            retry_timeout=timedelta(seconds=self.patience_secs(quick)))
         options = {
             'timeout': timedelta(seconds=_REQUEST_SECS),
             'read_timeout': timedelta(seconds=_SILENCE_SECS),
@@ -194,10 +198,10 @@ def parse_place(url: str,
     given = dict(options or {})
     own = {name: given.pop(name) for name in _OWN if name in given}
     for name in given:
-        near = difflib.get_close_matches(str(name), _OWN, 1, 0.7)
+        near = option_of_others(str(name), scheme) or closest(str(name), _OWN)
         if near:
             raise ConfigError(f'storage_options: unknown {name!r}; did you '
-                              f'mean {near[0]!r}?')
+                              f'mean {near!r}?')
     retry_secs = own.get('retry_secs', _RETRY_SECS)
     if isinstance(retry_secs, bool) or \
             not isinstance(retry_secs, (int, float)) or not retry_secs > 0:

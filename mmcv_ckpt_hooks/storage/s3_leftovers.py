@@ -9,16 +9,19 @@ import time
 import xml.etree.ElementTree as ElementTree
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
-from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import (Dict, Iterator, List, Mapping, NamedTuple, Optional, Set,
+                    Tuple)
 from urllib.error import HTTPError
 
 from .mapped_errors import storage_error
 from .object_url import ObjectPlace
+from .retrying import Retries
 from .s3_signature import Response, S3Requests, requests_to
 
 #: An upload to which nothing was added for so long has no writer.
 IDLE_SECS = 60.
 _GONE = 404
+_OF_SERVER = 500
 
 
 class _Upload(NamedTuple):
@@ -38,6 +41,7 @@ class S3Leftovers:
 
     def __init__(self, place: ObjectPlace) -> None:
         self._place = place
+        self._retries = Retries(place.patience_secs(quick=True))
         self._prefix = f'{place.prefix}/' if place.prefix else ''
         # seen by `sweep`, and too young to tell: by id
         self._young: Set[str] = set()
@@ -72,8 +76,8 @@ class S3Leftovers:
                         if idle.total_seconds() < IDLE_SECS:
                             young.add(upload.upload_id)
                             continue
-                        requests.send('DELETE', upload.key,
-                                      dict(uploadId=upload.upload_id))
+                        self._send(requests, 'DELETE', upload.key,
+                                   dict(uploadId=upload.upload_id))
                         name = upload.key[len(self._prefix):]
                         swept.append(f'an upload of {name}')
         except OSError as error:
@@ -92,8 +96,7 @@ class S3Leftovers:
         query: Dict[str, str] = dict(
             uploads='', prefix=self._prefix, delimiter='/')
         while True:
-            response = requests.send('GET', query=query)
-            root, now = _parsed(response), _clock(response)
+            root, now = self._send(requests, 'GET', query=query)
             for one in root.iterfind('Upload'):
                 key = one.findtext('Key', '')
                 # not of a directory below, whatever the store makes of the
@@ -113,7 +116,7 @@ class S3Leftovers:
         query = dict(uploadId=upload.upload_id)
         last = upload.begun
         while True:
-            root = _parsed(requests.send('GET', upload.key, query))
+            root, _ = self._send(requests, 'GET', upload.key, query)
             last = max([last] + [
                 _time(part.findtext('LastModified'))
                 for part in root.iterfind('Part')
@@ -123,8 +126,29 @@ class S3Leftovers:
             query['part-number-marker'] = root.findtext(
                 'NextPartNumberMarker', '')
 
+    def _send(self,
+              requests: S3Requests,
+              method: str,
+              key: str = '',
+              query: Optional[Mapping[str, str]] = None) -> \
+            Tuple[ElementTree.Element, datetime.datetime]:
+        """Return what is answered, and the store's time."""
+
+        def send() -> Tuple[ElementTree.Element, datetime.datetime]:
+            response = requests.send(method, key, query)
+            return _parsed(response), _clock(response)
+
+        return self._retries.run(send, _passes)
+
     def _requests(self) -> Optional[S3Requests]:
         return requests_to(self._place.bucket, self._place.plain)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether an error of a request may not come again."""
+    if isinstance(error, HTTPError):
+        return error.code >= _OF_SERVER
+    return isinstance(error, OSError)
 
 
 @contextmanager
@@ -139,7 +163,7 @@ def _gone_meanwhile() -> Iterator[None]:
 
 def _parsed(response: Response) -> ElementTree.Element:
     try:
-        root = ElementTree.fromstring(response.body)
+        root = ElementTree.fromstring(response.body or b'<Empty/>')
     except ElementTree.ParseError as error:
         raise OSError(f'the answer is no XML: {error}') from error
     for one in root.iter():

@@ -128,9 +128,10 @@ def requests_to(bucket: str, config: Mapping[str, Any]) -> \
     key, secret = value('access_key_id'), value('secret_access_key')
     if not key or not secret:
         return None
-    region = value('region') or 'us-east-1'
+    region = value('region') or config.get('default_region') or 'us-east-1'
     endpoint = str(
-        config.get('aws_endpoint_url_s3') or value('endpoint')
+        config.get('aws_endpoint_url_s3') or config.get('endpoint_url')
+        or value('endpoint')
         or f'https://s3.{region}.amazonaws.com').rstrip('/')
     has_bucket = str(config.get('virtual_hosted_style_request')).lower() == \
         'true' and bool(value('endpoint'))

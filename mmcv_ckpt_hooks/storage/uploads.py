@@ -49,6 +49,11 @@ class UploadStream:
         self._parts: Optional[_Parts] = None
         self.size_bytes = 0
 
+    @property
+    def failure(self) -> Optional[Exception]:
+        """What ended an upload in parts, as the client raised it."""
+        return None if self._parts is None else self._parts.error
+
     def write(self, data: Any) -> int:
         """Take a copy of all bytes of a buffer and return their number."""
         view = memoryview(data).cast('B')
@@ -104,6 +109,31 @@ class UploadStream:
             self._parts.give(block)
 
 
+class MappedStream(UploadStream):
+    """Its own errors are mapped, to be told from those of the writer.
+
+    Args:
+        errors (callable): Returns the context in which they are.
+        send (callable): Those of :class:`UploadStream`.
+    """
+
+    def __init__(self, errors: Callable[[], Any], *send: Any) -> None:
+        super().__init__(*send)
+        self._errors = errors
+
+    def write(self, data: Any) -> int:
+        with self._errors():
+            return super().write(data)
+
+    def lend(self, data: memoryview) -> int:
+        with self._errors():
+            return super().lend(data)
+
+    def finish(self) -> None:
+        with self._errors():
+            super().finish()
+
+
 class _Parts:
     """Blocks on their way from the writer's thread to the client's.
 
@@ -116,7 +146,7 @@ class _Parts:
         self._changed = threading.Condition()
         self._blocks: Deque[Block] = deque()
         self._is_complete = self._is_abandoned = self._has_ended = False
-        self._error: Optional[BaseException] = None
+        self.error: Optional[Exception] = None
         self._follower = Follower(1)
         self._is_beside = self._follower.start()
         if self._is_beside:
@@ -157,13 +187,13 @@ class _Parts:
         self._follower.close()
 
     def _run(self) -> None:
-        error: Optional[BaseException] = None
+        error: Optional[Exception] = None
         try:
             self._send(self._taken())
         except Exception as raised:  # handed to the thread that writes
             error = raised
         with self._changed:
-            self._error, self._has_ended = error, True
+            self.error, self._has_ended = error, True
             self._blocks.clear()
             self._changed.notify_all()
 
@@ -181,5 +211,5 @@ class _Parts:
             yield block
 
     def _raise(self) -> None:
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error

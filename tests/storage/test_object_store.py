@@ -17,8 +17,8 @@ from object_server import BUCKET
 from mmcv_ckpt_hooks import (DurableCheckpointHook, save_checkpoint,
                              verify_checkpoint)
 from mmcv_ckpt_hooks.errors import (AccessError, ConfigError, DependencyError,
-                                    MissingCheckpointError, OutOfSpaceError,
-                                    StorageError)
+                                    MissingCheckpointError, MissingPlaceError,
+                                    OutOfSpaceError, StorageError)
 from mmcv_ckpt_hooks.storage import object_store, open_backend, s3_leftovers
 from mmcv_ckpt_hooks.storage.object_errors import object_errors
 from mmcv_ckpt_hooks.storage.object_store import ObjectStoreBackend
@@ -457,8 +457,8 @@ def test_a_refusal_is_not_quoted():
     ('401 Unauthorized', '', AccessError),
     ('400 Bad Request', 'ExpiredToken', AccessError),
     ('400 Bad Request', 'InvalidAccessKeyId', AccessError),
-    ('404 Not Found', 'NoSuchBucket', StorageError),
-    ('404 Not Found', 'ContainerNotFound', StorageError),
+    ('404 Not Found', 'NoSuchBucket', MissingPlaceError),
+    ('404 Not Found', 'ContainerNotFound', MissingPlaceError),
     ('404 Not Found', 'NoSuchKey', MissingCheckpointError),
     ('507 Insufficient Storage', 'XMinioStorageFull', OutOfSpaceError),
     ('412 Precondition Failed', '', StorageError),

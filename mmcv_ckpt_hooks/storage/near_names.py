@@ -1,0 +1,86 @@
+"""Names that were meant: of options, and of the scheme of a URL."""
+import difflib
+import re
+from typing import Sequence
+
+from ..errors import ConfigError
+
+#: What boto3, s3fs, torchsnapshot and others call our options.
+_CALLED_ELSEWHERE = {
+    'key': 'access_key_id',
+    'access_key': 'access_key_id',
+    'access_id': 'access_key_id',
+    'username': 'access_key_id',
+    'secret': 'secret_access_key',
+    'secret_key': 'secret_access_key',
+    'access_secret': 'secret_access_key',
+    'password': 'secret_access_key',
+    'region_name': 'region',
+    'host': 'endpoint',
+    'url': 'endpoint',
+    'endpoint_override': 'endpoint',
+    'profile_name': 'profile',
+    'anon': 'skip_signature',
+    'account': 'account_name',
+    'verify': 'client_options',
+    'client_kwargs': 'client_options',
+}
+#: By scheme the names that are given most.
+_USUAL = {
+    's3': ('access_key_id', 'secret_access_key', 'session_token', 'region',
+           'endpoint', 'endpoint_url', 'aws_access_key_id',
+           'aws_secret_access_key', 'aws_session_token', 'aws_region',
+           'aws_endpoint_url', 'skip_signature', 'checksum_algorithm',
+           'virtual_hosted_style_request', 'profile', 'client_options'),
+    'gs': ('service_account', 'service_account_key', 'application_credentials',
+           'skip_signature'),
+    'az': ('account_name', 'account_key', 'client_id', 'client_secret',
+           'tenant_id', 'sas_key', 'endpoint', 'skip_signature'),
+}
+_LIKE = 0.7
+
+
+def option_of_others(name: str, scheme: str) -> str:
+    """Return our name of an option that others call so; '' if none do.
+
+    Args:
+        name (str): What was given.
+        scheme (str): Of the URL.
+    """
+    ours = _CALLED_ELSEWHERE.get(re.sub('^aws_', '', name.lower()), '')
+    return ours if ours in _USUAL[scheme] else ''
+
+
+def near_option(name: str, scheme: str) -> str:
+    """Return the option that an unknown one is spelt like; '' if none is."""
+    return closest(name, _USUAL[scheme])
+
+
+def closest(name: str, names: Sequence[str]) -> str:
+    """Return the name that another one is spelt like; '' if none is."""
+    near = difflib.get_close_matches(name.lower(), names, 1, _LIKE)
+    return near[0] if near else ''
+
+
+def refuse_near_url(url: str, schemes: Sequence[str]) -> None:
+    """Refuse what is a path to this machine, and was meant as a URL.
+
+    Args:
+        url (str): A path or URL.
+        schemes (sequence[str]): Of the URLs that are known.
+
+    Raises:
+        ConfigError: For ``s3:/bucket``, ``s3//bucket``, ``s3:bucket`` and
+            ``S3://bucket``; it has the URL.
+    """
+    match = re.match(r'(\w+)(:/*|//+)', url)
+    if not match or match.group(1).lower() not in schemes:
+        return
+    scheme = match.group(1).lower()
+    if url.startswith(f'{scheme}://'):
+        return
+    # not repeated where it may hold a secret
+    rest = 'bucket/prefix' if '@' in url else url[match.end():]
+    raise ConfigError(
+        f'{match.group(0)}{rest} is no URL: did you mean '
+        f"'{scheme}://{rest}'? A directory of that name is './{scheme}...'")

@@ -1,0 +1,79 @@
+"""The way to an object store: how long it is tried."""
+import time
+from contextlib import contextmanager
+from typing import Any, Callable, Iterator, Optional, Tuple, TypeVar
+
+from .object_errors import passes
+from .object_url import ObjectPlace
+from .retrying import Retries
+
+_Result = TypeVar('_Result')
+
+
+class ObjectLine:
+    """Makes requests, and makes them again for as long as is worth it.
+
+    INVARIANT: who has waited for ``retry_secs`` in vain does not do so again
+    at once. A save makes a dozen requests, and the one after waits for it.
+
+    Args:
+        place (ObjectPlace): Where to.
+        clock (callable): Monotonic seconds. Default: ``time.monotonic``.
+
+    Thread: any.
+    """
+
+    def __init__(self,
+                 place: ObjectPlace,
+                 clock: Callable[[], float] = time.monotonic) -> None:
+        self._secs = place.retry_secs
+        self._patient = place.connect(), Retries(self._secs)
+        self._quick = place.connect(quick=True), Retries(
+            place.patience_secs(quick=True), attempts=2)
+        self._clock = clock
+        self._silent_since: Optional[float] = None
+
+    @property
+    def store(self) -> Any:
+        """The client's store, as patient as is worth it now."""
+        return self._chosen()[0]
+
+    def reach(self,
+              call: Callable[[Any], _Result],
+              quick: bool = False) -> _Result:
+        """Return what a request gives; it is made again if it may pass.
+
+        Args:
+            call (callable): Called with the client's store.
+            quick (bool): Whether to give up early. Default: False.
+        """
+        store, retries = self._quick if quick else self._chosen()
+        with self.watched():
+            return retries.run(lambda: call(store), passes)
+
+    def again(self, attempt: Callable[[], _Result],
+              passes: Callable[[Exception], bool]) -> _Result:
+        """Return what many requests give, which may take any time.
+
+        Args:
+            attempt (callable): Makes them.
+            passes (callable): Whether an error is a reason to make all of
+                them again.
+        """
+        return self._patient[1].run(attempt, passes, is_long=True)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Remember whether a request, in the end, was answered."""
+        try:
+            yield
+        except Exception as error:  # passed on
+            self._silent_since = self._clock() if passes(error) else None
+            raise
+        self._silent_since = None
+
+    def _chosen(self) -> Tuple[Any, Retries]:
+        since = self._silent_since
+        if since is None or self._clock() - since > self._secs:
+            return self._patient
+        return self._quick
