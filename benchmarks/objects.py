@@ -120,7 +120,7 @@ def objects(spec):
     from object_clients import peak_kib
 
     from mmcv_ckpt_hooks.copying import StagingBuffer
-    from mmcv_ckpt_hooks.loading import load_checkpoint
+    from mmcv_ckpt_hooks.loading import load_mapped
     from mmcv_ckpt_hooks.serialization import write_checkpoint
     from mmcv_ckpt_hooks.staging import reference
     from mmcv_ckpt_hooks.storage import open_backend
@@ -143,7 +143,7 @@ def objects(spec):
 
     def down():
         with backend.open('a.pth') as file:
-            return load_checkpoint(file, 'a.pth')
+            return load_mapped(file, 'a.pth')
 
     for what, call in (('up', up), ('down', down)):
         Path('/proc/self/clear_refs').write_text('5')
