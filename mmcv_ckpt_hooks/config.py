@@ -14,7 +14,9 @@ from .name_template import check_template
 from .options import (DEFAULT_SIGNALS, CheckpointOptions, KeepOptions,
                       MirrorOptions, TriggerOptions, WriteOptions)
 from .signals import ACTIONS, SIGNALS
+from .storage import OBJECT_STORES
 from .storage.names import same_place, without_credentials
+from .storage.near_names import refuse_near_url
 from .types import LATEST_NAME
 
 _NOT_YET = 'not supported yet (README, Limits of this version)'
@@ -264,10 +266,17 @@ def _check_contradictions(options: CheckpointOptions,
             'file_client_args, which has mmcv.FileClient store the '
             'checkpoints; give one of them')
     mirror = options.mirror
-    if mirror is not None and same_place(mirror.url, options.out_dir or ''):
+    if mirror is not None and options.out_dir and \
+            same_place(mirror.url, options.out_dir):
         raise ConfigError(
             f'DurableCheckpointHook: mirror.url and out_dir are both '
-            f'{without_credentials(mirror.url)}: a mirror is a second place')
+            f'{without_credentials(mirror.url)}: a mirror is a second place, '
+            'with a path of its own also on another server')
+    for name, url in (('out_dir', options.out_dir), ('mirror.url', mirror
+                                                     and mirror.url),
+                      ('resume', options.resume)):
+        refuse_near_url(url or '', OBJECT_STORES,
+                        f'DurableCheckpointHook: {name}: ')
     if options.resume is not None and options.resume != 'auto':
         _check_resume(options.resume)
 

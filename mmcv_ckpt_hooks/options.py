@@ -141,15 +141,17 @@ class CheckpointOptions:
         Returns:
             dict: Further arguments of ``open_backend``.
         """
-        scheme = scheme_of(place)
+        mirror, scheme = self.mirror, scheme_of(place)
+        if mirror is not None and \
+                place.startswith(mirror.url.rstrip('/') + '/'):
+            return dict(storage_options=mirror.storage_options)
+        # the keys of one store are not for another
+        if scheme_of(self.out_dir or '') not in ('', 'file', scheme):
+            return {}
         if is_of_fsspec(scheme):
             return dict(storage_options=self.storage_options)
         if scheme not in OBJECT_STORES:
             return {}
-        mirror = self.mirror
-        if mirror is not None and \
-                place.startswith(mirror.url.rstrip('/') + '/'):
-            return dict(storage_options=mirror.storage_options)
         return dict(
             file_client_args=self.file_client_args,
             storage_options=self.storage_options)

@@ -330,3 +330,25 @@ def test_stock_attributes_keep_their_meaning():
             hook.max_keep_ckpts, hook.save_last, hook.sync_buffer,
             hook.file_client_args) == (4, False, False, '/o', 3, False, True,
                                        dict(backend='disk'))
+
+
+def test_keys_of_one_store_are_not_given_to_another():
+    options = parse_options(
+        dict(out_dir='s3://b/run', storage_options=dict(access_key_id='k')))
+    assert options.access('s3://c/iter_1.pth')['storage_options']
+    assert options.access('memory://c/iter_1.pth') == {}
+    # of a local run they are those of what it begins with
+    options = parse_options(dict(storage_options=dict(access_key_id='k')))
+    assert options.access('memory://c/iter_1.pth')['storage_options']
+    options = parse_options(
+        dict(
+            mirror=dict(url='memory://m', storage_options=dict(a='b')),
+            storage_options=dict(access_key_id='k')))
+    assert options.access('memory://m/run/iter_1.pth') == dict(
+        storage_options=dict(a='b'))
+
+
+def test_a_mirror_below_the_current_directory_is_a_second_place():
+    assert parse_options(dict(mirror=dict(url='.'))).mirror.url == '.'
+    with pytest.raises(ConfigError, match='second place'):
+        parse_options(dict(mirror=dict(url='local://./a'), out_dir='a'))

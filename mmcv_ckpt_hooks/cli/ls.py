@@ -130,6 +130,9 @@ def _content(listing: Listing) -> Dict[str, Any]:
 
 def _print_empty(place: Place) -> None:
     print_line(f'No checkpoints in {place.shown}')
+    if not place.is_local:
+        print_line('The URL of a run is out_dir, or mirror.url, with the last '
+                   f'level of its work dir: {place.path("...")}')
     hints = _directories_with_checkpoints(place.files.url) \
         if place.is_local else []
     if hints:

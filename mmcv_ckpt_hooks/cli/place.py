@@ -8,10 +8,11 @@ from ..best_scores import BestScore
 from ..catalog import Catalog
 from ..catalog_home import read_place
 from ..errors import ConfigError, MissingCheckpointError
-from ..storage import split_filename
+from ..storage import OBJECT_STORES, split_filename
 from ..storage.links import is_pointer
 from ..storage.local import LocalBackend
 from ..storage.mapped_errors import mapped_errors
+from ..storage.near_names import refuse_near_url
 from ..types import LATEST_NAME, POINTER_FILE, CheckpointInfo, StorageBackend
 from .remote import Access, is_url, names_file
 
@@ -121,7 +122,12 @@ class Places:
 
 
 def path_of(given: str) -> str:
-    """Return the local path, or the URL, that an argument names."""
+    """Return the local path, or the URL, that an argument names.
+
+    Raises:
+        ConfigError: If it was meant as a URL, and is none.
+    """
+    refuse_near_url(given, OBJECT_STORES)
     if is_url(given):
         return given
     return os.path.expanduser(given[7:] if '://' in given else given)

@@ -25,8 +25,8 @@ def add_access(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         '--endpoint',
         metavar='URL',
-        help="of an object store other than the vendor's")
-    group.add_argument('--region', metavar='NAME', help='of an object store')
+        help="of an S3 server other than Amazon's, with http:// or https://")
+    group.add_argument('--region', metavar='NAME', help='of an S3 bucket')
     group.add_argument(
         '--storage-options',
         metavar='JSON',
@@ -86,11 +86,9 @@ class Access:
                 "install 'mmcv_ckpt_hooks[fsspec]')")
         if scheme in OBJECT_STORES:
             options.setdefault('retry_secs', _RETRY_SECS)
-        elif self._place:
-            raise ConfigError(
-                f'--{sorted(self._place)[0]} is for '
-                f'{", ".join(f"{one}://" for one in OBJECT_STORES)} only; for '
-                f'{url} give --storage-options')
+        if scheme != 's3' and self._place:
+            raise ConfigError(f'--{sorted(self._place)[0]} is for s3:// only; '
+                              f'for {url} give --storage-options')
         return options
 
 

@@ -27,7 +27,8 @@ _BY_RENAME = frozenset(['file', 'local', 'sftp', 'ssh'])
 #: servers go wrong by minutes.
 _ABANDONED_SECS = 3600.
 _PROBE = f'.probe{TEMPORARY_MARK}mmcv_ckpt_hooks'
-_PASSWORD = re.compile(r'://[^/@]*:[^/@]*@')
+#: A colon that no port follows; the password may hold slashes.
+_PASSWORD = re.compile(r'://(?:[^/@]*:[^/@]*@|[^/]*:(?!\d*(?:/|$)))')
 _WRITE, _READ = 'cannot write checkpoint', 'cannot read checkpoint'
 
 

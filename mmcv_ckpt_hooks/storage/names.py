@@ -18,7 +18,8 @@ _REPEATED_CHARACTERS = 40
 _THIS_IMPORT = uuid.uuid4().hex[:8]
 
 _SEPARATORS = re.compile(r'[/\0]')
-_CREDENTIALS = re.compile(r'(?<=://)[^/@]+@')
+# a secret key may hold slashes
+_CREDENTIALS = re.compile(r'(?<=://)(?:[^/@]+|[^/@:]+:[^@]*)@')
 
 
 def plain_name(name: str, url: str) -> str:
@@ -75,6 +76,7 @@ def same_place(one: str, other: str) -> bool:
 
 def _real_place(place: str) -> str:
     scheme = scheme_of(place)
-    if scheme not in ('', 'file'):
+    if scheme not in ('', 'file', 'local'):
         return place.rstrip('/')
-    return os.path.realpath(place[len('file://'):] if scheme else place)
+    path = place[len(scheme) + 3:] if scheme else place
+    return os.path.realpath(os.path.expanduser(path))

@@ -62,12 +62,13 @@ def closest(name: str, names: Sequence[str]) -> str:
     return near[0] if near else ''
 
 
-def refuse_near_url(url: str, schemes: Sequence[str]) -> None:
+def refuse_near_url(url: str, schemes: Sequence[str], what: str = '') -> None:
     """Refuse what is a path to this machine, and was meant as a URL.
 
     Args:
         url (str): A path or URL.
         schemes (sequence[str]): Of the URLs that are known.
+        what (str): Begins the message. Default: nothing.
 
     Raises:
         ConfigError: For ``s3:/bucket``, ``s3//bucket``, ``s3:bucket`` and
@@ -82,5 +83,6 @@ def refuse_near_url(url: str, schemes: Sequence[str]) -> None:
     # not repeated where it may hold a secret
     rest = 'bucket/prefix' if '@' in url else url[match.end():]
     raise ConfigError(
-        f'{match.group(0)}{rest} is no URL: did you mean '
-        f"'{scheme}://{rest}'? A directory of that name is './{scheme}...'")
+        f"{what}{match.group(0)}{rest} is no URL: did you mean "
+        f"'{scheme}://{rest}'? A local directory of that name is given as "
+        f"'./{match.group(0)}{rest}'")

@@ -15,6 +15,8 @@ _CODE = re.compile(r'<Code>(\w+)</Code>|\(code: (\w+)\)')
 _MESSAGE = re.compile(r'<Message>([^<]*)</Message>')
 #: Who is asked for the role of a machine when nothing else has credentials.
 _INSTANCE = 'http://169.254.169.254'
+#: What a client in Rust raises when it meets what it did not expect.
+_PANIC = 'PanicException'
 #: Largest part of a message without a response that is repeated.
 _SHOWN_CHARACTERS = 300
 
@@ -75,6 +77,13 @@ def object_errors(
         told = _told(error, secrets)
         cause = type(error)(told)
         raise _mapped(error, f'{what} {url}: {told}', missing) from cause
+    except BaseException as error:
+        # no Exception: nobody would pass it on to other ranks and threads
+        if type(error).__name__ != _PANIC:
+            raise
+        raise StorageError(
+            f'{what} {url}: the client has failed. Check URL and '
+            'storage_options') from error
 
 
 class ShortAnswer(OSError):

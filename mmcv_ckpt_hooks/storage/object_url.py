@@ -38,8 +38,13 @@ _OPEN_OPTIONS = re.compile(
     r'bucket(?:_name)?|container_name|profile|checksum_algorithm|'
     r'host(?:name)?|port|project|'
     r'[a-z_]*(?:use|disable|virtual|allow|skip|unsigned)[a-z_]*)')
+#: Shorter ones stand in too many words to be told from them.
+_LEAST_CHARACTERS = 4
 #: The name for S3 alone has no short one.
 _PREFIX = re.compile('^aws_(?!endpoint_url_s3)')
+#: The client panics at others.
+_ENDPOINT = re.compile(r'https?://[\w.:\[\]-]+(?:/\S*)?$')
+_BUCKET = re.compile(r'[\w.-]+')
 _ENDPOINTS = ('aws_endpoint_url_s3', 'endpoint', 'aws_endpoint',
               'endpoint_url', 'aws_endpoint_url', 'azure_endpoint',
               'azure_storage_endpoint')
@@ -162,7 +167,8 @@ def secrets_of(options: Mapping[str, Any]) -> Tuple[str, ...]:
     for name, value in options.items():
         if isinstance(value, Mapping):
             found += secrets_of(value)
-        elif isinstance(value, str) and value and \
+        elif isinstance(value, str) and \
+                len(value) >= _LEAST_CHARACTERS and \
                 not _OPEN_OPTIONS.fullmatch(str(name).lower()):
             found.append(value)
     return tuple(found)
@@ -185,14 +191,15 @@ def parse_place(url: str,
     """
     scheme, _, rest = url.partition('://')
     bucket, _, prefix = rest.partition('/')
-    if '@' in bucket:
-        # not repeated: it is a secret
+    if not {'@', ':'}.isdisjoint(bucket):
+        # not repeated: it is a secret, and keys may hold slashes
         raise ConfigError(
             f'a {scheme}:// URL must not hold credentials: give them in '
             'storage_options or, better, in the environment or a profile')
     prefix = prefix.strip('/')
-    if not bucket or not {'', '.', '..'
-                          }.isdisjoint(prefix.split('/') if prefix else ()):
+    if not _BUCKET.fullmatch(bucket) or not {
+            '', '.', '..'
+    }.isdisjoint(prefix.split('/') if prefix else ()):
         raise ConfigError(f'{url!r} names no place in a bucket: expected '
                           f"'{scheme}://bucket/prefix'")
     given = dict(options or {})
@@ -241,4 +248,7 @@ def _endpoint(scheme: str, options: Mapping[str, Any]) -> str:
     endpoint = str(found[0]) if found else ''
     if '@' in endpoint:
         raise ConfigError('storage_options.endpoint must not hold credentials')
+    if endpoint and not _ENDPOINT.match(endpoint):
+        raise ConfigError('storage_options.endpoint must begin with http:// '
+                          f'or https:// and a host, but got {endpoint!r}')
     return endpoint

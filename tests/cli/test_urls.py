@@ -154,7 +154,11 @@ def test_what_is_missing_is_told(stored, cli):
     assert (code, content['error']) == (2, 'MissingCheckpointError')
     # a prefix without objects is an empty one
     code, out, err = cli('ls', f'{stored}/nothing')
-    assert (code, out, err) == (0, f'No checkpoints in {stored}/nothing\n', '')
+    assert (code, err) == (0, '')
+    first, hint = out.splitlines()
+    assert first == f'No checkpoints in {stored}/nothing'
+    # the URL of a config is one level too high
+    assert 'last level of its work dir' in hint
 
 
 @pytest.mark.parametrize('command, name', [('ls', ''), ('verify', ''),
@@ -225,10 +229,17 @@ def test_storage_options_that_are_none(given, capsys):
     assert 'must be a JSON object' in err and 'secret' not in err
 
 
-def test_an_endpoint_is_of_an_object_store(capsys):
-    assert main(['ls', 'pavi://a/b', '--endpoint=http://host']) == 2
-    assert '--endpoint is for s3://, gs://, az:// only' in \
-        capsys.readouterr().err
+@pytest.mark.parametrize('url', ['pavi://a/b', 'gs://a/b', 'az://a/b'])
+def test_an_endpoint_is_of_an_s3_server(url, capsys):
+    assert main(['ls', url, '--endpoint=http://host']) == 2
+    assert '--endpoint is for s3:// only' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('url', ['s3:/bucket/run', 'S3://bucket/run'])
+@pytest.mark.parametrize('command', ['ls', 'verify', 'inspect'])
+def test_what_was_meant_as_a_url_is_told(command, url, capsys):
+    assert main([command, url]) == 2
+    assert "did you mean 's3://bucket/run'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('scheme', ['http', 'nowhere'])

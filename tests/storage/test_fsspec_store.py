@@ -468,11 +468,21 @@ def test_what_a_file_system_needs_is_told(monkeypatch, url, package):
         open_backend(url)
 
 
-@pytest.mark.parametrize('url', ['sftp://me:pass-word@host/a'])
+@pytest.mark.parametrize('url', [
+    'sftp://me:pass-word@host/a', 'sftp://me:pass-word/x@host/a',
+    'sftp://me:1pass-word/x@host/a'
+])
 def test_a_password_in_a_url_is_refused(url):
     with pytest.raises(ConfigError, match='storage_options') as caught:
         FsspecBackend(url)
     assert 'pass-word' not in str(caught.value)
+
+
+@pytest.mark.parametrize('url', ['memory://a:b@c/d'])
+def test_what_a_path_holds_is_told_from_a_password(url):
+    with pytest.raises(ConfigError, match='password'):
+        FsspecBackend(url)
+    FsspecBackend('memory://host:22/a@b/c:d')
 
 
 def test_nothing_connects_before_it_is_used(monkeypatch, url):

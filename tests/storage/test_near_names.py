@@ -4,7 +4,7 @@ import socket
 import pytest
 from toy import train
 
-from mmcv_ckpt_hooks import find_resumable
+from mmcv_ckpt_hooks import DurableCheckpointHook, find_resumable
 from mmcv_ckpt_hooks.errors import ConfigError, StorageError
 from mmcv_ckpt_hooks.storage import open_backend
 from mmcv_ckpt_hooks.storage.s3_signature import requests_to
@@ -154,3 +154,15 @@ def test_a_server_that_says_nothing():
         port = silent.getsockname()[1]
         told = refused(f'http://127.0.0.1:{port}', timeout='200ms')
     assert 'took too long' in told and 'whether the server runs' in told
+
+
+@pytest.mark.parametrize('given', [
+    dict(out_dir='s3:/bucket/run'),
+    dict(mirror=dict(url='s3:/bucket/run')),
+    dict(resume='s3:/bucket/run'),
+])
+def test_the_argument_is_named_when_the_hook_is_built(given):
+    name = 'mirror.url' if 'mirror' in given else next(iter(given))
+    with pytest.raises(
+            ConfigError, match=f"{name}: .*did you mean 's3://bucket/run'"):
+        DurableCheckpointHook(interval=1, **given)

@@ -22,6 +22,7 @@ from mmcv_ckpt_hooks.errors import (AccessError, ConfigError, DependencyError,
 from mmcv_ckpt_hooks.storage import object_store, open_backend, s3_leftovers
 from mmcv_ckpt_hooks.storage.object_errors import object_errors
 from mmcv_ckpt_hooks.storage.object_store import ObjectStoreBackend
+from mmcv_ckpt_hooks.storage.object_url import secrets_of
 from mmcv_ckpt_hooks.storage.s3_signature import requests_to
 from mmcv_ckpt_hooks.storage.uploads import PART_BYTES
 from mmcv_ckpt_hooks.testing.contract import StorageBackendContract
@@ -491,23 +492,51 @@ def test_every_error_of_the_client_is_mapped():
             (kind is FileNotFoundError)
 
 
-@pytest.mark.parametrize('url, options, message', [
-    ('s3://key:hidden@bucket/run', None, 'must not hold credentials'),
-    ('s3://bucket/../run', None, 'no place in a bucket'),
-    ('s3:///run', None, 'no place in a bucket'),
-    ('s3://bucket/run', dict(endpont='http://hidden'), "'endpont'"),
-    ('s3://bucket/run', dict(endpoint='http://a:hidden@b'),
-     'must not hold credentials'),
-    ('s3://bucket/run', dict(retry_secs=0), 'retry_secs'),
-    ('s3://bucket/run', dict(retry_sec=3), "'retry_secs'"),
-    ('s3://bucket/run', dict(profile='nobody'), "'nobody'"),
-    ('gs://bucket/run', dict(profile='x'), 's3:// only'),
-    ('s3://bucket/run', dict(access_key_id='hidden'), 'belong together'),
-])
+@pytest.mark.parametrize(
+    'url, options, message',
+    [
+        ('s3://key:hidden@bucket/run', None, 'must not hold credentials'),
+        ('s3://bucket/../run', None, 'no place in a bucket'),
+        ('s3:///run', None, 'no place in a bucket'),
+        ('s3://bad bucket/run', None, 'no place in a bucket'),
+        # a secret key may hold slashes
+        ('s3://key:hid/den@bucket/run', None, 'must not hold credentials'),
+        ('s3://bucket/run', dict(endpoint='127.0.0.1:8333'),
+         'begin with http'),
+        ('s3://bucket/run', dict(endpoint='http//host'), 'begin with http'),
+        ('s3://bucket/run', dict(endpoint='http://a b'), 'begin with http'),
+        ('s3://bucket/run', dict(endpont='http://hidden'), "'endpont'"),
+        ('s3://bucket/run', dict(endpoint='http://a:hidden@b'),
+         'must not hold credentials'),
+        ('s3://bucket/run', dict(retry_secs=0), 'retry_secs'),
+        ('s3://bucket/run', dict(retry_sec=3), "'retry_secs'"),
+        ('s3://bucket/run', dict(profile='nobody'), "'nobody'"),
+        ('gs://bucket/run', dict(profile='x'), 's3:// only'),
+        ('s3://bucket/run', dict(access_key_id='hidden'), 'belong together'),
+    ])
 def test_wrong_options_are_config_errors(url, options, message):
     with pytest.raises(ConfigError, match=message) as caught:
         open_backend(url, storage_options=options)
     assert 'hidden' not in str(caught.value)
+
+
+def test_a_client_that_panics_is_a_storage_error():
+    # it is no Exception: no other rank would hear of it
+    PanicException = type('PanicException', (BaseException, ), {})
+    with pytest.raises(StorageError, match='cannot list s3://bucket'):
+        with object_errors('cannot list', 's3://bucket'):
+            raise PanicException('InvalidUri')
+    with pytest.raises(KeyboardInterrupt):
+        with object_errors('cannot list', 's3://bucket'):
+            raise KeyboardInterrupt
+
+
+def test_short_options_are_no_secrets_in_messages():
+    secrets = secrets_of(dict(token='a', key='hidden'))
+    with pytest.raises(StorageError) as caught:
+        with object_errors('cannot list', 's3://bucket', secrets=secrets):
+            raise ValueError('a bad hidden thing')
+    assert 'a bad *** thing' in str(caught.value)
 
 
 def test_the_missing_client_says_what_to_do(monkeypatch):
