@@ -1,4 +1,4 @@
-"""Checkpoints in an object store: inherit from it, or copy the two lines.
+"""Checkpoints in an object store: copy the two statements at the top.
 
 Keys, region and endpoint come from the environment (AWS_ACCESS_KEY_ID,
 AWS_SECRET_ACCESS_KEY, AWS_REGION; AWS_ENDPOINT_URL for a server other than
