@@ -13,6 +13,7 @@ from .catalog import Catalog
 from .errors import IntegrityError, MissingCheckpointError
 from .executor import BackgroundExecutor, call_later
 from .mirroring import MirrorPlace
+from .movement import Movement
 from .types import CheckpointInfo, StorageBackend
 
 #: After a failure it is tried again after so many seconds, then after twice
@@ -80,9 +81,7 @@ class Mirror:
         self._failures = 0
         # name and digest of what is damaged in the first place
         self._refused: Set[Tuple[str, str]] = set()
-        # bytes of the current one, the most of it so far, and of those before
-        self._sent = self._farthest = self._finished = 0
-        self._moved_at = clock()
+        self._movement = Movement(clock)
         # not the generator that training draws from
         self._random = random.Random()
         self._stop_waiting: Callable[[], None] = lambda: None
@@ -127,7 +126,7 @@ class Mirror:
         if self._is_closed:
             return
         try:
-            self._is_finishing, self._finished = True, 0
+            self._is_finishing = True
             self.wake()
             self._wait()
             self._is_finishing = False
@@ -149,8 +148,8 @@ class Mirror:
         self._place.release()
 
     def _wait(self) -> None:
+        self._movement.restart()
         begun = self._clock()
-        self._moved_at = begun
         said_at = begun - _SAID_SECS + _SAID_FIRST_SECS
         while True:
             with self._changed:
@@ -161,7 +160,7 @@ class Mirror:
                 self._changed.wait(_LOOK_SECS)
             now = self._clock()
             limit = AWAY_SECS if self._failures else STALLED_SECS
-            if now - self._moved_at > limit:
+            if self._movement.still_secs() > limit:
                 self._warn(
                     f'Mirror {self._place.url}: {self._left()} not copied. '
                     'The next start of this run does it, or "mmcv-ckpt push '
@@ -172,12 +171,13 @@ class Mirror:
                 self._say_progress()
 
     def _say_progress(self) -> None:
-        done = self._finished + self._sent
+        moved = self._movement
         left = sum(max(info.bytes, 0) for info in self.pending())
-        self._log(f'Mirror {self._place.url}: {self._left()} still to be '
-                  f'copied, {done / 1e6:.1f} of '
-                  f'{(self._finished + left) / 1e6:.1f} MB are there. Ctrl-C '
-                  'leaves at once: the next start goes on with it')
+        self._log(
+            f'Mirror {self._place.url}: {self._left()} still to be '
+            f'copied, {moved.done_bytes / 1e6:.1f} of '
+            f'{(moved.finished_bytes + left) / 1e6:.1f} MB are there. Ctrl-C '
+            'leaves at once: the next start goes on with it')
 
     def _left(self) -> str:
         names = [info.name for info in self.pending()]
@@ -233,10 +233,9 @@ class Mirror:
                            f'copied: {error}')
 
     def _copy(self, info: CheckpointInfo) -> None:
-        self._sent = self._farthest = 0
+        self._movement.begin(_key(info))
         copied = self._place.add(info, self._source, self._advance)
-        self._finished, self._sent = self._finished + max(info.bytes, 0), 0
-        self._moved_at = self._clock()
+        self._movement.finish(max(info.bytes, 0))
         how = f'a copy of {copied.twin} there' if copied.twin else \
             f'{info.bytes / 1e6:.2f} MB in {copied.secs:.3f} s'
         gone = f'; deleted {", ".join(copied.deleted)}' \
@@ -247,10 +246,7 @@ class Mirror:
     def _advance(self, nbytes: int) -> None:
         if self._is_abandoned:
             raise _Left
-        self._sent += nbytes
-        if self._sent > self._farthest:
-            self._farthest = self._sent
-            self._moved_at = self._clock()
+        self._movement.advance(nbytes)
 
     def _has_caught_up(self, error: Optional[Exception]) -> None:
         """Tell once when copies begin to fail, and when they do no more."""

@@ -178,7 +178,8 @@ class MirrorPlace:
         Args:
             info (CheckpointInfo): As the run's catalog has it.
             source (StorageBackend): Where it is.
-            advance (callable): Called with the bytes just sent.
+            advance (callable): Called with the bytes just sent; with those
+                that were, as a negative number, when they are sent anew.
             prunes (bool): Whether to delete what nothing keeps. Default:
                 True.
 
@@ -237,12 +238,19 @@ class MirrorPlace:
     def _send(self, info: CheckpointInfo, source: StorageBackend,
               advance: Callable[[int], None]) -> None:
         path = os.path.join(source.url, info.name)
+        sent = 0
         with source.open(info.name) as file:
 
             def write(stream: IO[bytes]) -> None:
+                nonlocal sent
+                if sent:
+                    advance(-sent)
+                sent = 0
 
                 def give(data: Any) -> None:
+                    nonlocal sent
                     stream.write(data)
+                    sent += len(data)
                     advance(len(data))
 
                 copy_checked(file, path, info.digest, give)

@@ -435,6 +435,73 @@ def test_a_dead_mirror_does_not_keep_a_run_and_the_next_start_takes_it_up(
     assert 'iter_4.pth' in inner.files and 'iter_2.pth' in inner.files
 
 
+class Refuser(Storage):
+    """Takes all bytes, then refuses them; in step with who waits."""
+
+    def __init__(self):
+        super().__init__()
+        self.looked = threading.Event()
+        self.looked.set()
+        self.now = 0.
+        self.tries = 0
+
+    def clock(self):
+        if threading.current_thread() is threading.main_thread() and \
+                not self.looked.is_set():
+            self.now += 6.
+            self.looked.set()
+        return self.now
+
+    def put(self, name, write):
+
+        def refuse(stream):
+            write(stream)
+            self.tries += 1
+            self.looked.clear()
+            assert self.looked.wait(60)
+            if self.tries < 30:
+                raise StorageError('the token has expired')
+
+        return super().put(name, refuse if name.endswith('.pth') else write)
+
+
+def test_bytes_that_are_sent_again_are_no_movement(dirs, stored, monkeypatch):
+    work_dir, _, _ = dirs
+    run(work_dir, None, steps=2)
+    backend = stored(Refuser())
+    monkeypatch.setattr(mirror, '_LOOK_SECS', 0.01)
+    monkeypatch.setattr(mirror, 'FIRST_PAUSE_SECS', 0.01)
+    monkeypatch.setattr(mirror, '_END_PAUSE_SECS', 0.01)
+    place = MirrorPlace(ANY, KeepLast(None), print, print)
+    warned = []
+    mirror.Mirror(place, LocalBackend(str(work_dir)), opened(work_dir), print,
+                  warned.append, backend.clock).finish()
+    assert backend.tries < 30
+    assert 'iter_2.pth is not copied' in warned[-1]
+
+
+class Repeating(Storage):
+    """Has everything written twice, as after a lost connection."""
+
+    def put(self, name, write):
+        super().put(name, write)
+        return super().put(name, write)
+
+
+def test_what_is_written_anew_counts_once(dirs, stored):
+    work_dir, _, _ = dirs
+    run(work_dir, None, steps=2)
+    stored(Repeating())
+    place = MirrorPlace(ANY, KeepLast(None), print, print)
+    place.open()
+    run_catalog = opened(work_dir)
+    place.begin(run_catalog)
+    info = run_catalog.find('iter_2.pth')
+    sent = []
+    place.add(info, LocalBackend(str(work_dir)), sent.append)
+    assert sent == [info.bytes, -info.bytes, info.bytes]
+
+
 def test_a_mirror_that_is_away_at_the_start_is_opened_later(
         dirs, stored, caplog):
     work_dir, _, _ = dirs

@@ -23,11 +23,11 @@ WITHOUT_TORCH = {
     'config', 'counting', 'errors', 'executor', 'guarded', 'history',
     'holding', 'instructions', 'keep_config', 'known_metrics', 'latest',
     'lease', 'lineage', 'mirror', 'mirror_catalog', 'mirror_note', 'mirroring',
-    'monitors', 'name_template', 'options', 'outline', 'place_limits', 'plan',
-    'pruning', 'reconciling', 'records', 'recovery', 'replacing', 'retention',
-    'run_lock', 'running_job', 'scanning', 'signals', 'triggers', 'types',
-    'unfolding', 'unpickling', 'verification', 'version', 'vocabulary',
-    'zip_layout', 'zip_writing'
+    'monitors', 'movement', 'name_template', 'options', 'outline',
+    'place_limits', 'plan', 'pruning', 'reconciling', 'records', 'recovery',
+    'replacing', 'retention', 'run_lock', 'running_job', 'scanning', 'signals',
+    'triggers', 'types', 'unfolding', 'unpickling', 'verification', 'version',
+    'vocabulary', 'zip_layout', 'zip_writing'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 
