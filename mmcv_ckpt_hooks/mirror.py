@@ -10,7 +10,7 @@ import time
 from typing import Callable, List, Optional, Set, Tuple
 
 from .catalog import Catalog
-from .errors import IntegrityError, MissingCheckpointError
+from .errors import ConfigError, IntegrityError, MissingCheckpointError
 from .executor import BackgroundExecutor, call_later
 from .mirroring import MirrorPlace
 from .movement import Movement
@@ -77,6 +77,8 @@ class Mirror:
         self._changed = threading.Condition()
         self._is_wanted = self._is_running = self._is_finishing = False
         self._is_abandoned = self._is_closed = False
+        # it is no place for a mirror
+        self._is_off = False
         #: of attempts that failed since the last copy
         self._failures = 0
         # name and digest of what is damaged in the first place
@@ -89,7 +91,7 @@ class Mirror:
     def wake(self) -> None:
         """Have what is missing copied; returns at once."""
         with self._changed:
-            if self._is_abandoned:
+            if self._is_abandoned or self._is_off:
                 return
             self._is_closed = False  # a runner may run again
             self._is_wanted = True
@@ -100,10 +102,8 @@ class Mirror:
 
     def pending(self) -> List[CheckpointInfo]:
         """Return what is still to be copied, the newest first."""
-        return [
-            info for info in self._place.missing(self._run)
-            if _key(info) not in self._refused
-        ]
+        missing = [] if self._is_off else self._place.missing(self._run)
+        return [info for info in missing if _key(info) not in self._refused]
 
     def abandon(self) -> bool:
         """Let the process end without the copy under way.
@@ -214,7 +214,8 @@ class Mirror:
         place = self._place
         if not place.is_open:
             place.open()
-            place.begin(self._run)
+            if not self._begin():
+                return
         tried: Set[Tuple[str, str]] = set()
         while not self._has_to_end():
             place.follow(self._run)
@@ -231,6 +232,19 @@ class Mirror:
                 self._refused.add(_key(left[0]))
                 self._warn(f'Mirror {place.url}: {left[0].name} is not '
                            f'copied: {error}')
+
+    def _begin(self) -> bool:
+        """Begin in a place that was away; False if it cannot be a mirror."""
+        try:
+            self._place.begin(self._run)
+        except Exception as error:
+            self._place.is_open = False
+            self._place.release()
+            if not isinstance(error, ConfigError):
+                raise
+            self._is_off = True
+            self._warn(f'{error}. Nothing is copied there')
+        return not self._is_off
 
     def _copy(self, info: CheckpointInfo) -> None:
         self._movement.begin(_key(info))

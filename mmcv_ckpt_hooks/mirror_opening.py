@@ -4,13 +4,14 @@ from typing import Any, List, Optional, Tuple
 
 from . import lineage as lineages
 from . import resume, takeover
+from .beginning import left_to_the_next_save
 from .best import eval_hooks
 from .catalog import Catalog
 from .errors import (AccessError, ConfigError, DependencyError, IntegrityError,
                      LockedError, MissingCheckpointError, MissingPlaceError,
                      StorageError, UnsupportedError)
 from .mirror import Mirror
-from .mirror_note import MirrorNote
+from .mirror_note import MirrorNote, write_note
 from .mirroring import MirrorPlace
 from .options import CheckpointOptions, KeepOptions, last_of
 from .ranking import Metrics
@@ -44,11 +45,6 @@ def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
     if given is None:
         return None
     url = takeover.resolve_out_dir(given.url, runner.work_dir)
-    if same_place(url, place):
-        raise ConfigError(
-            f'DurableCheckpointHook: the mirror is {place} itself, where the '
-            'checkpoints go (the last level of the work dir is added to '
-            'mirror.url): give another one')
     keep = _keep(options)
     metrics = None if keep.best is None else Metrics(
         replace(options.keep, best=keep.best), eval_hooks(runner))
@@ -59,7 +55,7 @@ def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
     def warn(message: str) -> None:
         runner.logger.warning(f'Mirror: {message}')
 
-    return MirrorPlace(
+    built = MirrorPlace(
         url,
         policy_of(last_of(keep), keep.every, by_epoch),
         log,
@@ -71,10 +67,16 @@ def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
         ranking=lambda: None
         if metrics is None or keep.best is None else metrics.policy(
             keep.best, catalog.auto_metric()))
+    if same_place(url, place) or same_place(built.url, catalog.home.url):
+        raise ConfigError(
+            f'DurableCheckpointHook: the mirror is {place} itself, where the '
+            'checkpoints go (the last level of the work dir is added to '
+            'mirror.url): give another one')
+    return built
 
 
-def note_of(options: CheckpointOptions, mirror: MirrorPlace,
-            by_epoch: bool) -> MirrorNote:
+def _note_of(options: CheckpointOptions, mirror: MirrorPlace,
+             by_epoch: bool) -> MirrorNote:
     """Return what ``mmcv-ckpt push`` has to know."""
     keep = _keep(options)
     return MirrorNote(mirror.url, by_epoch, last_of(keep), keep.every,
@@ -191,16 +193,26 @@ def candidates_of(
             [info for info in theirs if info.iter <= newest])
 
 
-def start_mirror(runner: Any, mirror: MirrorPlace, backend: StorageBackend,
+def start_mirror(runner: Any, options: CheckpointOptions, by_epoch: bool,
+                 mirror: MirrorPlace, backend: StorageBackend,
                  catalog: Catalog) -> Mirror:
-    """Have a mirror follow the run that begins.
+    """Note a mirror, and have it follow the run that begins.
 
     Args:
         runner (BaseRunner): For its log.
+        options (CheckpointOptions): Of the hook.
+        by_epoch (bool): Whether steps are epochs.
         mirror (MirrorPlace): Open, unless it could not be reached.
         backend (StorageBackend): The run's place.
         catalog (Catalog): Of that; ``begin`` was called.
+
+    Raises:
+        ConfigError: If the mirror is the run's own place.
     """
+    with left_to_the_next_save(runner, options, 'Noting the mirror'):
+        note = _note_of(options, mirror, by_epoch)
+        write_note(catalog.home, note)
+        mirror.token = note.token
     if mirror.is_open:
         # INVARIANT: a start has a number of its own, also where the run's
         # place was lost: what it goes on from, and what it gives up, is seen

@@ -3,24 +3,24 @@
 Without a thread of its own: :mod:`mirror` and ``mmcv-ckpt push`` call it.
 Standard library only.
 """
-import os
 import time
 from dataclasses import dataclass, replace
-from typing import IO, Any, Callable, List, Mapping, Optional
+from typing import Any, Callable, List, Mapping, Optional
 
 from .catalog import CATALOG_NAME, Catalog
-from .checked_copy import copy_checked
 from .errors import ConfigError, MissingCheckpointError
 from .guarded import guarded, left_on_failure, lock_of, take
 from .history import History, open_history
 from .latest import move_latest, set_aside
 from .lineage import by_step
 from .mirror_catalog import MirrorCatalog, scores_of
+from .mirror_note import token_in
 from .pruning import Pruner
 from .reconciling import forget_if_gone
 from .recovery import identity_of
 from .replacing import replaced_in_catalog
 from .retention import KeepBest
+from .sending import send
 from .storage import open_backend
 from .types import LATEST_NAME, CheckpointInfo, RetentionPolicy, StorageBackend
 
@@ -96,6 +96,8 @@ class MirrorPlace:
                               budget)
         self._latest: Optional[str] = None
         self.is_open = False
+        #: of the note in the run's own place; empty if there is none
+        self.token = ''
 
     @property
     def url(self) -> str:
@@ -126,7 +128,19 @@ class MirrorPlace:
                        default=-1)
 
     def begin(self, run: Catalog) -> None:
-        """Be the mirror of a run that begins, or goes on."""
+        """Be the mirror of a run that begins, or goes on.
+
+        Raises:
+            ConfigError: If this is the place of the run itself.
+            StorageError: If that cannot be known.
+        """
+        # INVARIANT: retention here never deletes the run's own checkpoints.
+        # One place has many URLs; what was just written there tells
+        if self.token and token_in(self.backend) == self.token:
+            raise ConfigError(
+                f'DurableCheckpointHook: the mirror {self.url} is '
+                f'{run.home.url} itself, where the checkpoints go, under '
+                'another name: give another place')
         self.catalog.begin(run.lineage, run.started_iter)
         self.catalog.generation = run.generation
 
@@ -191,7 +205,7 @@ class MirrorPlace:
         begun = time.monotonic()
         twin = self._link(info)
         if twin is None:
-            self._send(info, source, advance)
+            send(info, source, self.backend, self.catalog, advance, self._log)
         entry = replace(info, same_as='' if twin is None else twin)
         self.catalog.commit(entry)
         self._point()
@@ -234,30 +248,6 @@ class MirrorPlace:
             forget_if_gone(self.backend, self.catalog, twin.name)
             return None
         return twin.name
-
-    def _send(self, info: CheckpointInfo, source: StorageBackend,
-              advance: Callable[[int], None]) -> None:
-        path = os.path.join(source.url, info.name)
-        sent = 0
-        with source.open(info.name) as file:
-
-            def write(stream: IO[bytes]) -> None:
-                nonlocal sent
-                if sent:
-                    advance(-sent)
-                sent = 0
-
-                def give(data: Any) -> None:
-                    nonlocal sent
-                    stream.write(data)
-                    sent += len(data)
-                    advance(len(data))
-
-                copy_checked(file, path, info.digest, give)
-
-            set_aside(self.backend, self.catalog, info.name, self._log)
-            with replaced_in_catalog(self.backend, self.catalog, info.name):
-                self.backend.put(info.name, write)
 
     def _point(self) -> None:
         """Let the pointer lead to the newest that is here."""

@@ -5,7 +5,7 @@ Called once a run, on all ranks; only rank 0 writes.
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import distributed, takeover
-from .beginning import begin, left_to_the_next_save, point_to
+from .beginning import begin, point_to
 from .best import BestKeeper, eval_hooks
 from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
 from .catalog_home import catalog_home
@@ -15,8 +15,7 @@ from .guarded import guarded, left_on_failure, lock_of, take
 from .history import HISTORY_NAME, HeardHistory, open_history
 from .known_metrics import refuse_unknown
 from .mirror import Mirror
-from .mirror_note import write_note
-from .mirror_opening import find_in_both, mirror_of, note_of, start_mirror
+from .mirror_opening import find_in_both, mirror_of, start_mirror
 from .mirroring import MirrorPlace
 from .options import CheckpointOptions
 from .ranking import Metrics, start_ranking
@@ -78,10 +77,8 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
                                    by_epoch)
                 mirror = None
                 if second is not None:
-                    mirror = start_mirror(runner, second, backend, catalog)
-                    with left_to_the_next_save(runner, options,
-                                               'Noting the mirror'):
-                        write_note(home, note_of(options, second, by_epoch))
+                    mirror = start_mirror(runner, options, by_epoch, second,
+                                          backend, catalog)
                 saver = _saver(runner, options, backend, catalog, home, policy,
                                restored, lock, mirror)
                 start_ranking(saver, options.keep, metrics, eval_hooks(runner),

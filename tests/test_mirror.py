@@ -721,6 +721,33 @@ def test_the_mirror_is_another_place(dirs):
         run(work_dir, work_dir.parent)
 
 
+def test_the_mirror_is_another_place_however_it_is_written(dirs, monkeypatch):
+    work_dir, root, there = dirs
+    run(work_dir, None, out_dir=str(root))
+    url = f'local://{root}'
+    with pytest.raises(ConfigError) as caught:
+        run(work_dir, url, steps=10, keep=dict(last=1), out_dir=str(root))
+    assert f'the mirror {url}/run is {there} itself' in str(caught.value)
+    assert len(names(there)) == 5
+    monkeypatch.setenv('HOME', str(root.parent))
+    with pytest.raises(ConfigError, match='the mirror is .* itself'):
+        run(work_dir, '~/second', out_dir=str(root))
+
+
+def test_its_own_place_that_is_reached_later_is_no_mirror(
+        dirs, stored, caplog):
+    work_dir, _, _ = dirs
+    backend = stored(
+        FaultyBackend(
+            LocalBackend(str(work_dir)),
+            [Fault('prepare', StorageError('no route'))]))
+    backend.url = ANY
+    run(work_dir, ANY, keep=dict(last=1), resume=None)
+    assert len(names(work_dir)) == 5
+    assert caplog.text.count('itself, where the checkpoints go') == 1
+    assert 'Copied checkpoint' not in caplog.text
+
+
 def test_best_there_needs_an_evaluation(dirs):
     work_dir, root, _ = dirs
     with pytest.raises(ConfigError, match='needs scores'):

@@ -25,9 +25,9 @@ WITHOUT_TORCH = {
     'lease', 'lineage', 'mirror', 'mirror_catalog', 'mirror_note', 'mirroring',
     'monitors', 'movement', 'name_template', 'options', 'outline',
     'place_limits', 'plan', 'pruning', 'reconciling', 'records', 'recovery',
-    'replacing', 'retention', 'run_lock', 'running_job', 'scanning', 'signals',
-    'triggers', 'types', 'unfolding', 'unpickling', 'verification', 'version',
-    'vocabulary', 'zip_layout', 'zip_writing'
+    'replacing', 'retention', 'run_lock', 'running_job', 'scanning', 'sending',
+    'signals', 'triggers', 'types', 'unfolding', 'unpickling', 'verification',
+    'version', 'vocabulary', 'zip_layout', 'zip_writing'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 
