@@ -10,10 +10,11 @@ import time
 from typing import Callable, List, Optional, Set, Tuple
 
 from .catalog import Catalog
-from .errors import ConfigError, IntegrityError, MissingCheckpointError
+from .errors import ConfigError, IntegrityError
 from .executor import BackgroundExecutor, call_later
 from .mirroring import MirrorPlace
 from .movement import Movement
+from .sending import Gone
 from .types import CheckpointInfo, StorageBackend
 
 #: After a failure it is tried again after so many seconds, then after twice
@@ -226,7 +227,7 @@ class Mirror:
             tried.add(_key(left[0]))
             try:
                 self._copy(left[0])
-            except MissingCheckpointError:
+            except Gone:
                 pass  # the run's retention was faster
             except IntegrityError as error:
                 self._refused.add(_key(left[0]))

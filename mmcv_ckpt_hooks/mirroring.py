@@ -198,7 +198,7 @@ class MirrorPlace:
                 True.
 
         Raises:
-            MissingCheckpointError: If the source is gone.
+            Gone: If the source is.
             IntegrityError: If it is damaged: it is not committed here.
             StorageError: If it could not be copied.
         """

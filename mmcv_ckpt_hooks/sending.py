@@ -7,9 +7,23 @@ from typing import IO, Any, Callable
 
 from .catalog import Catalog
 from .checked_copy import copy_checked
+from .errors import MissingCheckpointError
 from .latest import set_aside
 from .replacing import replaced_in_catalog
 from .types import CheckpointInfo, StorageBackend
+
+
+class Gone(Exception):
+    """The run has deleted a checkpoint before its copy began.
+
+    Args:
+        error (MissingCheckpointError): Of the run's place; one of the
+            mirror's own place is none of these.
+    """
+
+    def __init__(self, error: MissingCheckpointError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 def send(info: CheckpointInfo, source: StorageBackend, place: StorageBackend,
@@ -26,13 +40,17 @@ def send(info: CheckpointInfo, source: StorageBackend, place: StorageBackend,
         log (callable): Told one line of what is not as usual.
 
     Raises:
-        MissingCheckpointError: If the source is gone.
+        Gone: If the source is.
         IntegrityError: If it is damaged.
         StorageError: If it could not be copied.
     """
     path = os.path.join(source.url, info.name)
     sent = 0
-    with source.open(info.name) as file:
+    try:
+        opened = source.open(info.name)
+    except MissingCheckpointError as error:
+        raise Gone(error) from error
+    with opened as file:
 
         def write(stream: IO[bytes]) -> None:
             nonlocal sent

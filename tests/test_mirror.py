@@ -16,7 +16,8 @@ from mmcv_ckpt_hooks import (find_resumable, mirror, mirroring,
                              verify_checkpoint)
 from mmcv_ckpt_hooks.catalog import Catalog
 from mmcv_ckpt_hooks.errors import (AccessError, ConfigError, IntegrityError,
-                                    LockedError, StorageError)
+                                    LockedError, MissingCheckpointError,
+                                    StorageError)
 from mmcv_ckpt_hooks.mirroring import MirrorPlace
 from mmcv_ckpt_hooks.retention import KeepLast
 from mmcv_ckpt_hooks.storage.local import LocalBackend
@@ -478,6 +479,25 @@ def test_bytes_that_are_sent_again_are_no_movement(dirs, stored, monkeypatch):
                   warned.append, backend.clock).finish()
     assert backend.tries < 30
     assert 'iter_2.pth is not copied' in warned[-1]
+
+
+class Lost(Storage):
+    """What was begun there is not found any more."""
+
+    def put(self, name, write):
+        if name.endswith('.pth'):
+            raise MissingCheckpointError('404: no such upload')
+        return super().put(name, write)
+
+
+def test_what_is_missing_in_the_mirrors_own_place_is_a_failure(
+        dirs, stored, caplog, impatient):
+    work_dir, _, _ = dirs
+    stored(Lost())
+    run(work_dir, ANY, steps=2)
+    assert 'falls behind: iter_2.pth is not there (Missing' in caplog.text
+    assert '404: no such upload' in caplog.text
+    assert 'iter_2.pth is not copied. The next start' in caplog.text
 
 
 class Repeating(Storage):
