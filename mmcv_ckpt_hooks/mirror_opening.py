@@ -1,11 +1,10 @@
 """A run's mirror at its start: opened, resumed from, and set to work."""
 from dataclasses import replace
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 from . import lineage as lineages
 from . import resume, takeover
 from .beginning import left_to_the_next_save
-from .best import eval_hooks
 from .catalog import Catalog
 from .errors import (AccessError, ConfigError, DependencyError, IntegrityError,
                      LockedError, MissingCheckpointError, MissingPlaceError,
@@ -27,8 +26,23 @@ _LASTING = (AccessError, DependencyError, LockedError, MissingCheckpointError,
             MissingPlaceError, UnsupportedError)
 
 
+def metrics_of(options: CheckpointOptions,
+               eval_hooks: Sequence[Any]) -> Optional[Metrics]:
+    """Return what ranks in the run's place or its mirror; None if nothing.
+
+    Raises:
+        ConfigError: As :class:`Metrics`.
+    """
+    best = options.keep.best
+    if best is None and options.mirror is not None:
+        best = _keep(options).best
+    return None if best is None else Metrics(
+        replace(options.keep, best=best), eval_hooks)
+
+
 def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
-              place: str, catalog: Catalog) -> Optional[MirrorPlace]:
+              place: str, catalog: Catalog,
+              metrics: Optional[Metrics]) -> Optional[MirrorPlace]:
     """Build the mirror of a run; nothing is touched yet.
 
     Args:
@@ -37,6 +51,7 @@ def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
         by_epoch (bool): Whether steps are epochs.
         place (str): Of the run itself.
         catalog (Catalog): Of that.
+        metrics (Metrics, optional): Of :func:`metrics_of`.
 
     Raises:
         ConfigError: If it cannot be one.
@@ -46,8 +61,6 @@ def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
         return None
     url = takeover.resolve_out_dir(given.url, runner.work_dir)
     keep = _keep(options)
-    metrics = None if keep.best is None else Metrics(
-        replace(options.keep, best=keep.best), eval_hooks(runner))
 
     def log(message: str) -> None:
         runner.logger.info(f'Mirror: {message}')
@@ -66,7 +79,8 @@ def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
         budget=keep.bytes,
         ranking=lambda: None
         if metrics is None or keep.best is None else metrics.policy(
-            keep.best, catalog.auto_metric()))
+            keep.best, catalog.auto_metric()),
+        held=lambda: metrics is not None and metrics.is_held)
     if same_place(url, place) or same_place(built.url, catalog.home.url):
         raise ConfigError(
             f'DurableCheckpointHook: the mirror is {place} itself, where the '

@@ -53,6 +53,8 @@ class MirrorPlace:
             True.
         budget (int, optional): Bytes to fill with more. Default: None.
         ranking (callable): Returns what ranks by scores. Default: nothing.
+        held (callable): Returns whether scores that rank could not be read.
+            Default: never.
 
     Raises:
         ConfigError: If no catalog can be kept there.
@@ -62,17 +64,17 @@ class MirrorPlace:
     Thread: one at a time.
     """
 
-    def __init__(
-            self,
-            url: str,
-            policy: RetentionPolicy,
-            log: Callable[[str], None],
-            warn: Callable[[str], None],
-            storage_options: Optional[Mapping[str, Any]] = None,
-            durable: bool = True,
-            symlink: bool = True,
-            budget: Optional[int] = None,
-            ranking: Callable[[], Optional[KeepBest]] = lambda: None) -> None:
+    def __init__(self,
+                 url: str,
+                 policy: RetentionPolicy,
+                 log: Callable[[str], None],
+                 warn: Callable[[str], None],
+                 storage_options: Optional[Mapping[str, Any]] = None,
+                 durable: bool = True,
+                 symlink: bool = True,
+                 budget: Optional[int] = None,
+                 ranking: Callable[[], Optional[KeepBest]] = lambda: None,
+                 held: Callable[[], bool] = lambda: False) -> None:
         backend = open_backend(
             url, durable=durable, storage_options=storage_options)
         able = backend.capabilities
@@ -89,6 +91,7 @@ class MirrorPlace:
         self._warn = warn
         self._symlink = symlink
         self._ranking = ranking
+        self._held = held
         self._history: History = open_history(backend)
         self._has_history = True
         self._pruner = Pruner(self.backend, self.catalog, policy, log,
@@ -152,7 +155,7 @@ class MirrorPlace:
         Args:
             run (Catalog): Of the run.
         """
-        self._pruner.ranking = self._ranking()
+        self._rank()
         owned = run.owned()
         there = {info.name: info for info in self.catalog.owned()}
         there.update({info.name: info for info in owned})
@@ -176,8 +179,20 @@ class MirrorPlace:
 
     def prune(self, committed: Optional[str] = None) -> List[str]:
         """Delete what nothing keeps here; return the names."""
-        self._pruner.ranking = self._ranking()
+        self._rank()
         return self._pruner.prune(committed)
+
+    def _rank(self) -> None:
+        """Learn by what the best are kept, and whether that can be known."""
+        ranking = self._pruner.ranking = self._ranking()
+        # INVARIANT: as in the run's place, where scores that rank are unknown
+        # the best may be any
+        is_held = ranking is not None and (
+            self._held() or self.catalog.lost_scores is not None)
+        if is_held and not self._pruner.is_held:
+            self._warn(f'Nothing is deleted in {self.url} as long as the '
+                       'scores that rank cannot be read')
+        self._pruner.is_held = is_held
 
     def add(self,
             info: CheckpointInfo,

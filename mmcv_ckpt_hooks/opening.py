@@ -15,10 +15,10 @@ from .guarded import guarded, left_on_failure, lock_of, take
 from .history import HISTORY_NAME, HeardHistory, open_history
 from .known_metrics import refuse_unknown
 from .mirror import Mirror
-from .mirror_opening import find_in_both, mirror_of, start_mirror
+from .mirror_opening import find_in_both, metrics_of, mirror_of, start_mirror
 from .mirroring import MirrorPlace
 from .options import CheckpointOptions
-from .ranking import Metrics, start_ranking
+from .ranking import start_ranking
 from .restore import Restored
 from .resuming import resume_run
 from .retention import KeepLast, policy_of
@@ -48,8 +48,7 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
     """
     # on all ranks, before anything is done
     refuse_unknown(options.keep, eval_hooks(runner))
-    metrics = None if options.keep.best is None else \
-        Metrics(options.keep, eval_hooks(runner))
+    metrics = metrics_of(options, eval_hooks(runner))
     backend = open_backend(
         place,
         options.file_client_args,
@@ -59,7 +58,7 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
     lock = lock_of(home, CATALOG_NAME, runner.logger.warning)
     backend, home = guarded(lock, backend, home)
     catalog = Catalog(backend, home, runner.logger.warning)
-    second = mirror_of(runner, options, by_epoch, place, catalog)
+    second = mirror_of(runner, options, by_epoch, place, catalog, metrics)
     with left_on_failure(lock), left_on_failure(None if second is
                                                 None else second.lock):
         in_mirror, newest, loaded = _agreed_newest(runner, options, backend,

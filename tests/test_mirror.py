@@ -18,6 +18,7 @@ from mmcv_ckpt_hooks.catalog import Catalog
 from mmcv_ckpt_hooks.errors import (AccessError, ConfigError, IntegrityError,
                                     LockedError, MissingCheckpointError,
                                     StorageError)
+from mmcv_ckpt_hooks.history import History
 from mmcv_ckpt_hooks.mirroring import MirrorPlace
 from mmcv_ckpt_hooks.retention import KeepLast
 from mmcv_ckpt_hooks.storage.local import LocalBackend
@@ -46,7 +47,7 @@ def run(work_dir, root, steps=8, keep=None, options=None, hooks=(), **hook):
         hooks=[dict(given, **hook), *hooks])
 
 
-def evaluated(work_dir, root, scores, steps=8, keep=None, **hook):
+def evaluated(work_dir, root, scores, steps=8, keep=None, own=None, **hook):
     return train(
         work_dir,
         runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
@@ -57,6 +58,7 @@ def evaluated(work_dir, root, scores, steps=8, keep=None, **hook):
                 type='DurableCheckpointHook',
                 interval=2,
                 resume='auto',
+                keep=own,
                 mirror=root and dict(url=str(root), keep=keep),
                 **hook)
         ])
@@ -207,6 +209,38 @@ def test_the_mirror_keeps_the_best_by_the_scores_of_the_run(dirs):
         'best_mIoU_iter_4.pth', 'iter_12.pth', 'iter_4.pth', 'iter_6.pth',
         'latest.pth'
     ]
+
+
+@pytest.mark.parametrize('both', [True, False])
+def test_where_no_score_can_be_read_nothing_is_deleted_there(
+        dirs, caplog, both):
+    work_dir, root, there = dirs
+    keep = dict(last=1, best=2)
+    own = keep if both else None
+    evaluated(work_dir, root, [dict(mIoU=[.9, .8])], 6, keep, own)
+    assert names(there) == names(work_dir) == [
+        'iter_2.pth', 'iter_4.pth', 'iter_6.pth', 'latest.pth'
+    ]
+    assert caplog.text.count(f'Nothing is deleted in {there}') == 1
+
+
+def test_where_scores_are_lost_nothing_is_deleted_there(
+        dirs, caplog, monkeypatch):
+    work_dir, root, there = dirs
+    keep = dict(last=1, best=1)
+    evaluated(work_dir, root, [0.9, 0.5], steps=4, keep=keep)
+    (there / 'best_mIoU_iter_2.pth').unlink()
+    (there / 'checkpoints.json').unlink()
+
+    def read(self):
+        raise PermissionError(self._path)
+
+    monkeypatch.setattr(History, 'read', read)
+    for name in ('iter_2.pth', 'best_mIoU_iter_2.pth'):
+        (work_dir / name).unlink()
+    evaluated(work_dir, root, [0.4], steps=6, keep=keep)
+    assert 'iter_2.pth' in names(there)
+    assert f'Nothing is deleted in {there}' in caplog.text
 
 
 def test_the_best_there_goes_when_the_new_one_is_there(dirs):
