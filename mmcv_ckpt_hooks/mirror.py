@@ -12,6 +12,7 @@ from typing import Callable, List, Optional, Set, Tuple
 from .catalog import Catalog
 from .errors import ConfigError, IntegrityError
 from .executor import BackgroundExecutor, call_later
+from .mirror_log import MirrorLog
 from .mirroring import MirrorPlace
 from .movement import Movement
 from .sending import Gone
@@ -29,7 +30,6 @@ _END_PAUSE_SECS = 5.
 #: The log of the end has a line so often, the first one sooner.
 _SAID_SECS, _SAID_FIRST_SECS = 10., 1.
 _LOOK_SECS = 0.2
-_SHOWN_NAMES = 3
 
 #: ``later(secs, call)`` calls once, after so many seconds, unless what it
 #: returns is called before.
@@ -53,7 +53,7 @@ class Mirror:
         later (Later): Default: :func:`~.executor.call_later`.
 
     Order: :meth:`wake` once at the start and after every commit;
-    :meth:`finish`.
+    :meth:`finish` or :meth:`leave`; :meth:`reopen` where the run goes on.
 
     Thread: :meth:`wake` on any; :meth:`abandon` also in a signal's handler;
     the rest on the training thread.
@@ -70,8 +70,7 @@ class Mirror:
         self._place = place
         self._source = source
         self._run = run
-        self._log = log
-        self._warn = warn
+        self._say = MirrorLog(place.url, source.url, log, warn)
         self._clock = clock
         self._later = later or call_later
         self._executor = BackgroundExecutor()
@@ -130,12 +129,29 @@ class Mirror:
             self._is_finishing = True
             self.wake()
             self._wait()
-            self._is_finishing = False
         except BaseException:
             self.abandon()
             raise
         finally:
+            self._is_finishing = False
             self._close()
+
+    def leave(self) -> None:
+        """Leave the place at once, as when training has raised.
+
+        A copy under way may be cut off. The next start makes up for it.
+        """
+        if self._is_closed:
+            return
+        self.abandon()
+        self._say.not_copied(self.pending())
+        self._close()
+
+    def reopen(self) -> None:
+        """Go on, also behind an end that left something out."""
+        with self._changed:
+            self._is_abandoned = False
+        self.wake()
 
     def _close(self) -> None:
         with self._changed:
@@ -144,6 +160,7 @@ class Mirror:
         self._stop_waiting()
         if is_running:
             self.abandon()
+            self._executor.retire()
         else:
             self._executor.close()
         self._place.release()
@@ -162,29 +179,14 @@ class Mirror:
             now = self._clock()
             limit = AWAY_SECS if self._failures else STALLED_SECS
             if self._movement.still_secs() > limit:
-                self._warn(
-                    f'Mirror {self._place.url}: {self._left()} not copied. '
-                    'The next start of this run does it, or "mmcv-ckpt push '
-                    f'{self._source.url}"')
+                self._say.not_copied(self.pending())
                 return
             if now - said_at >= _SAID_SECS:
                 said_at = now
                 self._say_progress()
 
     def _say_progress(self) -> None:
-        moved = self._movement
-        left = sum(max(info.bytes, 0) for info in self.pending())
-        self._log(
-            f'Mirror {self._place.url}: {self._left()} still to be '
-            f'copied, {moved.done_bytes / 1e6:.1f} of '
-            f'{(moved.finished_bytes + left) / 1e6:.1f} MB are there. Ctrl-C '
-            'leaves at once: the next start goes on with it')
-
-    def _left(self) -> str:
-        names = [info.name for info in self.pending()]
-        more = ', ...' if len(names) > _SHOWN_NAMES else ''
-        return f'{", ".join(names[:_SHOWN_NAMES])}{more} ' + (
-            'is' if len(names) == 1 else 'are')
+        self._say.progress(self.pending(), self._movement)
 
     # -- on its thread -----------------------------------------------------
 
@@ -204,7 +206,9 @@ class Mirror:
                 self._has_caught_up(error)
                 self._is_running = False
                 self._changed.notify_all()
-                return
+                break
+        if self._is_closed:
+            self._place.release()  # it was not waited for
 
     def _has_to_end(self) -> bool:
         # a process that ends without finish waits for one copy, not for all
@@ -231,8 +235,7 @@ class Mirror:
                 pass  # the run's retention was faster
             except IntegrityError as error:
                 self._refused.add(_key(left[0]))
-                self._warn(f'Mirror {place.url}: {left[0].name} is not '
-                           f'copied: {error}')
+                self._say.damaged(left[0], error)
 
     def _begin(self) -> bool:
         """Begin in a place that was away; False if it cannot be a mirror."""
@@ -244,19 +247,14 @@ class Mirror:
             if not isinstance(error, ConfigError):
                 raise
             self._is_off = True
-            self._warn(f'{error}. Nothing is copied there')
+            self._say.is_off(error)
         return not self._is_off
 
     def _copy(self, info: CheckpointInfo) -> None:
         self._movement.begin(_key(info))
         copied = self._place.add(info, self._source, self._advance)
         self._movement.finish(max(info.bytes, 0))
-        how = f'a copy of {copied.twin} there' if copied.twin else \
-            f'{info.bytes / 1e6:.2f} MB in {copied.secs:.3f} s'
-        gone = f'; deleted {", ".join(copied.deleted)}' \
-            if copied.deleted else ''
-        self._log(f'Copied checkpoint {info.name} to {self._place.url}: {how}'
-                  f'{gone}')
+        self._say.copied(info, copied)
 
     def _advance(self, nbytes: int) -> None:
         if self._is_abandoned:
@@ -267,18 +265,14 @@ class Mirror:
         """Tell once when copies begin to fail, and when they do no more."""
         if error is None:
             if self._failures:
-                self._log(f'Mirror {self._place.url} has caught up')
+                self._say.caught_up()
             self._failures = 0
             return
         if self._has_to_end():
             return
         self._failures += 1
         if self._failures == 1:
-            self._warn(
-                f'Mirror {self._place.url} falls behind: {self._left()} not '
-                f'there ({type(error).__name__}: {error}). Training goes on; '
-                'it is tried again after every save, and in between after '
-                'growing pauses')
+            self._say.behind(self.pending(), error)
         longest = _END_PAUSE_SECS if self._is_finishing else LAST_PAUSE_SECS
         doublings = min(self._failures - 1, _MOST_DOUBLINGS)
         pause_secs = min(FIRST_PAUSE_SECS * 2**doublings, longest)

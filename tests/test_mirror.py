@@ -10,9 +10,9 @@ import threading
 import pytest
 from mmcv import Config
 from mmcv.runner import Hook
-from toy import make_runner, names, train
+from toy import make_loader, make_runner, names, train
 
-from mmcv_ckpt_hooks import (find_resumable, mirror, mirroring,
+from mmcv_ckpt_hooks import (find_resumable, mirror, mirroring, starting,
                              verify_checkpoint)
 from mmcv_ckpt_hooks.catalog import Catalog
 from mmcv_ckpt_hooks.errors import (AccessError, ConfigError, IntegrityError,
@@ -611,6 +611,83 @@ def test_a_second_signal_leaves_while_the_mirror_is_waited_for(dirs, name):
     assert names(work_dir) == ['iter_2.pth', 'iter_3.pth', 'latest.pth']
     verify_checkpoint(work_dir / 'iter_3.pth')
     assert names(there) == []
+
+
+@pytest.fixture
+def waited(monkeypatch):
+    """Whether an end has waited for the copies, which it lets go on then."""
+    found = []
+    monkeypatch.setattr(mirror, '_SAID_FIRST_SECS', 0.)
+
+    def say(self):
+        found.append(self)
+        self._place.backend.goes_on.set()
+
+    monkeypatch.setattr(mirror.Mirror, '_say_progress', say)
+    return found
+
+
+def test_an_exception_does_not_wait_for_copies(dirs, stored, caplog, waited):
+    work_dir, _, _ = dirs
+    backend = stored(SlowStorage())
+
+    def fail():
+        raise RuntimeError('out of memory')
+
+    with pytest.raises(RuntimeError, match='out of memory'):
+        run(work_dir, ANY, hooks=[OnIter({3: fail})])
+    assert not waited and not backend.goes_on.is_set()
+    assert 'not copied. The next start of this run does it' in caplog.text
+    backend.goes_on.set()
+    again = run(work_dir, ANY, steps=4)
+    assert again.restored.iter == 3
+    for name in ('iter_2.pth', 'iter_4.pth'):
+        assert backend.files[name] == (work_dir / name).read_bytes()
+
+
+@pytest.mark.parametrize('step', ['resume_for_hooks', 'keep_best'])
+def test_a_failed_start_does_not_wait_for_copies(dirs, stored, monkeypatch,
+                                                 waited, step):
+    work_dir, _, _ = dirs
+    run(work_dir, None, steps=4)
+    backend = stored(SlowStorage())
+
+    def fail(*args):
+        # here, not where the runner resumes
+        if any(one.name == 'mmcv-ckpt-writer' and one not in before
+               for one in threading.enumerate()):
+            raise RuntimeError('no memory')
+
+    before = threading.enumerate()
+    with monkeypatch.context() as patch:
+        patch.setattr(starting, step, fail)
+        with pytest.raises(RuntimeError, match='no memory'):
+            run(work_dir, ANY, steps=6)
+    assert not waited and not backend.goes_on.is_set()
+    backend.goes_on.set()
+    # its thread has ended, and the directory is free for any other
+    for one in threading.enumerate():
+        if one.name == 'mmcv-ckpt-writer' and one not in before:
+            one.join(10)
+            assert not one.is_alive()
+    thread = threading.Thread(target=run, args=(work_dir, ANY, 6))
+    thread.start()
+    thread.join()
+    assert 'iter_6.pth' in backend.files
+
+
+def test_a_runner_that_runs_again_has_its_mirror_again(dirs, stored,
+                                                       monkeypatch):
+    work_dir, _, _ = dirs
+    backend = stored(SlowStorage())
+    with monkeypatch.context() as patch:
+        patch.setattr(mirror, 'STALLED_SECS', 0.)
+        runner = run(work_dir, ANY, steps=2)
+    assert not backend.order
+    backend.goes_on.set()
+    runner._max_iters = 4
+    runner.run([make_loader()], [('train', 1)])
+    assert 'iter_4.pth' in backend.files and 'iter_2.pth' in backend.files
 
 
 # -- resume ----------------------------------------------------------------
