@@ -7,7 +7,7 @@ is behind copies the newest first.
 import random
 import threading
 import time
-from typing import Callable, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from .catalog import Catalog
 from .errors import ConfigError, IntegrityError
@@ -52,11 +52,11 @@ class Mirror:
         clock (callable): Monotonic seconds. Default: ``time.monotonic``.
         later (Later): Default: :func:`~.executor.call_later`.
 
-    Order: :meth:`wake` once at the start and after every commit;
+    Order: :meth:`wake` once at the start, :meth:`hear` after every event;
     :meth:`finish` or :meth:`leave`; :meth:`reopen` where the run goes on.
 
-    Thread: :meth:`wake` on any; :meth:`abandon` also in a signal's handler;
-    the rest on the training thread.
+    Thread: :meth:`wake` and :meth:`hear` on any; :meth:`abandon` also in a
+    signal's handler; the rest on the training thread.
     """
 
     def __init__(self,
@@ -99,6 +99,12 @@ class Mirror:
                 return
             self._is_running = True
         self._executor.submit(self._work)
+
+    def hear(self, event: str, values: Dict[str, Any]) -> None:
+        """Take note of an event of the run; returns at once."""
+        if event == 'scores':
+            self._place.catalog.hear(values)
+        self.wake()
 
     def pending(self) -> List[CheckpointInfo]:
         """Return what is still to be copied, the newest first."""
@@ -144,7 +150,8 @@ class Mirror:
         if self._is_closed:
             return
         self.abandon()
-        self._say.not_copied(self.pending())
+        # what waits for a storage may hold the lock of its catalog
+        self._say.not_copied(None if self._is_running else self.pending())
         self._close()
 
     def reopen(self) -> None:

@@ -1,5 +1,5 @@
 """What is said of the copies to a mirror. Standard library only."""
-from typing import TYPE_CHECKING, Callable, Sequence
+from typing import TYPE_CHECKING, Callable, Optional, Sequence
 
 from .storage import scheme_of
 from .types import CheckpointInfo
@@ -69,10 +69,11 @@ class MirrorLog:
                   'are there. Ctrl-C leaves at once: the next start goes on '
                   'with it')
 
-    def not_copied(self, left: Sequence[CheckpointInfo]) -> None:
-        """Tell what the end of a run leaves out."""
-        if left:
-            self._warn(f'Mirror {self._url}: {_names(left)} not copied. '
+    def not_copied(self, left: Optional[Sequence[CheckpointInfo]]) -> None:
+        """Tell what the end of a run leaves out; None: copies under way."""
+        names = 'what is not there yet is' if left is None else _names(left)
+        if left is None or left:
+            self._warn(f'Mirror {self._url}: {names} not copied. '
                        f'{self._later}')
 
 

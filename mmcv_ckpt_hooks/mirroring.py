@@ -221,6 +221,7 @@ class MirrorPlace:
         twin = self._link(info)
         if twin is None:
             send(info, source, self.backend, self.catalog, advance, self._log)
+        info = self.catalog.scored(info)
         entry = replace(info, same_as='' if twin is None else twin)
         self.catalog.commit(entry)
         self._point()

@@ -185,7 +185,7 @@ def _saver(runner: Any,
     saver = Saver(
         backend,
         catalog,
-        history if mirror is None else HeardHistory(history, mirror.wake),
+        history if mirror is None else HeardHistory(history, mirror.hear),
         policy,
         BackgroundExecutor() if options.write.background else InlineExecutor(),
         runner.logger.info,

@@ -335,6 +335,38 @@ def test_what_the_mirror_would_delete_at_once_is_not_copied(dirs, stored):
             if name.endswith('.pth')] == ['iter_8.pth']
 
 
+class Between(OnIter):
+    """Behind the save, before the evaluation."""
+    comes = 'BELOW_NORMAL'
+
+
+def test_a_score_that_comes_during_the_copy_is_not_lost(dirs, stored):
+    work_dir, _, _ = dirs
+    backend = stored(SlowStorage())
+    train(
+        work_dir,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=8),
+        evaluation=dict(
+            scores=[.8, .9, .1, .2],
+            interval=2,
+            by_epoch=False,
+            save_best='mIoU'),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=2,
+                max_keep_ckpts=1,
+                write=dict(background=False),
+                mirror=dict(url=ANY, keep=dict(last=1, best=2))),
+            Between({2: lambda: backend.has_begun.wait(60)}),
+            OnIter({4: backend.goes_on.set})
+        ])
+    assert 'iter_2.pth' not in names(work_dir)
+    catalog = Catalog(backend, backend, print)
+    catalog.open()
+    assert catalog.find('iter_2.pth').metrics == dict(mIoU=.8)
+
+
 def test_a_dead_mirror_is_told_once_and_catches_up(dirs, stored, caplog,
                                                    monkeypatch):
     work_dir, _, _ = dirs
