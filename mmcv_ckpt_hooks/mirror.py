@@ -4,7 +4,6 @@ Nothing is queued: what is to be copied is what the run's catalog has and the
 mirror's has not. So a start finds what a killed run has left to do, and who
 is behind copies the newest first.
 """
-import random
 import threading
 import time
 from typing import Any, Callable, Dict, List, Optional, Set, Tuple
@@ -14,19 +13,13 @@ from .errors import ConfigError, IntegrityError
 from .executor import BackgroundExecutor, call_later
 from .mirror_log import MirrorLog
 from .mirroring import MirrorPlace
-from .movement import Movement
+from .movement import Movement, Pauses
 from .sending import Gone
 from .types import CheckpointInfo, StorageBackend
 
-#: After a failure it is tried again after so many seconds, then after twice
-#: as many, up to the last.
-FIRST_PAUSE_SECS, LAST_PAUSE_SECS = 2., 300.
-_MOST_DOUBLINGS = 8
 #: The end of a run gives up when nothing has moved for so long (seconds);
 #: where copies fail, after the shorter time.
 STALLED_SECS, AWAY_SECS = 120., 20.
-#: Then pauses are no longer than that.
-_END_PAUSE_SECS = 5.
 #: The log of the end has a line so often, the first one sooner.
 _SAID_SECS, _SAID_FIRST_SECS = 10., 1.
 _LOOK_SECS = 0.2
@@ -81,11 +74,11 @@ class Mirror:
         self._is_off = False
         #: of attempts that failed since the last copy
         self._failures = 0
+        self._is_behind = False
         # name and digest of what is damaged in the first place
         self._refused: Set[Tuple[str, str]] = set()
         self._movement = Movement(clock)
-        # not the generator that training draws from
-        self._random = random.Random()
+        self._pauses = Pauses()
         self._stop_waiting: Callable[[], None] = lambda: None
 
     def wake(self) -> None:
@@ -98,7 +91,15 @@ class Mirror:
             if self._is_running:
                 return
             self._is_running = True
-        self._executor.submit(self._work)
+        try:
+            self._executor.submit(self._work)
+        except BaseException as error:
+            with self._changed:
+                self._is_running = False
+                if not isinstance(error, RuntimeError):
+                    raise
+                # no thread can be started now
+                self._has_failed(error)
 
     def hear(self, event: str, values: Dict[str, Any]) -> None:
         """Take note of an event of the run; returns at once."""
@@ -261,6 +262,7 @@ class Mirror:
         self._movement.begin(_key(info))
         copied = self._place.add(info, self._source, self._advance)
         self._movement.finish(max(info.bytes, 0))
+        self._failures = 0
         self._say.copied(info, copied)
 
     def _advance(self, nbytes: int) -> None:
@@ -271,22 +273,23 @@ class Mirror:
     def _has_caught_up(self, error: Optional[Exception]) -> None:
         """Tell once when copies begin to fail, and when they do no more."""
         if error is None:
-            if self._failures:
+            if self._is_behind:
                 self._say.caught_up()
-            self._failures = 0
-            return
-        if self._has_to_end():
-            return
+            self._is_behind, self._failures = False, 0
+        elif not self._has_to_end():
+            self._has_failed(error)
+            self._try_later()
+
+    def _has_failed(self, error: Exception) -> None:
         self._failures += 1
-        if self._failures == 1:
+        if not self._is_behind:
+            self._is_behind = True
             self._say.behind(self.pending(), error)
-        longest = _END_PAUSE_SECS if self._is_finishing else LAST_PAUSE_SECS
-        doublings = min(self._failures - 1, _MOST_DOUBLINGS)
-        pause_secs = min(FIRST_PAUSE_SECS * 2**doublings, longest)
-        # many runs may wait for one storage to come back
+
+    def _try_later(self) -> None:
         self._stop_waiting()
         self._stop_waiting = self._later(
-            pause_secs * self._random.uniform(0.5, 1.), self.wake)
+            self._pauses.secs(self._failures, self._is_finishing), self.wake)
 
 
 def _key(info: CheckpointInfo) -> Tuple[str, str]:

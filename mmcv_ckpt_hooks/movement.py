@@ -2,7 +2,14 @@
 
 Standard library only.
 """
+import random
 from typing import Callable, Optional, Tuple
+
+#: After a failure it is tried again after so many seconds, then after twice
+#: as many, up to the last; at the end of a run up to that of the end.
+FIRST_PAUSE_SECS, LAST_PAUSE_SECS = 2., 300.
+END_PAUSE_SECS = 5.
+_MOST_DOUBLINGS = 8
 
 
 class Movement:
@@ -59,3 +66,23 @@ class Movement:
     def still_secs(self) -> float:
         """Return for how long nothing has moved."""
         return self._clock() - self._moved_at
+
+
+class Pauses:
+    """How long to wait before a copy is tried again."""
+
+    def __init__(self) -> None:
+        # not the generator that training draws from
+        self._random = random.Random()
+
+    def secs(self, failures: int, at_end: bool) -> float:
+        """Return the next pause; many runs may wait for one storage.
+
+        Args:
+            failures (int): In a row, at least 1.
+            at_end (bool): Whether the run waits.
+        """
+        longest = END_PAUSE_SECS if at_end else LAST_PAUSE_SECS
+        doublings = min(failures - 1, _MOST_DOUBLINGS)
+        return min(FIRST_PAUSE_SECS * 2.**doublings,
+                   longest) * self._random.uniform(0.5, 1.)

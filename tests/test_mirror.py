@@ -12,8 +12,8 @@ from mmcv import Config
 from mmcv.runner import Hook
 from toy import make_loader, make_runner, names, train
 
-from mmcv_ckpt_hooks import (find_resumable, mirror, mirroring, starting,
-                             verify_checkpoint)
+from mmcv_ckpt_hooks import (executor, find_resumable, mirror, mirroring,
+                             movement, starting, verify_checkpoint)
 from mmcv_ckpt_hooks.catalog import Catalog
 from mmcv_ckpt_hooks.errors import (AccessError, ConfigError, IntegrityError,
                                     LockedError, MissingCheckpointError,
@@ -537,14 +537,69 @@ def test_bytes_that_are_sent_again_are_no_movement(dirs, stored, monkeypatch):
     run(work_dir, None, steps=2)
     backend = stored(Refuser())
     monkeypatch.setattr(mirror, '_LOOK_SECS', 0.01)
-    monkeypatch.setattr(mirror, 'FIRST_PAUSE_SECS', 0.01)
-    monkeypatch.setattr(mirror, '_END_PAUSE_SECS', 0.01)
+    monkeypatch.setattr(movement, 'FIRST_PAUSE_SECS', 0.01)
+    monkeypatch.setattr(movement, 'END_PAUSE_SECS', 0.01)
     place = MirrorPlace(ANY, KeepLast(None), print, print)
     warned = []
     mirror.Mirror(place, LocalBackend(str(work_dir)), opened(work_dir), print,
                   warned.append, backend.clock).finish()
     assert backend.tries < 30
     assert 'iter_2.pth is not copied' in warned[-1]
+
+
+class Shaky(Storage):
+    """Refuses checkpoints as told, one answer a try."""
+
+    def __init__(self, *answers):
+        super().__init__()
+        self.answers = list(answers)
+
+    def put(self, name, write):
+        if name.endswith('.pth') and not self.answers.pop(0):
+            raise StorageError('502')
+        return super().put(name, write)
+
+
+def test_pauses_begin_anew_behind_a_copy(dirs, stored):
+    work_dir, _, _ = dirs
+    run(work_dir, None, steps=4)
+    stored(Shaky(False, False, False, True, False, True))
+    pauses, said = [], []
+
+    def later(secs, call):
+        pauses.append(secs)
+        return executor.call_later(0., call)
+
+    mirror.Mirror(
+        MirrorPlace(ANY, KeepLast(None), print, print),
+        LocalBackend(str(work_dir)),
+        opened(work_dir),
+        said.append,
+        said.append,
+        later=later).finish()
+    assert len(pauses) == 4 and pauses[3] <= 2. < pauses[2]
+    assert sum('falls behind' in one for one in said) == 1
+    assert sum('has caught up' in one for one in said) == 1
+
+
+def test_a_thread_that_cannot_be_started_is_started_later(
+        dirs, stored, monkeypatch):
+    work_dir, _, _ = dirs
+    run(work_dir, None, steps=2)
+    backend, warned = stored(Storage()), []
+    one = mirror.Mirror(
+        MirrorPlace(ANY, KeepLast(None), print, print),
+        LocalBackend(str(work_dir)), opened(work_dir), print, warned.append)
+
+    def submit(job):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one._executor, 'submit', submit)
+        one.wake()
+    assert len(warned) == 1 and "can't start new thread" in warned[0]
+    one.finish()
+    assert 'iter_2.pth' in backend.files
 
 
 class Lost(Storage):
