@@ -63,7 +63,7 @@ class Mirror:
         self._place = place
         self._source = source
         self._run = run
-        self._say = MirrorLog(place.url, source.url, log, warn)
+        self._say = MirrorLog(place, source.url, log, warn)
         self._clock = clock
         self._later = later or call_later
         self._executor = BackgroundExecutor()

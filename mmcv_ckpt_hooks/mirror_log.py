@@ -5,7 +5,7 @@ from .storage import scheme_of
 from .types import CheckpointInfo
 
 if TYPE_CHECKING:
-    from .mirroring import Copied
+    from .mirroring import Copied, MirrorPlace
     from .movement import Movement
 
 _SHOWN_NAMES = 3
@@ -15,15 +15,17 @@ class MirrorLog:
     """Words for a run's log.
 
     Args:
-        url (str): Of the mirror.
+        place (MirrorPlace): The mirror.
         source (str): Where the run's own checkpoints are.
         log (callable): Told one line.
         warn (callable): Told one line.
     """
 
-    def __init__(self, url: str, source: str, log: Callable[[str], None],
-                 warn: Callable[[str], None]) -> None:
-        self._url = url
+    def __init__(self, place: 'MirrorPlace', source: str,
+                 log: Callable[[str], None], warn: Callable[[str],
+                                                            None]) -> None:
+        self._place = place
+        self._url = place.url
         self._log = log
         self._warn = warn
         #: what makes up for copies that are missing
@@ -48,7 +50,9 @@ class MirrorLog:
         self._warn(f'{error}. Nothing is copied there')
 
     def behind(self, left: Sequence[CheckpointInfo], error: Exception) -> None:
-        """Tell that copies begin to fail."""
+        """Tell that copies begin to fail, if the start has not."""
+        if str(error) == self._place.away:
+            return
         lacks = f'{_names(left)} not there' if left else 'it cannot be used'
         self._warn(f'Mirror {self._url} falls behind: {lacks} '
                    f'({type(error).__name__}: {error}). Training goes on; it '

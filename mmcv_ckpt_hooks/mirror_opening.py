@@ -1,4 +1,5 @@
 """A run's mirror at its start: opened, resumed from, and set to work."""
+import os
 from dataclasses import replace
 from typing import Any, List, Optional, Sequence, Tuple
 
@@ -17,6 +18,7 @@ from .ranking import Metrics
 from .resuming import Newest, find_newest
 from .retention import policy_of
 from .state_loading import copied_fields
+from .storage import scheme_of
 from .storage.names import same_place
 from .types import CheckpointInfo, StorageBackend
 
@@ -24,6 +26,8 @@ _SHOWN_NAMES = 3
 #: Errors of a place that does not get better by itself.
 _LASTING = (AccessError, DependencyError, LockedError, MissingCheckpointError,
             MissingPlaceError, UnsupportedError)
+#: Something else is at its path, or above.
+_NO_DIRECTORY = (NotADirectoryError, FileExistsError)
 
 
 def metrics_of(options: CheckpointOptions,
@@ -143,8 +147,10 @@ def _open(mirror: MirrorPlace) -> Optional[StorageError]:
     try:
         mirror.open()
     except StorageError as error:
-        if isinstance(error, _LASTING):
+        if isinstance(error, _LASTING) or isinstance(error.__cause__,
+                                                     _NO_DIRECTORY):
             raise
+        mirror.away = str(error)
         return error
     return None
 
@@ -165,9 +171,10 @@ def _newer_of_both(runner: Any, options: CheckpointOptions,
     if newer:
         try:
             found = of_mirror(newer)
+            names = [info.name for info in (newer[0], found[0]) if info]
             runner.logger.info(
-                f"resume='auto': the mirror {mirror.url} has {newer[0].name}, "
-                f'{found[0].name if found[0] else None}, newer than all in '
+                f"resume='auto': the mirror {mirror.url} has "
+                f'{", ".join(dict.fromkeys(names))}, newer than all in '
                 f'{backend.url}: going on from there')
             return True, found
         except (IntegrityError, StorageError) as error:
@@ -239,6 +246,12 @@ def start_mirror(runner: Any, options: CheckpointOptions, by_epoch: bool,
             catalog.set_auto_metric(auto)
     started = Mirror(mirror, backend, catalog, runner.logger.info,
                      runner.logger.warning)
+    if not mirror.is_open:
+        return started  # that it is away was said
+    if _are_on_one_disk(mirror.url, backend.url):
+        runner.logger.warning(
+            f'Mirror {mirror.url} is on the same disk as {backend.url}: who '
+            'loses it loses both. Look whether the other disk is mounted')
     names = [info.name for info in started.pending()]
     more = ', ...' if len(names) > _SHOWN_NAMES else ''
     begins = f'with {", ".join(names[:_SHOWN_NAMES])}{more} of an earlier ' \
@@ -246,3 +259,12 @@ def start_mirror(runner: Any, options: CheckpointOptions, by_epoch: bool,
     runner.logger.info(f'Mirror {mirror.url}: checkpoints are copied there, '
                        f'too, beginning {begins}')
     return started
+
+
+def _are_on_one_disk(one: str, other: str) -> bool:
+    """Whether two places are directories of one file system."""
+    try:
+        return not (scheme_of(one) or scheme_of(other)) and \
+            os.stat(one).st_dev == os.stat(other).st_dev
+    except OSError:
+        return False

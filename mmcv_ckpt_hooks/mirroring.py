@@ -99,6 +99,8 @@ class MirrorPlace:
                               budget)
         self._latest: Optional[str] = None
         self.is_open = False
+        #: why it was not to be reached at the start, as it was told
+        self.away = ''
         #: of the note in the run's own place; empty if there is none
         self.token = ''
 

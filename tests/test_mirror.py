@@ -19,6 +19,7 @@ from mmcv_ckpt_hooks.errors import (AccessError, ConfigError, IntegrityError,
                                     LockedError, MissingCheckpointError,
                                     StorageError)
 from mmcv_ckpt_hooks.history import History
+from mmcv_ckpt_hooks.mirror_log import MirrorLog
 from mmcv_ckpt_hooks.mirroring import MirrorPlace
 from mmcv_ckpt_hooks.retention import KeepLast
 from mmcv_ckpt_hooks.storage.local import LocalBackend
@@ -656,6 +657,47 @@ def test_a_mirror_that_is_away_at_the_start_is_opened_later(
     assert backend.calls.count('prepare') == 2
 
 
+def test_that_a_mirror_is_away_is_said_once(dirs, stored, caplog, impatient):
+    work_dir, _, _ = dirs
+    stored(
+        FaultyBackend(
+            Storage(),
+            [Fault('prepare', StorageError('no route'), times=None)]))
+    run(work_dir, ANY, steps=4, resume=None)
+    assert caplog.text.count('no route') == 1
+    assert 'checkpoints are copied there' not in caplog.text
+    assert 'iter_4.pth, iter_2.pth are not copied. The next' in caplog.text
+
+
+def test_a_path_below_a_file_stops_the_start(dirs):
+    work_dir, root, there = dirs
+    root.write_bytes(b'')
+    with pytest.raises(StorageError, match='Not a directory'):
+        run(work_dir, root)
+    with pytest.raises(StorageError, match='cannot create'):
+        run(work_dir, root / 'below')
+    assert not list(work_dir.glob('iter_*'))
+
+
+def test_a_mirror_on_the_same_disk_is_said(dirs, caplog):
+    work_dir, root, there = dirs
+    run(work_dir, root, steps=2)
+    said = f'Mirror {there} is on the same disk as {work_dir}'
+    assert caplog.text.count(said) == 1
+
+
+def test_push_is_named_where_it_can_push(dirs, stored):
+    stored(Storage())
+    place = MirrorPlace(ANY, KeepLast(None), print, print)
+    for source, named in (('/a/run', True), ('s3://b/run', False)):
+        said = []
+        log = MirrorLog(place, source, said.append, said.append)
+        log.not_copied(None)
+        assert (f'"mmcv-ckpt push {source}"' in said[0]) is named
+        log.behind([], StorageError('no route'))
+        assert 'falls behind: it cannot be used (StorageError' in said[1]
+
+
 @pytest.mark.parametrize('error', [
     AccessError('403: not allowed'),
     LockedError('in use'),
@@ -788,6 +830,7 @@ def test_an_empty_disk_resumes_from_the_mirror(dirs, caplog):
     assert resumed.restored.iter == 4
     assert resumed.restored.directory == str(there)
     assert caplog.text.count('going on from there') == 1
+    assert 'has iter_4.pth, newer than all in' in caplog.text
     assert names(work_dir) == ['iter_6.pth', 'latest.pth']
     assert names(there) == [
         'iter_2.pth', 'iter_4.pth', 'iter_6.pth', 'latest.pth'
