@@ -220,15 +220,15 @@ class Mirror:
 
     def _has_to_end(self) -> bool:
         # a process that ends without finish waits for one copy, not for all
-        return self._is_abandoned or not threading.main_thread().is_alive()
+        return self._is_abandoned or self._is_off or \
+            not threading.main_thread().is_alive()
 
     def _catch_up(self) -> None:
         """Copy what is missing, until nothing is."""
         place = self._place
         if not place.is_open:
             place.open()
-            if not self._begin():
-                return
+            self._begin()
         tried: Set[Tuple[str, str]] = set()
         while not self._has_to_end():
             place.follow(self._run)
@@ -245,10 +245,10 @@ class Mirror:
                 self._refused.add(_key(left[0]))
                 self._say.damaged(left[0], error)
 
-    def _begin(self) -> bool:
-        """Begin in a place that was away; False if it cannot be a mirror."""
+    def _begin(self) -> None:
+        """Begin in a place that was away, unless it cannot be a mirror."""
         try:
-            self._place.begin(self._run)
+            self._place.join(self._run, is_late=True)
         except Exception as error:
             self._place.is_open = False
             self._place.release()
@@ -256,7 +256,6 @@ class Mirror:
                 raise
             self._is_off = True
             self._say.is_off(error)
-        return not self._is_off
 
     def _copy(self, info: CheckpointInfo) -> None:
         self._movement.begin(_key(info))

@@ -47,6 +47,13 @@ class MirrorCatalog(Catalog):
         heard = self._heard.get((info.iter, info.digest), {})
         return replace(info, metrics={**info.metrics, **heard})
 
+    def generations(self, lineage: str) -> int:
+        """Return how many starts of a run have left something here."""
+        return 1 + max(
+            (info.generation
+             for info in self.checkpoints() if info.lineage == lineage),
+            default=-1)
+
     def same(self, info: CheckpointInfo) -> Optional[CheckpointInfo]:
         """Return the entry of a name if it is of the same content."""
         mine = self.find(info.name)

@@ -42,12 +42,30 @@ def write_note(home: StorageBackend, note: MirrorNote) -> None:
     home.put(NOTE_NAME, lambda stream: stream.write(data))
 
 
-def token_in(place: StorageBackend) -> str:
-    """Return the token of the note in a place; empty if there is none.
+def refuse_own(place: StorageBackend, token: str,
+               home: StorageBackend) -> None:
+    """Refuse a mirror that is the place of the run itself.
+
+    INVARIANT: retention of a mirror never deletes the run's own checkpoints.
+    One place has many URLs; what was just written there tells.
+
+    Args:
+        place (StorageBackend): Of the mirror.
+        token (str): Of the note that this start wrote; empty if it could not.
+        home (StorageBackend): Where to.
 
     Raises:
+        ConfigError: If it is there, too.
         StorageError: If that cannot be known.
     """
+    if token and _token_in(place) == token:
+        raise ConfigError(
+            f'DurableCheckpointHook: the mirror {place.url} is {home.url} '
+            'itself, where the checkpoints go, under another name: give '
+            'another place')
+
+
+def _token_in(place: StorageBackend) -> str:
     try:
         content = json.loads(_read(place) or b'{}')
     except (ValueError, RecursionError):

@@ -235,12 +235,7 @@ def start_mirror(runner: Any, options: CheckpointOptions, by_epoch: bool,
         write_note(catalog.home, note)
         mirror.token = note.token
     if mirror.is_open:
-        # INVARIANT: a start has a number of its own, also where the run's
-        # place was lost: what it goes on from, and what it gives up, is seen
-        # by that
-        catalog.generation = max(catalog.generation,
-                                 mirror.generations(catalog.lineage))
-        mirror.begin(catalog)
+        mirror.join(catalog)
         auto = mirror.catalog.auto_metric()
         if auto is not None and catalog.auto_metric() is None:
             catalog.set_auto_metric(auto)

@@ -14,7 +14,7 @@ from .history import History, open_history
 from .latest import move_latest, set_aside
 from .lineage import by_step
 from .mirror_catalog import MirrorCatalog, scores_of
-from .mirror_note import token_in
+from .mirror_note import refuse_own
 from .pruning import Pruner
 from .reconciling import forget_if_gone
 from .recovery import identity_of
@@ -126,26 +126,29 @@ class MirrorPlace:
             self.catalog.open()
         self.is_open = True
 
-    def generations(self, lineage: str) -> int:
-        """Return how many starts of a run have left something here."""
-        return 1 + max((info.generation for info in self.catalog.checkpoints()
-                        if info.lineage == lineage),
-                       default=-1)
-
-    def begin(self, run: Catalog) -> None:
-        """Be the mirror of a run that begins, or goes on.
+    def join(self, run: Catalog, is_late: bool = False) -> None:
+        """Be the mirror of a run that begins; ``is_late``: that has begun.
 
         Raises:
-            ConfigError: If this is the place of the run itself.
+            ConfigError: If it cannot be: this is the place of the run itself,
+                or it has starts that a run which has begun does not know.
             StorageError: If that cannot be known.
         """
-        # INVARIANT: retention here never deletes the run's own checkpoints.
-        # One place has many URLs; what was just written there tells
-        if self.token and token_in(self.backend) == self.token:
+        refuse_own(self.backend, self.token, run.home)
+        # INVARIANT: a start has a number of its own, also where the run's
+        # place was lost: what it goes on from, and what it gives up, is seen
+        # by that
+        starts = self.catalog.generations(run.lineage)
+        if is_late and starts > run.generation:
             raise ConfigError(
-                f'DurableCheckpointHook: the mirror {self.url} is '
-                f'{run.home.url} itself, where the checkpoints go, under '
-                'another name: give another place')
+                f'Mirror {self.url} has checkpoints of a start of this run '
+                f'that {run.home.url} does not know: only the next start can '
+                'count on from it')
+        run.generation = max(run.generation, starts)
+        self.begin(run)
+
+    def begin(self, run: Catalog) -> None:
+        """Be the mirror of a run that begins, or goes on."""
         self.catalog.begin(run.lineage, run.started_iter)
         self.catalog.generation = run.generation
 

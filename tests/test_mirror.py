@@ -657,6 +657,25 @@ def test_a_mirror_that_is_away_at_the_start_is_opened_later(
     assert backend.calls.count('prepare') == 2
 
 
+def test_starts_that_the_run_does_not_know_keep_a_late_mirror_out(
+        dirs, stored, caplog):
+    work_dir, _, _ = dirs
+    backend = stored(FaultyBackend(Storage()))
+    run(work_dir, ANY, steps=4)
+    run(work_dir, ANY, steps=6)
+    for name in ('iter_6.pth', 'latest.pth'):
+        (work_dir / name).unlink()
+    before = dict(backend.inner.files)
+    backend.faults.append(Fault('prepare', StorageError('no route')))
+    backend._counts.clear()
+    run(work_dir, ANY, steps=8)
+    assert backend.inner.files == before
+    assert caplog.text.count('only the next start can count on') == 1
+    # which does
+    run(work_dir, ANY, steps=10)
+    assert 'iter_10.pth' in backend.inner.files
+
+
 def test_that_a_mirror_is_away_is_said_once(dirs, stored, caplog, impatient):
     work_dir, _, _ = dirs
     stored(
