@@ -35,13 +35,21 @@ def metrics_of(options: CheckpointOptions,
     """Return what ranks in the run's place or its mirror; None if nothing.
 
     Raises:
-        ConfigError: As :class:`Metrics`.
+        ConfigError: As :class:`Metrics`; or if nothing would ever say which
+            metric a mirror ranks by.
     """
-    best = options.keep.best
-    if best is None and options.mirror is not None:
-        best = _keep(options).best
-    return None if best is None else Metrics(
-        replace(options.keep, best=best), eval_hooks)
+    if options.keep.best is not None:
+        return Metrics(options.keep, eval_hooks)
+    best = None if options.mirror is None else _keep(options).best
+    if best is None:
+        return None
+    metrics = Metrics(replace(options.keep, best=best), eval_hooks)
+    if not any(hook.save_best for hook in eval_hooks):
+        raise ConfigError(
+            f'DurableCheckpointHook: mirror.keep.best={best} needs a metric, '
+            'and the run has none: give keep.best and keep.monitor, or '
+            'evaluation.save_best')
+    return metrics
 
 
 def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,

@@ -1034,6 +1034,27 @@ def test_best_there_needs_an_evaluation(dirs):
         run(work_dir, root, keep=dict(best=1))
 
 
+def test_best_there_needs_a_metric(dirs):
+    work_dir, root, _ = dirs
+
+    def start(**hook):
+        return train(
+            work_dir,
+            runner=dict(type='IterBasedRunnerAmp', max_iters=2),
+            evaluation=dict(scores=[.5], interval=2, by_epoch=False),
+            hooks=[
+                dict(
+                    type='DurableCheckpointHook',
+                    interval=2,
+                    mirror=dict(url=str(root), keep=dict(best=1)),
+                    **hook)
+            ])
+
+    with pytest.raises(ConfigError, match='mirror.keep.best=1 needs a metric'):
+        start()
+    start(keep=dict(best=2, monitor='mIoU'))
+
+
 def test_a_place_without_a_catalog_is_no_mirror(dirs, stored):
     work_dir, _, _ = dirs
     stored(MemoryBackend(Capabilities(listing=True), ANY))
