@@ -27,6 +27,20 @@ def abandon(hooks: List[Any]) -> None:
     atexit.register(_end)
 
 
+def leave_mirrors(savers: List[Any]) -> None:
+    """Let an exception out at once: copies to mirrors are not waited for."""
+    for saver in savers:
+        if saver.mirror is not None:
+            saver.mirror.leave()
+
+
+def reopen_mirrors(savers: List[Any]) -> None:
+    """Have mirrors follow again when a runner runs again."""
+    for saver in savers:
+        if saver.mirror is not None:
+            saver.mirror.reopen()
+
+
 def _end() -> None:
     atexit.unregister(_end)
     if os.name == 'nt' or \

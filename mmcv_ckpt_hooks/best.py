@@ -161,18 +161,20 @@ class BestKeeper:
                 for name, number in found.items() if math.isfinite(number)
             }
         epoch, finished = self._finished(runner)
+        others = [name for name in given if name not in found]
+        ranking = self._run_saver.ranking
+        if ranking is not None:
+            ranking.hear(self._hook, list(found), others)
         self._run_saver.join(finished, self._metrics)
         if was_auto and score is not None and \
                 self._run_saver.catalog.auto_metric() is None:
             self._run_saver.remember_auto(self._hook.key_indicator)
         if self._hook.save_best:
             self.consider(runner, score)
-        if self._run_saver.ranking is not None:
-            self._run_saver.ranking.evaluated(
-                self._hook, list(found),
-                [name for name in given if name not in found],
-                lambda key: self._request(key, runner),
-                lambda: self._capture(runner, epoch, finished))
+        if ranking is not None:
+            ranking.evaluated(self._hook, list(found), others,
+                              lambda key: self._request(key, runner),
+                              lambda: self._capture(runner, epoch, finished))
         return score
 
     def consider(self, runner: Any, score: Any) -> None:

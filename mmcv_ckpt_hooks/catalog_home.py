@@ -4,13 +4,16 @@ Standard library only.
 """
 from typing import IO, Any, Callable, Optional
 
-from .catalog import CATALOG_NAME, Catalog
+from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
 from .catalog_file import read_catalog
 from .errors import (ConfigError, MissingCheckpointError, ResumeError,
                      StorageError)
 from .storage.local import LocalBackend
 from .storage.mapped_errors import unsupported
 from .types import StorageBackend
+
+#: What a place that cannot be listed needs to be known by.
+_COPIED = (CATALOG_NAME, BEST_CATALOG_NAME)
 
 
 def catalog_home(backend: StorageBackend, work_dir: Optional[str],
@@ -74,6 +77,8 @@ class CopiedHome(LocalBackend):
 
     def put(self, name: str, write: Callable[[IO[bytes]], Any]) -> int:
         size = super().put(name, write)
+        if name not in _COPIED:
+            return size
         with super().open(name) as file:
             content = file.read()
         try:
@@ -90,7 +95,7 @@ class CopiedHome(LocalBackend):
         return size
 
     def open(self, name: str) -> IO[bytes]:
-        """Open the file of the work dir, else the copy.
+        """Open the file of the work dir, else the copy if it is a catalog.
 
         Raises:
             ResumeError: If the copy is damaged: what it would tell is lost,
@@ -99,7 +104,8 @@ class CopiedHome(LocalBackend):
         try:
             return super().open(name)
         except MissingCheckpointError:
-            pass
+            if name not in _COPIED:
+                raise
         try:
             read_catalog(self._place, name)
         except ValueError as error:

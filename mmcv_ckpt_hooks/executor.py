@@ -82,6 +82,12 @@ class BackgroundExecutor:
         if thread is not None:
             thread.close()
 
+    def retire(self) -> None:
+        """End the thread behind the job under way, which is not waited for."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.retire()
+
     def abandon(self) -> bool:
         """Let the process end without the job under way.
 

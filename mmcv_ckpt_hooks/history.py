@@ -119,10 +119,11 @@ class HeardHistory(History):
 
     Args:
         inner (History): Has the events.
-        heard (callable): Called behind each.
+        heard (callable): Called behind each with its name and values.
     """
 
-    def __init__(self, inner: History, heard: Callable[[], None]) -> None:
+    def __init__(self, inner: History, heard: Callable[[str, Dict[str, Any]],
+                                                       None]) -> None:
         self._inner = inner
         self._heard = heard
 
@@ -131,7 +132,7 @@ class HeardHistory(History):
         try:
             self._inner.append(event, **values)
         finally:
-            self._heard()
+            self._heard(event, values)
 
     def read(self) -> List[Dict[str, Any]]:
         """Return all events; as :meth:`History.read`."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 from mmcv.runner import CheckpointHook, EpochBasedRunner
 
 from . import distributed, takeover
+from .abandoning import leave_mirrors, reopen_mirrors
 from .boundary import Boundary
 from .config import parse_options
 from .ema import ema_hooks
@@ -121,28 +122,26 @@ class DurableCheckpointHook(CheckpointHook):
         """
         try:
             if self._prepared_for is not runner:
-                self._start(runner)
+                # who only wants the registered names imports little
+                from .starting import start
+                start(self, runner)
+                self._prepared_for = runner
             elif self._interrupts is not None and self._overlap is not None:
                 self._interrupts.open()
                 self._overlap.open()
+                reopen_mirrors(self._savers)
         except BaseException:
             # a failed start must not keep others out of the directory
+            leave_mirrors(self._savers)
             self._close()
             raise
-
-    def _start(self, runner: Any) -> None:
-        # not at the top: who only wants the registered names imports little
-        from .starting import start
-        start(self, runner)
-        self._prepared_for = runner
 
     def after_train_iter(self, runner: Any) -> None:
         epoch, finished = finished_epochs(runner), runner.iter + 1
         is_last = not isinstance(runner, EpochBasedRunner) and \
             self.is_last_iter(runner)
         if self._ends_epoch(runner):
-            # EMAHook swaps in after_train_epoch: before, a state is one from
-            # inside the epoch
+            # until EMAHook swaps, in after_train_epoch, it is inside the epoch
             epoch += not ema_hooks(runner)
             if self.by_epoch or not self._evaluates_by_iter:
                 # the epoch is finished with its last iteration:
@@ -210,6 +209,7 @@ class DurableCheckpointHook(CheckpointHook):
             if self._interrupts is not None:
                 self._interrupts.stopped(error)
         finally:
+            leave_mirrors(self._savers)
             self.drain(runner)
 
     @without_collections

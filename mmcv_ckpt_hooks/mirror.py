@@ -4,30 +4,25 @@ Nothing is queued: what is to be copied is what the run's catalog has and the
 mirror's has not. So a start finds what a killed run has left to do, and who
 is behind copies the newest first.
 """
-import random
 import threading
 import time
-from typing import Callable, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set, Tuple
 
 from .catalog import Catalog
-from .errors import IntegrityError, MissingCheckpointError
+from .errors import ConfigError, IntegrityError
 from .executor import BackgroundExecutor, call_later
+from .mirror_log import MirrorLog
 from .mirroring import MirrorPlace
+from .movement import Movement, Pauses
+from .sending import Gone
 from .types import CheckpointInfo, StorageBackend
 
-#: After a failure it is tried again after so many seconds, then after twice
-#: as many, up to the last.
-FIRST_PAUSE_SECS, LAST_PAUSE_SECS = 2., 300.
-_MOST_DOUBLINGS = 8
 #: The end of a run gives up when nothing has moved for so long (seconds);
 #: where copies fail, after the shorter time.
 STALLED_SECS, AWAY_SECS = 120., 20.
-#: Then pauses are no longer than that.
-_END_PAUSE_SECS = 5.
 #: The log of the end has a line so often, the first one sooner.
 _SAID_SECS, _SAID_FIRST_SECS = 10., 1.
 _LOOK_SECS = 0.2
-_SHOWN_NAMES = 3
 
 #: ``later(secs, call)`` calls once, after so many seconds, unless what it
 #: returns is called before.
@@ -50,11 +45,11 @@ class Mirror:
         clock (callable): Monotonic seconds. Default: ``time.monotonic``.
         later (Later): Default: :func:`~.executor.call_later`.
 
-    Order: :meth:`wake` once at the start and after every commit;
-    :meth:`finish`.
+    Order: :meth:`wake` once at the start, :meth:`hear` after every event;
+    :meth:`finish` or :meth:`leave`; :meth:`reopen` where the run goes on.
 
-    Thread: :meth:`wake` on any; :meth:`abandon` also in a signal's handler;
-    the rest on the training thread.
+    Thread: :meth:`wake` and :meth:`hear` on any; :meth:`abandon` also in a
+    signal's handler; the rest on the training thread.
     """
 
     def __init__(self,
@@ -68,43 +63,54 @@ class Mirror:
         self._place = place
         self._source = source
         self._run = run
-        self._log = log
-        self._warn = warn
+        self._say = MirrorLog(place, source.url, log, warn)
         self._clock = clock
         self._later = later or call_later
         self._executor = BackgroundExecutor()
         self._changed = threading.Condition()
         self._is_wanted = self._is_running = self._is_finishing = False
         self._is_abandoned = self._is_closed = False
+        # it is no place for a mirror
+        self._is_off = False
         #: of attempts that failed since the last copy
         self._failures = 0
+        self._is_behind = False
         # name and digest of what is damaged in the first place
         self._refused: Set[Tuple[str, str]] = set()
-        # bytes of the current one, the most of it so far, and of those before
-        self._sent = self._farthest = self._finished = 0
-        self._moved_at = clock()
-        # not the generator that training draws from
-        self._random = random.Random()
+        self._movement = Movement(clock)
+        self._pauses = Pauses()
         self._stop_waiting: Callable[[], None] = lambda: None
 
     def wake(self) -> None:
         """Have what is missing copied; returns at once."""
         with self._changed:
-            if self._is_abandoned:
+            if self._is_abandoned or self._is_off:
                 return
             self._is_closed = False  # a runner may run again
             self._is_wanted = True
             if self._is_running:
                 return
             self._is_running = True
-        self._executor.submit(self._work)
+        try:
+            self._executor.submit(self._work)
+        except BaseException as error:
+            with self._changed:
+                self._is_running = False
+                if not isinstance(error, RuntimeError):
+                    raise
+                # no thread can be started now
+                self._has_failed(error)
+
+    def hear(self, event: str, values: Dict[str, Any]) -> None:
+        """Take note of an event of the run; returns at once."""
+        if event == 'scores':
+            self._place.catalog.hear(values)
+        self.wake()
 
     def pending(self) -> List[CheckpointInfo]:
         """Return what is still to be copied, the newest first."""
-        return [
-            info for info in self._place.missing(self._run)
-            if _key(info) not in self._refused
-        ]
+        missing = [] if self._is_off else self._place.missing(self._run)
+        return [info for info in missing if _key(info) not in self._refused]
 
     def abandon(self) -> bool:
         """Let the process end without the copy under way.
@@ -127,15 +133,33 @@ class Mirror:
         if self._is_closed:
             return
         try:
-            self._is_finishing, self._finished = True, 0
+            self._is_finishing = True
             self.wake()
             self._wait()
-            self._is_finishing = False
         except BaseException:
             self.abandon()
             raise
         finally:
+            self._is_finishing = False
             self._close()
+
+    def leave(self) -> None:
+        """Leave the place at once, as when training has raised.
+
+        A copy under way may be cut off. The next start makes up for it.
+        """
+        if self._is_closed:
+            return
+        self.abandon()
+        # what waits for a storage may hold the lock of its catalog
+        self._say.not_copied(None if self._is_running else self.pending())
+        self._close()
+
+    def reopen(self) -> None:
+        """Go on, also behind an end that left something out."""
+        with self._changed:
+            self._is_abandoned = False
+        self.wake()
 
     def _close(self) -> None:
         with self._changed:
@@ -144,13 +168,14 @@ class Mirror:
         self._stop_waiting()
         if is_running:
             self.abandon()
+            self._executor.retire()
         else:
             self._executor.close()
         self._place.release()
 
     def _wait(self) -> None:
+        self._movement.restart()
         begun = self._clock()
-        self._moved_at = begun
         said_at = begun - _SAID_SECS + _SAID_FIRST_SECS
         while True:
             with self._changed:
@@ -161,29 +186,15 @@ class Mirror:
                 self._changed.wait(_LOOK_SECS)
             now = self._clock()
             limit = AWAY_SECS if self._failures else STALLED_SECS
-            if now - self._moved_at > limit:
-                self._warn(
-                    f'Mirror {self._place.url}: {self._left()} not copied. '
-                    'The next start of this run does it, or "mmcv-ckpt push '
-                    f'{self._source.url}"')
+            if self._movement.still_secs() > limit:
+                self._say.not_copied(self.pending())
                 return
             if now - said_at >= _SAID_SECS:
                 said_at = now
                 self._say_progress()
 
     def _say_progress(self) -> None:
-        done = self._finished + self._sent
-        left = sum(max(info.bytes, 0) for info in self.pending())
-        self._log(f'Mirror {self._place.url}: {self._left()} still to be '
-                  f'copied, {done / 1e6:.1f} of '
-                  f'{(self._finished + left) / 1e6:.1f} MB are there. Ctrl-C '
-                  'leaves at once: the next start goes on with it')
-
-    def _left(self) -> str:
-        names = [info.name for info in self.pending()]
-        more = ', ...' if len(names) > _SHOWN_NAMES else ''
-        return f'{", ".join(names[:_SHOWN_NAMES])}{more} ' + (
-            'is' if len(names) == 1 else 'are')
+        self._say.progress(self.pending(), self._movement)
 
     # -- on its thread -----------------------------------------------------
 
@@ -203,18 +214,21 @@ class Mirror:
                 self._has_caught_up(error)
                 self._is_running = False
                 self._changed.notify_all()
-                return
+                break
+        if self._is_closed:
+            self._place.release()  # it was not waited for
 
     def _has_to_end(self) -> bool:
         # a process that ends without finish waits for one copy, not for all
-        return self._is_abandoned or not threading.main_thread().is_alive()
+        return self._is_abandoned or self._is_off or \
+            not threading.main_thread().is_alive()
 
     def _catch_up(self) -> None:
         """Copy what is missing, until nothing is."""
         place = self._place
         if not place.is_open:
             place.open()
-            place.begin(self._run)
+            self._begin()
         tried: Set[Tuple[str, str]] = set()
         while not self._has_to_end():
             place.follow(self._run)
@@ -225,56 +239,56 @@ class Mirror:
             tried.add(_key(left[0]))
             try:
                 self._copy(left[0])
-            except MissingCheckpointError:
+            except Gone:
                 pass  # the run's retention was faster
             except IntegrityError as error:
                 self._refused.add(_key(left[0]))
-                self._warn(f'Mirror {place.url}: {left[0].name} is not '
-                           f'copied: {error}')
+                self._say.damaged(left[0], error)
+
+    def _begin(self) -> None:
+        """Begin in a place that was away, unless it cannot be a mirror."""
+        try:
+            self._place.join(self._run, is_late=True)
+        except Exception as error:
+            self._place.is_open = False
+            self._place.release()
+            if not isinstance(error, ConfigError):
+                raise
+            self._is_off = True
+            self._say.is_off(error)
 
     def _copy(self, info: CheckpointInfo) -> None:
-        self._sent = self._farthest = 0
+        self._movement.begin(_key(info))
         copied = self._place.add(info, self._source, self._advance)
-        self._finished, self._sent = self._finished + max(info.bytes, 0), 0
-        self._moved_at = self._clock()
-        how = f'a copy of {copied.twin} there' if copied.twin else \
-            f'{info.bytes / 1e6:.2f} MB in {copied.secs:.3f} s'
-        gone = f'; deleted {", ".join(copied.deleted)}' \
-            if copied.deleted else ''
-        self._log(f'Copied checkpoint {info.name} to {self._place.url}: {how}'
-                  f'{gone}')
+        self._movement.finish(max(info.bytes, 0))
+        self._failures = 0
+        self._say.copied(info, copied)
 
     def _advance(self, nbytes: int) -> None:
         if self._is_abandoned:
             raise _Left
-        self._sent += nbytes
-        if self._sent > self._farthest:
-            self._farthest = self._sent
-            self._moved_at = self._clock()
+        self._movement.advance(nbytes)
 
     def _has_caught_up(self, error: Optional[Exception]) -> None:
         """Tell once when copies begin to fail, and when they do no more."""
         if error is None:
-            if self._failures:
-                self._log(f'Mirror {self._place.url} has caught up')
-            self._failures = 0
-            return
-        if self._has_to_end():
-            return
+            if self._is_behind:
+                self._say.caught_up()
+            self._is_behind, self._failures = False, 0
+        elif not self._has_to_end():
+            self._has_failed(error)
+            self._try_later()
+
+    def _has_failed(self, error: Exception) -> None:
         self._failures += 1
-        if self._failures == 1:
-            self._warn(
-                f'Mirror {self._place.url} falls behind: {self._left()} not '
-                f'there ({type(error).__name__}: {error}). Training goes on; '
-                'it is tried again after every save, and in between after '
-                'growing pauses')
-        longest = _END_PAUSE_SECS if self._is_finishing else LAST_PAUSE_SECS
-        doublings = min(self._failures - 1, _MOST_DOUBLINGS)
-        pause_secs = min(FIRST_PAUSE_SECS * 2**doublings, longest)
-        # many runs may wait for one storage to come back
+        if not self._is_behind:
+            self._is_behind = True
+            self._say.behind(self.pending(), error)
+
+    def _try_later(self) -> None:
         self._stop_waiting()
         self._stop_waiting = self._later(
-            pause_secs * self._random.uniform(0.5, 1.), self.wake)
+            self._pauses.secs(self._failures, self._is_finishing), self.wake)
 
 
 def _key(info: CheckpointInfo) -> Tuple[str, str]:

@@ -3,11 +3,11 @@
 Standard library only.
 """
 from dataclasses import asdict, replace
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 from .best_scores import BestScore
 from .catalog import Catalog
-from .types import CheckpointInfo
+from .types import CheckpointInfo, Metrics, StorageBackend
 
 #: An event of the history and its values.
 Event = Tuple[str, Dict[str, Any]]
@@ -15,7 +15,44 @@ Event = Tuple[str, Dict[str, Any]]
 
 class MirrorCatalog(Catalog):
     """As any other, with what another catalog knows of the same checkpoints.
+
+    Args:
+        files, home, warn: As for :class:`Catalog`.
     """
+
+    def __init__(self, files: StorageBackend, home: StorageBackend,
+                 warn: Callable[[str], None]) -> None:
+        super().__init__(files, home, warn)
+        # by finished iterations and digest
+        self._heard: Dict[Tuple[int, str], Metrics] = {}
+
+    def hear(self, scores: Dict[str, Any]) -> None:
+        """Remember scores of the run, whose catalog may forget them sooner.
+
+        A checkpoint that the run has deleted since its copy began would have
+        none here, and go as if it were not among the best.
+
+        Args:
+            scores (dict): Values of an event of the history.
+
+        Thread: one, any; waits for nothing.
+        """
+        for digest in scores['digests']:
+            key = scores['iter'], digest
+            known = self._heard.get(key, {})
+            self._heard[key] = {**known, **scores['metrics']}
+
+    def scored(self, info: CheckpointInfo) -> CheckpointInfo:
+        """Return an entry with the scores that were heard of it."""
+        heard = self._heard.get((info.iter, info.digest), {})
+        return replace(info, metrics={**info.metrics, **heard})
+
+    def generations(self, lineage: str) -> int:
+        """Return how many starts of a run have left something here."""
+        return 1 + max(
+            (info.generation
+             for info in self.checkpoints() if info.lineage == lineage),
+            default=-1)
 
     def same(self, info: CheckpointInfo) -> Optional[CheckpointInfo]:
         """Return the entry of a name if it is of the same content."""
@@ -42,7 +79,9 @@ class MirrorCatalog(Catalog):
         """
         with self._lock:
             owned = run.owned()
-            events = self._follow_scores(owned)
+            there = {info.name: info for info in self.owned()}
+            there.update({info.name: info for info in owned})
+            events = self._follow_scores(there.values())
             keys = sorted({key for info in owned for key in info.metrics})
             for best in filter(None, map(run.best, keys)):
                 events += self._follow_best(best)
@@ -55,9 +94,9 @@ class MirrorCatalog(Catalog):
                 self._write()
             return events
 
-    def _follow_scores(self, owned: List[CheckpointInfo]) -> List[Event]:
+    def _follow_scores(self, there: Iterable[CheckpointInfo]) -> List[Event]:
         events: List[Event] = []
-        for info in owned:
+        for info in map(self.scored, there):
             mine = self.same(info)
             if mine is None or mine.metrics == info.metrics:
                 continue

@@ -3,7 +3,8 @@
 ``mmcv-ckpt push`` reads it. Standard library only.
 """
 import json
-from dataclasses import asdict, dataclass, fields
+import uuid
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Optional
 
 from .errors import ConfigError, MissingCheckpointError
@@ -24,6 +25,7 @@ class MirrorNote:
         every (int, optional): In steps.
         best (int, optional): Of each metric.
         bytes (int, optional): Of the budget.
+        token (str): Of the start that wrote it; made up.
     """
     url: str
     by_epoch: bool = False
@@ -31,13 +33,45 @@ class MirrorNote:
     every: Optional[int] = None
     best: Optional[int] = None
     bytes: Optional[int] = None
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
 def write_note(home: StorageBackend, note: MirrorNote) -> None:
-    """Note a mirror, unless it is noted already."""
+    """Note a mirror, in the place of the one before."""
     data = json.dumps(asdict(note), indent=1, sort_keys=True).encode()
-    if _read(home) != data:
-        home.put(NOTE_NAME, lambda stream: stream.write(data))
+    home.put(NOTE_NAME, lambda stream: stream.write(data))
+
+
+def refuse_own(place: StorageBackend, token: str,
+               home: StorageBackend) -> None:
+    """Refuse a mirror that is the place of the run itself.
+
+    INVARIANT: retention of a mirror never deletes the run's own checkpoints.
+    One place has many URLs; what was just written there tells.
+
+    Args:
+        place (StorageBackend): Of the mirror.
+        token (str): Of the note that this start wrote; empty if it could not.
+        home (StorageBackend): Where to.
+
+    Raises:
+        ConfigError: If it is there, too.
+        StorageError: If that cannot be known.
+    """
+    if token and _token_in(place) == token:
+        raise ConfigError(
+            f'DurableCheckpointHook: the mirror {place.url} is {home.url} '
+            'itself, where the checkpoints go, under another name: give '
+            'another place')
+
+
+def _token_in(place: StorageBackend) -> str:
+    try:
+        content = json.loads(_read(place) or b'{}')
+    except (ValueError, RecursionError):
+        return ''
+    token = content.get('token') if isinstance(content, dict) else None
+    return token if isinstance(token, str) else ''
 
 
 def read_note(home: StorageBackend) -> Optional[MirrorNote]:

@@ -1,22 +1,24 @@
 """A run's mirror at its start: opened, resumed from, and set to work."""
+import os
 from dataclasses import replace
-from typing import Any, List, Optional, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 from . import lineage as lineages
 from . import resume, takeover
-from .best import eval_hooks
+from .beginning import left_to_the_next_save
 from .catalog import Catalog
 from .errors import (AccessError, ConfigError, DependencyError, IntegrityError,
                      LockedError, MissingCheckpointError, MissingPlaceError,
                      StorageError, UnsupportedError)
 from .mirror import Mirror
-from .mirror_note import MirrorNote
+from .mirror_note import MirrorNote, write_note
 from .mirroring import MirrorPlace
 from .options import CheckpointOptions, KeepOptions, last_of
 from .ranking import Metrics
 from .resuming import Newest, find_newest
 from .retention import policy_of
 from .state_loading import copied_fields
+from .storage import scheme_of
 from .storage.names import same_place
 from .types import CheckpointInfo, StorageBackend
 
@@ -24,10 +26,35 @@ _SHOWN_NAMES = 3
 #: Errors of a place that does not get better by itself.
 _LASTING = (AccessError, DependencyError, LockedError, MissingCheckpointError,
             MissingPlaceError, UnsupportedError)
+#: Something else is at its path, or above.
+_NO_DIRECTORY = (NotADirectoryError, FileExistsError)
+
+
+def metrics_of(options: CheckpointOptions,
+               eval_hooks: Sequence[Any]) -> Optional[Metrics]:
+    """Return what ranks in the run's place or its mirror; None if nothing.
+
+    Raises:
+        ConfigError: As :class:`Metrics`; or if nothing would ever say which
+            metric a mirror ranks by.
+    """
+    if options.keep.best is not None:
+        return Metrics(options.keep, eval_hooks)
+    best = None if options.mirror is None else _keep(options).best
+    if best is None:
+        return None
+    metrics = Metrics(replace(options.keep, best=best), eval_hooks)
+    if not any(hook.save_best for hook in eval_hooks):
+        raise ConfigError(
+            f'DurableCheckpointHook: mirror.keep.best={best} needs a metric, '
+            'and the run has none: give keep.best and keep.monitor, or '
+            'evaluation.save_best')
+    return metrics
 
 
 def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
-              place: str, catalog: Catalog) -> Optional[MirrorPlace]:
+              place: str, catalog: Catalog,
+              metrics: Optional[Metrics]) -> Optional[MirrorPlace]:
     """Build the mirror of a run; nothing is touched yet.
 
     Args:
@@ -36,6 +63,7 @@ def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
         by_epoch (bool): Whether steps are epochs.
         place (str): Of the run itself.
         catalog (Catalog): Of that.
+        metrics (Metrics, optional): Of :func:`metrics_of`.
 
     Raises:
         ConfigError: If it cannot be one.
@@ -44,14 +72,7 @@ def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
     if given is None:
         return None
     url = takeover.resolve_out_dir(given.url, runner.work_dir)
-    if same_place(url, place):
-        raise ConfigError(
-            f'DurableCheckpointHook: the mirror is {place} itself, where the '
-            'checkpoints go (the last level of the work dir is added to '
-            'mirror.url): give another one')
     keep = _keep(options)
-    metrics = None if keep.best is None else Metrics(
-        replace(options.keep, best=keep.best), eval_hooks(runner))
 
     def log(message: str) -> None:
         runner.logger.info(f'Mirror: {message}')
@@ -59,7 +80,7 @@ def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
     def warn(message: str) -> None:
         runner.logger.warning(f'Mirror: {message}')
 
-    return MirrorPlace(
+    built = MirrorPlace(
         url,
         policy_of(last_of(keep), keep.every, by_epoch),
         log,
@@ -70,11 +91,18 @@ def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
         budget=keep.bytes,
         ranking=lambda: None
         if metrics is None or keep.best is None else metrics.policy(
-            keep.best, catalog.auto_metric()))
+            keep.best, catalog.auto_metric()),
+        held=lambda: metrics is not None and metrics.is_held)
+    if same_place(url, place) or same_place(built.url, catalog.home.url):
+        raise ConfigError(
+            f'DurableCheckpointHook: the mirror is {place} itself, where the '
+            'checkpoints go (the last level of the work dir is added to '
+            'mirror.url): give another one')
+    return built
 
 
-def note_of(options: CheckpointOptions, mirror: MirrorPlace,
-            by_epoch: bool) -> MirrorNote:
+def _note_of(options: CheckpointOptions, mirror: MirrorPlace,
+             by_epoch: bool) -> MirrorNote:
     """Return what ``mmcv-ckpt push`` has to know."""
     keep = _keep(options)
     return MirrorNote(mirror.url, by_epoch, last_of(keep), keep.every,
@@ -127,8 +155,10 @@ def _open(mirror: MirrorPlace) -> Optional[StorageError]:
     try:
         mirror.open()
     except StorageError as error:
-        if isinstance(error, _LASTING):
+        if isinstance(error, _LASTING) or isinstance(error.__cause__,
+                                                     _NO_DIRECTORY):
             raise
+        mirror.away = str(error)
         return error
     return None
 
@@ -149,9 +179,10 @@ def _newer_of_both(runner: Any, options: CheckpointOptions,
     if newer:
         try:
             found = of_mirror(newer)
+            names = [info.name for info in (newer[0], found[0]) if info]
             runner.logger.info(
-                f"resume='auto': the mirror {mirror.url} has {newer[0].name}, "
-                f'{found[0].name if found[0] else None}, newer than all in '
+                f"resume='auto': the mirror {mirror.url} has "
+                f'{", ".join(dict.fromkeys(names))}, newer than all in '
                 f'{backend.url}: going on from there')
             return True, found
         except (IntegrityError, StorageError) as error:
@@ -191,28 +222,39 @@ def candidates_of(
             [info for info in theirs if info.iter <= newest])
 
 
-def start_mirror(runner: Any, mirror: MirrorPlace, backend: StorageBackend,
+def start_mirror(runner: Any, options: CheckpointOptions, by_epoch: bool,
+                 mirror: MirrorPlace, backend: StorageBackend,
                  catalog: Catalog) -> Mirror:
-    """Have a mirror follow the run that begins.
+    """Note a mirror, and have it follow the run that begins.
 
     Args:
         runner (BaseRunner): For its log.
+        options (CheckpointOptions): Of the hook.
+        by_epoch (bool): Whether steps are epochs.
         mirror (MirrorPlace): Open, unless it could not be reached.
         backend (StorageBackend): The run's place.
         catalog (Catalog): Of that; ``begin`` was called.
+
+    Raises:
+        ConfigError: If the mirror is the run's own place.
     """
+    with left_to_the_next_save(runner, options, 'Noting the mirror'):
+        note = _note_of(options, mirror, by_epoch)
+        write_note(catalog.home, note)
+        mirror.token = note.token
     if mirror.is_open:
-        # INVARIANT: a start has a number of its own, also where the run's
-        # place was lost: what it goes on from, and what it gives up, is seen
-        # by that
-        catalog.generation = max(catalog.generation,
-                                 mirror.generations(catalog.lineage))
-        mirror.begin(catalog)
+        mirror.join(catalog)
         auto = mirror.catalog.auto_metric()
         if auto is not None and catalog.auto_metric() is None:
             catalog.set_auto_metric(auto)
     started = Mirror(mirror, backend, catalog, runner.logger.info,
                      runner.logger.warning)
+    if not mirror.is_open:
+        return started  # that it is away was said
+    if _are_on_one_disk(mirror.url, backend.url):
+        runner.logger.warning(
+            f'Mirror {mirror.url} is on the same disk as {backend.url}: who '
+            'loses it loses both. Look whether the other disk is mounted')
     names = [info.name for info in started.pending()]
     more = ', ...' if len(names) > _SHOWN_NAMES else ''
     begins = f'with {", ".join(names[:_SHOWN_NAMES])}{more} of an earlier ' \
@@ -220,3 +262,12 @@ def start_mirror(runner: Any, mirror: MirrorPlace, backend: StorageBackend,
     runner.logger.info(f'Mirror {mirror.url}: checkpoints are copied there, '
                        f'too, beginning {begins}')
     return started
+
+
+def _are_on_one_disk(one: str, other: str) -> bool:
+    """Whether two places are directories of one file system."""
+    try:
+        return not (scheme_of(one) or scheme_of(other)) and \
+            os.stat(one).st_dev == os.stat(other).st_dev
+    except OSError:
+        return False

@@ -3,24 +3,24 @@
 Without a thread of its own: :mod:`mirror` and ``mmcv-ckpt push`` call it.
 Standard library only.
 """
-import os
 import time
 from dataclasses import dataclass, replace
-from typing import IO, Any, Callable, List, Mapping, Optional
+from typing import Any, Callable, List, Mapping, Optional
 
 from .catalog import CATALOG_NAME, Catalog
-from .checked_copy import copy_checked
 from .errors import ConfigError, MissingCheckpointError
 from .guarded import guarded, left_on_failure, lock_of, take
 from .history import History, open_history
 from .latest import move_latest, set_aside
 from .lineage import by_step
 from .mirror_catalog import MirrorCatalog, scores_of
+from .mirror_note import refuse_own
 from .pruning import Pruner
 from .reconciling import forget_if_gone
 from .recovery import identity_of
 from .replacing import replaced_in_catalog
 from .retention import KeepBest
+from .sending import send
 from .storage import open_backend
 from .types import LATEST_NAME, CheckpointInfo, RetentionPolicy, StorageBackend
 
@@ -53,6 +53,8 @@ class MirrorPlace:
             True.
         budget (int, optional): Bytes to fill with more. Default: None.
         ranking (callable): Returns what ranks by scores. Default: nothing.
+        held (callable): Returns whether scores that rank could not be read.
+            Default: never.
 
     Raises:
         ConfigError: If no catalog can be kept there.
@@ -62,17 +64,17 @@ class MirrorPlace:
     Thread: one at a time.
     """
 
-    def __init__(
-            self,
-            url: str,
-            policy: RetentionPolicy,
-            log: Callable[[str], None],
-            warn: Callable[[str], None],
-            storage_options: Optional[Mapping[str, Any]] = None,
-            durable: bool = True,
-            symlink: bool = True,
-            budget: Optional[int] = None,
-            ranking: Callable[[], Optional[KeepBest]] = lambda: None) -> None:
+    def __init__(self,
+                 url: str,
+                 policy: RetentionPolicy,
+                 log: Callable[[str], None],
+                 warn: Callable[[str], None],
+                 storage_options: Optional[Mapping[str, Any]] = None,
+                 durable: bool = True,
+                 symlink: bool = True,
+                 budget: Optional[int] = None,
+                 ranking: Callable[[], Optional[KeepBest]] = lambda: None,
+                 held: Callable[[], bool] = lambda: False) -> None:
         backend = open_backend(
             url, durable=durable, storage_options=storage_options)
         able = backend.capabilities
@@ -89,6 +91,7 @@ class MirrorPlace:
         self._warn = warn
         self._symlink = symlink
         self._ranking = ranking
+        self._held = held
         self._history: History = open_history(backend)
         self._has_history = True
         self._pruner = Pruner(self.backend, self.catalog, policy, log,
@@ -96,6 +99,10 @@ class MirrorPlace:
                               budget)
         self._latest: Optional[str] = None
         self.is_open = False
+        #: why it was not to be reached at the start, as it was told
+        self.away = ''
+        #: of the note in the run's own place; empty if there is none
+        self.token = ''
 
     @property
     def url(self) -> str:
@@ -119,11 +126,26 @@ class MirrorPlace:
             self.catalog.open()
         self.is_open = True
 
-    def generations(self, lineage: str) -> int:
-        """Return how many starts of a run have left something here."""
-        return 1 + max((info.generation for info in self.catalog.checkpoints()
-                        if info.lineage == lineage),
-                       default=-1)
+    def join(self, run: Catalog, is_late: bool = False) -> None:
+        """Be the mirror of a run that begins; ``is_late``: that has begun.
+
+        Raises:
+            ConfigError: If it cannot be: this is the place of the run itself,
+                or it has starts that a run which has begun does not know.
+            StorageError: If that cannot be known.
+        """
+        refuse_own(self.backend, self.token, run.home)
+        # INVARIANT: a start has a number of its own, also where the run's
+        # place was lost: what it goes on from, and what it gives up, is seen
+        # by that
+        starts = self.catalog.generations(run.lineage)
+        if is_late and starts > run.generation:
+            raise ConfigError(
+                f'Mirror {self.url} has checkpoints of a start of this run '
+                f'that {run.home.url} does not know: only the next start can '
+                'count on from it')
+        run.generation = max(run.generation, starts)
+        self.begin(run)
 
     def begin(self, run: Catalog) -> None:
         """Be the mirror of a run that begins, or goes on."""
@@ -138,7 +160,7 @@ class MirrorPlace:
         Args:
             run (Catalog): Of the run.
         """
-        self._pruner.ranking = self._ranking()
+        self._rank()
         owned = run.owned()
         there = {info.name: info for info in self.catalog.owned()}
         there.update({info.name: info for info in owned})
@@ -162,8 +184,20 @@ class MirrorPlace:
 
     def prune(self, committed: Optional[str] = None) -> List[str]:
         """Delete what nothing keeps here; return the names."""
-        self._pruner.ranking = self._ranking()
+        self._rank()
         return self._pruner.prune(committed)
+
+    def _rank(self) -> None:
+        """Learn by what the best are kept, and whether that can be known."""
+        ranking = self._pruner.ranking = self._ranking()
+        # INVARIANT: as in the run's place, where scores that rank are unknown
+        # the best may be any
+        is_held = ranking is not None and (
+            self._held() or self.catalog.lost_scores is not None)
+        if is_held and not self._pruner.is_held:
+            self._warn(f'Nothing is deleted in {self.url} as long as the '
+                       'scores that rank cannot be read')
+        self._pruner.is_held = is_held
 
     def add(self,
             info: CheckpointInfo,
@@ -178,19 +212,21 @@ class MirrorPlace:
         Args:
             info (CheckpointInfo): As the run's catalog has it.
             source (StorageBackend): Where it is.
-            advance (callable): Called with the bytes just sent.
+            advance (callable): Called with the bytes just sent; with those
+                that were, as a negative number, when they are sent anew.
             prunes (bool): Whether to delete what nothing keeps. Default:
                 True.
 
         Raises:
-            MissingCheckpointError: If the source is gone.
+            Gone: If the source is.
             IntegrityError: If it is damaged: it is not committed here.
             StorageError: If it could not be copied.
         """
         begun = time.monotonic()
         twin = self._link(info)
         if twin is None:
-            self._send(info, source, advance)
+            send(info, source, self.backend, self.catalog, advance, self._log)
+        info = self.catalog.scored(info)
         entry = replace(info, same_as='' if twin is None else twin)
         self.catalog.commit(entry)
         self._point()
@@ -233,23 +269,6 @@ class MirrorPlace:
             forget_if_gone(self.backend, self.catalog, twin.name)
             return None
         return twin.name
-
-    def _send(self, info: CheckpointInfo, source: StorageBackend,
-              advance: Callable[[int], None]) -> None:
-        path = os.path.join(source.url, info.name)
-        with source.open(info.name) as file:
-
-            def write(stream: IO[bytes]) -> None:
-
-                def give(data: Any) -> None:
-                    stream.write(data)
-                    advance(len(data))
-
-                copy_checked(file, path, info.digest, give)
-
-            set_aside(self.backend, self.catalog, info.name, self._log)
-            with replaced_in_catalog(self.backend, self.catalog, info.name):
-                self.backend.put(info.name, write)
 
     def _point(self) -> None:
         """Let the pointer lead to the newest that is here."""

@@ -5,7 +5,7 @@ Called once a run, on all ranks; only rank 0 writes.
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import distributed, takeover
-from .beginning import begin, left_to_the_next_save, point_to
+from .beginning import begin, point_to
 from .best import BestKeeper, eval_hooks
 from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
 from .catalog_home import catalog_home
@@ -15,11 +15,10 @@ from .guarded import guarded, left_on_failure, lock_of, take
 from .history import HISTORY_NAME, HeardHistory, open_history
 from .known_metrics import refuse_unknown
 from .mirror import Mirror
-from .mirror_note import write_note
-from .mirror_opening import find_in_both, mirror_of, note_of, start_mirror
+from .mirror_opening import find_in_both, metrics_of, mirror_of, start_mirror
 from .mirroring import MirrorPlace
 from .options import CheckpointOptions
-from .ranking import Metrics, start_ranking
+from .ranking import start_ranking
 from .restore import Restored
 from .resuming import resume_run
 from .retention import KeepLast, policy_of
@@ -49,8 +48,7 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
     """
     # on all ranks, before anything is done
     refuse_unknown(options.keep, eval_hooks(runner))
-    metrics = None if options.keep.best is None else \
-        Metrics(options.keep, eval_hooks(runner))
+    metrics = metrics_of(options, eval_hooks(runner))
     backend = open_backend(
         place,
         options.file_client_args,
@@ -60,7 +58,7 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
     lock = lock_of(home, CATALOG_NAME, runner.logger.warning)
     backend, home = guarded(lock, backend, home)
     catalog = Catalog(backend, home, runner.logger.warning)
-    second = mirror_of(runner, options, by_epoch, place, catalog)
+    second = mirror_of(runner, options, by_epoch, place, catalog, metrics)
     with left_on_failure(lock), left_on_failure(None if second is
                                                 None else second.lock):
         in_mirror, newest, loaded = _agreed_newest(runner, options, backend,
@@ -78,10 +76,8 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
                                    by_epoch)
                 mirror = None
                 if second is not None:
-                    mirror = start_mirror(runner, second, backend, catalog)
-                    with left_to_the_next_save(runner, options,
-                                               'Noting the mirror'):
-                        write_note(home, note_of(options, second, by_epoch))
+                    mirror = start_mirror(runner, options, by_epoch, second,
+                                          backend, catalog)
                 saver = _saver(runner, options, backend, catalog, home, policy,
                                restored, lock, mirror)
                 start_ranking(saver, options.keep, metrics, eval_hooks(runner),
@@ -189,7 +185,7 @@ def _saver(runner: Any,
     saver = Saver(
         backend,
         catalog,
-        history if mirror is None else HeardHistory(history, mirror.wake),
+        history if mirror is None else HeardHistory(history, mirror.hear),
         policy,
         BackgroundExecutor() if options.write.background else InlineExecutor(),
         runner.logger.info,

@@ -43,6 +43,10 @@ class Metrics:
         for key in self.keys:
             if key != AUTO:
                 self._rule(key)
+        #: of each EvalHook, by its place: the metrics that it gave
+        self.available: Dict[int, Sequence[str]] = {}
+        #: whether the scores that rank could not be read; on any thread
+        self.is_held = False
 
     def monitors(self, auto: str) -> Tuple[Monitor, ...]:
         """Return them with the metric that 'auto' means."""
@@ -54,6 +58,27 @@ class Metrics:
         if AUTO in self.keys and auto is None:
             return KeepBest(count, None)
         return KeepBest(count, self.monitors(auto or ''))
+
+    def hear(self, eval_hook: Any, names: Sequence[str],
+             others: Sequence[str]) -> None:
+        """Learn what an evaluation gave; as :meth:`Ranking.evaluated`."""
+        if names:
+            self.available.setdefault(self._place(eval_hook), names)
+            self.is_held = False
+        elif self.holds(eval_hook, others):
+            # INVARIANT: the best of checkpoints whose scores nobody can read
+            # is not known, and it may be any of them
+            self.is_held = True
+
+    def holds(self, eval_hook: Any, others: Sequence[str]) -> bool:
+        """Whether scores that rank are among those that are no numbers."""
+        if not others:
+            return False  # mmdet's result of a model that finds nothing
+        return not self.available or self._place(eval_hook) in self.available
+
+    def _place(self, eval_hook: Any) -> int:
+        return next(index for index, hook in enumerate(self.eval_hooks)
+                    if hook is eval_hook)
 
     def _rule(self, key: str) -> str:
         given = rule_of(self._keep.rule, key)
@@ -73,23 +98,28 @@ class Ranking:
 
     Args:
         saver (Saver): Of the run; ``begin`` of its catalog was called.
-        count (int): How many steps of each metric.
+        count (int, optional): How many steps of each metric; None if the
+            saver does not ask, but a mirror does.
         metrics (Metrics): Which.
         warn (callable): Told when scores cannot be read.
 
     Thread: training's.
     """
 
-    def __init__(self, saver: Saver, count: int, metrics: Metrics,
+    def __init__(self, saver: Saver, count: Optional[int], metrics: Metrics,
                  warn: Callable[[str], None]) -> None:
         self._saver = saver
         self._count = count
         self._metrics = metrics
         self._warn = warn
-        # of each EvalHook, by its place: the metrics that it gave
-        self._available: Dict[int, Sequence[str]] = {}
         self._is_checked = False
-        saver.rank_by(self._policy())
+        if count is not None:
+            saver.rank_by(metrics.policy(count, saver.catalog.auto_metric()))
+
+    def hear(self, eval_hook: Any, names: Sequence[str],
+             others: Sequence[str]) -> None:
+        """Learn what an evaluation gave, before its scores are joined."""
+        self._metrics.hear(eval_hook, names, others)
 
     def evaluated(self, eval_hook: Any, names: Sequence[str],
                   others: Sequence[str], request: Callable[[str], SaveRequest],
@@ -110,14 +140,17 @@ class Ranking:
         Raises:
             ConfigError: At the first evaluation, if a metric is unknown.
         """
+        if self._count is None:
+            return
         if not names:
             self._hold(eval_hook, others)
             return
         if AUTO in self._metrics.keys and \
                 self._saver.catalog.auto_metric() is None:
             self._saver.remember_auto(names[0])
-        policy = self._policy()
-        self._check(eval_hook, names, policy)
+        policy = self._metrics.policy(self._count,
+                                      self._saver.catalog.auto_metric())
+        self._check(policy)
         there = self._saver.catalog.owned()
         chosen = request(policy.monitors[0].key if policy.monitors else AUTO)
         for monitor in policy.monitors or ():
@@ -130,38 +163,20 @@ class Ranking:
 
     def _hold(self, eval_hook: Any, others: Sequence[str]) -> None:
         """Delete nothing more if the scores that rank cannot be read."""
-        is_needed = not self._available or \
-            self._place(eval_hook) in self._available
-        if not others or not is_needed:
-            return  # mmdet's result of a model that finds nothing
-        # INVARIANT: the best of checkpoints whose scores nobody can read is
-        # not known, and it may be any of them
+        if not self._metrics.holds(eval_hook, others):
+            return
         self._saver.rank_by(None)
         self._warn(f'The evaluation gave no number ({", ".join(others)}), by '
                    'which keep.best could rank: no checkpoint is deleted '
                    'until it gives one')
 
-    def _place(self, eval_hook: Any) -> int:
-        return next(index
-                    for index, hook in enumerate(self._metrics.eval_hooks)
-                    if hook is eval_hook)
-
-    def _policy(self) -> KeepBest:
-        return self._metrics.policy(self._count,
-                                    self._saver.catalog.auto_metric())
-
-    def _check(self, eval_hook: Any, names: Sequence[str],
-               policy: KeepBest) -> None:
+    def _check(self, policy: KeepBest) -> None:
         """Refuse a metric that no EvalHook has, once all have evaluated."""
-        self._available.setdefault(self._place(eval_hook), names)
-        if self._is_checked or \
-                len(self._available) < len(self._metrics.eval_hooks):
+        given = self._metrics.available
+        if self._is_checked or len(given) < len(self._metrics.eval_hooks):
             return
         self._is_checked = True
-        available = sorted(
-            {name
-             for some in self._available.values()
-             for name in some})
+        available = sorted({name for some in given.values() for name in some})
         known: Set[str] = set(available)
         for info in self._saver.catalog.owned():
             known |= set(info.metrics)
@@ -182,7 +197,7 @@ def start_ranking(saver: Saver, keep: KeepOptions, metrics: Optional[Metrics],
         eval_hooks (list[EvalHook]): Of the run.
         warn (callable): Told what is doubtful.
     """
-    if metrics is not None and keep.best is not None:
+    if metrics is not None:
         saver.ranking = Ranking(saver, keep.best, metrics, warn)
     given_before = {
         key

@@ -52,9 +52,9 @@ def start(hook: DurableCheckpointHook, runner: Any) -> None:
     hook._waits_for = takeover.needs_files_at_once(runner.hooks)
     evaluate_by_iteration(runner)
     saver = open_run(runner, hook.options, hook.by_epoch, place)
-    resume_for_hooks(runner)
     hook._savers = [] if saver is None else [saver]
     hook._saver = saver
+    resume_for_hooks(runner)
     keep_best(runner, hook.options, hook._savers, hook._capture)
     hook._evaluates_by_iter = any(not one.by_epoch
                                   for one in eval_hooks(runner))

@@ -10,13 +10,16 @@ import threading
 import pytest
 from mmcv import Config
 from mmcv.runner import Hook
-from toy import make_runner, names, train
+from toy import make_loader, make_runner, names, train
 
-from mmcv_ckpt_hooks import (find_resumable, mirror, mirroring,
-                             verify_checkpoint)
+from mmcv_ckpt_hooks import (executor, find_resumable, mirror, mirroring,
+                             movement, starting, verify_checkpoint)
 from mmcv_ckpt_hooks.catalog import Catalog
 from mmcv_ckpt_hooks.errors import (AccessError, ConfigError, IntegrityError,
-                                    LockedError, StorageError)
+                                    LockedError, MissingCheckpointError,
+                                    StorageError)
+from mmcv_ckpt_hooks.history import History
+from mmcv_ckpt_hooks.mirror_log import MirrorLog
 from mmcv_ckpt_hooks.mirroring import MirrorPlace
 from mmcv_ckpt_hooks.retention import KeepLast
 from mmcv_ckpt_hooks.storage.local import LocalBackend
@@ -45,7 +48,7 @@ def run(work_dir, root, steps=8, keep=None, options=None, hooks=(), **hook):
         hooks=[dict(given, **hook), *hooks])
 
 
-def evaluated(work_dir, root, scores, steps=8, keep=None, **hook):
+def evaluated(work_dir, root, scores, steps=8, keep=None, own=None, **hook):
     return train(
         work_dir,
         runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
@@ -56,6 +59,7 @@ def evaluated(work_dir, root, scores, steps=8, keep=None, **hook):
                 type='DurableCheckpointHook',
                 interval=2,
                 resume='auto',
+                keep=own,
                 mirror=root and dict(url=str(root), keep=keep),
                 **hook)
         ])
@@ -208,6 +212,38 @@ def test_the_mirror_keeps_the_best_by_the_scores_of_the_run(dirs):
     ]
 
 
+@pytest.mark.parametrize('both', [True, False])
+def test_where_no_score_can_be_read_nothing_is_deleted_there(
+        dirs, caplog, both):
+    work_dir, root, there = dirs
+    keep = dict(last=1, best=2)
+    own = keep if both else None
+    evaluated(work_dir, root, [dict(mIoU=[.9, .8])], 6, keep, own)
+    assert names(there) == names(work_dir) == [
+        'iter_2.pth', 'iter_4.pth', 'iter_6.pth', 'latest.pth'
+    ]
+    assert caplog.text.count(f'Nothing is deleted in {there}') == 1
+
+
+def test_where_scores_are_lost_nothing_is_deleted_there(
+        dirs, caplog, monkeypatch):
+    work_dir, root, there = dirs
+    keep = dict(last=1, best=1)
+    evaluated(work_dir, root, [0.9, 0.5], steps=4, keep=keep)
+    (there / 'best_mIoU_iter_2.pth').unlink()
+    (there / 'checkpoints.json').unlink()
+
+    def read(self):
+        raise PermissionError(self._path)
+
+    monkeypatch.setattr(History, 'read', read)
+    for name in ('iter_2.pth', 'best_mIoU_iter_2.pth'):
+        (work_dir / name).unlink()
+    evaluated(work_dir, root, [0.4], steps=6, keep=keep)
+    assert 'iter_2.pth' in names(there)
+    assert f'Nothing is deleted in {there}' in caplog.text
+
+
 def test_the_best_there_goes_when_the_new_one_is_there(dirs):
     work_dir, root, there = dirs
     evaluated(work_dir, root, [0.5, 0.9], steps=4, max_keep_ckpts=1)
@@ -298,6 +334,38 @@ def test_what_the_mirror_would_delete_at_once_is_not_copied(dirs, stored):
     assert backend.order == ['iter_2.pth', 'iter_8.pth']
     assert [name for name in backend.files
             if name.endswith('.pth')] == ['iter_8.pth']
+
+
+class Between(OnIter):
+    """Behind the save, before the evaluation."""
+    comes = 'BELOW_NORMAL'
+
+
+def test_a_score_that_comes_during_the_copy_is_not_lost(dirs, stored):
+    work_dir, _, _ = dirs
+    backend = stored(SlowStorage())
+    train(
+        work_dir,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=8),
+        evaluation=dict(
+            scores=[.8, .9, .1, .2],
+            interval=2,
+            by_epoch=False,
+            save_best='mIoU'),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=2,
+                max_keep_ckpts=1,
+                write=dict(background=False),
+                mirror=dict(url=ANY, keep=dict(last=1, best=2))),
+            Between({2: lambda: backend.has_begun.wait(60)}),
+            OnIter({4: backend.goes_on.set})
+        ])
+    assert 'iter_2.pth' not in names(work_dir)
+    catalog = Catalog(backend, backend, print)
+    catalog.open()
+    assert catalog.find('iter_2.pth').metrics == dict(mIoU=.8)
 
 
 def test_a_dead_mirror_is_told_once_and_catches_up(dirs, stored, caplog,
@@ -435,6 +503,147 @@ def test_a_dead_mirror_does_not_keep_a_run_and_the_next_start_takes_it_up(
     assert 'iter_4.pth' in inner.files and 'iter_2.pth' in inner.files
 
 
+class Refuser(Storage):
+    """Takes all bytes, then refuses them; in step with who waits."""
+
+    def __init__(self):
+        super().__init__()
+        self.looked = threading.Event()
+        self.looked.set()
+        self.now = 0.
+        self.tries = 0
+
+    def clock(self):
+        if threading.current_thread() is threading.main_thread() and \
+                not self.looked.is_set():
+            self.now += 6.
+            self.looked.set()
+        return self.now
+
+    def put(self, name, write):
+
+        def refuse(stream):
+            write(stream)
+            self.tries += 1
+            self.looked.clear()
+            assert self.looked.wait(60)
+            if self.tries < 30:
+                raise StorageError('the token has expired')
+
+        return super().put(name, refuse if name.endswith('.pth') else write)
+
+
+def test_bytes_that_are_sent_again_are_no_movement(dirs, stored, monkeypatch):
+    work_dir, _, _ = dirs
+    run(work_dir, None, steps=2)
+    backend = stored(Refuser())
+    monkeypatch.setattr(mirror, '_LOOK_SECS', 0.01)
+    monkeypatch.setattr(movement, 'FIRST_PAUSE_SECS', 0.01)
+    monkeypatch.setattr(movement, 'END_PAUSE_SECS', 0.01)
+    place = MirrorPlace(ANY, KeepLast(None), print, print)
+    warned = []
+    mirror.Mirror(place, LocalBackend(str(work_dir)), opened(work_dir), print,
+                  warned.append, backend.clock).finish()
+    assert backend.tries < 30
+    assert 'iter_2.pth is not copied' in warned[-1]
+
+
+class Shaky(Storage):
+    """Refuses checkpoints as told, one answer a try."""
+
+    def __init__(self, *answers):
+        super().__init__()
+        self.answers = list(answers)
+
+    def put(self, name, write):
+        if name.endswith('.pth') and not self.answers.pop(0):
+            raise StorageError('502')
+        return super().put(name, write)
+
+
+def test_pauses_begin_anew_behind_a_copy(dirs, stored):
+    work_dir, _, _ = dirs
+    run(work_dir, None, steps=4)
+    stored(Shaky(False, False, False, True, False, True))
+    pauses, said = [], []
+
+    def later(secs, call):
+        pauses.append(secs)
+        return executor.call_later(0., call)
+
+    mirror.Mirror(
+        MirrorPlace(ANY, KeepLast(None), print, print),
+        LocalBackend(str(work_dir)),
+        opened(work_dir),
+        said.append,
+        said.append,
+        later=later).finish()
+    assert len(pauses) == 4 and pauses[3] <= 2. < pauses[2]
+    assert sum('falls behind' in one for one in said) == 1
+    assert sum('has caught up' in one for one in said) == 1
+
+
+def test_a_thread_that_cannot_be_started_is_started_later(
+        dirs, stored, monkeypatch):
+    work_dir, _, _ = dirs
+    run(work_dir, None, steps=2)
+    backend, warned = stored(Storage()), []
+    one = mirror.Mirror(
+        MirrorPlace(ANY, KeepLast(None), print, print),
+        LocalBackend(str(work_dir)), opened(work_dir), print, warned.append)
+
+    def submit(job):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(one._executor, 'submit', submit)
+        one.wake()
+    assert len(warned) == 1 and "can't start new thread" in warned[0]
+    one.finish()
+    assert 'iter_2.pth' in backend.files
+
+
+class Lost(Storage):
+    """What was begun there is not found any more."""
+
+    def put(self, name, write):
+        if name.endswith('.pth'):
+            raise MissingCheckpointError('404: no such upload')
+        return super().put(name, write)
+
+
+def test_what_is_missing_in_the_mirrors_own_place_is_a_failure(
+        dirs, stored, caplog, impatient):
+    work_dir, _, _ = dirs
+    stored(Lost())
+    run(work_dir, ANY, steps=2)
+    assert 'falls behind: iter_2.pth is not there (Missing' in caplog.text
+    assert '404: no such upload' in caplog.text
+    assert 'iter_2.pth is not copied. The next start' in caplog.text
+
+
+class Repeating(Storage):
+    """Has everything written twice, as after a lost connection."""
+
+    def put(self, name, write):
+        super().put(name, write)
+        return super().put(name, write)
+
+
+def test_what_is_written_anew_counts_once(dirs, stored):
+    work_dir, _, _ = dirs
+    run(work_dir, None, steps=2)
+    stored(Repeating())
+    place = MirrorPlace(ANY, KeepLast(None), print, print)
+    place.open()
+    run_catalog = opened(work_dir)
+    place.begin(run_catalog)
+    info = run_catalog.find('iter_2.pth')
+    sent = []
+    place.add(info, LocalBackend(str(work_dir)), sent.append)
+    assert sent == [info.bytes, -info.bytes, info.bytes]
+
+
 def test_a_mirror_that_is_away_at_the_start_is_opened_later(
         dirs, stored, caplog):
     work_dir, _, _ = dirs
@@ -446,6 +655,66 @@ def test_a_mirror_that_is_away_at_the_start_is_opened_later(
     assert inner.prepared
     assert 'iter_4.pth' in inner.files
     assert backend.calls.count('prepare') == 2
+
+
+def test_starts_that_the_run_does_not_know_keep_a_late_mirror_out(
+        dirs, stored, caplog):
+    work_dir, _, _ = dirs
+    backend = stored(FaultyBackend(Storage()))
+    run(work_dir, ANY, steps=4)
+    run(work_dir, ANY, steps=6)
+    for name in ('iter_6.pth', 'latest.pth'):
+        (work_dir / name).unlink()
+    before = dict(backend.inner.files)
+    backend.faults.append(Fault('prepare', StorageError('no route')))
+    backend._counts.clear()
+    run(work_dir, ANY, steps=8)
+    assert backend.inner.files == before
+    assert caplog.text.count('only the next start can count on') == 1
+    # which does
+    run(work_dir, ANY, steps=10)
+    assert 'iter_10.pth' in backend.inner.files
+
+
+def test_that_a_mirror_is_away_is_said_once(dirs, stored, caplog, impatient):
+    work_dir, _, _ = dirs
+    stored(
+        FaultyBackend(
+            Storage(),
+            [Fault('prepare', StorageError('no route'), times=None)]))
+    run(work_dir, ANY, steps=4, resume=None)
+    assert caplog.text.count('no route') == 1
+    assert 'checkpoints are copied there' not in caplog.text
+    assert 'iter_4.pth, iter_2.pth are not copied. The next' in caplog.text
+
+
+def test_a_path_below_a_file_stops_the_start(dirs):
+    work_dir, root, there = dirs
+    root.write_bytes(b'')
+    with pytest.raises(StorageError, match='Not a directory'):
+        run(work_dir, root)
+    with pytest.raises(StorageError, match='cannot create'):
+        run(work_dir, root / 'below')
+    assert not list(work_dir.glob('iter_*'))
+
+
+def test_a_mirror_on_the_same_disk_is_said(dirs, caplog):
+    work_dir, root, there = dirs
+    run(work_dir, root, steps=2)
+    said = f'Mirror {there} is on the same disk as {work_dir}'
+    assert caplog.text.count(said) == 1
+
+
+def test_push_is_named_where_it_can_push(dirs, stored):
+    stored(Storage())
+    place = MirrorPlace(ANY, KeepLast(None), print, print)
+    for source, named in (('/a/run', True), ('s3://b/run', False)):
+        said = []
+        log = MirrorLog(place, source, said.append, said.append)
+        log.not_copied(None)
+        assert (f'"mmcv-ckpt push {source}"' in said[0]) is named
+        log.behind([], StorageError('no route'))
+        assert 'falls behind: it cannot be used (StorageError' in said[1]
 
 
 @pytest.mark.parametrize('error', [
@@ -492,6 +761,83 @@ def test_a_second_signal_leaves_while_the_mirror_is_waited_for(dirs, name):
     assert names(there) == []
 
 
+@pytest.fixture
+def waited(monkeypatch):
+    """Whether an end has waited for the copies, which it lets go on then."""
+    found = []
+    monkeypatch.setattr(mirror, '_SAID_FIRST_SECS', 0.)
+
+    def say(self):
+        found.append(self)
+        self._place.backend.goes_on.set()
+
+    monkeypatch.setattr(mirror.Mirror, '_say_progress', say)
+    return found
+
+
+def test_an_exception_does_not_wait_for_copies(dirs, stored, caplog, waited):
+    work_dir, _, _ = dirs
+    backend = stored(SlowStorage())
+
+    def fail():
+        raise RuntimeError('out of memory')
+
+    with pytest.raises(RuntimeError, match='out of memory'):
+        run(work_dir, ANY, hooks=[OnIter({3: fail})])
+    assert not waited and not backend.goes_on.is_set()
+    assert 'not copied. The next start of this run does it' in caplog.text
+    backend.goes_on.set()
+    again = run(work_dir, ANY, steps=4)
+    assert again.restored.iter == 3
+    for name in ('iter_2.pth', 'iter_4.pth'):
+        assert backend.files[name] == (work_dir / name).read_bytes()
+
+
+@pytest.mark.parametrize('step', ['resume_for_hooks', 'keep_best'])
+def test_a_failed_start_does_not_wait_for_copies(dirs, stored, monkeypatch,
+                                                 waited, step):
+    work_dir, _, _ = dirs
+    run(work_dir, None, steps=4)
+    backend = stored(SlowStorage())
+
+    def fail(*args):
+        # here, not where the runner resumes
+        if any(one.name == 'mmcv-ckpt-writer' and one not in before
+               for one in threading.enumerate()):
+            raise RuntimeError('no memory')
+
+    before = threading.enumerate()
+    with monkeypatch.context() as patch:
+        patch.setattr(starting, step, fail)
+        with pytest.raises(RuntimeError, match='no memory'):
+            run(work_dir, ANY, steps=6)
+    assert not waited and not backend.goes_on.is_set()
+    backend.goes_on.set()
+    # its thread has ended, and the directory is free for any other
+    for one in threading.enumerate():
+        if one.name == 'mmcv-ckpt-writer' and one not in before:
+            one.join(10)
+            assert not one.is_alive()
+    thread = threading.Thread(target=run, args=(work_dir, ANY, 6))
+    thread.start()
+    thread.join()
+    assert 'iter_6.pth' in backend.files
+
+
+def test_a_runner_that_runs_again_has_its_mirror_again(dirs, stored,
+                                                       monkeypatch):
+    work_dir, _, _ = dirs
+    backend = stored(SlowStorage())
+    with monkeypatch.context() as patch:
+        patch.setattr(mirror, 'STALLED_SECS', 0.)
+        runner = run(work_dir, ANY, steps=2)
+    assert not backend.order
+    backend.goes_on.set()
+    runner._max_iters = 4
+    runner.run([make_loader()], [('train', 1)])
+    assert 'iter_4.pth' in backend.files and 'iter_2.pth' in backend.files
+
+
 # -- resume ----------------------------------------------------------------
 
 
@@ -503,6 +849,7 @@ def test_an_empty_disk_resumes_from_the_mirror(dirs, caplog):
     assert resumed.restored.iter == 4
     assert resumed.restored.directory == str(there)
     assert caplog.text.count('going on from there') == 1
+    assert 'has iter_4.pth, newer than all in' in caplog.text
     assert names(work_dir) == ['iter_6.pth', 'latest.pth']
     assert names(there) == [
         'iter_2.pth', 'iter_4.pth', 'iter_6.pth', 'latest.pth'
@@ -654,10 +1001,58 @@ def test_the_mirror_is_another_place(dirs):
         run(work_dir, work_dir.parent)
 
 
+def test_the_mirror_is_another_place_however_it_is_written(dirs, monkeypatch):
+    work_dir, root, there = dirs
+    run(work_dir, None, out_dir=str(root))
+    url = f'local://{root}'
+    with pytest.raises(ConfigError) as caught:
+        run(work_dir, url, steps=10, keep=dict(last=1), out_dir=str(root))
+    assert f'the mirror {url}/run is {there} itself' in str(caught.value)
+    assert len(names(there)) == 5
+    monkeypatch.setenv('HOME', str(root.parent))
+    with pytest.raises(ConfigError, match='the mirror is .* itself'):
+        run(work_dir, '~/second', out_dir=str(root))
+
+
+def test_its_own_place_that_is_reached_later_is_no_mirror(
+        dirs, stored, caplog):
+    work_dir, _, _ = dirs
+    backend = stored(
+        FaultyBackend(
+            LocalBackend(str(work_dir)),
+            [Fault('prepare', StorageError('no route'))]))
+    backend.url = ANY
+    run(work_dir, ANY, keep=dict(last=1), resume=None)
+    assert len(names(work_dir)) == 5
+    assert caplog.text.count('itself, where the checkpoints go') == 1
+    assert 'Copied checkpoint' not in caplog.text
+
+
 def test_best_there_needs_an_evaluation(dirs):
     work_dir, root, _ = dirs
     with pytest.raises(ConfigError, match='needs scores'):
         run(work_dir, root, keep=dict(best=1))
+
+
+def test_best_there_needs_a_metric(dirs):
+    work_dir, root, _ = dirs
+
+    def start(**hook):
+        return train(
+            work_dir,
+            runner=dict(type='IterBasedRunnerAmp', max_iters=2),
+            evaluation=dict(scores=[.5], interval=2, by_epoch=False),
+            hooks=[
+                dict(
+                    type='DurableCheckpointHook',
+                    interval=2,
+                    mirror=dict(url=str(root), keep=dict(best=1)),
+                    **hook)
+            ])
+
+    with pytest.raises(ConfigError, match='mirror.keep.best=1 needs a metric'):
+        start()
+    start(keep=dict(best=2, monitor='mIoU'))
 
 
 def test_a_place_without_a_catalog_is_no_mirror(dirs, stored):

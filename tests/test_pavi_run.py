@@ -63,6 +63,25 @@ def test_hook_saves_to_pavi(tmp_path, platform, runner):
     assert loaded['meta']['iter'] == 4
 
 
+def test_a_run_there_has_a_mirror(tmp_path, platform, caplog):
+    work_dir, there = tmp_path / 'run', tmp_path / 'second' / 'run'
+    run(work_dir, mirror=dict(url=str(there.parent)))
+    assert names(there) == ['best_mIoU_iter_4.pth', 'iter_4.pth', 'latest.pth']
+    # the note is of this machine: push starts here
+    note = 'checkpoints.mirror.json'
+    assert (work_dir / note).exists()
+    assert note not in os.listdir(model_of(platform))
+    # an empty disk
+    shutil.rmtree(work_dir)
+    run(work_dir,
+        6,
+        scores=[.7],
+        resume='auto',
+        mirror=dict(url=str(there.parent)))
+    assert 'going on from there' not in caplog.text
+    assert names(there) == ['best_mIoU_iter_6.pth', 'iter_6.pth', 'latest.pth']
+
+
 @pytest.mark.parametrize('keep, said', [
     (1, 'max_keep_ckpts and keep are not followed'),
     (-1, 'nothing is deleted'),

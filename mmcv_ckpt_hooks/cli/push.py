@@ -5,12 +5,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ..catalog import CATALOG_NAME, Catalog
-from ..errors import (AccessError, CheckpointError, ConfigError,
-                      IntegrityError, MissingCheckpointError)
+from ..errors import AccessError, CheckpointError, ConfigError, IntegrityError
 from ..guarded import lock_of
 from ..mirror_note import MirrorNote, read_note
 from ..mirroring import MirrorPlace
 from ..retention import KeepBest, KeepNames, policy_of
+from ..sending import Gone
 from ..storage.local import LocalBackend
 from ..storage.names import same_place, without_credentials
 from ..types import CheckpointInfo
@@ -217,16 +217,21 @@ def _copy(place: Place, mirror: MirrorPlace,
                 place.files,
                 advance or (lambda nbytes: None),
                 prunes=False)
+    except Gone as gone:
+        return _failed(info, gone.error), True
     except CheckpointError as error:
-        goes_on = isinstance(error, (IntegrityError, MissingCheckpointError))
-        return Outcome(
-            info.name,
-            _FAILED,
-            info.bytes,
-            error=type(error).__name__,
-            problem=str(error)), goes_on
+        return _failed(info, error), isinstance(error, IntegrityError)
     why = copied.twin and f'a copy of {copied.twin} there'
     return Outcome(info.name, _COPIED, info.bytes, copied.secs, why), True
+
+
+def _failed(info: CheckpointInfo, error: CheckpointError) -> Outcome:
+    return Outcome(
+        info.name,
+        _FAILED,
+        info.bytes,
+        error=type(error).__name__,
+        problem=str(error))
 
 
 def _exit_code(outcomes: List[Outcome]) -> int:

@@ -9,8 +9,10 @@ from toy import names, train
 
 from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
 from mmcv_ckpt_hooks.cli import main
+from mmcv_ckpt_hooks.errors import MissingCheckpointError
 from mmcv_ckpt_hooks.mirror_note import NOTE_NAME
 from mmcv_ckpt_hooks.run_lock import RunLock
+from mmcv_ckpt_hooks.storage.local import LocalBackend
 
 ALL = ['best_mIoU_iter_4.pth'] + [f'iter_{step}.pth' for step in (2, 4, 6, 8)]
 
@@ -104,6 +106,29 @@ def test_what_is_damaged_is_named_and_all_else_copied(run_dir, tmp_path,
     assert by_status(content, 'failed') == ['iter_8.pth']
     assert 'iter_8.pth is not copied' in err
     assert names(tmp_path / 'there')[:-1] == ALL[:-1]
+
+
+@pytest.mark.parametrize('who', ['run', 'mirror'])
+def test_only_what_is_missing_in_the_run_lets_the_others_be_copied(
+        run_dir, tmp_path, capsys, monkeypatch, who):
+    real = LocalBackend.put, LocalBackend.open
+
+    def put(self, name, write):
+        if who == 'mirror' and name == 'iter_8.pth':
+            raise MissingCheckpointError('404: no such upload')
+        return real[0](self, name, write)
+
+    def opened(self, name):
+        if who == 'run' and name == 'iter_8.pth':
+            raise MissingCheckpointError('404: no such file')
+        return real[1](self, name)
+
+    monkeypatch.setattr(LocalBackend, 'put', put)
+    monkeypatch.setattr(LocalBackend, 'open', opened)
+    code, content, _ = push(capsys, run_dir, tmp_path / 'there')
+    assert (code, content['error']) == (2, 'MissingCheckpointError')
+    copied = by_status(content, 'copied')
+    assert copied == (ALL[:-1] if who == 'run' else [])
 
 
 @pytest.mark.parametrize('arguments, problem', [
