@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 
 import pytest
 from mmcv import Config
@@ -22,6 +23,7 @@ from mmcv_ckpt_hooks.history import History
 from mmcv_ckpt_hooks.mirror_log import MirrorLog
 from mmcv_ckpt_hooks.mirroring import MirrorPlace
 from mmcv_ckpt_hooks.retention import KeepLast
+from mmcv_ckpt_hooks.storage import open_backend
 from mmcv_ckpt_hooks.storage.local import LocalBackend
 from mmcv_ckpt_hooks.testing.faulty import Fault, FaultyBackend
 from mmcv_ckpt_hooks.testing.memory import MemoryBackend
@@ -1001,17 +1003,26 @@ def test_the_mirror_is_another_place(dirs):
         run(work_dir, work_dir.parent)
 
 
-def test_the_mirror_is_another_place_however_it_is_written(dirs, monkeypatch):
-    work_dir, root, there = dirs
-    run(work_dir, None, out_dir=str(root))
-    url = f'local://{root}'
+def test_the_mirror_is_another_place_however_it_is_written(dirs):
+    pytest.importorskip('fsspec')
+    work_dir, _, _ = dirs
+    place = f'memory://{uuid.uuid4().hex}'
+    run(work_dir, None, out_dir=place)
+    url = place.replace('//', '///')  # means the same
     with pytest.raises(ConfigError) as caught:
-        run(work_dir, url, steps=10, keep=dict(last=1), out_dir=str(root))
-    assert f'the mirror {url}/run is {there} itself' in str(caught.value)
-    assert len(names(there)) == 5
+        run(work_dir, url, steps=10, keep=dict(last=1), out_dir=place)
+    assert f'the mirror {url}/run is {place}/run itself' in str(caught.value)
+    left = {one.name for one in open_backend(f'{place}/run').list()}
+    assert left >= {f'iter_{step}.pth' for step in (2, 4, 6, 8)}
+
+
+@pytest.mark.parametrize('url', ['local://{}', 'file://{}', '~/second'])
+def test_another_spelling_of_out_dir_is_refused_when_it_is_built(
+        dirs, monkeypatch, url):
+    work_dir, root, _ = dirs
     monkeypatch.setenv('HOME', str(root.parent))
-    with pytest.raises(ConfigError, match='the mirror is .* itself'):
-        run(work_dir, '~/second', out_dir=str(root))
+    with pytest.raises(ConfigError, match='a mirror is a second place'):
+        run(work_dir, url.format(root), out_dir=str(root))
 
 
 def test_its_own_place_that_is_reached_later_is_no_mirror(
