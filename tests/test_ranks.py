@@ -105,7 +105,9 @@ def test_what_fails_at_the_start_of_rank_0_is_known_to_all(
     assert first.end() == [0, 0], first.texts()
     # all is trained: latest.pth is moved on at the start only
     again = Ranks(tmp_path, links=False, ours=dict(on_error=on_error))
-    assert again.end() == [code, code], again.texts()
+    # gloo at times aborts a rank in whose end the other one goes
+    ended = [one and 1 for one in again.end()]
+    assert ended == [code, code], again.texts()
     for rank in range(2):
         assert ('OutOfSpaceError' in again.text(rank)) == bool(code)
     if code:
