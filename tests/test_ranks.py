@@ -32,7 +32,12 @@ class Ranks:
         """Return the exit codes."""
         for rank, process in enumerate(self.processes):
             self.lines[rank].append(process.communicate(timeout=120)[0])
-        return [process.returncode for process in self.processes]
+        # a rank that has failed is aborted by gloo, at times, when another
+        # one goes in its last moment
+        return [
+            1 if process.returncode == -signal.SIGABRT else process.returncode
+            for process in self.processes
+        ]
 
     def text(self, rank):
         return ''.join(self.lines[rank])
@@ -105,9 +110,7 @@ def test_what_fails_at_the_start_of_rank_0_is_known_to_all(
     assert first.end() == [0, 0], first.texts()
     # all is trained: latest.pth is moved on at the start only
     again = Ranks(tmp_path, links=False, ours=dict(on_error=on_error))
-    # gloo at times aborts a rank in whose end the other one goes
-    ended = [one and 1 for one in again.end()]
-    assert ended == [code, code], again.texts()
+    assert again.end() == [code, code], again.texts()
     for rank in range(2):
         assert ('OutOfSpaceError' in again.text(rank)) == bool(code)
     if code:
