@@ -2,12 +2,10 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import uuid
 
 import pytest
+from dying import run_until_killed
 from exact import drawing_run
 from object_server import BUCKET
 from toy import train
@@ -32,16 +30,6 @@ def stored(place, options):
     return [file.name for file in backend.list()]
 
 
-def worker(given):
-    """Train in a process of its own, which is killed."""
-    command = [sys.executable, f'{HERE}/s3_worker.py', 'train_mirrored']
-    return subprocess.run(
-        command + [json.dumps(given)],
-        env=dict(os.environ, OMP_NUM_THREADS='1'),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT)
-
-
 def mirrored(root, server, **more):
     return dict(
         max_keep_ckpts=2,
@@ -57,8 +45,7 @@ def test_a_killed_run_is_mirrored_by_the_next_and_resumed_with_an_empty_disk(
     options = mirrored(root, s3_server)
     # killed while a copy is under way: nothing of it is there
     given = dict(work_dir=str(work_dir), steps=14, die_at=8, options=options)
-    killed = worker(given)
-    assert killed.returncode == -signal.SIGKILL, killed.stdout.decode()
+    run_until_killed('s3_worker.py', 'train_mirrored', **given)
     local = [name for name in os.listdir(work_dir) if name[:5] == 'iter_']
     assert local
     assert not [
@@ -101,7 +88,7 @@ def test_the_next_start_copies_what_a_kill_has_left(tmp_path, s3_server, root,
     work_dir, place = tmp_path / 'run', f'{root}/run'
     options = mirrored(root, s3_server)
     given = dict(work_dir=str(work_dir), steps=8, die_at=8, options=options)
-    worker(given)
+    run_until_killed('s3_worker.py', 'train_mirrored', **given)
     drawing_run(work_dir, 8, options=options)
     assert 'of an earlier start' in caplog.text
     names = stored(place, s3_server.options())

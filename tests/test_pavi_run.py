@@ -1,13 +1,10 @@
 """Real trainings whose checkpoints go to pavi (the shipped fake)."""
-import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 
 import pytest
 import torch
+from dying import run_until_killed
 from exact import drawing_run
 from mmcv.runner import load_checkpoint
 from stock import as_since_1_3_16
@@ -140,13 +137,7 @@ def test_a_killed_run_goes_on_exactly(tmp_path, platform, kill, resumed_at):
         steps=14,
         options=options,
         **kill)
-    killed = subprocess.run(
-        [sys.executable, f'{HERE}/pavi_worker.py',
-         json.dumps(given)],
-        env=dict(os.environ, OMP_NUM_THREADS='1'),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT)
-    assert killed.returncode == -signal.SIGKILL, killed.stdout.decode()
+    run_until_killed('pavi_worker.py', **given)
     shutil.rmtree(work_dir)
     resumed, again = drawing_run(work_dir, 14, seed=1, options=options)
     assert min(again) - 1 in resumed_at

@@ -2,13 +2,11 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
 import uuid
 
 import pytest
 import torch
+from dying import run_until_killed
 from exact import drawing_loader, drawing_run
 from mmcv import Config
 from object_server import BUCKET
@@ -52,13 +50,7 @@ def test_a_killed_run_goes_on_exactly_with_an_empty_disk(
         out_dir=out_dir, max_keep_ckpts=2, storage_options=s3_server.options())
     work_dir = tmp_path / 'run'
     given = dict(work_dir=str(work_dir), steps=14, die_at=11, options=options)
-    killed = subprocess.run(
-        [sys.executable, f'{HERE}/s3_worker.py', 'train',
-         json.dumps(given)],
-        env=dict(os.environ, OMP_NUM_THREADS='1'),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT)
-    assert killed.returncode == -signal.SIGKILL, killed.stdout.decode()
+    run_until_killed('s3_worker.py', 'train', **given)
     shutil.rmtree(work_dir)
     resumed, again = drawing_run(work_dir, 14, seed=1, options=options)
     assert_equal(resumed['model'], straight['model'])

@@ -6,6 +6,7 @@ from typing import Iterator, Sequence, Tuple, Type
 from ..errors import (AccessError, DependencyError, MissingCheckpointError,
                       StorageError)
 from .mapped_errors import storage_error
+from .names import redacted
 
 #: What file systems raise: errors of Python and, by package, which is
 #: imported when a file system needs it, those of their clients.
@@ -56,9 +57,7 @@ def fsspec_errors(
         raise
     except _kinds() as error:
         mapped = _mapped(error, f'{what} {url}', missing)
-        told = str(mapped)
-        for secret in secrets:
-            told = told.replace(secret, '***')
+        told = redacted(str(mapped), secrets)
         if told == str(mapped):
             raise mapped from error
         # the traceback would show the cause, too

@@ -1,6 +1,7 @@
 """A file that fsspec has open, as the backend hands it out."""
-import io
 from typing import Any, Callable
+
+from .seekable import SeekableReader
 
 #: Largest piece that is handed on at a time (bytes).
 _BLOCK_BYTES = 8 << 20
@@ -29,7 +30,7 @@ class Stream:
         """Nothing: what is buffered goes on when the file is complete."""
 
 
-class Reader(io.RawIOBase):
+class Reader(SeekableReader):
     """A file with a position of its own, and mapped errors.
 
     Two readers of a file in memory would share one.
@@ -37,31 +38,9 @@ class Reader(io.RawIOBase):
 
     def __init__(self, file: Any, size: int, errors: Callable[[],
                                                               Any]) -> None:
-        super().__init__()
+        super().__init__(size)
         self._file = file
-        self._size = size
         self._errors = errors
-        self._at = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {
-            io.SEEK_SET: 0,
-            io.SEEK_CUR: self._at,
-            io.SEEK_END: self._size
-        }[whence]
-        if base + offset < 0:
-            raise OSError(22, 'negative seek position')
-        self._at = base + offset
-        return self._at
 
     def readinto(self, buffer: Any) -> int:
         """Fill all of the buffer, up to the end of the file."""
@@ -77,9 +56,6 @@ class Reader(io.RawIOBase):
                 done += len(block)
         self._at += done
         return done
-
-    def readall(self) -> bytes:
-        return self.read(max(0, self._size - self._at)) or b''
 
     def close(self) -> None:
         if not self.closed:

@@ -2,6 +2,7 @@
 import os
 import re
 import uuid
+from typing import Iterable
 
 from ..errors import StorageError
 from . import scheme_of
@@ -67,6 +68,13 @@ def is_temporary(name: str) -> bool:
 def without_credentials(url: str) -> str:
     """Return ``'s3://bucket'`` for ``'s3://key:secret@bucket'``."""
     return _CREDENTIALS.sub('', url)
+
+
+def redacted(text: str, secrets: Iterable[str]) -> str:
+    """Return a text without what nobody is to read."""
+    for secret in secrets:
+        text = text.replace(secret, '***')
+    return text
 
 
 def same_place(one: str, other: str) -> bool:

@@ -5,6 +5,7 @@ from typing import Iterator, Sequence, Type
 
 from ..errors import (AccessError, ConfigError, MissingCheckpointError,
                       MissingPlaceError, OutOfSpaceError, StorageError)
+from .names import redacted
 from .near_names import near_option
 from .no_answer import no_answer
 
@@ -175,9 +176,7 @@ def _told(error: Exception, secrets: Sequence[str]) -> str:
         parts.append(silent.told)
     # behind the first paragraph the client lists everything that it knows
     told = ' '.join(parts) or text.split('\n\n')[0][:_SHOWN_CHARACTERS]
-    for secret in secrets:
-        told = told.replace(secret, '***')
-    return told.strip(' .') or type(error).__name__
+    return redacted(told, secrets).strip(' .') or type(error).__name__
 
 
 def _status(error: Exception) -> str:

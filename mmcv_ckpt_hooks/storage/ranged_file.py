@@ -1,8 +1,9 @@
 """A remote object as a seekable file, read in ranges and ahead."""
-import io
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Callable, Deque, List, NamedTuple, Optional
+
+from .seekable import SeekableReader
 
 #: What one look elsewhere reads at least (bytes).
 SMALL_BYTES = 64 << 10
@@ -34,7 +35,7 @@ class _Coming(NamedTuple):
     data: 'Future[Any]'
 
 
-class RangedFile(io.RawIOBase):
+class RangedFile(SeekableReader):
     """Reads what is asked for where reads jump, and ahead where they follow.
 
     At most :data:`RANGES_AHEAD` ranges and one more are in memory.
@@ -48,38 +49,14 @@ class RangedFile(io.RawIOBase):
     """
 
     def __init__(self, fetch: Fetch, size: int, head: Any = b'') -> None:
-        super().__init__()
+        super().__init__(size)
         self._fetch = fetch
-        self._size = size
-        self._at = 0
         self._kept: List[_Range] = [_Range(0, memoryview(head).cast('B'))]
         self._current: Optional[_Range] = None
         self._ahead: Deque[_Coming] = deque()
         # where what was looked at last ends
         self._followed = 0
         self._pool: Optional[ThreadPoolExecutor] = None
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if self.closed:
-            raise ValueError('I/O operation on closed file')
-        base = {
-            io.SEEK_SET: 0,
-            io.SEEK_CUR: self._at,
-            io.SEEK_END: self._size
-        }[whence]
-        if base + offset < 0:
-            raise OSError(22, 'negative seek position')
-        self._at = base + offset
-        return self._at
 
     def readinto(self, buffer: Any) -> int:
         """Fill all of the buffer, up to the end of the object."""
@@ -96,9 +73,6 @@ class RangedFile(io.RawIOBase):
             self._at += len(part)
             self._followed = found.stop
         return done
-
-    def readall(self) -> bytes:
-        return self.read(max(0, self._size - self._at)) or b''
 
     def close(self) -> None:
         if not self.closed:
