@@ -5,7 +5,10 @@ is, in large aligned blocks.
 """
 import ctypes
 import mmap
+import os
 from contextlib import suppress
+from typing import List
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -14,6 +17,23 @@ from .compat import tensor_over
 
 #: The unit in which memory is touched; each lets the interpreter lock go.
 _PIECE_BYTES = 16 << 20
+
+#: The memory of all images.
+_memories: 'WeakSet[mmap.mmap]' = WeakSet()
+#: In a forked child: what it may not give back.
+_not_inherited: List[mmap.mmap] = []
+
+
+def _keep_all() -> None:
+    """Let a forked child never unmap what it did not inherit.
+
+    It has other things at those addresses soon, which would go instead.
+    """
+    _not_inherited.extend(_memories)
+
+
+if hasattr(os, 'register_at_fork'):
+    os.register_at_fork(after_in_child=_keep_all)
 
 
 class FileImage:
@@ -36,6 +56,7 @@ class FileImage:
             self._memory = mmap.mmap(-1, nbytes)
         if hasattr(mmap, 'MADV_DONTFORK'):  # Linux
             self._memory.madvise(mmap.MADV_DONTFORK)
+            _memories.add(self._memory)
         if hasattr(mmap, 'MADV_HUGEPAGE'):  # Linux
             # O_DIRECT hands the disk page after page; a kernel may have none
             with suppress(OSError):

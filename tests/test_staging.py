@@ -1,6 +1,9 @@
 """The copy that training cannot change, and how much memory it takes."""
+import ctypes
 import errno
+import gc
 import io
+import mmap
 import os
 import threading
 import weakref
@@ -21,6 +24,9 @@ from mmcv_ckpt_hooks.staging import Splitter, reference
 pytestmark = pytest.mark.filterwarnings('error')
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+
+#: mmap(2) of Linux
+MAP_FIXED = 0x10
 
 
 def round_trip(tree):
@@ -249,6 +255,29 @@ def test_a_forked_data_loader_worker_does_not_have_the_copy():
             any(
                 int(begin, 16) <= address < int(end, 16)
                 for begin, end in ranges))
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
+def test_a_forked_data_loader_worker_unmaps_nothing_of_its_own():
+    """Where the copy lies, a child that collects it has something else."""
+    buffer = StagingBuffer()
+    buffer.copy(reference(dict(a=torch.ones(1 << 20))))
+    address, nbytes = buffer._image.address, buffer.nbytes
+    pid = os.fork()
+    if not pid:
+        libc = ctypes.CDLL(None)
+        libc.mmap.restype = ctypes.c_void_p
+        made = libc.mmap(
+            ctypes.c_void_p(address), ctypes.c_size_t(nbytes),
+            mmap.PROT_READ | mmap.PROT_WRITE,
+            mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_FIXED, -1,
+            ctypes.c_long(0))
+        del buffer
+        gc.collect()
+        # the process ends here by SIGSEGV if that is gone
+        ctypes.memset(made, 1, nbytes)
+        os._exit(made != address)
     assert os.waitpid(pid, 0)[1] == 0
 
 
