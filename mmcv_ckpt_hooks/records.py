@@ -12,7 +12,8 @@ import zipfile
 from contextlib import contextmanager
 from threading import Event, Lock
 from types import MappingProxyType
-from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, Optional
+from typing import (IO, Any, Callable, Dict, Iterator, List, Mapping, Optional,
+                    cast)
 
 from .checksums import crc32
 from .errors import CorruptError
@@ -200,15 +201,16 @@ def _reader(archive: zipfile.ZipFile) -> _Read:
     """Return ``read(start, size, buffer)``, for any thread if it is local."""
     file, number = archive.fp, descriptor(archive.fp)
     assert file is not None  # the archive is open
+    readinto = cast(io.RawIOBase, file).readinto
 
     def read(start: int,
              size: int,
-             buffer: Optional[memoryview] = None) -> bytes:
+             buffer: Optional[memoryview] = None) -> Any:
         file.seek(start)
-        data = file.read(size)
-        if buffer is not None:
-            buffer[:len(data)] = data
-        return data
+        if buffer is None:
+            return file.read(size)
+        # `read` of a raw file would copy it twice more
+        return buffer[:readinto(buffer[:size])]
 
     def read_local(start: int,
                    size: int,

@@ -303,6 +303,9 @@ class Ending(io.BytesIO):
     def read(self, size=-1):
         return super().read(size) if size != 12 else b''
 
+    def readinto(self, buffer):
+        return super().readinto(buffer) if len(buffer) != 12 else 0
+
 
 def test_a_record_that_ends_early_is_not_filled_up_with_old_memory():
     content = written(dict(a=torch.ones(3)))
@@ -310,6 +313,20 @@ def test_a_record_that_ends_early_is_not_filled_up_with_old_memory():
         verify_file(Ending(content), 'a.pth')
     with pytest.raises(CorruptError, match='has 0 bytes, expected 12'):
         load_checkpoint(Ending(content), 'a.pth')
+
+
+class Trickling(io.BytesIO):
+    """A file that fills a buffer little by little."""
+
+    def readinto(self, buffer):
+        return super().readinto(buffer[:100])
+
+
+def test_a_file_may_give_less_than_it_is_asked_for():
+    content = written(dict(a=torch.arange(1000.)))
+    verify_file(Trickling(content), 'a.pth')
+    found = load_checkpoint(Trickling(content), 'a.pth')
+    assert torch.equal(found['a'], torch.arange(1000.))
 
 
 def patched_entry(content, name, offset):
