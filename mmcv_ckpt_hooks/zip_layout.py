@@ -33,7 +33,7 @@ _MAX32 = 0xffffffff
 #: Largest directory that is read (bytes): 300,000 records. In memory each of
 #: them takes ten times as much.
 _DIRECTORY_LIMIT_BYTES = 32 << 20
-ADVICE = 'Resume from an older checkpoint'
+ADVICE = 'Use an older checkpoint, or copy this one here again'
 
 
 def check_directory(file: IO[bytes], size: int, path: str) -> None:
