@@ -11,10 +11,12 @@ from typing import (Any, Callable, Dict, Iterator, List, Mapping, Optional,
 
 import torch
 
+from . import distributed
 from .amp import mark_of_amp
 from .compat import watch_steps
 from .hook_states import HookStates
-from .state import Optimizers, capture_rank, unwrapped
+from .optimizers import listed, spread
+from .state import capture_rank, unwrapped
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,15 @@ class BoundaryKeeper:
     def __init__(self, runner: Any, partial_gradients: bool,
                  begin: Boundary) -> None:
         self._runner = runner
-        optimizers: Optimizers = runner.optimizer
-        self._optimizers = list(optimizers.values()) if isinstance(
-            optimizers, dict) else [optimizers] if optimizers else []
+        self._optimizers = listed(runner.optimizer)
         # the dicts live as long as the modules; the tensors in them may be
         # replaced
         self._tensors: List[Dict[str, Any]] = []
         for module in unwrapped(runner.model).modules():
             self._tensors += [module._parameters, module._buffers]
         self._partial_gradients = partial_gradients
+        self._is_spread = distributed.world_size() > 1 and bool(
+            spread(runner.optimizer))
         self._hook_states = HookStates()
         self._unwatch: List[Callable[[], None]] = [
             watch_steps(
@@ -99,7 +101,10 @@ class BoundaryKeeper:
         self._groups = self._hyperparameters()
 
     def defect(self) -> Optional[str]:
-        """Say what has changed since the last boundary; None if nothing."""
+        """Say why the state of the last boundary is gone; None if it is not.
+        """
+        if self._is_spread:
+            return "a part of the optimizer's state is on other ranks"
         if self._defect is None and self._mark != self._fingerprint():
             return 'tensors of the model have changed since'
         # also where no step was made, because a gradient was infinite

@@ -5,9 +5,10 @@ import torch
 
 from .amp import capture_amp
 from .card import CARD_VERSION
+from .optimizers import Optimizers
 from .serialization import write_checkpoint
 from .staging import reference
-from .state import Optimizers, build_checkpoint
+from .state import build_checkpoint
 from .storage import Path, open_backend, split_filename
 from .types import StorageBackend
 

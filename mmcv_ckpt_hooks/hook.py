@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 
 from mmcv.runner import CheckpointHook, EpochBasedRunner
 
-from . import distributed, takeover
+from . import takeover
 from .abandoning import leave_mirrors, reopen_mirrors
 from .boundary import Boundary
 from .config import parse_options
 from .ema import ema_hooks
 from .garbage import without_collections
+from .gathering import gathered
 from .options import CheckpointOptions
 from .state import capture_rank, capture_runner, finished_epochs
 from .storage.names import same_place
@@ -140,7 +141,7 @@ class DurableCheckpointHook(CheckpointHook):
         epoch, finished = finished_epochs(runner), runner.iter + 1
         is_last = not isinstance(runner, EpochBasedRunner) and \
             self.is_last_iter(runner)
-        if self._ends_epoch(runner):
+        if isinstance(runner, EpochBasedRunner) and self.end_of_epoch(runner):
             # until EMAHook swaps, in after_train_epoch, it is inside the epoch
             epoch += not ema_hooks(runner)
             if self.by_epoch or not self._evaluates_by_iter:
@@ -155,10 +156,6 @@ class DurableCheckpointHook(CheckpointHook):
         step = None if self.by_epoch else finished
         self._at_boundary(runner, 'after_train_iter', Progress(step, is_last),
                           epoch, finished)
-
-    def _ends_epoch(self, runner: Any) -> bool:
-        return isinstance(runner, EpochBasedRunner) and \
-            bool(self.end_of_epoch(runner))
 
     def after_train_epoch(self, runner: Any) -> None:
         if not self.by_epoch and self._evaluates_by_iter:
@@ -245,17 +242,18 @@ class DurableCheckpointHook(CheckpointHook):
               is_last: bool,
               ranks: Optional[List[Any]] = None,
               overlap: Optional['Overlap'] = None) -> None:
-        regular = trigger in ('interval', 'at', 'last')
-        if ranks is None:
-            # collectives: all ranks have agreed to save
-            if self.sync_buffer:
-                distributed.average_float_buffers(runner.model.buffers())
-            assert self._interrupts is not None
-            ranks = self._interrupts.gather(capture_rank(runner))
+        assert self._interrupts is not None
+        with gathered(runner, self.options, self._interrupts, ranks) as known:
+            self._save_here(runner, trigger, boundary, is_last, known, overlap)
+
+    def _save_here(self, runner: Any, trigger: str, boundary: Boundary,
+                   is_last: bool, ranks: List[Any],
+                   overlap: Optional['Overlap']) -> None:
         if self._saver is None:
             self._schedule.saved()
             return
         from .types import SaveRequest
+        regular = trigger in ('interval', 'at', 'last')
         epoch, finished = boundary.epoch, boundary.iter
         name = boundary.name(self.options.filename_tmpl if regular else None,
                              regular and bool(self.by_epoch),

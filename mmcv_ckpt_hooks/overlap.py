@@ -11,8 +11,9 @@ import torch
 
 from .compat import storage_pointer, watch_steps, watches_steps
 from .known_hooks import doubt
+from .optimizers import listed
 from .pending import PendingCopy
-from .state import Optimizers, unwrapped
+from .state import unwrapped
 from .trial import Trial, incomparable
 
 
@@ -53,7 +54,7 @@ class Overlap:
         runner = self._runner
         # by their identity: held, so that no other gets it
         self._judged = [*runner.hooks, runner.optimizer]
-        self._optimizers = _optimizers(runner.optimizer)
+        self._optimizers = listed(runner.optimizer)
         self._model = unwrapped(runner.model)
         self._trial = Trial(self._model)
         self._refusal = self._judge()
@@ -156,12 +157,6 @@ class Overlap:
 
 def _address(buffer: torch.Tensor) -> int:
     return storage_pointer(buffer) if buffer.layout is torch.strided else 0
-
-
-def _optimizers(optimizer: Optimizers) -> List[torch.optim.Optimizer]:
-    if isinstance(optimizer, dict):
-        return list(optimizer.values())
-    return [] if optimizer is None else [optimizer]
 
 
 def _tensors(optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:

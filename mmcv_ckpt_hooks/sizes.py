@@ -4,7 +4,8 @@ from typing import Any, Callable, Dict, Iterable, Mapping, Optional, Set
 import torch
 
 from .compat import storage_pointer
-from .state import Optimizers, unwrapped
+from .optimizers import Optimizers, listed, spread
+from .state import unwrapped
 
 #: Headers, padding and directory entries of one tensor (bytes).
 _RECORD_BYTES = 350
@@ -58,12 +59,12 @@ def optimizer_bytes(optimizers: Optimizers) -> Optional[int]:
     Returns:
         int | None: None if its type is not known and it has no state yet.
     """
-    found = list(optimizers.values()) if isinstance(optimizers, dict) else \
-        [optimizers] if optimizers is not None else []
     total = 0
-    for optimizer in found:
-        nbytes = _tensor_bytes(_state_tensors(optimizer)) \
-            if optimizer.state else _future_bytes(optimizer)
+    for optimizer in listed(optimizers):
+        # of one that is spread over ranks this one has a part
+        is_known = optimizer.state and not spread(optimizer)
+        nbytes = _tensor_bytes(_state_tensors(optimizer)) if is_known else \
+            _future_bytes(optimizer)
         if nbytes is None:
             return None
         total += nbytes
@@ -78,7 +79,9 @@ def _state_tensors(optimizer: Any) -> Iterable[torch.Tensor]:
 
 
 def _future_bytes(optimizer: Any) -> Optional[int]:
-    slots = _SLOTS.get(type(optimizer).__name__)
+    # the one inside of a ZeroRedundancyOptimizer
+    plain = getattr(optimizer, 'optim', optimizer)
+    slots = _SLOTS.get(type(plain).__name__)
     if slots is None:
         return None
     total = 0

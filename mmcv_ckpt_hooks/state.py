@@ -3,25 +3,23 @@ import os
 import time
 import warnings
 from typing import (Any, Dict, Iterator, List, Mapping, Optional, Sequence,
-                    Tuple, Union)
+                    Tuple)
 
 import mmcv
 import torch
 from mmcv.parallel import is_module_wrapper
 from mmcv.runner.checkpoint import get_state_dict
 from mmcv.runner.iter_based_runner import IterLoader
-from torch.optim import Optimizer
 
 from . import distributed, foreign
 from .amp import capture_amp
 from .generators import capture_generators
 from .gradients import capture_gradients
+from .optimizers import Optimizers, capture_optimizer
 from .portable import to_portable
 
 #: Version of the field ``resume_state``.
 RESUME_STATE_VERSION = 1
-
-Optimizers = Union[Optimizer, Dict[str, Optimizer], None]
 
 
 def build_checkpoint(
@@ -166,13 +164,6 @@ def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
     while is_module_wrapper(model):
         model = getattr(model, 'module')
     return model
-
-
-def capture_optimizer(optimizer: Optimizers) -> Optional[Dict[str, Any]]:
-    """Return the state of one optimizer or, by name, of several."""
-    if isinstance(optimizer, dict):
-        return {name: one.state_dict() for name, one in optimizer.items()}
-    return None if optimizer is None else optimizer.state_dict()
 
 
 def capture_hooks(hooks: List[Any]) -> Dict[str, Any]:

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from .compat import keeps_loaded_tensors
 from .mapping import detach, release
-from .state import Optimizers
+from .optimizers import Optimizers, listed
 
 #: End of the keys of what modules save beside their tensors.
 _EXTRA_STATE = '_extra_state'
@@ -106,14 +106,12 @@ def copied_fields(optimizer: Optimizers) -> Tuple[str, ...]:
         optimizer (Optimizer | dict): The one that will load it; None for
             none.
     """
-    all_of_them = optimizer.values() if isinstance(optimizer, dict) else \
-        [] if optimizer is None else [optimizer]
     keeps = [
         _has_own_load(one)
         or keeps_loaded_tensors() and not any(parameter.is_cuda
                                               for group in one.param_groups
                                               for parameter in group['params'])
-        for one in all_of_them
+        for one in listed(optimizer)
     ]
     return ('state_dict', ) if any(keeps) else ('state_dict', 'optimizer')
 

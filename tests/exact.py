@@ -12,9 +12,12 @@ import numpy as np
 import torch
 from mmcv.runner import Hook
 from stock import ABOVE_NORMAL
+from torch import distributed as dist
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from toy import make_runner
+
+from mmcv_ckpt_hooks.optimizers import spread
 
 SIZE, BATCH = 22, 4  # five full batches and a smaller one
 
@@ -134,6 +137,14 @@ def seed_all(seed):
     torch.manual_seed(seed)
 
 
+def last_state(optimizer):
+    """Of an optimizer that is spread over ranks, for rank 0."""
+    if spread(optimizer):
+        optimizer.consolidate_state_dict(0)
+        return optimizer.state_dict() if dist.get_rank() == 0 else None
+    return optimizer.state_dict()
+
+
 def drawing_run(work_dir,
                 steps,
                 kill_at=None,
@@ -150,6 +161,7 @@ def drawing_run(work_dir,
                 by_epoch=False,
                 optimizer_config=None,
                 options=None,
+                make_optimizer=torch.optim.AdamW,
                 **kwargs):
     """Run, or continue, a training; returns its last state and its losses.
 
@@ -168,19 +180,21 @@ def drawing_run(work_dir,
     runner = make_runner(
         work_dir,
         model=model,
-        optimizer=torch.optim.AdamW(model.parameters(), lr=0.01),
+        optimizer=make_optimizer(model.parameters(), lr=0.01),
         optimizer_config=optimizer_config,
         seed=seed,
         runner=dict(type=runner_type, **{limit: steps}, **ours),
         hooks=[
-            dict(
-                type='DurableCheckpointHook',
-                interval=interval,
-                by_epoch=by_epoch,
-                resume='auto',
-                # as SIGKILL: what stops it here saves nothing
-                triggers=dict(exception=False),
-                **(options or {})),
+            {
+                **dict(
+                    type='DurableCheckpointHook',
+                    interval=interval,
+                    by_epoch=by_epoch,
+                    resume='auto',
+                    # as SIGKILL: what stops it here saves nothing
+                    triggers=dict(exception=False)),
+                **(options or {})
+            },
             *hooks,
             *make_hooks()
         ],
@@ -199,5 +213,5 @@ def drawing_run(work_dir,
             name: value.clone()
             for name, value in model.state_dict().items()
         },
-        optimizer=runner.optimizer.state_dict())
+        optimizer=last_state(runner.optimizer))
     return state, recorder.losses

@@ -1,0 +1,101 @@
+"""One rank of a training with a ZeroRedundancyOptimizer, or a plain one.
+
+    zero_worker.py WORK_DIR STEPS KILL_AT SCENE
+
+Scenes: ``zero``; ``plain``: AdamW; ``raises``: an exception is a trigger.
+"""
+import hashlib
+import json
+import logging
+import os
+import sys
+
+import torch
+from exact import DrawingData, drawing_loader, drawing_run
+from mmcv.runner import iter_based_runner
+from stock import MMDistributedDataParallel
+from torch import distributed as dist
+from torch.distributed.optim import ZeroRedundancyOptimizer
+from torch.utils.data import DistributedSampler
+
+
+def digest_of(tree):
+    digest = hashlib.sha256()
+
+    def add(value):
+        if isinstance(value, dict):
+            for key in sorted(value, key=str):
+                digest.update(str(key).encode())
+                add(value[key])
+        elif isinstance(value, torch.Tensor):
+            digest.update(value.contiguous().numpy().tobytes())
+        else:
+            digest.update(repr(value).encode())
+
+    add(tree)
+    return digest.hexdigest()
+
+
+def zero(parameters, **options):
+    return ZeroRedundancyOptimizer(
+        parameters, optimizer_class=torch.optim.AdamW, **options)
+
+
+def wrapped(model):
+    # see ddp_exact_worker.py
+    return MMDistributedDataParallel(model, find_unused_parameters=True)
+
+
+class Lines(logging.Handler):
+
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def emit(self, record):
+        self.lines.append(record.getMessage())
+
+
+def main(work_dir, steps, kill_at, scene):
+    dist.init_process_group('gloo')
+    iter_based_runner.time.sleep = lambda seconds: None
+    lines = Lines()
+    logging.getLogger('toy').addHandler(lines)
+    options = dict(max_keep_ckpts=9)
+    if scene == 'raises':
+        options['triggers'] = dict(exception=True)
+    state, losses = drawing_run(
+        work_dir,
+        steps,
+        kill_at or None,
+        seed=dist.get_rank(),
+        wrap=wrapped,
+        interval=2,
+        make_optimizer=torch.optim.AdamW if scene == 'plain' else zero,
+        options=options,
+        loaders=[
+            lambda: drawing_loader(
+                sampler=DistributedSampler(DrawingData(), seed=3))
+        ])
+    gathered = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, losses)
+    if dist.get_rank() == 0:
+        weights = {
+            name: value
+            for name, value in state['model'].items()
+            if 'running' not in name  # every rank has its own
+        }
+        print('RESULT ' + json.dumps(
+            dict(
+                model=digest_of(weights),
+                optimizer=digest_of(state['optimizer']['state']),
+                losses=gathered,
+                log='\n'.join(lines.lines))))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == '__main__':
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
+    torch.set_num_threads(1)
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
