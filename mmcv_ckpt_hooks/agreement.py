@@ -6,10 +6,13 @@ at one boundary and reads everybody's at the next: by then the messages have
 arrived, and nobody waits.
 """
 import datetime
+import pickle
 import time
+from collections import deque
 from dataclasses import astuple, dataclass
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, Deque, List, Optional, Tuple
 
+import numpy as np
 import torch
 from torch import distributed as dist
 
@@ -21,6 +24,10 @@ LEAVE_SECS = 10.
 #: So long the others wait, at the end, for rank 0 to have committed.
 COMMIT_SECS = 600.
 _POLL_SECS = 0.01
+#: Messages whose tensors are held. Who destroys a group has the interpreter
+#: lock, and waits for gloo's threads (torch 2.0.1); they would wait for the
+#: lock where theirs is the last reference to a tensor.
+_HELD_MESSAGES = 16
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,7 @@ class Agreement:
         self._clock = clock
         self._under_way: Optional[Tuple[Any, torch.Tensor]] = None
         self._group: Any = None
+        self._held: Deque[Any] = deque(maxlen=_HELD_MESSAGES)
         self.is_alone = distributed.world_size() == 1
         #: whether a rank went silent: nothing collective is possible
         self.is_broken = False
@@ -99,7 +107,16 @@ class Agreement:
 
     def gather(self, value: Any) -> List[Any]:
         """Return every rank's value, by rank, on all ranks."""
-        return distributed.gather_objects(value, self._group)
+        if self.is_alone:
+            return [value]
+        data = np.frombuffer(pickle.dumps(value), np.uint8)
+        sizes = [int(one) for one in self._gather(torch.tensor([len(data)]))]
+        padded = torch.zeros(max(sizes), dtype=torch.uint8)
+        padded[:len(data)] = torch.from_numpy(data.copy())
+        return [
+            pickle.loads(part[:size].numpy().tobytes())
+            for part, size in zip(self._gather(padded), sizes)
+        ]
 
     def wait_for_all(self) -> bool:
         """Wait until every rank has come here, at most COMMIT_SECS."""
@@ -124,10 +141,20 @@ class Agreement:
         if self._group is not None and waits and not self.is_broken:
             dist.destroy_process_group(self._group)
         self._group = None
+        self._held.clear()
+
+    def _gather(self, tensor: torch.Tensor) -> List[torch.Tensor]:
+        found = [
+            torch.empty_like(tensor) for _ in range(distributed.world_size())
+        ]
+        self._held.append((tensor, found))
+        dist.all_gather(found, tensor, group=self._group)
+        return found
 
     def _send(self, values: torch.Tensor, operation: Any) -> Any:
         if self.is_broken:
             return None
+        self._held.append(values)
         try:
             return dist.all_reduce(
                 values, operation, group=self._group, async_op=True)

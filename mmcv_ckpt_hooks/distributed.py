@@ -50,18 +50,16 @@ def broadcast_object(value: Any) -> Any:
     return values[0]
 
 
-def gather_objects(value: Any, group: Any = None) -> List[Any]:
+def gather_objects(value: Any) -> List[Any]:
     """Return every rank's value, by rank, on all ranks.
 
     Args:
         value: This rank's; what can be pickled.
-        group (ProcessGroup, optional): Of all ranks. Default: None, which
-            means that of training.
     """
     if world_size() == 1:
         return [value]
     values: List[Any] = [None] * world_size()
-    dist.all_gather_object(values, value, group=group)
+    dist.all_gather_object(values, value)
     return values
 
 

@@ -10,8 +10,6 @@ from mmcv.runner import Hook, epoch_based_runner, iter_based_runner
 from torch import distributed as dist
 from toy import ToyModel, make_loader, make_runner
 
-from mmcv_ckpt_hooks import distributed
-
 SCENE, WORK_DIR = sys.argv[2], sys.argv[1]
 
 
@@ -62,9 +60,8 @@ class Groups:
 
     def __init__(self):
         self.own = True
-        for module, name in ((dist, 'all_reduce'), (distributed,
-                                                    'gather_objects')):
-            setattr(module, name, self.noted(getattr(module, name)))
+        for name in 'all_reduce', 'all_gather', 'all_gather_object':
+            setattr(dist, name, self.noted(getattr(dist, name)))
 
     def begin(self, runner):
         # what a start gathers goes over training's group
@@ -72,12 +69,11 @@ class Groups:
 
     def noted(self, send):
 
-        def noting(value, *args, **kwargs):
-            if send.__name__ == 'gather_objects':
-                self.own = self.own and args[:1] not in ((), (None, ))
-            elif kwargs.get('async_op'):  # averaged buffers are training's
+        def noting(*args, **kwargs):
+            # averaged buffers are training's
+            if send.__name__ != 'all_reduce' or kwargs.get('async_op'):
                 self.own = self.own and kwargs.get('group') is not None
-            return send(value, *args, **kwargs)
+            return send(*args, **kwargs)
 
         return noting
 

@@ -1,13 +1,16 @@
 """Two real ranks: what one of them wants, both do, in the same step."""
 import json
 import types
+import weakref
 
 import pytest
 import torch
 from launching import run_to_the_end
+from torch import distributed as dist
 from toy import names
 
 from mmcv_ckpt_hooks import agreement as module
+from mmcv_ckpt_hooks import distributed
 from mmcv_ckpt_hooks.agreement import Agreement, Wish
 
 
@@ -49,6 +52,41 @@ def test_a_dead_rank_does_not_keep_the_other_from_leaving(tmp_path):
     # without the dead one, whom a collective would wait for
     assert names(tmp_path) == ['iter_6.pth', 'latest.pth']
     assert 'Other ranks cannot be reached' in outputs[0]
+
+
+def test_a_group_is_destroyed_before_its_tensors_go(monkeypatch):
+    """torch 2.0.1 waits for ever where one of gloo's threads drops the last.
+    """
+    sent, alive = [], []
+
+    def all_gather(found, tensor, group):
+        sent.extend(weakref.ref(one) for one in (*found, tensor))
+        for one in found:
+            one.copy_(tensor)
+
+    def all_reduce(values, operation, group, async_op):
+        sent.append(weakref.ref(values))
+        return types.SimpleNamespace(
+            is_completed=lambda: True, wait=lambda: None)
+
+    def destroy(group):
+        alive.extend(one() is not None for one in sent)
+
+    monkeypatch.setattr(distributed, 'world_size', lambda: 2)
+    monkeypatch.setattr(
+        module, 'dist',
+        types.SimpleNamespace(
+            ReduceOp=dist.ReduceOp,
+            new_group=lambda **_: 'its own',
+            all_gather=all_gather,
+            all_reduce=all_reduce,
+            destroy_process_group=destroy))
+    agreement = Agreement(print)
+    assert agreement.gather(dict(a=[1])) == [dict(a=[1])] * 2
+    agreement.offer(Wish(file=1))
+    assert agreement.read(leaving=False) == Wish(file=1)
+    agreement.close()
+    assert alive == [True] * 7
 
 
 class Work:

@@ -339,7 +339,7 @@ def test_keys_of_one_store_are_not_given_to_another():
     assert options.access('memory://c/iter_1.pth') == {}
     # of a local run they are those of what it begins with
     options = parse_options(dict(storage_options=dict(access_key_id='k')))
-    assert options.access('memory://c/iter_1.pth')['storage_options']
+    assert options.access('gs://c/iter_1.pth')['storage_options']
     options = parse_options(
         dict(
             mirror=dict(url='memory://m', storage_options=dict(a='b')),

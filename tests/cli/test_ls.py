@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -465,7 +466,14 @@ def test_a_reader_that_goes_away_is_no_traceback(run_dir, monkeypatch, capfd,
     assert capfd.readouterr().err.count('\n') == lines
 
 
-@pytest.mark.parametrize('both', [False, True])
+@pytest.mark.parametrize('both', [
+    False,
+    pytest.param(
+        True,
+        marks=pytest.mark.skipif(
+            distribution('torch').version.startswith('2.0'),
+            reason='torch 2.0 prints when it is imported, before we begin'))
+])
 def test_a_pipe_that_is_closed_is_told_by_the_exit_code(tmp_path, both):
     """Seen from outside: the interpreter flushes once more at the exit."""
     reader, writer = os.pipe()
