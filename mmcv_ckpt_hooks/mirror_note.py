@@ -16,7 +16,7 @@ _LIMIT_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class MirrorNote:
-    """A mirror, and what it keeps; as ``KeepOptions``.
+    """A mirror, how to reach it, and what it keeps; as ``KeepOptions``.
 
     Args:
         url (str): Without credentials.
@@ -25,6 +25,10 @@ class MirrorNote:
         every (int, optional): In steps.
         best (int, optional): Of each metric.
         bytes (int, optional): Of the budget.
+        create_symlink (bool): Whether there is a pointer to the newest.
+        endpoint (str, optional): Of its ``storage_options``, which may hold
+            credentials: nothing else of them is here.
+        region (str, optional): As ``endpoint``.
         token (str): Of the start that wrote it; made up.
     """
     url: str
@@ -33,6 +37,9 @@ class MirrorNote:
     every: Optional[int] = None
     best: Optional[int] = None
     bytes: Optional[int] = None
+    create_symlink: bool = True
+    endpoint: Optional[str] = None
+    region: Optional[str] = None
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -92,15 +99,23 @@ def read_note(home: StorageBackend) -> Optional[MirrorNote]:
         note = MirrorNote(**known)
     except (ValueError, TypeError, RecursionError) as error:
         raise _damaged(home, error) from error
-    if not isinstance(note.url, str) or not all(
-            _is_count(value)
-            for value in (note.last, note.every, note.best, note.bytes)):
+    if not _is_sound(note):
         raise _damaged(home, 'no note of a mirror')
     return note
 
 
+def _is_sound(note: MirrorNote) -> bool:
+    counts = note.last, note.every, note.best, note.bytes
+    return isinstance(note.url, str) and all(map(_is_count, counts)) and \
+        isinstance(note.by_epoch, bool) and \
+        isinstance(note.create_symlink, bool) and all(
+            value is None or isinstance(value, str)
+            for value in (note.endpoint, note.region))
+
+
 def _is_count(value: Any) -> bool:
-    return value is None or isinstance(value, int) and value > 0
+    # True is an int
+    return value is None or type(value) is int and value > 0
 
 
 def _damaged(home: StorageBackend, why: Any) -> ConfigError:

@@ -20,6 +20,7 @@ from .retention import policy_of
 from .state_loading import copied_fields
 from .storage import scheme_of
 from .storage.names import same_place
+from .storage.object_url import whereabouts
 from .types import CheckpointInfo, StorageBackend
 
 _SHOWN_NAMES = 3
@@ -105,8 +106,10 @@ def _note_of(options: CheckpointOptions, mirror: MirrorPlace,
              by_epoch: bool) -> MirrorNote:
     """Return what ``mmcv-ckpt push`` has to know."""
     keep = _keep(options)
+    given = options.mirror and options.mirror.storage_options
+    place = whereabouts(given or {}) if scheme_of(mirror.url) == 's3' else {}
     return MirrorNote(mirror.url, by_epoch, last_of(keep), keep.every,
-                      keep.best, keep.bytes)
+                      keep.best, keep.bytes, options.create_symlink, **place)
 
 
 def _keep(options: CheckpointOptions) -> KeepOptions:

@@ -16,7 +16,7 @@ from .hook import DurableCheckpointHook
 from .interrupts import Interrupts
 from .opening import keep_best, open_run
 from .overlap import Overlap
-from .place_limits import followed, limits_text
+from .place_limits import followed, limits_text, unused_text
 from .saver import Saver
 from .storage.object_url import secrets_of
 from .triggers import Schedule
@@ -168,10 +168,19 @@ def _say_plan(hook: DurableCheckpointHook, runner: Any, saver: Saver,
         saver.reserve(nbytes, on_gpu)
     runner.logger.info(said.text())
     limits = limits_text(options, saver.backend, saver.catalog.home)
-    if limits is not None:
-        runner.logger.warning(limits)
-    for warning in said.warnings():
+    unused = unused_text(options, _places(hook, runner))
+    for warning in (*filter(None, (limits, unused)), *said.warnings()):
         runner.logger.warning(warning)
+
+
+def _places(hook: DurableCheckpointHook, runner: Any) -> List[Any]:
+    """Return all that a run writes to or begins with; None for nothing."""
+    restored = getattr(runner, 'restored', None)
+    return [
+        hook.out_dir, hook.options.resume, restored and restored.directory,
+        getattr(runner, 'loaded_from', None),
+        *(getattr(one, 'out_dir', None) for one in eval_hooks(runner))
+    ]
 
 
 def _events(runner: Any, saver: Saver) -> List[Dict[str, Any]]:

@@ -959,6 +959,8 @@ def test_a_permission_lost_while_reading_is_never_no_checkpoint(
     (dict(url='x', keep=dict(last=0)), 'mirror.keep.last=0'),
     (dict(url='x', keep=dict(monitor='mIoU')), 'mirror.keep.monitor is not'),
     (dict(url='x', secret_access_key='secret'), 'unknown key mirror.secret_'),
+    (dict(url='/x', storage_options=dict(key='secret')), "'/x' is a local"),
+    (dict(url='file:///x', storage_options=dict(key='secret')), 'is a local'),
     ('s3://key:secret@bucket', 'mirror must be a dict'),
 ])
 def test_a_wrong_mirror_is_refused_when_the_hook_is_built(given, said):
@@ -986,6 +988,31 @@ def test_a_path_in_the_mirror_is_opened_with_its_options():
         storage_options=dict(region='there'))
     assert options.access('s3://b/seconds/run/iter_2.pth') == dict(
         file_client_args=None, storage_options=dict(region='here'))
+
+
+def test_options_that_nothing_uses_are_told(dirs, caplog):
+    work_dir, root, there = dirs
+    pytest.importorskip('fsspec')
+    options = dict(storage_options=dict(key='secret'))
+    run(work_dir, root, steps=2, **options)
+    said = 'storage_options of the hook are not used'
+    assert caplog.text.count(said) == 1
+    assert 'mirror.storage_options' in caplog.text
+    assert 'secret' not in caplog.text
+    caplog.clear()
+    place = f'memory://{uuid.uuid4().hex}'
+    run(work_dir, root, steps=2)
+    run(work_dir / 'c',
+        None,
+        steps=2,
+        out_dir=place,
+        storage_options=dict(auto_mkdir=True))
+    run(work_dir / 'd',
+        None,
+        steps=2,
+        resume=f'{place}/c/iter_2.pth',
+        storage_options=dict(auto_mkdir=True))
+    assert said not in caplog.text
 
 
 def test_the_mirror_is_another_place(dirs):

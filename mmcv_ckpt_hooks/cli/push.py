@@ -156,9 +156,16 @@ def _mirror(arguments: argparse.Namespace, place: Place,
         policy,
         warn,
         warn,
-        access.options_of(url) if is_url(url) else None,
+        access.options_of(url, _where(note)) if is_url(url) else None,
+        symlink=note is None or note.create_symlink,
         budget=budget,
         ranking=lambda: ranking)
+
+
+def _where(note: Optional[MirrorNote]) -> Dict[str, str]:
+    found = {} if note is None else dict(
+        endpoint=note.endpoint, region=note.region)
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _keeps(note: Optional[MirrorNote],
