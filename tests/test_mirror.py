@@ -894,6 +894,39 @@ def test_what_the_run_has_given_up_is_not_resumed_from(dirs):
         (str(work_dir), 6)
 
 
+@pytest.mark.parametrize('is_away', [False, True])
+def test_an_explicit_path_goes_before_what_is_newer_in_the_mirror(
+        dirs, stored, caplog, is_away):
+    work_dir, _, _ = dirs
+    backend = stored(FaultyBackend(Storage()))
+    run(work_dir, ANY)
+    before = dict(backend.inner.files)
+    for name in ('iter_6.pth', 'iter_8.pth', 'latest.pth'):
+        (work_dir / name).unlink()
+    if is_away:
+        backend.faults.append(Fault('prepare', StorageError('no route')))
+        backend._counts.clear()
+    again = run(
+        work_dir,
+        ANY,
+        steps=6,
+        keep=dict(last=1),
+        resume=str(work_dir / 'iter_4.pth'))
+    assert again.restored.iter == 4
+    told = [
+        record.message for record in caplog.records
+        if f'{ANY} has iter_8.pth, iter_6.pth, newer than the 4 iterations' in
+        record.message
+    ]
+    assert len(told) == 1 and 'replaced' in told[0]
+    after = backend.inner.files
+    assert after['iter_8.pth'] == before['iter_8.pth']
+    assert after['iter_6.pth'] == (work_dir / 'iter_6.pth').read_bytes()
+    # once: that was said
+    run(work_dir, ANY, steps=8)
+    assert caplog.text.count('newer than the') == 1
+
+
 def test_a_damaged_newest_falls_back_to_the_other_place(dirs, caplog):
     work_dir, root, there = dirs
     run(work_dir, root, steps=6)
