@@ -102,14 +102,16 @@ def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
     return built
 
 
-def _note_of(options: CheckpointOptions, mirror: MirrorPlace,
-             by_epoch: bool) -> MirrorNote:
+def _note_of(options: CheckpointOptions, mirror: MirrorPlace, by_epoch: bool,
+             metrics: Optional[Metrics]) -> MirrorNote:
     """Return what ``mmcv-ckpt push`` has to know."""
     keep = _keep(options)
     given = options.mirror and options.mirror.storage_options
     place = whereabouts(given or {}) if scheme_of(mirror.url) == 's3' else {}
     return MirrorNote(mirror.url, by_epoch, last_of(keep), keep.every,
-                      keep.best, keep.bytes, options.create_symlink, **place)
+                      keep.best, keep.bytes,
+                      None if metrics is None else metrics.noted(),
+                      options.create_symlink, **place)
 
 
 def _keep(options: CheckpointOptions) -> KeepOptions:
@@ -227,7 +229,7 @@ def candidates_of(
 
 def start_mirror(runner: Any, options: CheckpointOptions, by_epoch: bool,
                  mirror: MirrorPlace, backend: StorageBackend,
-                 catalog: Catalog) -> Mirror:
+                 catalog: Catalog, metrics: Optional[Metrics]) -> Mirror:
     """Note a mirror, and have it follow the run that begins.
 
     Args:
@@ -237,12 +239,13 @@ def start_mirror(runner: Any, options: CheckpointOptions, by_epoch: bool,
         mirror (MirrorPlace): Open, unless it could not be reached.
         backend (StorageBackend): The run's place.
         catalog (Catalog): Of that; ``begin`` was called.
+        metrics (Metrics, optional): Of :func:`metrics_of`.
 
     Raises:
         ConfigError: If the mirror is the run's own place.
     """
     with left_to_the_next_save(runner, options, 'Noting the mirror'):
-        note = _note_of(options, mirror, by_epoch)
+        note = _note_of(options, mirror, by_epoch, metrics)
         write_note(catalog.home, note)
         mirror.token = note.token
     if mirror.is_open:

@@ -77,7 +77,7 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
                 mirror = None
                 if second is not None:
                     mirror = start_mirror(runner, options, by_epoch, second,
-                                          backend, catalog)
+                                          backend, catalog, metrics)
                 saver = _saver(runner, options, backend, catalog, home, policy,
                                restored, lock, mirror)
                 start_ranking(saver, options.keep, metrics, eval_hooks(runner),

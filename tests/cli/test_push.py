@@ -11,6 +11,7 @@ from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
 from mmcv_ckpt_hooks.cli import main
 from mmcv_ckpt_hooks.cli import push as cli_push
 from mmcv_ckpt_hooks.errors import MissingCheckpointError, StorageError
+from mmcv_ckpt_hooks.history import History
 from mmcv_ckpt_hooks.mirror_note import NOTE_NAME, MirrorNote, write_note
 from mmcv_ckpt_hooks.run_lock import RunLock
 from mmcv_ckpt_hooks.storage.local import LocalBackend
@@ -94,6 +95,59 @@ def test_without_a_url_it_is_the_mirror_of_the_run(tmp_path, capsys):
     # nothing is deleted
     push(capsys, work_dir)
     assert len(names(there)) == 5
+
+
+@pytest.mark.parametrize('save_best, rule, keep', [
+    ('mIoU', None, None),
+    ('mIoU', 'less', None),
+    ('auto', None, dict(best=3)),
+    (None, None, dict(best=2, monitor='depth', rule='less')),
+])
+def test_of_the_best_what_the_mirror_keeps_is_copied(tmp_path, capsys,
+                                                     save_best, rule, keep):
+    work_dir, there = tmp_path / 'run', tmp_path / 'root' / 'run'
+    scores = [dict(mIoU=one, depth=one) for one in (.5, .9, .7, .6, .1, .2)]
+    train(
+        work_dir,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=12),
+        evaluation=dict(
+            scores=scores,
+            interval=2,
+            by_epoch=False,
+            save_best=save_best,
+            rule=rule),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=2,
+                keep=keep and dict(keep, last=9),
+                mirror=dict(
+                    url=str(tmp_path / 'root'), keep=dict(last=1, best=2)))
+        ])
+    kept = names(there)
+    assert len(names(work_dir)) > len(kept) - 1
+    shutil.rmtree(there)
+    push(capsys, work_dir)
+    assert names(there) == kept
+
+
+def test_of_the_best_all_are_copied_while_scores_are_lost(
+        run_dir, tmp_path, capsys, monkeypatch):
+    note = MirrorNote(
+        str(tmp_path / 'there'), last=1, best=1, monitors=dict(mIoU=''))
+    write_note(LocalBackend(str(run_dir)), note)
+    (run_dir / 'checkpoints.json').unlink()
+
+    real = History.read
+
+    def read(self):
+        if self._path.startswith(str(run_dir)):
+            raise PermissionError(self._path)
+        return real(self)
+
+    monkeypatch.setattr(History, 'read', read)
+    _, content, _ = push(capsys, run_dir)
+    assert by_status(content, 'copied') == ALL[1:]
 
 
 def test_a_mirror_without_a_pointer_gets_none(tmp_path, capsys):
@@ -189,6 +243,7 @@ def test_a_damaged_note_is_told(run_dir, capsys):
     for text in ('{', '[]', '{"url": 3}', '{"url": "a", "last": -1}', '{}',
                  '{"url": "a", "last": true}', '{"url": "a", "by_epoch": 3}',
                  '{"url": "a", "create_symlink": 1}',
+                 '{"url": "a", "monitors": {"mIoU": "more"}}',
                  '{"url": "a", "endpoint": {}}', '{"url": "a", "region": 1}'):
         (run_dir / NOTE_NAME).write_text(text)
         code, content, _ = push(capsys, run_dir)
