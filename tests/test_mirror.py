@@ -470,6 +470,46 @@ def test_what_is_pending_at_the_end_is_finished_with_progress(
     assert 'still to be copied, 0.0 of 0.0 MB are there' in caplog.text
 
 
+class Hanging(Storage):
+    """Its catalog is not written before it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.goes_on = threading.Event()
+        self.has_begun = threading.Event()
+        self.was_waited_for = False
+
+    def put(self, name, write):
+        if name == 'checkpoints.json':
+            self.has_begun.set()
+            self.was_waited_for = not self.goes_on.wait(20)
+        return super().put(name, write)
+
+
+def test_a_catalog_that_is_not_written_does_not_keep_a_run(
+        dirs, stored, caplog, monkeypatch):
+    work_dir, _, _ = dirs
+    backend = stored(Hanging())
+    monkeypatch.setattr(mirror, '_SAID_FIRST_SECS', 0.)
+    real = mirror.Mirror._say_progress
+
+    def say(self):
+        real(self)
+        monkeypatch.setattr(mirror, 'STALLED_SECS', 0.)
+
+    monkeypatch.setattr(mirror.Mirror, '_say_progress', say)
+    run(work_dir,
+        ANY,
+        steps=6,
+        write=dict(background=False),
+        hooks=[OnIter({3: lambda: backend.has_begun.wait(20)})])
+    assert not backend.was_waited_for
+    backend.goes_on.set()
+    left = 'iter_6.pth, iter_4.pth, iter_2.pth are'
+    assert f'{left} still to be copied' in caplog.text
+    assert f'{left} not copied. The next start' in caplog.text
+
+
 def test_a_ctrl_c_at_the_end_leaves_at_once(dirs, stored, monkeypatch):
     work_dir, _, _ = dirs
     backend = stored(SlowStorage())
