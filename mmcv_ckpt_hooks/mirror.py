@@ -80,6 +80,8 @@ class Mirror:
         self._movement = Movement(clock)
         self._pauses = Pauses()
         self._stop_waiting: Callable[[], None] = lambda: None
+        if place.lock is not None:
+            place.lock.finish = self.leave
 
     def wake(self) -> None:
         """Have what is missing copied; returns at once."""

@@ -5,6 +5,7 @@ Called once a run, on all ranks; only rank 0 writes.
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import distributed, takeover
+from .abandoning import leave_mirrors
 from .beginning import begin, point_to
 from .best import BestKeeper, eval_hooks
 from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
@@ -181,6 +182,10 @@ def _saver(runner: Any,
             if lock is not None:
                 lock.release()
 
+    def finish_at_once() -> None:
+        leave_mirrors([saver])
+        saver.close()
+
     history = open_history(home)
     saver = Saver(
         backend,
@@ -201,7 +206,8 @@ def _saver(runner: Any,
         leave=leave)
     saver.mirror = mirror
     if lock is not None:
-        lock.finish = saver.close
+        # where a stock runner has raised, nobody else did it
+        lock.finish = finish_at_once
     return saver
 
 

@@ -835,6 +835,56 @@ def test_an_exception_does_not_wait_for_copies(dirs, stored, caplog, waited):
         assert backend.files[name] == (work_dir / name).read_bytes()
 
 
+@pytest.mark.parametrize('out_dir', [None, 'memory'])
+def test_the_next_start_does_not_wait_for_copies_of_a_stock_runner(
+        dirs, monkeypatch, caplog, out_dir):
+    work_dir, root, there = dirs
+    goes_on, has_begun, late, seen = (threading.Event(), threading.Event(), [],
+                                      [])
+    real = LocalBackend.put
+
+    def put(self, name, write):
+        if str(there) in self.url and name.endswith('.pth'):
+            has_begun.set()
+            late.append(not goes_on.wait(20))
+        return real(self, name, write)
+
+    monkeypatch.setattr(LocalBackend, 'put', put)
+    hook = dict(
+        type='DurableCheckpointHook',
+        interval=2,
+        write=dict(background=False),
+        mirror=dict(url=str(root)))
+    if out_dir is not None:  # which has no lock
+        pytest.importorskip('fsspec')
+        hook.update(out_dir=f'memory://{uuid.uuid4().hex}')
+
+    def fail():
+        assert has_begun.wait(20)
+        raise RuntimeError('out of memory')
+
+    def start(steps, **calls):
+        return train(
+            work_dir,
+            runner=dict(type='IterBasedRunner', max_iters=steps),
+            hooks=[dict(hook, resume='auto'),
+                   OnIter(calls['calls'])])
+
+    with pytest.raises(RuntimeError, match='out of memory'):
+        start(8, calls={3: fail})
+
+    def look():
+        seen.append((list(late), caplog.text))
+        goes_on.set()
+
+    again = start(6, calls={4: look})
+    assert again.restored.iter == 3
+    (waited, told), = seen
+    assert not waited
+    assert 'is not there yet is not copied. The next start of this' in told
+    assert names(there)[:-1] == [f'iter_{step}.pth' for step in (2, 4, 6)]
+
+
 @pytest.mark.parametrize('step', ['resume_for_hooks', 'keep_best'])
 def test_a_failed_start_does_not_wait_for_copies(dirs, stored, monkeypatch,
                                                  waited, step):
