@@ -145,13 +145,20 @@ def _open_best(runner: Any, options: CheckpointOptions, eval_hook: Any,
     backend, home = guarded(lock, backend, home)
     catalog = Catalog(backend, home, runner.logger.warning, name)
     with left_on_failure(lock):
-        backend.prepare()
-        home.prepare()
+        _prepare(backend, home)
         _occupy(runner, backend, home, lock)
         catalog.open()
         catalog.begin(saver.catalog.lineage, runner.iter)
         return _saver(runner, options, backend, catalog, home, KeepLast(None),
                       None, lock)
+
+
+def _prepare(backend: StorageBackend, home: StorageBackend) -> None:
+    """Prepare a place and the home of its catalog, which may be the place."""
+    backend.prepare()
+    if home is not backend:
+        # an object store would list, write and delete once more
+        home.prepare()
 
 
 def _occupy(runner: Any, backend: StorageBackend, home: StorageBackend,
@@ -229,8 +236,7 @@ def _agreed_newest(runner: Any, options: CheckpointOptions,
     loaded, failure, in_mirror = None, None, False
     if distributed.rank() == 0:
         try:
-            backend.prepare()
-            catalog.home.prepare()
+            _prepare(backend, catalog.home)
             _occupy(runner, backend, catalog.home, lock)
             catalog.open()
             _check_scores(options, catalog)
