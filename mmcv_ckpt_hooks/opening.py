@@ -19,7 +19,7 @@ from .mirror import Mirror
 from .mirror_opening import find_in_both, metrics_of, mirror_of, start_mirror
 from .mirroring import MirrorPlace
 from .options import CheckpointOptions
-from .ranking import start_ranking
+from .ranking import Metrics, start_ranking
 from .restore import Restored
 from .resuming import resume_run
 from .retention import KeepLast, policy_of
@@ -47,19 +47,15 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
     Raises:
         Exception: On all ranks, if the place cannot be opened on rank 0.
     """
-    # on all ranks, before anything is done
-    refuse_unknown(options.keep, eval_hooks(runner))
-    metrics = metrics_of(options, eval_hooks(runner))
-    backend = open_backend(
-        place,
-        options.file_client_args,
-        durable=options.write.durability == 'fsync',
-        storage_options=options.storage_options)
-    home = catalog_home(backend, runner.work_dir, runner.logger.warning)
-    lock = lock_of(home, CATALOG_NAME, runner.logger.warning)
-    backend, home = guarded(lock, backend, home)
-    catalog = Catalog(backend, home, runner.logger.warning)
-    second = mirror_of(runner, options, by_epoch, place, catalog, metrics)
+    built, failure = None, None
+    try:
+        built = _build(runner, options, by_epoch, place)
+    except Exception as error:  # passed on to all ranks
+        failure = error
+    # one of them may lack a package, or a profile
+    distributed.raise_together(failure, f'opening {place}')
+    assert built is not None
+    metrics, backend, home, lock, catalog, second = built
     with left_on_failure(lock), left_on_failure(None if second is
                                                 None else second.lock):
         in_mirror, newest, loaded = _agreed_newest(runner, options, backend,
@@ -67,7 +63,7 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
         found_in = second.backend if second and in_mirror else backend
         restored = resume_run(runner, options, found_in, newest, loaded)
         del loaded
-        saver, failure = None, None
+        saver = None
         if distributed.rank() == 0:
             try:
                 begin(runner, options, catalog, restored)
@@ -89,6 +85,26 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
                 failure = error
         distributed.raise_together(failure, f'opening {place}')
         return saver
+
+
+def _build(
+    runner: Any, options: CheckpointOptions, by_epoch: bool, place: str
+) -> Tuple[Optional[Metrics], StorageBackend, StorageBackend,
+           Optional[RunLock], Catalog, Optional[MirrorPlace]]:
+    """Build what a start opens; nothing is touched yet."""
+    refuse_unknown(options.keep, eval_hooks(runner))
+    metrics = metrics_of(options, eval_hooks(runner))
+    backend = open_backend(
+        place,
+        options.file_client_args,
+        durable=options.write.durability == 'fsync',
+        storage_options=options.storage_options)
+    home = catalog_home(backend, runner.work_dir, runner.logger.warning)
+    lock = lock_of(home, CATALOG_NAME, runner.logger.warning)
+    backend, home = guarded(lock, backend, home)
+    catalog = Catalog(backend, home, runner.logger.warning)
+    second = mirror_of(runner, options, by_epoch, place, catalog, metrics)
+    return metrics, backend, home, lock, catalog, second
 
 
 def keep_best(runner: Any, options: CheckpointOptions, savers: List[Saver],
