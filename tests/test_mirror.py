@@ -11,7 +11,7 @@ import uuid
 import pytest
 from mmcv import Config
 from mmcv.runner import Hook
-from toy import make_loader, make_runner, names, train
+from toy import ToyModel, make_loader, make_runner, names, train
 
 from mmcv_ckpt_hooks import (executor, find_resumable, mirror, mirroring,
                              movement, starting, verify_checkpoint)
@@ -178,10 +178,14 @@ def test_what_is_committed_is_in_the_mirror_too(dirs, caplog):
 
 def test_a_mirror_has_a_retention_of_its_own(dirs):
     work_dir, root, there = dirs
-    run(work_dir, root, keep=dict(last=1, every=4), max_keep_ckpts=2)
-    assert names(work_dir) == ['iter_6.pth', 'iter_8.pth', 'latest.pth']
-    # iter_4 was there when the copy of it was due, or was skipped for iter_8
-    assert set(names(there)) - {'iter_4.pth'} == {'iter_8.pth', 'latest.pth'}
+    run(work_dir, root, steps=10, keep=dict(last=1, every=4), max_keep_ckpts=5)
+    steps = 2, 4, 6, 8, 10
+    assert set(names(work_dir)) == {
+        'latest.pth', *(f'iter_{step}.pth' for step in steps)
+    }
+    assert names(there) == [
+        'iter_10.pth', 'iter_4.pth', 'iter_8.pth', 'latest.pth'
+    ]
 
 
 def test_the_best_is_a_second_name_there_and_the_one_before_goes(dirs):
@@ -453,21 +457,53 @@ def test_every_flipped_bit_of_a_record_is_seen_on_the_way(dirs):
 # -- the end of a run, and the next start ----------------------------------
 
 
+class InTurn(Storage):
+    """Takes each of two checkpoints when it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        both = 'iter_2.pth', 'iter_4.pth'
+        self.has_begun = {name: threading.Event() for name in both}
+        self.goes_on = {name: threading.Event() for name in both}
+
+    def put(self, name, write):
+        if name in self.goes_on:
+            self.has_begun[name].set()
+            assert self.goes_on[name].wait(60)
+        return super().put(name, write)
+
+
 def test_what_is_pending_at_the_end_is_finished_with_progress(
         dirs, stored, caplog, monkeypatch):
     work_dir, _, _ = dirs
-    backend = stored(SlowStorage())
+    backend = stored(InTurn())
     monkeypatch.setattr(mirror, '_SAID_FIRST_SECS', 0.)
     real = mirror.Mirror._say_progress
 
     def say(self):
+        backend.goes_on['iter_2.pth'].set()
+        assert backend.has_begun['iter_4.pth'].wait(60)
         real(self)
-        backend.goes_on.set()
+        backend.goes_on['iter_4.pth'].set()
 
     monkeypatch.setattr(mirror.Mirror, '_say_progress', say)
-    run(work_dir, ANY, steps=4)
-    assert sorted(backend.order) == ['iter_2.pth', 'iter_4.pth']
-    assert 'still to be copied, 0.0 of 0.0 MB are there' in caplog.text
+    train(
+        work_dir,
+        model=ToyModel(width=20000),
+        runner=dict(type='IterBasedRunnerAmp', max_iters=4),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook', interval=2,
+                mirror=dict(url=ANY)),
+            OnIter({3: lambda: backend.has_begun['iter_2.pth'].wait(60)})
+        ])
+    one, other = ((work_dir / f'iter_{step}.pth').stat().st_size / 1e6
+                  for step in (2, 4))
+    assert one > 1
+    assert 'iter_4.pth is still to be copied, ' \
+        f'{one:.1f} of {one + other:.1f} MB are there' in caplog.text
+    for name in ('iter_2.pth', 'iter_4.pth'):
+        assert backend.files[name] == (work_dir / name).read_bytes()
 
 
 class Hanging(Storage):
