@@ -61,6 +61,8 @@ class Mirror:
                  warn: Callable[[str], None],
                  clock: Callable[[], float] = time.monotonic,
                  later: Optional[Later] = None) -> None:
+        #: where it is
+        self.url = place.url
         self._place = place
         self._source = source
         self._run = run

@@ -13,7 +13,7 @@ from .errors import (AccessError, ConfigError, DependencyError, IntegrityError,
 from .mirror import Mirror
 from .mirror_note import MirrorNote, write_note
 from .mirroring import MirrorPlace
-from .options import CheckpointOptions, KeepOptions, last_of
+from .options import CheckpointOptions, last_of
 from .ranking import Metrics
 from .resuming import Newest, find_newest
 from .retention import policy_of
@@ -41,7 +41,7 @@ def metrics_of(options: CheckpointOptions,
     """
     if options.keep.best is not None:
         return Metrics(options.keep, eval_hooks)
-    best = None if options.mirror is None else _keep(options).best
+    best = None if options.mirror is None else options.mirror_keep.best
     if best is None:
         return None
     metrics = Metrics(replace(options.keep, best=best), eval_hooks)
@@ -73,7 +73,7 @@ def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
     if given is None:
         return None
     url = takeover.resolve_out_dir(given.url, runner.work_dir)
-    keep = _keep(options)
+    keep = options.mirror_keep
 
     def log(message: str) -> None:
         runner.logger.info(f'Mirror: {message}')
@@ -105,19 +105,13 @@ def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
 def _note_of(options: CheckpointOptions, mirror: MirrorPlace, by_epoch: bool,
              metrics: Optional[Metrics]) -> MirrorNote:
     """Return what ``mmcv-ckpt push`` has to know."""
-    keep = _keep(options)
+    keep = options.mirror_keep
     given = options.mirror and options.mirror.storage_options
     place = whereabouts(given or {}) if scheme_of(mirror.url) == 's3' else {}
     return MirrorNote(mirror.url, by_epoch, last_of(keep), keep.every,
                       keep.best, keep.bytes,
                       None if metrics is None else metrics.noted(),
                       options.create_symlink, **place)
-
-
-def _keep(options: CheckpointOptions) -> KeepOptions:
-    if options.mirror is not None and options.mirror.keep is not None:
-        return options.mirror.keep
-    return replace(options.keep, last=options.keep_last or -1)
 
 
 def find_in_both(runner: Any, options: CheckpointOptions,
