@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .catalog import Catalog
 
 #: Before an empty listing is asked for again (seconds).
-_PAUSES_SECS = (0.1, 0.5, 2.)
+_PAUSES_SECS = (0.1, 0.3, 1., 3.)
 
 
 def listed(files: StorageBackend, home: StorageBackend,

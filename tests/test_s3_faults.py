@@ -276,7 +276,7 @@ def test_a_training_over_a_bad_line_ends_with_the_same_bits(
     proxy.arm(choose)
     drawing_run(tmp_path / 'run', 12, kill_at=8, options=options)
     resumed, again = drawing_run(tmp_path / 'run', 12, seed=1, options=options)
-    assert proxy.injected > 10
+    assert proxy.injected > 5
     proxy.arm()
     assert min(again) == 7
     assert all(again[step] == losses[step] for step in again)
