@@ -6,6 +6,7 @@ import difflib
 from typing import Any, Mapping, Optional, Sequence, Tuple, Union
 
 from .errors import ConfigError
+from .storage import scheme_of
 
 #: By name the types that are allowed, and how they are called.
 Types = Mapping[str, Tuple[Union[type, Tuple[type, ...]], str]]
@@ -78,3 +79,17 @@ def check_positive(name: str, value: Optional[float]) -> None:
     if value is not None and not value > 0:  # NaN, too
         raise ConfigError(f'DurableCheckpointHook: {name} must be positive, '
                           f'but got {value!r}')
+
+
+def check_used(name: str, url: str, options: Optional[Mapping[str,
+                                                              Any]]) -> None:
+    """Refuse ``storage_options`` that a local directory has no use for.
+
+    Raises:
+        ConfigError: If there are any.
+    """
+    if options and scheme_of(url) in ('', 'file'):
+        raise ConfigError(
+            f'DurableCheckpointHook: {name}.storage_options are of an object '
+            f'store or of fsspec, but {name}.url={url!r} is a local path: '
+            'remove them, or give the URL that they are for')

@@ -14,7 +14,7 @@ from . import recovery
 from .best_scores import BestScore, BestScores
 from .catalog_file import Content, encode, read_catalog
 from .history import open_history
-from .reconciling import agrees, reconciled
+from .reconciling import agrees, listed, reconciled
 from .types import (LATEST_NAME, CheckpointInfo, Metrics, StorageBackend,
                     StoredFile)
 
@@ -73,7 +73,7 @@ class Catalog:
             known = self._read()
             if not reconcile or not self._files.capabilities.listing:
                 return
-            files = self._files.list()
+            files = listed(self._files, self.home, bool(known))
             if known and not known.is_checked and \
                     not agrees(self._files, files, known.checkpoints):
                 self._discard('the checkpoints say something else')

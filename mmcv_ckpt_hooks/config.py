@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from .argument_checks import (Types, check_choice, check_known, check_positive,
-                              check_types)
+                              check_types, check_used)
 from .errors import ConfigError
 from .keep_config import plain_keep
 from .name_template import check_template
@@ -166,6 +166,7 @@ def _plain_mirror(given: Dict[str, Any]) -> Dict[str, Any]:
         raise ConfigError('DurableCheckpointHook: mirror.url must be given: '
                           'a path or URL of the second place')
     values = {**given, 'url': os.fspath(given['url'])}
+    check_used('mirror', values['url'], values.get('storage_options'))
     keep = values.get('keep')
     if keep is not None:
         for name in _OF_THE_RUN:

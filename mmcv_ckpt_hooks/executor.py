@@ -48,6 +48,13 @@ class BackgroundExecutor:
             return False
         return True
 
+    def submit_or_run(self, job: Job) -> None:
+        """As :meth:`submit`; as :meth:`run` where no thread can be started."""
+        try:
+            self.submit(job)
+        except RuntimeError:
+            self.run(job)
+
     def keep(self, error: Exception) -> None:
         """Keep an error that does not end its job.
 

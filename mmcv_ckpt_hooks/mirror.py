@@ -6,12 +6,13 @@ is behind copies the newest first.
 """
 import threading
 import time
-from typing import Any, Callable, Dict, List, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, Optional, Set
 
 from .catalog import Catalog
 from .errors import ConfigError, IntegrityError
 from .executor import BackgroundExecutor, call_later
 from .mirror_log import MirrorLog
+from .mirror_missing import Key, Missing, key_of
 from .mirroring import MirrorPlace
 from .movement import Movement, Pauses
 from .sending import Gone
@@ -60,6 +61,8 @@ class Mirror:
                  warn: Callable[[str], None],
                  clock: Callable[[], float] = time.monotonic,
                  later: Optional[Later] = None) -> None:
+        #: where it is
+        self.url = place.url
         self._place = place
         self._source = source
         self._run = run
@@ -75,11 +78,12 @@ class Mirror:
         #: of attempts that failed since the last copy
         self._failures = 0
         self._is_behind = False
-        # name and digest of what is damaged in the first place
-        self._refused: Set[Tuple[str, str]] = set()
+        self._missing = Missing(place, run)
         self._movement = Movement(clock)
         self._pauses = Pauses()
         self._stop_waiting: Callable[[], None] = lambda: None
+        if place.lock is not None:
+            place.lock.finish = self.leave
 
     def wake(self) -> None:
         """Have what is missing copied; returns at once."""
@@ -109,8 +113,7 @@ class Mirror:
 
     def pending(self) -> List[CheckpointInfo]:
         """Return what is still to be copied, the newest first."""
-        missing = [] if self._is_off else self._place.missing(self._run)
-        return [info for info in missing if _key(info) not in self._refused]
+        return self._missing.look()
 
     def abandon(self) -> bool:
         """Let the process end without the copy under way.
@@ -187,14 +190,14 @@ class Mirror:
             now = self._clock()
             limit = AWAY_SECS if self._failures else STALLED_SECS
             if self._movement.still_secs() > limit:
-                self._say.not_copied(self.pending())
+                self._say.not_copied(self._missing.remembered())
                 return
             if now - said_at >= _SAID_SECS:
                 said_at = now
                 self._say_progress()
 
     def _say_progress(self) -> None:
-        self._say.progress(self.pending(), self._movement)
+        self._say.progress(self._missing.remembered(), self._movement)
 
     # -- on its thread -----------------------------------------------------
 
@@ -229,21 +232,23 @@ class Mirror:
         if not place.is_open:
             place.open()
             self._begin()
-        tried: Set[Tuple[str, str]] = set()
+        tried: Set[Key] = set()
         while not self._has_to_end():
             place.follow(self._run)
-            left = [info for info in self.pending() if _key(info) not in tried]
+            left = [one for one in self.pending() if key_of(one) not in tried]
             if not left:
                 return
+            info = left[0]
             # each once: somebody may delete what was just copied
-            tried.add(_key(left[0]))
+            tried.add(key_of(info))
             try:
-                self._copy(left[0])
+                self._copy(info)
             except Gone:
                 pass  # the run's retention was faster
             except IntegrityError as error:
-                self._refused.add(_key(left[0]))
-                self._say.damaged(left[0], error)
+                self._missing.refuse(info)
+                self._say.damaged(info, error)
+            self._missing.forget(info)
 
     def _begin(self) -> None:
         """Begin in a place that was away, unless it cannot be a mirror."""
@@ -254,11 +259,11 @@ class Mirror:
             self._place.release()
             if not isinstance(error, ConfigError):
                 raise
-            self._is_off = True
+            self._is_off = self._missing.is_off = True
             self._say.is_off(error)
 
     def _copy(self, info: CheckpointInfo) -> None:
-        self._movement.begin(_key(info))
+        self._movement.begin(key_of(info))
         copied = self._place.add(info, self._source, self._advance)
         self._movement.finish(max(info.bytes, 0))
         self._failures = 0
@@ -289,10 +294,6 @@ class Mirror:
         self._stop_waiting()
         self._stop_waiting = self._later(
             self._pauses.secs(self._failures, self._is_finishing), self.wake)
-
-
-def _key(info: CheckpointInfo) -> Tuple[str, str]:
-    return info.name, info.digest
 
 
 class _Left(Exception):

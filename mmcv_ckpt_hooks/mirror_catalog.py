@@ -5,10 +5,12 @@ Standard library only.
 from dataclasses import asdict, replace
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
+from . import lineage as lineages
 from .best_scores import BestScore
 from .catalog import Catalog
 from .types import CheckpointInfo, Metrics, StorageBackend
 
+_SHOWN_NAMES = 3
 #: An event of the history and its values.
 Event = Tuple[str, Dict[str, Any]]
 
@@ -53,6 +55,29 @@ class MirrorCatalog(Catalog):
             (info.generation
              for info in self.checkpoints() if info.lineage == lineage),
             default=-1)
+
+    def tell_given_up(self, run: Catalog) -> None:
+        """Warn of what is newer here than where a run goes on from.
+
+        Order: before :meth:`begin`.
+        """
+        theirs = [
+            info for info in self.resumable() if info.lineage == run.lineage
+        ]
+        valid = lineages.current([*run.checkpoints(), *theirs], run.lineage, 0,
+                                 0)
+        newer = [
+            info.name for info in theirs
+            if info.iter > run.started_iter and info in valid
+        ]
+        if newer:
+            more = ', ...' if len(newer) > _SHOWN_NAMES else ''
+            self._warn(
+                f'{self.home.url} has {", ".join(newer[:_SHOWN_NAMES])}{more},'
+                f' newer than the {run.started_iter} iterations that this run '
+                'goes on from, which gives them up: they are not deleted, but '
+                'replaced by copies of their names. To go on from there, '
+                "stop it before its first save, and start with resume='auto'")
 
     def same(self, info: CheckpointInfo) -> Optional[CheckpointInfo]:
         """Return the entry of a name if it is of the same content."""

@@ -68,7 +68,8 @@ class MirrorLog:
         """Tell how far the copies are, at the end of a run."""
         total = movement.finished_bytes + sum(
             max(info.bytes, 0) for info in left)
-        self._log(f'Mirror {self._url}: {_names(left)} still to be copied, '
+        names = _names(left) if left else 'the catalog is'
+        self._log(f'Mirror {self._url}: {names} still to be copied, '
                   f'{movement.done_bytes / 1e6:.1f} of {total / 1e6:.1f} MB '
                   'are there. Ctrl-C leaves at once: the next start goes on '
                   'with it')

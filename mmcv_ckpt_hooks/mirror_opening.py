@@ -13,13 +13,14 @@ from .errors import (AccessError, ConfigError, DependencyError, IntegrityError,
 from .mirror import Mirror
 from .mirror_note import MirrorNote, write_note
 from .mirroring import MirrorPlace
-from .options import CheckpointOptions, KeepOptions, last_of
+from .options import CheckpointOptions, last_of
 from .ranking import Metrics
 from .resuming import Newest, find_newest
 from .retention import policy_of
 from .state_loading import copied_fields
 from .storage import scheme_of
 from .storage.names import same_place
+from .storage.object_url import whereabouts
 from .types import CheckpointInfo, StorageBackend
 
 _SHOWN_NAMES = 3
@@ -40,7 +41,7 @@ def metrics_of(options: CheckpointOptions,
     """
     if options.keep.best is not None:
         return Metrics(options.keep, eval_hooks)
-    best = None if options.mirror is None else _keep(options).best
+    best = None if options.mirror is None else options.mirror_keep.best
     if best is None:
         return None
     metrics = Metrics(replace(options.keep, best=best), eval_hooks)
@@ -72,7 +73,7 @@ def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
     if given is None:
         return None
     url = takeover.resolve_out_dir(given.url, runner.work_dir)
-    keep = _keep(options)
+    keep = options.mirror_keep
 
     def log(message: str) -> None:
         runner.logger.info(f'Mirror: {message}')
@@ -101,18 +102,16 @@ def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
     return built
 
 
-def _note_of(options: CheckpointOptions, mirror: MirrorPlace,
-             by_epoch: bool) -> MirrorNote:
+def _note_of(options: CheckpointOptions, mirror: MirrorPlace, by_epoch: bool,
+             metrics: Optional[Metrics]) -> MirrorNote:
     """Return what ``mmcv-ckpt push`` has to know."""
-    keep = _keep(options)
+    keep = options.mirror_keep
+    given = options.mirror and options.mirror.storage_options
+    place = whereabouts(given or {}) if scheme_of(mirror.url) == 's3' else {}
     return MirrorNote(mirror.url, by_epoch, last_of(keep), keep.every,
-                      keep.best, keep.bytes)
-
-
-def _keep(options: CheckpointOptions) -> KeepOptions:
-    if options.mirror is not None and options.mirror.keep is not None:
-        return options.mirror.keep
-    return replace(options.keep, last=options.keep_last or -1)
+                      keep.best, keep.bytes,
+                      None if metrics is None else metrics.noted(),
+                      options.create_symlink, **place)
 
 
 def find_in_both(runner: Any, options: CheckpointOptions,
@@ -224,7 +223,7 @@ def candidates_of(
 
 def start_mirror(runner: Any, options: CheckpointOptions, by_epoch: bool,
                  mirror: MirrorPlace, backend: StorageBackend,
-                 catalog: Catalog) -> Mirror:
+                 catalog: Catalog, metrics: Optional[Metrics]) -> Mirror:
     """Note a mirror, and have it follow the run that begins.
 
     Args:
@@ -234,12 +233,13 @@ def start_mirror(runner: Any, options: CheckpointOptions, by_epoch: bool,
         mirror (MirrorPlace): Open, unless it could not be reached.
         backend (StorageBackend): The run's place.
         catalog (Catalog): Of that; ``begin`` was called.
+        metrics (Metrics, optional): Of :func:`metrics_of`.
 
     Raises:
         ConfigError: If the mirror is the run's own place.
     """
     with left_to_the_next_save(runner, options, 'Noting the mirror'):
-        note = _note_of(options, mirror, by_epoch)
+        note = _note_of(options, mirror, by_epoch, metrics)
         write_note(catalog.home, note)
         mirror.token = note.token
     if mirror.is_open:

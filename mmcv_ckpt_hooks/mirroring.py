@@ -145,6 +145,7 @@ class MirrorPlace:
                 f'that {run.home.url} does not know: only the next start can '
                 'count on from it')
         run.generation = max(run.generation, starts)
+        self.catalog.tell_given_up(run)
         self.begin(run)
 
     def begin(self, run: Catalog) -> None:

@@ -12,6 +12,8 @@ from typing import Any, Iterable, Mapping, Optional, Sequence
 from .errors import ConfigError
 
 RULES = ('greater', 'less')
+#: The first metric of the first evaluation.
+AUTO = 'auto'
 
 #: Keys that mmcv knows (v1.7.2, runner/hooks/evaluation.py:85-89).
 GREATER_KEYS = ('acc', 'top', 'AR@', 'auc', 'precision', 'mAP', 'mDice',

@@ -5,6 +5,7 @@ Called once a run, on all ranks; only rank 0 writes.
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import distributed, takeover
+from .abandoning import leave_mirrors
 from .beginning import begin, point_to
 from .best import BestKeeper, eval_hooks
 from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
@@ -18,7 +19,7 @@ from .mirror import Mirror
 from .mirror_opening import find_in_both, metrics_of, mirror_of, start_mirror
 from .mirroring import MirrorPlace
 from .options import CheckpointOptions
-from .ranking import start_ranking
+from .ranking import Metrics, start_ranking
 from .restore import Restored
 from .resuming import resume_run
 from .retention import KeepLast, policy_of
@@ -46,7 +47,51 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
     Raises:
         Exception: On all ranks, if the place cannot be opened on rank 0.
     """
-    # on all ranks, before anything is done
+    built, failure = None, None
+    try:
+        built = _build(runner, options, by_epoch, place)
+    except Exception as error:  # passed on to all ranks
+        failure = error
+    # one of them may lack a package, or a profile
+    distributed.raise_together(failure, f'opening {place}')
+    assert built is not None
+    metrics, backend, home, lock, catalog, second = built
+    with left_on_failure(lock), left_on_failure(None if second is
+                                                None else second.lock):
+        in_mirror, newest, loaded = _agreed_newest(runner, options, backend,
+                                                   catalog, lock, second)
+        found_in = second.backend if second and in_mirror else backend
+        restored = resume_run(runner, options, found_in, newest, loaded)
+        del loaded
+        saver = None
+        if distributed.rank() == 0:
+            try:
+                begin(runner, options, catalog, restored)
+                if newest is not None and not in_mirror:
+                    point_to(newest, runner, options, backend, catalog)
+                policy = policy_of(options.keep_last, options.keep.every,
+                                   by_epoch)
+                mirror = None
+                if second is not None:
+                    mirror = start_mirror(runner, options, by_epoch, second,
+                                          backend, catalog, metrics)
+                saver = _saver(runner, options, backend, catalog, home, policy,
+                               restored, lock, mirror)
+                start_ranking(saver, options.keep, metrics, eval_hooks(runner),
+                              runner.logger.warning)
+                if mirror is not None:
+                    mirror.wake()
+            except Exception as error:  # passed on to all ranks
+                failure = error
+        distributed.raise_together(failure, f'opening {place}')
+        return saver
+
+
+def _build(
+    runner: Any, options: CheckpointOptions, by_epoch: bool, place: str
+) -> Tuple[Optional[Metrics], StorageBackend, StorageBackend,
+           Optional[RunLock], Catalog, Optional[MirrorPlace]]:
+    """Build what a start opens; nothing is touched yet."""
     refuse_unknown(options.keep, eval_hooks(runner))
     metrics = metrics_of(options, eval_hooks(runner))
     backend = open_backend(
@@ -59,35 +104,7 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
     backend, home = guarded(lock, backend, home)
     catalog = Catalog(backend, home, runner.logger.warning)
     second = mirror_of(runner, options, by_epoch, place, catalog, metrics)
-    with left_on_failure(lock), left_on_failure(None if second is
-                                                None else second.lock):
-        in_mirror, newest, loaded = _agreed_newest(runner, options, backend,
-                                                   catalog, lock, second)
-        found_in = second.backend if second and in_mirror else backend
-        restored = resume_run(runner, options, found_in, newest, loaded)
-        del loaded
-        saver, failure = None, None
-        if distributed.rank() == 0:
-            try:
-                begin(runner, options, catalog, restored)
-                if newest is not None and not in_mirror:
-                    point_to(newest, runner, options, backend, catalog)
-                policy = policy_of(options.keep_last, options.keep.every,
-                                   by_epoch)
-                mirror = None
-                if second is not None:
-                    mirror = start_mirror(runner, options, by_epoch, second,
-                                          backend, catalog)
-                saver = _saver(runner, options, backend, catalog, home, policy,
-                               restored, lock, mirror)
-                start_ranking(saver, options.keep, metrics, eval_hooks(runner),
-                              runner.logger.warning)
-                if mirror is not None:
-                    mirror.wake()
-            except Exception as error:  # passed on to all ranks
-                failure = error
-        distributed.raise_together(failure, f'opening {place}')
-        return saver
+    return metrics, backend, home, lock, catalog, second
 
 
 def keep_best(runner: Any, options: CheckpointOptions, savers: List[Saver],
@@ -144,13 +161,20 @@ def _open_best(runner: Any, options: CheckpointOptions, eval_hook: Any,
     backend, home = guarded(lock, backend, home)
     catalog = Catalog(backend, home, runner.logger.warning, name)
     with left_on_failure(lock):
-        backend.prepare()
-        home.prepare()
+        _prepare(backend, home)
         _occupy(runner, backend, home, lock)
         catalog.open()
         catalog.begin(saver.catalog.lineage, runner.iter)
         return _saver(runner, options, backend, catalog, home, KeepLast(None),
                       None, lock)
+
+
+def _prepare(backend: StorageBackend, home: StorageBackend) -> None:
+    """Prepare a place and the home of its catalog, which may be the place."""
+    backend.prepare()
+    if home is not backend:
+        # an object store would list, write and delete once more
+        home.prepare()
 
 
 def _occupy(runner: Any, backend: StorageBackend, home: StorageBackend,
@@ -181,6 +205,10 @@ def _saver(runner: Any,
             if lock is not None:
                 lock.release()
 
+    def finish_at_once() -> None:
+        leave_mirrors([saver])
+        saver.close()
+
     history = open_history(home)
     saver = Saver(
         backend,
@@ -201,7 +229,8 @@ def _saver(runner: Any,
         leave=leave)
     saver.mirror = mirror
     if lock is not None:
-        lock.finish = saver.close
+        # where a stock runner has raised, nobody else did it
+        lock.finish = finish_at_once
     return saver
 
 
@@ -223,8 +252,7 @@ def _agreed_newest(runner: Any, options: CheckpointOptions,
     loaded, failure, in_mirror = None, None, False
     if distributed.rank() == 0:
         try:
-            backend.prepare()
-            catalog.home.prepare()
+            _prepare(backend, catalog.home)
             _occupy(runner, backend, catalog.home, lock)
             catalog.open()
             _check_scores(options, catalog)

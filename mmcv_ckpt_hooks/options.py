@@ -1,5 +1,5 @@
 """The arguments of the hook as frozen records; :mod:`config` checks them."""
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Mapping, Optional, Tuple
 
 from .storage import OBJECT_STORES, is_of_fsspec, scheme_of
@@ -160,6 +160,13 @@ class CheckpointOptions:
     def keep_last(self) -> Optional[int]:
         """How many of the last to keep; None for all."""
         return last_of(self.keep, self.max_keep_ckpts)
+
+    @property
+    def mirror_keep(self) -> KeepOptions:
+        """What the mirror keeps."""
+        if self.mirror is not None and self.mirror.keep is not None:
+            return self.mirror.keep
+        return replace(self.keep, last=self.keep_last or -1)
 
 
 def last_of(keep: KeepOptions, max_keep_ckpts: int = -1) -> Optional[int]:

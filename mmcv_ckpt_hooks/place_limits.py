@@ -3,9 +3,10 @@
 Standard library only.
 """
 from dataclasses import replace
-from typing import Optional
+from typing import Iterable, Optional
 
 from .options import CheckpointOptions, KeepOptions
+from .storage import OBJECT_STORES, is_of_fsspec, scheme_of
 from .types import LATEST_NAME, StorageBackend
 
 
@@ -42,3 +43,26 @@ def limits_text(options: CheckpointOptions, place: StorageBackend,
     if not able.point and options.create_symlink:
         said.append(f'link: there is no {LATEST_NAME}')
     return f'{place.url} cannot {"; cannot ".join(said)}' if said else None
+
+
+def unused_text(options: CheckpointOptions,
+                places: Iterable[Optional[str]]) -> Optional[str]:
+    """Say in one line that ``storage_options`` are of no use.
+
+    Args:
+        options (CheckpointOptions): Of the hook.
+        places (iterable): What a run writes to or reads from; None and empty
+            ones do not count.
+
+    Returns:
+        str | None: None if one of the places takes them, or there are none.
+    """
+    schemes = {scheme_of(place) for place in places if place}
+    if not options.storage_options or any(
+            one in OBJECT_STORES or is_of_fsspec(one) for one in schemes):
+        return None
+    mirror = '' if options.mirror is None else \
+        '; those of the mirror are mirror.storage_options'
+    return 'storage_options of the hook are not used: they are for object ' \
+        'stores and fsspec, and the hook has no such out_dir, nor begins ' \
+        f'with a checkpoint from there{mirror}'

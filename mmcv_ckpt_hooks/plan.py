@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
+from .keep_text import kept_text, size
 from .options import CheckpointOptions
 from .triggers import never_due
 
@@ -40,6 +41,7 @@ class Plan:
         resumed (str): What the run goes on from.
         ranks (int): Which save together.
         repeats_epoch (bool): Whether a resume begins an epoch anew.
+        mirror (str, optional): What is copied to where.
     """
     options: CheckpointOptions
     unit: str
@@ -57,6 +59,7 @@ class Plan:
     resumed: str
     ranks: int = 1
     repeats_epoch: bool = False
+    mirror: Optional[str] = None
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -114,6 +117,8 @@ class Plan:
             ('a save', self._takes()),
             ('a kill', self._loses()),
         ]
+        if self.mirror is not None:
+            rows.insert(3, ('mirror', self.mirror))
         if self.took_over is not None:
             rows.append(('before', self.took_over))
         return 'Checkpoints of this run:\n' + '\n'.join(f'  {name:<7} {said}'
@@ -184,24 +189,7 @@ class Plan:
         return '; '.join(said) or 'nothing'
 
     def _keeps(self) -> str:
-        options = self.options
-        said = 'all' if options.keep_last is None else \
-            f'the last {options.keep_last}'
-        if options.triggers.secs is not None:
-            by_time = 'all, not counted here' if options.keep_last is None \
-                else f'the last {options.keep_last}'
-            until = ' until the next at the interval' \
-                if options.interval > 0 else ''
-            said += f', by time {by_time}{until}'
-        if options.keep.every is not None:
-            said += f', every {options.keep.every} {self.unit}'
-        best = f'best {options.keep.best}' if self._ranked else 'best'
-        metrics = options.keep.monitor or self.best
-        if self._ranked and not metrics:
-            metrics = ('the first metric', )
-        said += ''.join(f', the {best} by {key}' for key in metrics)
-        if options.keep.bytes is not None:
-            said += f', more up to {size(options.keep.bytes)}'
+        said = kept_text(self.options, self.unit, self.best)
         parts = f'model {size(self.model_bytes)}, optimizer ' + (
             'not known before the first save'
             if self.optimizer_bytes is None else size(self.optimizer_bytes))
@@ -242,14 +230,6 @@ class Plan:
                 'evaluation, end before SIGKILL'
         return f'by a signal that is watched {said}; without notice ' \
             f'{lost}{again}'
-
-
-def size(nbytes: int) -> str:
-    """``'12.34 MB'``: decimal units, as in the other log lines."""
-    for unit, factor in (('GB', 10**9), ('MB', 10**6)):
-        if nbytes >= factor:
-            return f'{nbytes / factor:.2f} {unit}'
-    return f'{nbytes / 1000:.1f} kB'
 
 
 def free_bytes(directory: str) -> Optional[int]:

@@ -4,14 +4,12 @@ from typing import Any, Callable, Dict, Optional, Sequence, Set, Tuple
 from .errors import ConfigError
 from .keep_config import rule_of
 from .known_metrics import doubts
-from .monitors import (GREATER_KEYS, LESS_KEYS, Monitor, infer_rule,
+from .monitors import (AUTO, GREATER_KEYS, LESS_KEYS, Monitor, infer_rule,
                        unknown_metric)
 from .options import KeepOptions
 from .retention import KeepBest
 from .saver import Saver
 from .types import SaveRequest
-
-AUTO = 'auto'
 
 
 class Metrics:
@@ -58,6 +56,14 @@ class Metrics:
         if AUTO in self.keys and auto is None:
             return KeepBest(count, None)
         return KeepBest(count, self.monitors(auto or ''))
+
+    def noted(self) -> Dict[str, str]:
+        """Return the rule of each; empty where 'auto' has none."""
+        return {
+            key: (rule_of(self._keep.rule, key) or '')
+            if key == AUTO else self._rule(key)
+            for key in self.keys
+        }
 
     def hear(self, eval_hook: Any, names: Sequence[str],
              others: Sequence[str]) -> None:

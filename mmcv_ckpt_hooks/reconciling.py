@@ -2,16 +2,50 @@
 
 Standard library only.
 """
-from typing import TYPE_CHECKING, Callable, Dict, Mapping, Sequence
+import time
+from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Sequence
 
 from .card import describe
-from .errors import MissingCheckpointError
+from .errors import MissingCheckpointError, StorageError
 from .latest import described_latest
 from .types import (LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend,
                     StoredFile)
 
 if TYPE_CHECKING:
     from .catalog import Catalog
+
+#: Before an empty listing is asked for again (seconds).
+_PAUSES_SECS = (0.1, 0.3, 1., 3.)
+
+
+def listed(files: StorageBackend, home: StorageBackend,
+           has_catalog: bool) -> List[StoredFile]:
+    """List a directory, of which an empty one lets a run start anew.
+
+    INVARIANT: where the catalog was just read, it is not empty. To obstore
+    any answer 200 in XML is a listing: an error of the server, the page of a
+    proxy.
+
+    Args:
+        files (StorageBackend): The directory.
+        home (StorageBackend): Where its catalog is kept.
+        has_catalog (bool): Whether there is one.
+
+    Raises:
+        StorageError: If the listing is empty all the same.
+    """
+    found = files.list()
+    if not has_catalog or home.url != files.url:
+        return found
+    for pause in _PAUSES_SECS:
+        if not found:
+            time.sleep(pause)
+            found = files.list()
+    if not found:
+        raise StorageError(
+            f'{files.url} is listed as empty, but has a catalog: what the '
+            'storage or a proxy before it answers is no listing')
+    return found
 
 
 def reconciled(files: StorageBackend, listed: Sequence[StoredFile],

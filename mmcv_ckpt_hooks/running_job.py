@@ -78,8 +78,9 @@ class JobThread:
 
     def submit(self, job: Job) -> None:
         """Have a job run; the one before has ended."""
-        self.job = running = RunningJob(job)
+        running = RunningJob(job)
         try:
+            self.job = running
             self._jobs.put(running)
         except BaseException:  # Ctrl-C: nobody would run it, or it runs
             running.take_back()

@@ -100,7 +100,8 @@ class Saver:
 
     def reserve(self, nbytes: int, pinned: bool) -> None:
         """Map memory for copies beside training; see :class:`Stager`."""
-        self._executor.submit(lambda: self._stager.reserve(nbytes, pinned))
+        self._executor.submit_or_run(
+            lambda: self._stager.reserve(nbytes, pinned))
 
     def save(self,
              request: SaveRequest,
@@ -130,8 +131,7 @@ class Saver:
                 live = self._splitter.split(capture())
                 staged.append(self._stager.stage(live, overlap))
 
-        # the staging buffer is free once the save before has ended, which
-        # the executor waits for
+        # it waits for the save before, which has the staging buffer
         if not self._executor.run(stage):
             return False
         state = staged[0]
@@ -147,7 +147,7 @@ class Saver:
             return blocked + (late.held_secs if late is not None else 0.)
 
         if background:
-            self._executor.submit(job)
+            self._executor.submit_or_run(job)
             # beside the writer, who begins with what is copied
             finish_due(late)
         else:

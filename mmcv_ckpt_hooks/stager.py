@@ -8,6 +8,7 @@ from .staging import StagedState
 
 if TYPE_CHECKING:
     from .overlap import Overlap
+    from .pending import PendingCopy
 
 #: Part of the available memory that a staged copy may take.
 _MEMORY_SHARE = 0.8
@@ -25,6 +26,8 @@ class Stager:
         self._log = log
         self._copies = copies
         self._buffer = StagingBuffer()
+        # the copy before, which nobody may have written
+        self._last: Optional['PendingCopy'] = None
         self._said = False
 
     def stage(self, live: StagedState,
@@ -35,6 +38,7 @@ class Stager:
             live (StagedState): Of live tensors.
             overlap (Overlap, optional): See :meth:`Saver.save`.
         """
+        self._finish_last()
         if not self._fits(live.nbytes):
             return live
         try:
@@ -46,7 +50,7 @@ class Stager:
             return live
         copy = self._buffer.copy(
             live, overlap.later() if overlap else {}, leave_due=True)
-        pending = copy.pending
+        pending = self._last = copy.pending
         if overlap and pending is not None and not pending.is_due:
             overlap.hold(pending)
         return copy
@@ -67,7 +71,18 @@ class Stager:
 
     def release(self) -> None:
         """Give the memory back."""
+        self._finish_last()
         self._buffer.release()
+
+    def _finish_last(self) -> None:
+        """Let nobody copy into the memory of the next, or of none.
+
+        Of a save that was interrupted before it was handed over training may
+        still have the copy to finish.
+        """
+        last, self._last = self._last, None
+        if last is not None:
+            last.finish()
 
     def _fits(self, nbytes: int) -> bool:
         if not self._copies:

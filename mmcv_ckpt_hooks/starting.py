@@ -14,9 +14,10 @@ from .errors import ConfigError
 from .history import open_history
 from .hook import DurableCheckpointHook
 from .interrupts import Interrupts
+from .keep_text import mirror_text
 from .opening import keep_best, open_run
 from .overlap import Overlap
-from .place_limits import followed, limits_text
+from .place_limits import followed, limits_text, unused_text
 from .saver import Saver
 from .storage.object_url import secrets_of
 from .triggers import Schedule
@@ -149,12 +150,11 @@ def _say_plan(hook: DurableCheckpointHook, runner: Any, saver: Saver,
     guess = plan.write_secs(place, nbytes) \
         if measured is None and is_local else None
     steps = runner.max_epochs if hook.by_epoch else runner.max_iters
+    best = tuple(
+        str(one.key_indicator) for one in eval_hooks(runner) if one.save_best)
     said = plan.Plan(
         followed(options, saver.backend), unit, steps or 0, place,
-        hook._interrupts.watch.watched(),
-        tuple(
-            str(one.key_indicator) for one in eval_hooks(runner)
-            if one.save_best), of_model, of_optimizer,
+        hook._interrupts.watch.watched(), best, of_model, of_optimizer,
         sum(info.bytes for info in saver.catalog.owned() if not info.same_as),
         plan.free_bytes(place) if is_local else None,
         guess if measured is None else measured, measured is not None,
@@ -162,16 +162,26 @@ def _say_plan(hook: DurableCheckpointHook, runner: Any, saver: Saver,
         f'{hook.interval}, {unit})' if takes_over else None,
         _came_from(runner), distributed.world_size(),
         not takeover.counts_iterations(runner)
-        and not hasattr(runner, 'finished_steps'))
+        and not hasattr(runner, 'finished_steps'), None if saver.mirror is None
+        else mirror_text(options, saver.mirror.url, unit, best))
     if of_optimizer is not None and nbytes >= _MAPPED_BYTES:
         on_gpu = any(one.is_cuda for one in runner.model.parameters())
         saver.reserve(nbytes, on_gpu)
     runner.logger.info(said.text())
     limits = limits_text(options, saver.backend, saver.catalog.home)
-    if limits is not None:
-        runner.logger.warning(limits)
-    for warning in said.warnings():
+    unused = unused_text(options, _places(hook, runner))
+    for warning in (*filter(None, (limits, unused)), *said.warnings()):
         runner.logger.warning(warning)
+
+
+def _places(hook: DurableCheckpointHook, runner: Any) -> List[Any]:
+    """Return all that a run writes to or begins with; None for nothing."""
+    restored = getattr(runner, 'restored', None)
+    return [
+        hook.out_dir, hook.options.resume, restored and restored.directory,
+        getattr(runner, 'loaded_from', None),
+        *(getattr(one, 'out_dir', None) for one in eval_hooks(runner))
+    ]
 
 
 def _events(runner: Any, saver: Saver) -> List[Dict[str, Any]]:

@@ -192,6 +192,15 @@ def upload_is_gone(exchange):
         exchange.pass_on(answer)
 
 
+def no_listing(exchange):
+    """In the place of a listing comes an error that says it is none."""
+    answer = exchange.forward()
+    if 'list-type=2' in exchange.request.line:
+        _refusal('200 OK', 'InternalError')(exchange)
+    else:
+        exchange.pass_on(answer)
+
+
 #: By name: what passes by itself, so that the same request may be sent again.
 TRANSIENT = dict(
     cut_before=cut_before,
@@ -207,6 +216,7 @@ TRANSIENT = dict(
     truncated=truncated,
     shortened=shortened,
     flipped_request=flipped_request,
+    no_listing=no_listing,
     offline=offline)
 #: By name: what is answered, or cannot be noticed on the way.
 LASTING = dict(

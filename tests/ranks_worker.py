@@ -100,7 +100,18 @@ def no_link(source, link, **kwargs):
     raise OSError(errno.ENOSPC, 'No space left on device', link)
 
 
+def ours_of(rank):
+    """The hook's options; those of one rank may be wrong."""
+    ours = dict(GIVEN.get('ours', {}))
+    if rank == GIVEN.get('wrong_mirror_on'):
+        # by no metric
+        ours['mirror'] = dict(ours['mirror'], keep=dict(best=1))
+    return ours
+
+
 def build(work_dir, rank, seed):
+    if GIVEN.get('own_disks'):
+        work_dir = os.path.join(work_dir, f'node_{rank}', 'run')
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -120,7 +131,7 @@ def build(work_dir, rank, seed):
                 type='DurableCheckpointHook',
                 interval=100,
                 resume='auto',
-                **GIVEN.get('ours', {})),
+                **ours_of(rank)),
             Raises(),
             Validates()
         ])

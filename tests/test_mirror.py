@@ -11,7 +11,7 @@ import uuid
 import pytest
 from mmcv import Config
 from mmcv.runner import Hook
-from toy import make_loader, make_runner, names, train
+from toy import ToyModel, make_loader, make_runner, names, train
 
 from mmcv_ckpt_hooks import (executor, find_resumable, mirror, mirroring,
                              movement, starting, verify_checkpoint)
@@ -178,10 +178,14 @@ def test_what_is_committed_is_in_the_mirror_too(dirs, caplog):
 
 def test_a_mirror_has_a_retention_of_its_own(dirs):
     work_dir, root, there = dirs
-    run(work_dir, root, keep=dict(last=1, every=4), max_keep_ckpts=2)
-    assert names(work_dir) == ['iter_6.pth', 'iter_8.pth', 'latest.pth']
-    # iter_4 was there when the copy of it was due, or was skipped for iter_8
-    assert set(names(there)) - {'iter_4.pth'} == {'iter_8.pth', 'latest.pth'}
+    run(work_dir, root, steps=10, keep=dict(last=1, every=4), max_keep_ckpts=5)
+    steps = 2, 4, 6, 8, 10
+    assert set(names(work_dir)) == {
+        'latest.pth', *(f'iter_{step}.pth' for step in steps)
+    }
+    assert names(there) == [
+        'iter_10.pth', 'iter_4.pth', 'iter_8.pth', 'latest.pth'
+    ]
 
 
 def test_the_best_is_a_second_name_there_and_the_one_before_goes(dirs):
@@ -453,21 +457,93 @@ def test_every_flipped_bit_of_a_record_is_seen_on_the_way(dirs):
 # -- the end of a run, and the next start ----------------------------------
 
 
+class InTurn(Storage):
+    """Takes each of two checkpoints when it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        both = 'iter_2.pth', 'iter_4.pth'
+        self.has_begun = {name: threading.Event() for name in both}
+        self.goes_on = {name: threading.Event() for name in both}
+
+    def put(self, name, write):
+        if name in self.goes_on:
+            self.has_begun[name].set()
+            assert self.goes_on[name].wait(60)
+        return super().put(name, write)
+
+
 def test_what_is_pending_at_the_end_is_finished_with_progress(
         dirs, stored, caplog, monkeypatch):
     work_dir, _, _ = dirs
-    backend = stored(SlowStorage())
+    backend = stored(InTurn())
+    monkeypatch.setattr(mirror, '_SAID_FIRST_SECS', 0.)
+    real = mirror.Mirror._say_progress
+
+    def say(self):
+        backend.goes_on['iter_2.pth'].set()
+        assert backend.has_begun['iter_4.pth'].wait(60)
+        real(self)
+        backend.goes_on['iter_4.pth'].set()
+
+    monkeypatch.setattr(mirror.Mirror, '_say_progress', say)
+    train(
+        work_dir,
+        model=ToyModel(width=20000),
+        runner=dict(type='IterBasedRunnerAmp', max_iters=4),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook', interval=2,
+                mirror=dict(url=ANY)),
+            OnIter({3: lambda: backend.has_begun['iter_2.pth'].wait(60)})
+        ])
+    one, other = ((work_dir / f'iter_{step}.pth').stat().st_size / 1e6
+                  for step in (2, 4))
+    assert one > 1
+    assert 'iter_4.pth is still to be copied, ' \
+        f'{one:.1f} of {one + other:.1f} MB are there' in caplog.text
+    for name in ('iter_2.pth', 'iter_4.pth'):
+        assert backend.files[name] == (work_dir / name).read_bytes()
+
+
+class Hanging(Storage):
+    """Its catalog is not written before it is told to."""
+
+    def __init__(self):
+        super().__init__()
+        self.goes_on = threading.Event()
+        self.has_begun = threading.Event()
+        self.was_waited_for = False
+
+    def put(self, name, write):
+        if name == 'checkpoints.json':
+            self.has_begun.set()
+            self.was_waited_for = not self.goes_on.wait(20)
+        return super().put(name, write)
+
+
+def test_a_catalog_that_is_not_written_does_not_keep_a_run(
+        dirs, stored, caplog, monkeypatch):
+    work_dir, _, _ = dirs
+    backend = stored(Hanging())
     monkeypatch.setattr(mirror, '_SAID_FIRST_SECS', 0.)
     real = mirror.Mirror._say_progress
 
     def say(self):
         real(self)
-        backend.goes_on.set()
+        monkeypatch.setattr(mirror, 'STALLED_SECS', 0.)
 
     monkeypatch.setattr(mirror.Mirror, '_say_progress', say)
-    run(work_dir, ANY, steps=4)
-    assert sorted(backend.order) == ['iter_2.pth', 'iter_4.pth']
-    assert 'still to be copied, 0.0 of 0.0 MB are there' in caplog.text
+    run(work_dir,
+        ANY,
+        steps=6,
+        write=dict(background=False),
+        hooks=[OnIter({3: lambda: backend.has_begun.wait(20)})])
+    assert not backend.was_waited_for
+    backend.goes_on.set()
+    left = 'iter_6.pth, iter_4.pth, iter_2.pth are'
+    assert f'{left} still to be copied' in caplog.text
+    assert f'{left} not copied. The next start' in caplog.text
 
 
 def test_a_ctrl_c_at_the_end_leaves_at_once(dirs, stored, monkeypatch):
@@ -795,6 +871,56 @@ def test_an_exception_does_not_wait_for_copies(dirs, stored, caplog, waited):
         assert backend.files[name] == (work_dir / name).read_bytes()
 
 
+@pytest.mark.parametrize('out_dir', [None, 'memory'])
+def test_the_next_start_does_not_wait_for_copies_of_a_stock_runner(
+        dirs, monkeypatch, caplog, out_dir):
+    work_dir, root, there = dirs
+    goes_on, has_begun, late, seen = (threading.Event(), threading.Event(), [],
+                                      [])
+    real = LocalBackend.put
+
+    def put(self, name, write):
+        if str(there) in self.url and name.endswith('.pth'):
+            has_begun.set()
+            late.append(not goes_on.wait(20))
+        return real(self, name, write)
+
+    monkeypatch.setattr(LocalBackend, 'put', put)
+    hook = dict(
+        type='DurableCheckpointHook',
+        interval=2,
+        write=dict(background=False),
+        mirror=dict(url=str(root)))
+    if out_dir is not None:  # which has no lock
+        pytest.importorskip('fsspec')
+        hook.update(out_dir=f'memory://{uuid.uuid4().hex}')
+
+    def fail():
+        assert has_begun.wait(20)
+        raise RuntimeError('out of memory')
+
+    def start(steps, **calls):
+        return train(
+            work_dir,
+            runner=dict(type='IterBasedRunner', max_iters=steps),
+            hooks=[dict(hook, resume='auto'),
+                   OnIter(calls['calls'])])
+
+    with pytest.raises(RuntimeError, match='out of memory'):
+        start(8, calls={3: fail})
+
+    def look():
+        seen.append((list(late), caplog.text))
+        goes_on.set()
+
+    again = start(6, calls={4: look})
+    assert again.restored.iter == 3
+    (waited, told), = seen
+    assert not waited
+    assert 'is not there yet is not copied. The next start of this' in told
+    assert names(there)[:-1] == [f'iter_{step}.pth' for step in (2, 4, 6)]
+
+
 @pytest.mark.parametrize('step', ['resume_for_hooks', 'keep_best'])
 def test_a_failed_start_does_not_wait_for_copies(dirs, stored, monkeypatch,
                                                  waited, step):
@@ -894,6 +1020,39 @@ def test_what_the_run_has_given_up_is_not_resumed_from(dirs):
         (str(work_dir), 6)
 
 
+@pytest.mark.parametrize('is_away', [False, True])
+def test_an_explicit_path_goes_before_what_is_newer_in_the_mirror(
+        dirs, stored, caplog, is_away):
+    work_dir, _, _ = dirs
+    backend = stored(FaultyBackend(Storage()))
+    run(work_dir, ANY)
+    before = dict(backend.inner.files)
+    for name in ('iter_6.pth', 'iter_8.pth', 'latest.pth'):
+        (work_dir / name).unlink()
+    if is_away:
+        backend.faults.append(Fault('prepare', StorageError('no route')))
+        backend._counts.clear()
+    again = run(
+        work_dir,
+        ANY,
+        steps=6,
+        keep=dict(last=1),
+        resume=str(work_dir / 'iter_4.pth'))
+    assert again.restored.iter == 4
+    told = [
+        record.message for record in caplog.records
+        if f'{ANY} has iter_8.pth, iter_6.pth, newer than the 4 iterations' in
+        record.message
+    ]
+    assert len(told) == 1 and 'replaced' in told[0]
+    after = backend.inner.files
+    assert after['iter_8.pth'] == before['iter_8.pth']
+    assert after['iter_6.pth'] == (work_dir / 'iter_6.pth').read_bytes()
+    # once: that was said
+    run(work_dir, ANY, steps=8)
+    assert caplog.text.count('newer than the') == 1
+
+
 def test_a_damaged_newest_falls_back_to_the_other_place(dirs, caplog):
     work_dir, root, there = dirs
     run(work_dir, root, steps=6)
@@ -959,6 +1118,8 @@ def test_a_permission_lost_while_reading_is_never_no_checkpoint(
     (dict(url='x', keep=dict(last=0)), 'mirror.keep.last=0'),
     (dict(url='x', keep=dict(monitor='mIoU')), 'mirror.keep.monitor is not'),
     (dict(url='x', secret_access_key='secret'), 'unknown key mirror.secret_'),
+    (dict(url='/x', storage_options=dict(key='secret')), "'/x' is a local"),
+    (dict(url='file:///x', storage_options=dict(key='secret')), 'is a local'),
     ('s3://key:secret@bucket', 'mirror must be a dict'),
 ])
 def test_a_wrong_mirror_is_refused_when_the_hook_is_built(given, said):
@@ -986,6 +1147,31 @@ def test_a_path_in_the_mirror_is_opened_with_its_options():
         storage_options=dict(region='there'))
     assert options.access('s3://b/seconds/run/iter_2.pth') == dict(
         file_client_args=None, storage_options=dict(region='here'))
+
+
+def test_options_that_nothing_uses_are_told(dirs, caplog):
+    work_dir, root, there = dirs
+    pytest.importorskip('fsspec')
+    options = dict(storage_options=dict(key='secret'))
+    run(work_dir, root, steps=2, **options)
+    said = 'storage_options of the hook are not used'
+    assert caplog.text.count(said) == 1
+    assert 'mirror.storage_options' in caplog.text
+    assert 'secret' not in caplog.text
+    caplog.clear()
+    place = f'memory://{uuid.uuid4().hex}'
+    run(work_dir, root, steps=2)
+    run(work_dir / 'c',
+        None,
+        steps=2,
+        out_dir=place,
+        storage_options=dict(auto_mkdir=True))
+    run(work_dir / 'd',
+        None,
+        steps=2,
+        resume=f'{place}/c/iter_2.pth',
+        storage_options=dict(auto_mkdir=True))
+    assert said not in caplog.text
 
 
 def test_the_mirror_is_another_place(dirs):

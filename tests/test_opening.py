@@ -76,3 +76,31 @@ def test_a_start_that_fails_leaves_the_directory(tmp_path, monkeypatch, faulty,
     assert names(tmp_path) == ['iter_2.pth', 'iter_4.pth', 'latest.pth']
     monkeypatch.undo()
     assert run(tmp_path, 8, **options).iter == 8
+
+
+@pytest.mark.parametrize('has_lock', [True, False])
+def test_every_place_is_prepared_once(tmp_path, monkeypatch, has_lock):
+    """Of an object store that is three requests."""
+    prepared = []
+
+    class Place(LocalBackend):
+
+        def prepare(self):
+            prepared.append(self.url)
+            super().prepare()
+
+    def open_backend(url, *args, **kwargs):
+        return Place(url) if has_lock else FaultyBackend(Place(url))
+
+    monkeypatch.setattr(opening, 'open_backend', open_backend)
+    train(
+        tmp_path / 'run',
+        runner=dict(type='IterBasedRunnerAmp', max_iters=2),
+        evaluation=dict(
+            scores=[.5],
+            interval=2,
+            by_epoch=False,
+            save_best='mIoU',
+            out_dir=str(tmp_path / 'best')),
+        hooks=[OURS])
+    assert len(prepared) == len(set(prepared)) == 2

@@ -10,6 +10,7 @@ from toy import QuickEvalHook, ToyModel, names, train
 from mmcv_ckpt_hooks import history, plan, sizes
 from mmcv_ckpt_hooks.config import parse_options
 from mmcv_ckpt_hooks.errors import OutOfSpaceError
+from mmcv_ckpt_hooks.keep_text import mirror_text
 from mmcv_ckpt_hooks.plan import Plan, measured_secs, size
 from mmcv_ckpt_hooks.storage import local
 
@@ -35,6 +36,40 @@ def make(steps=100, **changed):
         took_over=None,
         resumed='this run starts anew')
     return Plan(**dict(fields, **changed))
+
+
+@pytest.mark.parametrize('given, best, kept', [
+    (dict(), (), 'all'),
+    (dict(max_keep_ckpts=3), ('mIoU', ), 'the last 3, the best by mIoU'),
+    (dict(mirror=dict(url='m', keep=dict(last=5, every=50))),
+     (), 'the last 5, every 50 iterations'),
+    (dict(
+        max_keep_ckpts=3,
+        keep=dict(best=4, monitor='mIoU'),
+        mirror=dict(url='m', keep=dict(best=2, bytes='20GB'))),
+     (), 'the last 1, the best 2 by mIoU, more up to 20.00 GB'),
+    (dict(triggers=dict(secs=60), mirror=dict(url='m', keep=dict(best=2))),
+     (), 'the last 1, by time the last 1, the best 2 by the first metric'),
+])
+def test_what_a_mirror_keeps_is_said(given, best, kept):
+    options = parse_options(dict(dict(mirror=dict(url='m')), **given))
+    assert mirror_text(options, 's3://b/m', 'iterations', best) == \
+        f's3://b/m, which keeps {kept}'
+
+
+def test_the_plan_of_a_run_has_its_mirror(tmp_path, caplog):
+    for mirror in (None, dict(url=str(tmp_path / 'm'), keep=dict(last=2))):
+        caplog.clear()
+        train(
+            tmp_path / 'run',
+            runner=dict(type='IterBasedRunnerAmp', max_iters=1),
+            hooks=[dict(OURS, mirror=mirror)])
+        told, = [
+            one.getMessage() for one in caplog.records
+            if one.getMessage().startswith('Checkpoints of this run')
+        ]
+        line = f'  mirror  {tmp_path}/m/run, which keeps the last 2'
+        assert (line in told.splitlines()) is bool(mirror)
 
 
 @pytest.mark.parametrize(

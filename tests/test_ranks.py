@@ -1,5 +1,6 @@
 """Two real ranks that are stopped: none waits for one that is not there."""
 import json
+import shutil
 import signal
 
 import pytest
@@ -118,6 +119,51 @@ def test_what_fails_at_the_start_of_rank_0_is_known_to_all(
     else:
         assert again.text(0).count('Moving latest.pth to iter_9.pth '
                                    'failed') == 1
+
+
+# -- a mirror ----------------------------------------------------------------
+
+
+def test_ranks_with_empty_disks_go_on_from_the_mirror(tmp_path):
+    given = dict(
+        own_disks=True,
+        ours=dict(
+            mirror=dict(url=str(tmp_path / 'second')), triggers=dict(at=[4])))
+    there = tmp_path / 'second' / 'run'
+    whole = Ranks(tmp_path, **given)
+    assert whole.end() == [0, 0], whole.texts()
+    assert files(there) == ['iter_4.pth', 'iter_9.pth'], whole.texts()
+    for name in ('iter_9.pth', 'latest.pth'):
+        (there / name).unlink()
+    for rank in range(2):
+        shutil.rmtree(tmp_path / f'node_{rank}')
+    again = Ranks(tmp_path, seed=77, **given)
+    assert again.end() == [0, 0], again.texts()
+    for one, other in zip(whole.results(), again.results()):
+        assert one['state'] == other['state']
+        assert list(other['losses']) == ['5', '6', '7', '8', '9']
+    # rank 0 alone saves and copies
+    assert files(tmp_path / 'node_0' / 'run') == ['iter_9.pth']
+    assert files(tmp_path / 'node_1' / 'run') == []
+    assert files(there) == ['iter_4.pth', 'iter_9.pth']
+    for ranks in (whole, again):
+        assert 'Copied checkpoint iter_9.pth' in ranks.text(0)
+        assert 'Copied checkpoint' not in ranks.text(1)
+
+
+@pytest.mark.parametrize('rank', [0, 1])
+def test_a_mirror_that_is_wrong_on_one_rank_ends_all(tmp_path, rank):
+    """Its machine may lack a package, or a profile."""
+    ranks = Ranks(
+        tmp_path,
+        wrong_mirror_on=rank,
+        ours=dict(mirror=dict(url=str(tmp_path / 'second'))))
+    assert ranks.end() == [1, 1], ranks.texts()
+    assert 'ConfigError: DurableCheckpointHook: keep.best=1 needs' in \
+        ranks.text(rank)
+    assert f'failed on rank {rank}: ConfigError: DurableCheck' in \
+        ranks.text(1 - rank)
+    assert not (tmp_path / 'second').exists()
 
 
 # -- signals during an evaluation --------------------------------------------

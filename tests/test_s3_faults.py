@@ -7,6 +7,7 @@ times, too.
 import itertools
 import os
 import random
+import shutil
 import uuid
 
 import pytest
@@ -17,9 +18,9 @@ from mmcv.runner import Hook
 from object_server import BUCKET
 from toy import ToyModel, make_loader, make_runner
 
-from mmcv_ckpt_hooks import find_resumable
+from mmcv_ckpt_hooks import find_resumable, reconciling
 from mmcv_ckpt_hooks.catalog import Catalog
-from mmcv_ckpt_hooks.errors import CheckpointError
+from mmcv_ckpt_hooks.errors import CheckpointError, StorageError
 from mmcv_ckpt_hooks.scanning import verify_loadable
 from mmcv_ckpt_hooks.storage import object_store, open_backend, uploads
 
@@ -207,7 +208,7 @@ def test_a_fault_at_every_request_of_a_resume(tmp_path, s3_server, proxy,
                 resume='auto')
         except CheckpointError as error:
             # the checks before training, which come first, give up early
-            is_check = times > 1 and at <= 6
+            is_check = times > 1 and at <= 3
             assert name not in TRANSIENT or is_check, at
             assert out_dir in str(error)
             refused += 1
@@ -224,6 +225,34 @@ def test_a_fault_at_every_request_of_a_resume(tmp_path, s3_server, proxy,
         assert judge.newest() == 3, at
     print(name, times, cases, 'cases', refused, 'refused')
     record_property('cases', cases)
+
+
+@pytest.mark.parametrize('mirrors', [False, True])
+def test_an_error_for_a_listing_is_no_empty_place(tmp_path, s3_server, proxy,
+                                                  out_dir, mirrors,
+                                                  monkeypatch):
+    """The client takes it for a listing of nothing."""
+    monkeypatch.setattr(reconciling, '_PAUSES_SECS', (0., 0.))
+    options = through(proxy, s3_server)
+    place = dict(
+        out_dir=None, mirror=dict(url=out_dir, storage_options=options)) \
+        if mirrors else dict(out_dir=out_dir)
+    given = dict(options=options, steps=2, resume='auto', **place)
+    run(tmp_path / 'run', **{'out_dir': None, **given})
+    shutil.rmtree(tmp_path / 'run')
+    proxy.arm(lambda number, line: FAULTS['no_listing'])
+    with pytest.raises(
+            StorageError, match=f'{out_dir}/run is listed as empty'):
+        run(tmp_path / 'run', **given)
+    with pytest.raises(StorageError, match='is no listing'):
+        find_resumable(f'{out_dir}/run', options)
+    # it was there, and now is not
+    proxy.arm()
+    judge = Judge(f'{out_dir}/run', s3_server.options())
+    assert judge.newest() == 2
+    for file in judge.backend.list():
+        judge.backend.delete(file.name)
+    assert find_resumable(f'{out_dir}/run', options) is None
 
 
 # -- whole trainings -------------------------------------------------------
@@ -247,7 +276,7 @@ def test_a_training_over_a_bad_line_ends_with_the_same_bits(
     proxy.arm(choose)
     drawing_run(tmp_path / 'run', 12, kill_at=8, options=options)
     resumed, again = drawing_run(tmp_path / 'run', 12, seed=1, options=options)
-    assert proxy.injected > 10
+    assert proxy.injected > 5
     proxy.arm()
     assert min(again) == 7
     assert all(again[step] == losses[step] for step in again)

@@ -294,6 +294,61 @@ def test_a_copy_whose_save_has_failed_does_not_come_into_the_next(
     assert torch.equal(saved['y'], y)
 
 
+def test_a_copy_that_was_not_handed_over_does_not_come_into_the_next(
+        bench, monkeypatch):
+    monkeypatch.setattr(pending.PendingCopy, 'run_ahead', lambda self: None)
+    backend = GatedBackend(MemoryBackend())
+    one = bench(backend=backend, executor=BackgroundExecutor())
+    x = torch.arange(3e6)
+    y = -x
+    late = Late(x, y)
+    request = SaveRequest('iter_4.pth', 1, 4, 'interval')
+
+    def interrupted(self, job):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BackgroundExecutor, 'submit', interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            one.saver.save(request,
+                           lambda: dict(meta={}, state_dict=dict(x=x, y=y)),
+                           late)
+    assert not one.saver.busy()
+    swapped = dict(y=y, x=x)
+    one.saver.save(request, lambda: dict(meta={}, state_dict=swapped))
+    assert backend.reached.wait(60)
+    late.held[0].hold_back()  # the next step
+    backend.gate.set()
+    one.saver.wait()
+    assert one.errors() == []
+    saved = load_checkpoint(
+        io.BytesIO(one.files.files['iter_4.pth']), 'iter_4.pth')['state_dict']
+    assert torch.equal(saved['x'], x)
+    assert torch.equal(saved['y'], y)
+
+
+def test_where_no_thread_can_be_started_it_is_written_at_once(
+        bench, monkeypatch):
+    one = bench(executor=BackgroundExecutor())
+    real = threading.Thread.start
+
+    def start(self):
+        if self.name.startswith('mmcv-ckpt'):
+            raise RuntimeError("can't start new thread")
+        real(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, 'start', start)
+        one.saver.reserve(1 << 20, False)
+        assert one.save(4)
+        assert one.value('iter_4.pth') == 4
+        assert not one.saver.busy()
+    one.save(8)
+    one.saver.wait()
+    assert one.value('iter_8.pth') == 8
+    assert one.errors() == []
+
+
 def test_training_helps_with_a_copy_that_it_waits_for(bench, monkeypatch):
     monkeypatch.setattr(pending.PendingCopy, 'run_ahead', lambda self: None)
     one = bench(executor=BackgroundExecutor())

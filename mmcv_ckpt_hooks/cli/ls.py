@@ -1,10 +1,10 @@
 """``mmcv-ckpt ls``: what is in a directory, and what a resume would take."""
 import argparse
-import os
 from dataclasses import asdict
 from typing import Any, Dict, List, Mapping
 
 from ..errors import ConfigError
+from .elsewhere import directories_below
 from .listing import Listing, look
 from .output import (Column, add_json, count_text, print_json, print_line,
                      print_table, size_text, status, warn)
@@ -88,7 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f'{path} is a file, expected a directory of checkpoints. '
             f'"mmcv-ckpt verify {path}" checks one file')
-    listing = look(Places(Access(arguments), warn).open(path))
+    access = Access(arguments)
+    listing = look(Places(access, warn).open(path))
     if arguments.json:
         print_json({
             'path': arguments.directory,
@@ -98,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif listing.flags:
         _print_listing(listing)
     else:
-        _print_empty(listing.place)
+        _print_empty(listing.place, access)
     return 0
 
 
@@ -128,31 +129,16 @@ def _content(listing: Listing) -> Dict[str, Any]:
     }
 
 
-def _print_empty(place: Place) -> None:
+def _print_empty(place: Place, access: Access) -> None:
     print_line(f'No checkpoints in {place.shown}')
     if not place.is_local:
         print_line('The URL of a run is out_dir, or mirror.url, with the last '
                    f'level of its work dir: {place.path("...")}')
-    hints = _directories_with_checkpoints(place.files.url) \
-        if place.is_local else []
+    hints = directories_below(place, access, _SHOWN_HINTS + 1)
     if hints:
         more = ', ...' if len(hints) > _SHOWN_HINTS else ''
         paths = [place.path(name) for name in hints[:_SHOWN_HINTS]]
         print_line(f'There are some in {", ".join(paths)}{more}')
-
-
-def _directories_with_checkpoints(path: str) -> List[str]:
-    found = []
-    with os.scandir(path) as entries:
-        for entry in entries:
-            try:
-                if entry.is_dir() and any(
-                        name.endswith('.pth')
-                        for name in os.listdir(entry.path)):
-                    found.append(entry.name)
-            except OSError:
-                continue  # only a hint: what may not be read is left out
-    return sorted(found)
 
 
 def _print_listing(listing: Listing) -> None:

@@ -156,9 +156,17 @@ def _mirror(arguments: argparse.Namespace, place: Place,
         policy,
         warn,
         warn,
-        access.options_of(url) if is_url(url) else None,
+        access.options_of(url, _where(note)) if is_url(url) else None,
+        symlink=note is None or note.create_symlink,
         budget=budget,
-        ranking=lambda: ranking)
+        ranking=lambda: ranking,
+        held=lambda: place.catalog.lost_scores is not None)
+
+
+def _where(note: Optional[MirrorNote]) -> Dict[str, str]:
+    found = {} if note is None else dict(
+        endpoint=note.endpoint, region=note.region)
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _keeps(note: Optional[MirrorNote],
@@ -167,9 +175,8 @@ def _keeps(note: Optional[MirrorNote],
     if note is None:
         names = frozenset(info.name for info in catalog.owned())
         return KeepNames(names), None, None
-    # by which metrics only the run knows: all that have scores
-    ranking = None if note.best is None else KeepBest(note.best, None)
-    return policy_of(note.last, note.every, note.by_epoch), note.bytes, ranking
+    return (policy_of(note.last, note.every, note.by_epoch), note.bytes,
+            note.ranking(catalog.auto_metric()))
 
 
 def _push(place: Place, mirror: MirrorPlace, quiet: bool) -> List[Outcome]:

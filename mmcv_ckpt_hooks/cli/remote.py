@@ -6,6 +6,7 @@ from typing import Any, Dict, Mapping, Optional
 
 from ..errors import ConfigError
 from ..storage import OBJECT_STORES, is_of_fsspec, open_backend, scheme_of
+from ..storage.object_url import whereabouts
 from ..types import StorageBackend
 
 #: The last level of a URL that names a file: also one that was set aside,
@@ -13,6 +14,7 @@ from ..types import StorageBackend
 _FILE = re.compile(r'\.pth(\.\w+)?$')
 #: So long a request is repeated (seconds): who waits looks at it.
 _RETRY_SECS = 10.
+_NOTHING: Mapping[str, str] = {}
 
 
 def add_access(parser: argparse.ArgumentParser) -> None:
@@ -71,13 +73,23 @@ class Access:
         """
         return open_backend(url, storage_options=self.options_of(url))
 
-    def options_of(self, url: str) -> Dict[str, Any]:
+    def options_of(self,
+                   url: str,
+                   noted: Mapping[str, str] = _NOTHING) -> Dict[str, Any]:
         """Return the ``storage_options`` for a URL.
+
+        Args:
+            url (str): Of a directory.
+            noted (dict): Where it is, unless the arguments say that. Default:
+                nothing.
 
         Raises:
             ConfigError: If no backend serves it, or the options do not fit.
         """
         options, scheme = {**self._options, **self._place}, scheme_of(url)
+        said = whereabouts(options)
+        missing = {name: noted[name] for name in noted if name not in said}
+        options = {**missing, **options}
         if scheme not in (*OBJECT_STORES, 'pavi') and not is_of_fsspec(scheme):
             # mmcv's own would need mmcv
             raise ConfigError(

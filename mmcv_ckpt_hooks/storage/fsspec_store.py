@@ -135,6 +135,14 @@ class FsspecBackend:
         ]
         return sorted(files, key=lambda file: file.name)
 
+    def folders(self) -> List[str]:
+        """Return the names of the directories that are there."""
+        with self._errors('cannot list', missing=StorageError):
+            self._files.invalidate_cache()
+            found = self._files.ls(self._root, detail=True)
+        return sorted(one['name'].rstrip('/').rpartition('/')[2]
+                      for one in found if one['type'] == 'directory')
+
     def delete(self, name: str) -> None:
         plain_name(name, self.url)
         with suppress(MissingCheckpointError):

@@ -48,6 +48,7 @@ _BUCKET = re.compile(r'[\w.-]+')
 _ENDPOINTS = ('aws_endpoint_url_s3', 'endpoint', 'aws_endpoint',
               'endpoint_url', 'aws_endpoint_url', 'azure_endpoint',
               'azure_storage_endpoint')
+_REGIONS = ('region', 'aws_region', 'default_region', 'aws_default_region')
 _ENDPOINTS_IN_ENVIRONMENT = {
     's3': ('AWS_ENDPOINT_URL_S3', 'AWS_ENDPOINT_URL', 'AWS_ENDPOINT'),
     'az': ('AZURE_ENDPOINT', 'AZURE_STORAGE_ENDPOINT'),
@@ -172,6 +173,22 @@ def secrets_of(options: Mapping[str, Any]) -> Tuple[str, ...]:
                 not _OPEN_OPTIONS.fullmatch(str(name).lower()):
             found.append(value)
     return tuple(found)
+
+
+def whereabouts(options: Mapping[str, Any]) -> Dict[str, str]:
+    """Return what says where an S3 store is, and nothing else.
+
+    Returns:
+        dict[str, str]: ``endpoint`` and ``region``, as far as they are given.
+    """
+    given = {str(name).lower(): value for name, value in options.items()}
+    found = {}
+    for name, spellings in (('endpoint', _ENDPOINTS), ('region', _REGIONS)):
+        said = [given[one] for one in spellings if given.get(one)]
+        # what may have credentials in it does not leave the config
+        if said and isinstance(said[0], str) and not set('@?') & set(said[0]):
+            found[name] = said[0]
+    return found
 
 
 def parse_place(url: str,

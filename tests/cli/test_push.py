@@ -9,8 +9,10 @@ from toy import names, train
 
 from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
 from mmcv_ckpt_hooks.cli import main
-from mmcv_ckpt_hooks.errors import MissingCheckpointError
-from mmcv_ckpt_hooks.mirror_note import NOTE_NAME
+from mmcv_ckpt_hooks.cli import push as cli_push
+from mmcv_ckpt_hooks.errors import MissingCheckpointError, StorageError
+from mmcv_ckpt_hooks.history import History
+from mmcv_ckpt_hooks.mirror_note import NOTE_NAME, MirrorNote, write_note
 from mmcv_ckpt_hooks.run_lock import RunLock
 from mmcv_ckpt_hooks.storage.local import LocalBackend
 
@@ -95,6 +97,96 @@ def test_without_a_url_it_is_the_mirror_of_the_run(tmp_path, capsys):
     assert len(names(there)) == 5
 
 
+@pytest.mark.parametrize('save_best, rule, keep', [
+    ('mIoU', None, None),
+    ('mIoU', 'less', None),
+    ('auto', None, dict(best=3)),
+    (None, None, dict(best=2, monitor='depth', rule='less')),
+])
+def test_of_the_best_what_the_mirror_keeps_is_copied(tmp_path, capsys,
+                                                     save_best, rule, keep):
+    work_dir, there = tmp_path / 'run', tmp_path / 'root' / 'run'
+    scores = [dict(mIoU=one, depth=one) for one in (.5, .9, .7, .6, .1, .2)]
+    train(
+        work_dir,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=12),
+        evaluation=dict(
+            scores=scores,
+            interval=2,
+            by_epoch=False,
+            save_best=save_best,
+            rule=rule),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=2,
+                keep=keep and dict(keep, last=9),
+                mirror=dict(
+                    url=str(tmp_path / 'root'), keep=dict(last=1, best=2)))
+        ])
+    kept = names(there)
+    assert len(names(work_dir)) > len(kept) - 1
+    shutil.rmtree(there)
+    push(capsys, work_dir)
+    assert names(there) == kept
+
+
+def test_of_the_best_all_are_copied_while_scores_are_lost(
+        run_dir, tmp_path, capsys, monkeypatch):
+    note = MirrorNote(
+        str(tmp_path / 'there'), last=1, best=1, monitors=dict(mIoU=''))
+    write_note(LocalBackend(str(run_dir)), note)
+    (run_dir / 'checkpoints.json').unlink()
+
+    real = History.read
+
+    def read(self):
+        if self._path.startswith(str(run_dir)):
+            raise PermissionError(self._path)
+        return real(self)
+
+    monkeypatch.setattr(History, 'read', read)
+    _, content, _ = push(capsys, run_dir)
+    assert by_status(content, 'copied') == ALL[1:]
+
+
+def test_a_mirror_without_a_pointer_gets_none(tmp_path, capsys):
+    work_dir, there = tmp_path / 'run', tmp_path / 'root' / 'run'
+    train(
+        work_dir,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=2),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=2,
+                create_symlink=False,
+                mirror=dict(url=str(tmp_path / 'root')))
+        ])
+    shutil.rmtree(there)
+    push(capsys, work_dir)
+    assert names(there) == ['iter_2.pth']
+
+
+@pytest.mark.parametrize('given, expected', [
+    ([], dict(endpoint='http://a:1', region='here')),
+    (['--endpoint', 'http://b:2'], dict(endpoint='http://b:2', region='here')),
+    (['--storage-options', '{"aws_region": "there"}'
+      ], dict(endpoint='http://a:1', aws_region='there')),
+])
+def test_where_an_s3_mirror_is_was_noted(run_dir, capsys, monkeypatch, given,
+                                         expected):
+    note = MirrorNote('s3://bucket/run', endpoint='http://a:1', region='here')
+    write_note(LocalBackend(str(run_dir)), note)
+    seen = []
+
+    def place(url, *args, **options):
+        raise StorageError(f'{url} of {seen.append(args[3])}')
+
+    monkeypatch.setattr(cli_push, 'MirrorPlace', place)
+    assert push(capsys, run_dir, *given)[0] == 2
+    assert seen == [dict(expected, retry_secs=10.)]
+
+
 def test_what_is_damaged_is_named_and_all_else_copied(run_dir, tmp_path,
                                                       capsys):
     path = run_dir / 'iter_8.pth'
@@ -148,7 +240,11 @@ def test_wrong_usage_is_told(run_dir, tmp_path, capsys, arguments, problem):
 
 
 def test_a_damaged_note_is_told(run_dir, capsys):
-    for text in ('{', '[]', '{"url": 3}', '{"url": "a", "last": -1}', '{}'):
+    for text in ('{', '[]', '{"url": 3}', '{"url": "a", "last": -1}', '{}',
+                 '{"url": "a", "last": true}', '{"url": "a", "by_epoch": 3}',
+                 '{"url": "a", "create_symlink": 1}',
+                 '{"url": "a", "monitors": {"mIoU": "more"}}',
+                 '{"url": "a", "endpoint": {}}', '{"url": "a", "region": 1}'):
         (run_dir / NOTE_NAME).write_text(text)
         code, content, _ = push(capsys, run_dir)
         assert code == 2 and 'is damaged' in content['problem']

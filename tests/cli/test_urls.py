@@ -10,6 +10,7 @@ from toy import train
 
 from mmcv_ckpt_hooks import save_checkpoint
 from mmcv_ckpt_hooks.cli import main
+from mmcv_ckpt_hooks.errors import AccessError
 from mmcv_ckpt_hooks.storage import object_store, open_backend
 from mmcv_ckpt_hooks.testing import pavi
 
@@ -159,6 +160,42 @@ def test_what_is_missing_is_told(stored, cli):
     assert first == f'No checkpoints in {stored}/nothing'
     # the URL of a config is one level too high
     assert 'last level of its work dir' in hint
+
+
+def test_above_runs_ls_says_where_they_are(stored, cli, s3_server):
+    above = stored.rpartition('/')[0]
+    options = s3_server.options()
+    put(f'{above}/empty', options, 'notes.txt', b'')
+    for url in (above, f'{above}/'):
+        code, out, err = cli('ls', url)
+        assert (code, err) == (0, '')
+        assert out.splitlines()[-1] == f'There are some in {stored}'
+    for number in range(6):
+        put(f'{above}/a{number}', options, 'iter_1.pth', b'')
+    _, out, _ = cli('ls', above)
+    shown = ', '.join(f'{above}/a{number}' for number in range(5))
+    assert out.splitlines()[-1] == f'There are some in {shown}, ...'
+
+
+def test_a_folder_that_may_not_be_read_is_no_hint(stored, cli, monkeypatch):
+    from mmcv_ckpt_hooks.cli import elsewhere
+
+    def refused(url, options):
+        raise AccessError('403')
+
+    monkeypatch.setattr(elsewhere, 'folders', refused)
+    code, out, err = cli('ls', stored.rpartition('/')[0])
+    assert (code, err) == (0, '') and 'There are some' not in out
+
+
+def test_so_it_does_for_fsspec(capsys):
+    pytest.importorskip('fsspec')
+    above = f'memory://{uuid.uuid4().hex}'
+    put(f'{above}/run', None, 'iter_1.pth', b'')
+    put(f'{above}/empty', None, 'notes.txt', b'')
+    assert main(['ls', above]) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told == f'There are some in {above}/run'
 
 
 @pytest.mark.parametrize('command, name', [('ls', ''), ('verify', ''),

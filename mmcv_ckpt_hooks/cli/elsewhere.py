@@ -1,0 +1,56 @@
+"""Where there are checkpoints if the directory asked for has none."""
+import os
+from contextlib import suppress
+from typing import Iterable, List
+
+from ..errors import StorageError
+from ..storage.folders import folders
+from .place import Place
+from .remote import Access
+
+#: So many folders of a URL are looked into, with a request each.
+_LOOKED_INTO = 50
+
+
+def directories_below(place: Place, access: Access, most: int) -> List[str]:
+    """Return names of directories with checkpoints; it is only a hint.
+
+    What may not be read is left out.
+
+    Args:
+        place (Place): The directory that has none.
+        access (Access): How to open URLs.
+        most (int): How many are enough.
+    """
+    found = []
+    for name in _local(place) if place.is_local else _remote(place, access):
+        found.append(name)
+        if len(found) == most:
+            break
+    return found
+
+
+def _local(place: Place) -> Iterable[str]:
+    names = []
+    with os.scandir(place.files.url) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                if entry.is_dir() and _has_checkpoint(os.listdir(entry.path)):
+                    names.append(entry.name)
+    return sorted(names)
+
+
+def _remote(place: Place, access: Access) -> Iterable[str]:
+    names: List[str] = []
+    with suppress(StorageError):
+        url = place.files.url
+        names = folders(url, access.options_of(url))[:_LOOKED_INTO]
+    for name in names:
+        with suppress(StorageError):
+            files = access.open(place.path(name)).list()
+            if _has_checkpoint(file.name for file in files):
+                yield name
+
+
+def _has_checkpoint(names: Iterable[str]) -> bool:
+    return any(name.endswith('.pth') for name in names)
