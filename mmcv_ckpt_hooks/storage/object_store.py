@@ -12,6 +12,7 @@ from .object_line import ObjectLine
 from .object_url import import_client, parse_place
 from .ranged_file import SMALL_BYTES, RangedFile
 from .s3_leftovers import S3Leftovers
+from .shared_object import SharedObject
 from .uploads import PARALLEL_PARTS, PART_BYTES, Abandoned, Block, MappedStream
 
 _WRITE, _READ = 'cannot write checkpoint', 'cannot read checkpoint'
@@ -58,7 +59,9 @@ class ObjectStoreBackend:
         listing=True,
         delete=True,
         server_copy=True,
-        point=True)
+        point=True,
+        share=True,
+        exclusive=True)
 
     def __init__(self,
                  url: str,
@@ -181,6 +184,9 @@ class ObjectStoreBackend:
         self._head(plain_name(target, self.url))  # a pointer never dangles
         line = target.encode() + b'\n'
         self.put(POINTER_FILE, lambda stream: stream.write(line))
+
+    def share(self, name: str) -> SharedObject:
+        return SharedObject(self._place, name)
 
     def _stream(self, name: str) -> MappedStream:
         return MappedStream(lambda: self._errors(_WRITE, name, StorageError),

@@ -2,9 +2,10 @@
 from dataclasses import dataclass
 from typing import IO, Any, Callable, Dict, List, Optional, Sequence, cast
 
-from ..types import StorageBackend, StoredFile
+from ..types import SharedFile, StorageBackend, StoredFile
 
-_VERBS = ('prepare', 'put', 'open', 'list', 'delete', 'link', 'point', 'sweep')
+_VERBS = ('prepare', 'put', 'open', 'list', 'delete', 'link', 'point', 'sweep',
+          'share', 'look', 'replace')
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,8 @@ class Fault:
     """One failure to come.
 
     Args:
-        verb (str): A verb of ``StorageBackend``, such as ``'put'``.
+        verb (str): A verb of ``StorageBackend``, such as ``'put'``, or of a
+            ``SharedFile``: ``'look'``, ``'replace'``.
         error (BaseException): What is raised. A storage that behaves raises
             a ``StorageError``.
         nth (int): The first call of the verb that fails, from 1. Default: 1.
@@ -63,11 +65,11 @@ class FaultyBackend:
         self._counts: Dict[str, int] = {}
 
     def prepare(self) -> None:
-        self._enter('prepare')
+        self.enter('prepare')
         self.inner.prepare()
 
     def put(self, name: str, write: Callable[[IO[bytes]], Any]) -> int:
-        fault = self._enter('put', name)
+        fault = self.enter('put', name)
         if fault is None:
             return self.inner.put(name, write)
 
@@ -80,30 +82,34 @@ class FaultyBackend:
         return self.inner.put(name, write_some)
 
     def open(self, name: str) -> IO[bytes]:
-        self._enter('open', name)
+        self.enter('open', name)
         return self.inner.open(name)
 
     def sweep(self) -> List[str]:
-        self._enter('sweep')
+        self.enter('sweep')
         return self.inner.sweep()
 
     def list(self) -> List[StoredFile]:
-        self._enter('list')
+        self.enter('list')
         return self.inner.list()
 
     def delete(self, name: str) -> None:
-        self._enter('delete', name)
+        self.enter('delete', name)
         self.inner.delete(name)
 
     def link(self, source: str, name: str) -> None:
-        self._enter('link', source, name)
+        self.enter('link', source, name)
         self.inner.link(source, name)
 
     def point(self, name: str, target: Optional[str]) -> None:
-        self._enter('point', name, *([] if target is None else [target]))
+        self.enter('point', name, *([] if target is None else [target]))
         self.inner.point(name, target)
 
-    def _enter(self, verb: str, *names: str) -> Optional[Fault]:
+    def share(self, name: str) -> SharedFile:
+        self.enter('share', name)
+        return _FaultyFile(self, name)
+
+    def enter(self, verb: str, *names: str) -> Optional[Fault]:
         """Record a call; raise its fault, or return one that comes later."""
         self.calls.append(' '.join((verb, *names)))
         call = self._counts[verb] = self._counts.get(verb, 0) + 1
@@ -113,6 +119,28 @@ class FaultyBackend:
                     raise fault.error
                 return fault
         return None
+
+
+class _FaultyFile:
+    """A shared file that fails as its backend was told to."""
+
+    def __init__(self, backend: FaultyBackend, name: str) -> None:
+        self._backend = backend
+        self._inner = backend.inner.share(name)
+        self._name = name
+        self.place = self._inner.place
+
+    @property
+    def is_exclusive(self) -> bool:
+        return self._inner.is_exclusive
+
+    def look(self) -> bytes:
+        self._backend.enter('look', self._name)
+        return self._inner.look()
+
+    def replace(self, content: bytes) -> bool:
+        self._backend.enter('replace', self._name)
+        return self._inner.replace(content)
 
 
 class _FailingStream:

@@ -1,0 +1,151 @@
+"""The lock of a run whose checkpoints and catalog go to a store.
+
+There is no kernel lock. Of two runs that replace the same version of the lock
+one succeeds, and whether its owner lives is told by the lease alone.
+"""
+import time
+from dataclasses import replace
+from typing import Callable, Optional
+
+from .errors import MissingCheckpointError
+from .lease import KernelLock, Owner, decode, encode, refusal
+from .run_lock import RunLock
+from .signed_file import SignedFile
+from .storage.names import writer_id
+from .types import SharedFile, StorageBackend
+
+#: What was seen so lately (seconds) is believed: a save asks many times.
+_FRESH_SECS = 1.
+
+
+class StoredLockFile:
+    """As :class:`~.signed_file.SignedFile`, over a shared file.
+
+    A beat is one request: that the file is replaced only as it was seen last
+    tells whether it is still this run's.
+
+    Args:
+        path (str): Its URL.
+        shared (SharedFile): The file.
+        clock (callable): Monotonic seconds.
+
+    Raises:
+        StorageError: If it cannot be read.
+    """
+    device = 0
+
+    def __init__(self, path: str, shared: SharedFile,
+                 clock: Callable[[], float]) -> None:
+        self.path = path
+        self._shared = shared
+        self._clock = clock
+        self._owner: Optional[Owner] = None
+        self._look()
+
+    @property
+    def is_exclusive(self) -> bool:
+        """See :class:`~.types.SharedFile`."""
+        return self._shared.is_exclusive
+
+    def lock(self) -> KernelLock:
+        return KernelLock.NONE
+
+    def refresh(self) -> None:
+        if self._clock() - self._looked_at > _FRESH_SECS:
+            self._look()
+
+    def read(self) -> bytes:
+        return self._content
+
+    def read_anew(self) -> bytes:
+        self._look()
+        if not self._content:
+            raise MissingCheckpointError(f'{self.path} is not there')
+        return self._content
+
+    def write(self, owner: Owner) -> bool:
+        self._owner = owner
+        return self._replace(encode(owner))
+
+    def write_beat(self, beat: Optional[int]) -> None:
+        owner = self._owner or decode(self._content)
+        if owner is None:
+            return
+        content = encode(replace(owner, beat=beat))
+        if self._replace(content):
+            return
+        found = decode(self._content)
+        # deleted, or the answer to the beat before was lost
+        if not self._content or \
+                found is not None and found.token == owner.token:
+            self._replace(content)
+
+    def is_in_place(self) -> bool:
+        return self._content != b''
+
+    def is_at(self, place: str) -> bool:
+        return place == self._shared.place
+
+    def reopen(self) -> 'StoredLockFile':
+        return StoredLockFile(self.path, self._shared, self._clock)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    def _look(self) -> None:
+        begun = self._clock()
+        self._content = self._shared.look()
+        self._looked_at = begun
+
+    def _replace(self, content: bytes) -> bool:
+        begun = self._clock()
+        if not self._shared.replace(content):
+            self._look()
+            return False
+        self._content, self._looked_at = content, begun
+        return True
+
+
+class StoredLock(RunLock):
+    """The right of one run to write to a store; as :class:`RunLock`.
+
+    Args:
+        home (StorageBackend): Where the catalog is; it can share files.
+        name (str): File name of the lock.
+        log (callable): See :class:`RunLock`; also told where two runs that
+            start at the same time are not kept apart.
+        clock, wait: See :class:`RunLock`.
+    """
+
+    def __init__(self,
+                 home: StorageBackend,
+                 name: str,
+                 log: Callable[[str], None],
+                 clock: Callable[[], float] = time.monotonic,
+                 wait: Callable[[float], None] = time.sleep) -> None:
+        super().__init__(home.url, name, log, clock, wait)
+        self.path = f'{home.url}/{name}'
+        self._shared = home.share(name)
+        self._place = self._shared.place
+
+    def _open(self) -> SignedFile:
+        return StoredLockFile(self.path, self._shared, self._clock)
+
+    def _read_anew(self) -> bytes:
+        return StoredLockFile(self.path, self._shared, self._clock).read_anew()
+
+    def _watch(self, content: bytes) -> Optional[bytes]:
+        owner = decode(content)
+        if owner is not None and owner.beat is not None and \
+                owner.writer == writer_id():
+            raise refusal(self.path, owner,
+                          'it is this process, under another URL')
+        return super()._watch(content)
+
+    def _confirm(self, file: SignedFile, owner: Owner) -> None:
+        if self._shared.is_exclusive:
+            return  # nobody else has written since
+        self._log(f'{self.path}: the storage knows no conditional writes. A '
+                  'run that starts while this one trains is refused there, '
+                  'one that starts in the same seconds may not be')
+        super()._confirm(file, owner)
