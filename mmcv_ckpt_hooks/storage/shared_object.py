@@ -9,12 +9,15 @@ from .names import plain_name
 from .object_errors import (is_gone_place, is_unknown_request, object_errors,
                             passes)
 from .object_line import ObjectLine
+from .object_range import EmptyObject, read_range
 from .object_url import ObjectPlace, endpoint_of, import_client
 from .retrying import Retries
 
 #: Longest wait for one answer (seconds), unless the options say another: it is
 #: about a kilobyte, and others watch how long it takes.
 _ANSWER_SECS = 10.
+#: More is not read: whoever wrote it is not one of us.
+_LARGEST_BYTES = 1 << 16
 #: Names no version that ever was; GCS counts them.
 _NO_VERSION = dict(e_tag=f'"{"0" * 32}"', version='1')
 _WRITE = 'cannot write'
@@ -87,8 +90,12 @@ class SharedObject:
         return True
 
     def _read(self, store: Any) -> Any:
-        found = self._client.get(store, self._name)
-        return found.meta, bytes(found.bytes())
+        try:
+            meta, data = read_range(self._client, store, self._name, 0,
+                                    _LARGEST_BYTES)
+        except EmptyObject:
+            return self._client.head(store, self._name), b''
+        return meta, bytes(data)
 
     def _put(self, content: bytes, mode: Any) -> bool:
         """Write; False if the store says that the condition does not hold.
