@@ -58,9 +58,9 @@ def pytest_runtest_setup(item):
 
 @pytest.fixture
 def short_lease(monkeypatch):
-    """Starts in stores wait for nothing; a dead run is watched for 1 s."""
+    """Starts in stores wait for nothing; a dead run is watched for 3 s."""
     from mmcv_ckpt_hooks import run_lock
-    monkeypatch.setattr(run_lock, 'WATCH_SECS', 1.)
+    monkeypatch.setattr(run_lock, 'WATCH_SECS', 3.)
     monkeypatch.setattr(run_lock, '_LOOK_SECS', .05)
     monkeypatch.setattr(run_lock, '_CONFIRM_SECS', 0.)
 
