@@ -382,6 +382,24 @@ def test_who_deletes_the_lease_to_start_anew_has_the_place(store, make):
     assert signed(store) == other
 
 
+def test_who_comes_while_the_lease_is_put_back_has_the_place(store, make):
+    lock = make()
+    lock.acquire()
+    store.delete(NAME)
+    replaced = lock._shared.replace
+
+    def late(content):
+        lock._shared.replace = replaced
+        sign(store)
+        return replaced(content)
+
+    lock._shared.replace = late
+    lock.clock.advance(2)
+    with pytest.raises(LockedError, match='node7'):
+        lock.check()
+    assert signed(store).host == 'node7'
+
+
 # -- at the end ------------------------------------------------------------
 
 

@@ -192,21 +192,27 @@ def test_two_runs_do_not_share_a_mirror(tmp_path, s3_server, out_dir):
 
 
 @pytest.mark.slow
-def test_a_requeue_does_not_wait_for_the_lease_of_a_mirror(
-        tmp_path, s3_server, out_dir, caplog, monkeypatch):
+@pytest.mark.parametrize('who', ['run', 'push'])
+def test_who_comes_next_does_not_wait_for_the_lease_of_a_mirror(
+        tmp_path, s3_server, out_dir, caplog, capsys, who):
     """The kernel lock of the work dir tells that its process is dead."""
-    from mmcv_ckpt_hooks import run_lock
-    monkeypatch.setattr(run_lock, 'WATCH_SECS', 3600.)
+    options, work_dir = s3_server.options(), tmp_path / 'run'
     hook = dict(
         type='DurableCheckpointHook',
         interval=1,
         resume='auto',
-        mirror=dict(url=out_dir, storage_options=s3_server.options()))
-    with another(tmp_path / 'run', hook) as first:
+        mirror=dict(url=out_dir, storage_options=options))
+    with another(work_dir, hook) as first:
         first.kill()
-    assert run(tmp_path / 'run', hook).restored.iter == 4
-    assert caplog.text.count('Took over') == 2
-    assert 'its process is dead' in caplog.text
+    if who == 'run':
+        assert run(work_dir, hook).restored.iter == 4
+        told = caplog.text
+    else:
+        access = f'--storage-options={json.dumps(options)}'
+        assert main(['push', str(work_dir), access]) == 0
+        told = capsys.readouterr().err
+    assert told.count('Took over') == 2
+    assert 'its process is dead' in told and 'waiting' not in told
 
 
 @pytest.mark.slow

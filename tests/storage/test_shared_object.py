@@ -1,5 +1,6 @@
 """Objects that several processes write to, on a real S3 server."""
 import uuid
+from datetime import timedelta
 
 import pytest
 from fault_proxy import TRANSIENT, FaultProxy, _refusal
@@ -7,6 +8,7 @@ from object_server import BUCKET
 
 from mmcv_ckpt_hooks.errors import AccessError, MissingPlaceError, StorageError
 from mmcv_ckpt_hooks.storage.object_store import ObjectStoreBackend
+from mmcv_ckpt_hooks.storage.object_url import ObjectPlace
 
 pytest.importorskip('obstore', reason='pip install obstore')
 
@@ -87,6 +89,26 @@ def test_nobody_answers(shared, proxy):
         shared.replace(b'second')
     proxy.start()
     assert shared.replace(b'third') is True
+
+
+@pytest.mark.parametrize('given, expected', [
+    ({}, timedelta(seconds=10)),
+    (dict(timeout='3s'), '3s'),
+])
+def test_a_silent_server_is_not_waited_for_as_by_a_save(
+        s3_server, url, monkeypatch, given, expected):
+    """A part of a checkpoint may take minutes."""
+    options = s3_server.options(client_options=given)
+    backend = ObjectStoreBackend(url, options)
+    found, connect = [], ObjectPlace.connect
+
+    def connected(place, quick=False):
+        found.append(place.client_options['timeout'])
+        return connect(place, quick)
+
+    monkeypatch.setattr(ObjectPlace, 'connect', connected)
+    backend.share(NAME)
+    assert set(found) == {expected}
 
 
 # -- servers that are not as they should be --------------------------------
