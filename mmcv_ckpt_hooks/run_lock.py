@@ -196,8 +196,7 @@ class RunLock:
         """Whether an owner is gone, however young its lease is."""
         known = self.known_dead
         return known is not None and owner.writer == known.writer or \
-            owner.writer == writer_id() and \
-            all(holding.owner.token != owner.token for holding, _ in _held)
+            owner.writer == writer_id() and own_holding(owner) is None
 
     def _watch(self, content: bytes) -> Optional[bytes]:
         """See whether an owner renews its lease, by this clock alone.
@@ -257,6 +256,13 @@ class RunLock:
             return decode(self._read_anew())
         except MissingCheckpointError:
             return None
+
+
+def own_holding(owner: Owner) -> Optional[Holding]:
+    """Return what an owner holds in this process; None if it does not."""
+    return next((holding for holding, _ in _held
+                 if not holding.ended and holding.owner.token == owner.token),
+                None)
 
 
 def die_holding() -> None:

@@ -3,15 +3,15 @@
 There is no kernel lock. Of two runs that replace the same version of the lock
 one succeeds, and whether its owner lives is told by the lease alone.
 """
+import os
 import time
 from dataclasses import replace
 from typing import Callable, Optional
 
-from .errors import MissingCheckpointError
-from .lease import KernelLock, Owner, decode, encode, refusal
-from .run_lock import RunLock
+from .errors import ConfigError, MissingCheckpointError
+from .lease import KernelLock, Owner, decode, encode
+from .run_lock import RunLock, own_holding
 from .signed_file import SignedFile
-from .storage.names import writer_id
 from .types import SharedFile, StorageBackend
 
 #: What was seen so lately (seconds) is believed: a save asks many times.
@@ -136,10 +136,12 @@ class StoredLock(RunLock):
 
     def _watch(self, content: bytes) -> Optional[bytes]:
         owner = decode(content)
-        if owner is not None and owner.beat is not None and \
-                owner.writer == writer_id():
-            raise refusal(self.path, owner,
-                          'it is this process, under another URL')
+        own = None if owner is None else own_holding(owner)
+        if own is not None:
+            raise ConfigError(
+                f'{os.path.dirname(self.path)} is {os.path.dirname(own.path)} '
+                'itself, where this process writes already, under another '
+                'name: give another place')
         return super()._watch(content)
 
     def _confirm(self, file: SignedFile, owner: Owner) -> None:
