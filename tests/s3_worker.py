@@ -1,6 +1,8 @@
 """A process that writes to an object store until it is killed.
 
-    python s3_worker.py train|train_mirrored|train_waiting|upload JSON
+    python s3_worker.py COMMAND JSON
+
+COMMAND: train, train_mirrored, train_waiting, train_raising or upload.
 """
 import json
 import sys
@@ -9,6 +11,7 @@ import threading
 from dying import Dies
 from exact import drawing_run
 from lock_worker import Wait
+from mmcv.runner import Hook
 from toy import train as train_toy
 
 from mmcv_ckpt_hooks import holding
@@ -45,6 +48,20 @@ def train_waiting(work_dir, waits_at, beat_secs, hook):
         hooks=[hook, Wait(waits_at)])
 
 
+class Raises(Hook):
+
+    def after_train_iter(self, runner):
+        if runner.iter == 2:
+            raise RuntimeError('damaged')
+
+
+def train_raising(work_dir, hook):
+    train_toy(
+        work_dir,
+        runner=dict(type='IterBasedRunner', max_iters=6),
+        hooks=[hook, Raises()])
+
+
 def upload(url, options):
     block = bytes(8 << 20)
 
@@ -62,4 +79,5 @@ if __name__ == '__main__':
         train=train,
         train_mirrored=train_mirrored,
         train_waiting=train_waiting,
+        train_raising=train_raising,
         upload=upload)[sys.argv[1]](**json.loads(sys.argv[2]))

@@ -229,6 +229,23 @@ def test_where_the_server_knows_no_conditions_the_lease_is_left(
     assert caplog.text.count(said) == first.out.count(said) == 1
 
 
+@pytest.mark.slow
+def test_a_run_that_raised_leaves_the_place_when_its_process_ends(
+        tmp_path, s3_server, out_dir):
+    """A stock runner tells no hook that it has."""
+    options = s3_server.options()
+    given = dict(work_dir=str(tmp_path / 'run'), hook=ours(out_dir, options))
+    worker = [sys.executable, f'{HERE}/s3_worker.py', 'train_raising']
+    ended = subprocess.run(
+        worker + [json.dumps(given)],
+        capture_output=True,
+        timeout=180,
+        text=True)
+    assert 'RuntimeError: damaged' in ended.stderr
+    left = contents(f'{out_dir}/run', options)
+    assert 'iter_2.pth' in left and decode(left[NAME]).beat is None
+
+
 # -- in one process --------------------------------------------------------
 
 

@@ -65,11 +65,11 @@ class FaultyBackend:
         self._counts: Dict[str, int] = {}
 
     def prepare(self) -> None:
-        self.enter('prepare')
+        self._enter('prepare')
         self.inner.prepare()
 
     def put(self, name: str, write: Callable[[IO[bytes]], Any]) -> int:
-        fault = self.enter('put', name)
+        fault = self._enter('put', name)
         if fault is None:
             return self.inner.put(name, write)
 
@@ -82,34 +82,34 @@ class FaultyBackend:
         return self.inner.put(name, write_some)
 
     def open(self, name: str) -> IO[bytes]:
-        self.enter('open', name)
+        self._enter('open', name)
         return self.inner.open(name)
 
     def sweep(self) -> List[str]:
-        self.enter('sweep')
+        self._enter('sweep')
         return self.inner.sweep()
 
     def list(self) -> List[StoredFile]:
-        self.enter('list')
+        self._enter('list')
         return self.inner.list()
 
     def delete(self, name: str) -> None:
-        self.enter('delete', name)
+        self._enter('delete', name)
         self.inner.delete(name)
 
     def link(self, source: str, name: str) -> None:
-        self.enter('link', source, name)
+        self._enter('link', source, name)
         self.inner.link(source, name)
 
     def point(self, name: str, target: Optional[str]) -> None:
-        self.enter('point', name, *([] if target is None else [target]))
+        self._enter('point', name, *([] if target is None else [target]))
         self.inner.point(name, target)
 
     def share(self, name: str) -> SharedFile:
-        self.enter('share', name)
+        self._enter('share', name)
         return _FaultyFile(self, name)
 
-    def enter(self, verb: str, *names: str) -> Optional[Fault]:
+    def _enter(self, verb: str, *names: str) -> Optional[Fault]:
         """Record a call; raise its fault, or return one that comes later."""
         self.calls.append(' '.join((verb, *names)))
         call = self._counts[verb] = self._counts.get(verb, 0) + 1
@@ -135,11 +135,11 @@ class _FaultyFile:
         return self._inner.is_exclusive
 
     def look(self) -> bytes:
-        self._backend.enter('look', self._name)
+        self._backend._enter('look', self._name)
         return self._inner.look()
 
     def replace(self, content: bytes) -> bool:
-        self._backend.enter('replace', self._name)
+        self._backend._enter('replace', self._name)
         return self._inner.replace(content)
 
 
