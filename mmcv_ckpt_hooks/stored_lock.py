@@ -28,18 +28,23 @@ class StoredLockFile:
         path (str): Its URL.
         shared (SharedFile): The file.
         clock (callable): Monotonic seconds.
+        owner (Owner, optional): Whose it was when it was looked at last.
+            Default: None.
 
     Raises:
         StorageError: If it cannot be read.
     """
     device = 0
 
-    def __init__(self, path: str, shared: SharedFile,
-                 clock: Callable[[], float]) -> None:
+    def __init__(self,
+                 path: str,
+                 shared: SharedFile,
+                 clock: Callable[[], float],
+                 owner: Optional[Owner] = None) -> None:
         self.path = path
         self._shared = shared
         self._clock = clock
-        self._owner: Optional[Owner] = None
+        self._owner = owner
         self._look()
 
     @property
@@ -68,16 +73,13 @@ class StoredLockFile:
         return self._replace(encode(owner))
 
     def write_beat(self, beat: Optional[int]) -> None:
-        owner = self._owner or decode(self._content)
-        if owner is None:
+        if self._owner is None:
             return
-        content = encode(replace(owner, beat=beat))
+        content = encode(replace(self._owner, beat=beat))
         if self._replace(content):
             return
-        found = decode(self._content)
         # deleted, or the answer to the beat before was lost
-        if not self._content or \
-                found is not None and found.token == owner.token:
+        if not self._content or self._is_mine(self._content):
             self._replace(content)
 
     def is_in_place(self) -> bool:
@@ -87,15 +89,25 @@ class StoredLockFile:
         return place == self._shared.place
 
     def reopen(self) -> 'StoredLockFile':
-        return StoredLockFile(self.path, self._shared, self._clock)
+        return StoredLockFile(self.path, self._shared, self._clock,
+                              self._owner)
 
     def close(self) -> None:
         """Nothing is open."""
 
     def _look(self) -> None:
         begun = self._clock()
-        self._content = self._shared.look()
-        self._looked_at = begun
+        content = self._shared.look()
+        if self._owner is not None and content and not self._is_mine(content):
+            # over http:// nothing tells that a bit was changed on the way,
+            # and the run would give up its place for good
+            content = self._shared.look()
+        self._content, self._looked_at = content, begun
+
+    def _is_mine(self, content: bytes) -> bool:
+        found = decode(content)
+        return found is not None and self._owner is not None and \
+            found.token == self._owner.token
 
     def _replace(self, content: bytes) -> bool:
         begun = self._clock()

@@ -361,6 +361,25 @@ def test_an_answer_that_was_lost_loses_nothing(store, make, is_end):
         lock.check()
 
 
+@pytest.mark.parametrize('what', ['look', 'beat'])
+def test_a_bit_that_changes_on_the_way_is_no_other_run(store, make, what):
+    lock = make()
+    lock.acquire()
+    shared, look = lock._shared, lock._shared.look
+
+    def flipped():
+        shared.look = look
+        return look().replace(b'"token": "', b'"tokeN": "')
+
+    shared.look = flipped
+    lock.clock.advance(2)
+    if what == 'beat':  # its answer is lost, too
+        store.inner.files[NAME] = encode(replace(signed(store), beat=1))
+        assert lock._holding.beat() is True
+    lock.check()
+    assert shared.look is not flipped and told(lock) == []
+
+
 def test_a_deleted_lease_is_put_back(store, make):
     lock = make()
     lock.acquire()
