@@ -1102,4 +1102,6 @@ def test_its_own_place_in_a_store_that_is_reached_later_is_no_mirror(
     left = {one.name for one in open_backend(f'{place}/run').list()}
     assert left >= {f'iter_{step}.pth' for step in (2, 4, 6, 8)}
     assert caplog.text.count('where this process writes already') == 1
+    assert 'Nothing is copied there' in caplog.text
+    assert 'falls behind' not in caplog.text
     assert 'Copied checkpoint' not in caplog.text
