@@ -9,7 +9,8 @@ from .executor import Repeater
 from .lease import KernelLock, Owner, decode
 from .signed_file import SignedFile
 
-#: A lease is renewed so often. Each time is one small synced write.
+#: A lease is renewed so often. Each time is one small synced write, or one
+#: request.
 BEAT_SECS = 5.
 
 #: Who has not renewed its lease for so long was stopped, and looks again

@@ -47,11 +47,6 @@ class StoredLockFile:
         self._owner = owner
         self._look()
 
-    @property
-    def is_exclusive(self) -> bool:
-        """See :class:`~.types.SharedFile`."""
-        return self._shared.is_exclusive
-
     def lock(self) -> KernelLock:
         return KernelLock.NONE
 
