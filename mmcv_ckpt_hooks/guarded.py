@@ -6,7 +6,8 @@ from typing import IO, Any, Callable, Iterator, List, Optional, Tuple
 from .run_lock import RunLock
 from .storage.leftovers import sweep_dead
 from .storage.local import LocalBackend
-from .types import StorageBackend, StoredFile
+from .stored_lock import StoredLock
+from .types import SharedFile, StorageBackend, StoredFile
 
 
 class GuardedBackend:
@@ -64,6 +65,9 @@ class GuardedBackend:
         self._check()
         self._inner.point(name, target)
 
+    def share(self, name: str) -> SharedFile:
+        return self._inner.share(name)
+
 
 def lock_of(home: StorageBackend, catalog_name: str,
             log: Callable[[str], None]) -> Optional[RunLock]:
@@ -75,12 +79,14 @@ def lock_of(home: StorageBackend, catalog_name: str,
         log (callable): See :class:`RunLock`.
 
     Returns:
-        RunLock | None: None where the catalog is not in a local directory.
+        RunLock | None: None where no file can be shared.
     """
-    if not isinstance(home, LocalBackend):
-        return None
-    stem = os.path.splitext(catalog_name)[0]
-    return RunLock(home.url, f'{stem}.lock', log)
+    name = f'{os.path.splitext(catalog_name)[0]}.lock'
+    if isinstance(home, LocalBackend):
+        return RunLock(home.url, name, log)
+    if home.capabilities.share:
+        return StoredLock(home, name, log)
+    return None
 
 
 def guarded(lock: Optional[RunLock], backend: StorageBackend,

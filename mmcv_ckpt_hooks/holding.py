@@ -6,9 +6,11 @@ from typing import Callable, Optional
 
 from .errors import LockedError, StorageError
 from .executor import Repeater
-from .lease import KernelLock, LockFile, Owner, decode, read_anew
+from .lease import KernelLock, Owner, decode
+from .signed_file import SignedFile
 
-#: A lease is renewed so often. Each time is one small synced write.
+#: A lease is renewed so often. Each time is one small synced write, or one
+#: request.
 BEAT_SECS = 5.
 
 #: Who has not renewed its lease for so long was stopped, and looks again
@@ -20,7 +22,7 @@ class Holding:
     """Keeps a lock file that was claimed, and notices when it is lost.
 
     Args:
-        file (LockFile): Open; names the owner already.
+        file (SignedFile): Open; names the owner already.
         owner (Owner): This run.
         log (callable): Told once what goes wrong between saves.
         clock (callable): Monotonic seconds.
@@ -29,13 +31,12 @@ class Holding:
     collector, which runs on a thread that may be in another method.
     """
 
-    def __init__(self, file: LockFile, owner: Owner,
+    def __init__(self, file: SignedFile, owner: Owner,
                  log: Callable[[str], None], clock: Callable[[],
                                                              float]) -> None:
         self._file = file
         self.owner = owner
         self.path = file.path
-        self._real_path = os.path.realpath(file.path)
         self._log = log
         self._clock = clock
         self._mutex = threading.Lock()
@@ -55,13 +56,9 @@ class Holding:
         """Whether it was claimed here, and not before a fork."""
         return self.owner.pid == os.getpid()
 
-    def is_at(self, path: str) -> bool:
-        """Whether that path leads to its lock file; nothing is opened."""
-        if os.path.realpath(path) == self._real_path:
-            return True
-        with suppress(OSError):
-            return os.path.samefile(path, self.path)
-        return False
+    def is_at(self, place: str) -> bool:
+        """Whether its lock file is there; nothing is opened."""
+        return self._file.is_at(place)
 
     def check(self) -> None:
         """Make sure that the directory is still this run's.
@@ -76,6 +73,7 @@ class Holding:
         with self._mutex:
             if self.ended:
                 raise LockedError(f'{self.path} was left meanwhile')
+            self._file.refresh()
             if self._clock() - self._renewed_at > _DOUBTFUL_SECS:
                 self._renew()
             else:
@@ -153,13 +151,13 @@ class Holding:
 
         Or it is the same one, where inode numbers change (FUSE, CIFS).
         """
-        file = LockFile(self.path)
+        file = self._file.reopen()
         try:
             is_held = file.lock() is KernelLock.HELD
             content = file.read()
             is_lost = is_held or content != b'' and not self._is_mine(content)
             if not is_lost and not content:
-                file.write(self.owner)
+                is_lost = not file.write(self.owner)
         except BaseException:
             file.close()
             raise
@@ -174,7 +172,7 @@ class Holding:
 
     def _lose(self) -> None:
         try:
-            other = decode(read_anew(self.path))
+            other = decode(self._file.read_anew())
         except StorageError:
             other = None
         self._lost = \

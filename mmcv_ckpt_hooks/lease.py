@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import Optional
 
-from .errors import StorageError
+from .errors import LockedError, StorageError
 from .storage.mapped_errors import mapped_errors, storage_error
 from .storage.names import temporary_beside, writer_id
 
@@ -35,6 +35,9 @@ _BEAT_WIDTH = 12
 #: and needs no new block of a full disk.
 _RECORD_BYTES = 1024
 _BOOT_ID = '/proc/sys/kernel/random/boot_id'
+
+ADVICE = 'Stop that run or wait for its end, or give this one a work_dir ' \
+    'or out_dir of its own'
 
 #: A file system without locks, and how it says so.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS,
@@ -100,6 +103,13 @@ def share_locks(one: Owner, other: Owner) -> bool:
         (one.boot, one.device) == (other.boot, other.device)
 
 
+def refusal(path: str, owner: Optional[Owner], why: str) -> LockedError:
+    """Build the error that names who has the place of a lock file."""
+    return LockedError(
+        f'{os.path.dirname(path)} is in use by another run: '
+        f'{owner or "unknown"}; {why} on {os.path.basename(path)}. {ADVICE}')
+
+
 def encode(owner: Owner) -> bytes:
     """Return the content of a lock file."""
     fields = asdict(owner)
@@ -151,6 +161,7 @@ class LockFile:
 
     def __init__(self, path: str, exclusive: bool = False) -> None:
         self.path = path
+        self._real_path = os.path.realpath(path)
         flags = os.O_RDWR | os.O_CREAT | (os.O_EXCL if exclusive else 0)
         try:
             # 0o666 less the umask, as open() does
@@ -185,7 +196,14 @@ class LockFile:
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             return os.read(self._descriptor, _RECORD_BYTES * 4)
 
-    def write(self, owner: Owner) -> None:
+    def refresh(self) -> None:
+        """Nothing: to read it is to ask."""
+
+    def read_anew(self) -> bytes:
+        """See :func:`read_anew`."""
+        return read_anew(self.path)
+
+    def write(self, owner: Owner) -> bool:
         """Name the owner, in a file that no other directory has."""
         with mapped_errors('cannot write the lock file', self.path):
             # not before it is ours: another's lock would be left behind
@@ -195,6 +213,7 @@ class LockFile:
         self._write_at(0, data)
         with mapped_errors('cannot write the lock file', self.path):
             os.ftruncate(self._descriptor, len(data))  # if it was not ours
+        return True
 
     def write_beat(self, beat: Optional[int]) -> None:
         """Renew the lease, or end it with None."""
@@ -208,6 +227,18 @@ class LockFile:
             except FileNotFoundError:
                 return False
         return os.path.samestat(there, os.fstat(self._descriptor))
+
+    def is_at(self, place: str) -> bool:
+        """Whether a path leads to this file; nothing is opened."""
+        if os.path.realpath(place) == self._real_path:
+            return True
+        with suppress(OSError):
+            return os.path.samefile(place, self.path)
+        return False
+
+    def reopen(self) -> 'LockFile':
+        """Open what the path leads to now."""
+        return LockFile(self.path)
 
     def close(self) -> None:
         """Close the file, which ends the kernel lock."""

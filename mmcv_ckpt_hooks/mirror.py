@@ -230,7 +230,6 @@ class Mirror:
         """Copy what is missing, until nothing is."""
         place = self._place
         if not place.is_open:
-            place.open()
             self._begin()
         tried: Set[Key] = set()
         while not self._has_to_end():
@@ -253,6 +252,7 @@ class Mirror:
     def _begin(self) -> None:
         """Begin in a place that was away, unless it cannot be a mirror."""
         try:
+            self._place.open()
             self._place.join(self._run, is_late=True)
         except Exception as error:
             self._place.is_open = False

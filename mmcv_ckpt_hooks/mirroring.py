@@ -82,7 +82,7 @@ class MirrorPlace:
             raise ConfigError(
                 f'{backend.url} cannot be a mirror: it cannot list files, or '
                 'not replace them at once, which a catalog needs')
-        #: its lock, where it is a local directory
+        #: its lock
         self.lock = lock_of(backend, CATALOG_NAME, warn)
         backend, _ = guarded(self.lock, backend, backend)
         self.backend = backend

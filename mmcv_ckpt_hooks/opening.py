@@ -254,6 +254,9 @@ def _agreed_newest(runner: Any, options: CheckpointOptions,
         try:
             _prepare(backend, catalog.home)
             _occupy(runner, backend, catalog.home, lock)
+            if lock is not None and mirror is not None and mirror.lock:
+                # its lease was one of the same process
+                mirror.lock.known_dead = lock.dead
             catalog.open()
             _check_scores(options, catalog)
             in_mirror, (found, loaded) = find_in_both(runner, options, backend,

@@ -11,8 +11,10 @@ from typing import Callable, List, Optional, Tuple
 
 from .errors import LockedError, MissingCheckpointError
 from .holding import Holding
-from .lease import (KernelLock, LockFile, Owner, decode, read_anew,
-                    share_locks, this_run)
+from .lease import (ADVICE, KernelLock, LockFile, Owner, decode, read_anew,
+                    refusal, share_locks, this_run)
+from .signed_file import SignedFile
+from .storage.names import writer_id
 
 #: How long a lease is watched before its owner is taken for dead; several
 #: beats, also where they are slow to reach another machine.
@@ -25,9 +27,6 @@ _CONFIRM_SECS = 2.
 #: A run that is just starting or ending: pauses before it is looked at again.
 _ATTEMPTS = 20
 _PAUSE_SECS = 0.2
-
-_ADVICE = 'Stop that run or wait for its end, or give this one a work_dir ' \
-    'or out_dir of its own'
 
 #: What this process holds. POSIX record locks never conflict in one process.
 _held: List[Tuple[Holding, 'weakref.ref[RunLock]']] = []
@@ -60,6 +59,8 @@ class RunLock:
                  clock: Callable[[], float] = time.monotonic,
                  wait: Callable[[float], None] = time.sleep) -> None:
         self.path = os.path.join(directory, name)
+        #: as ``SignedFile.is_at`` takes it
+        self._place = self.path
         self._log = log
         self._clock = clock
         self._wait = wait
@@ -67,6 +68,8 @@ class RunLock:
         self._holding: Optional[Holding] = None
         #: the run that died here before this one started
         self.dead: Optional[Owner] = None
+        #: a run that has died in another place of the one that starts
+        self.known_dead: Optional[Owner] = None
         #: called, in place of ``release``, when the next run of this process
         #: finds that this one is over; on that one's training thread
         self.finish: Optional[Callable[[], None]] = None
@@ -79,7 +82,7 @@ class RunLock:
             StorageError: If the lock file cannot be read or written.
         """
         with _starting:
-            for earlier, lock in _of_this_process(self.path):
+            for earlier, lock in _of_this_process(self._place):
                 self._end_earlier(earlier, lock())
             self._acquire()
 
@@ -103,9 +106,9 @@ class RunLock:
 
     def _acquire_again(self) -> None:
         before = self._holding
-        for holding, _ in _of_this_process(self.path):
-            raise _refusal(self.path, holding.owner, 'it is this process')
-        signed = None if before is None else _signed(self.path)
+        for holding, _ in _of_this_process(self._place):
+            raise refusal(self.path, holding.owner, 'it is this process')
+        signed = None if before is None else self._signed()
         if before is not None and signed is not None and \
                 signed.token != before.owner.token:
             raise LockedError(
@@ -124,9 +127,8 @@ class RunLock:
             holding.abandon()
         elif lock._thread.is_alive() and \
                 lock._thread is not threading.current_thread():
-            raise _refusal(
-                self.path, holding.owner,
-                f'it is thread {lock._thread.name} of this process')
+            raise refusal(self.path, holding.owner,
+                          f'it is thread {lock._thread.name} of this process')
         else:
             (lock.finish or lock.release)()
             self._log(f'An earlier run of this process ({holding.owner}) did '
@@ -136,7 +138,7 @@ class RunLock:
     def _acquire(self) -> None:
         unchanged: Optional[bytes] = None
         for _ in range(_ATTEMPTS):
-            file = LockFile(self.path)
+            file = self._open()
             try:
                 taken = self._try(file, unchanged)
             except BaseException:
@@ -147,13 +149,13 @@ class RunLock:
             content = file.read()
             file.close()
             unchanged = self._watch(content)
-        raise LockedError(f'{self.path}: other runs come and go. {_ADVICE}')
+        raise LockedError(f'{self.path}: other runs come and go. {ADVICE}')
 
-    def _try(self, file: LockFile, unchanged: Optional[bytes]) -> bool:
+    def _try(self, file: SignedFile, unchanged: Optional[bytes]) -> bool:
         """Claim the file if its owner is gone.
 
         Args:
-            file (LockFile): Open.
+            file (SignedFile): Open.
             unchanged (bytes, optional): Its content if that was watched for
                 long enough.
 
@@ -165,25 +167,36 @@ class RunLock:
         if kernel_lock is KernelLock.HELD:
             if before is None or before.beat is None:
                 return False  # just starting, or ending
-            raise _refusal(self.path, before, 'it holds the kernel lock')
+            raise refusal(self.path, before, 'it holds the kernel lock')
         owner = this_run(file.device, kernel_lock is KernelLock.TAKEN)
         is_watched = content == unchanged
+        why = ''
         if content and before is None or \
                 before is not None and before.beat is not None:
             if before is not None and share_locks(owner, before):
                 why = 'it holds no kernel lock here'
+            elif before is not None and self._is_known_dead(before):
+                why = 'its process is dead'
             elif is_watched:
                 why = f'its lease was not renewed for {WATCH_SECS:.0f} s'
             else:
                 return False
+        if not file.write(owner):
+            return False
+        if is_watched or kernel_lock is KernelLock.NONE:
+            self._confirm(file, owner)
+        if why:
             self.dead = before
             self._log(f'Took over {self.path} from a run that has left it '
                       f'({before or "unreadable"}): {why}')
-        file.write(owner)
-        if is_watched or kernel_lock is KernelLock.NONE:
-            self._confirm(file, owner)
         self._hold(file, owner)
         return True
+
+    def _is_known_dead(self, owner: Owner) -> bool:
+        """Whether an owner is gone, however young its lease is."""
+        known = self.known_dead
+        return known is not None and owner.writer == known.writer or \
+            owner.writer == writer_id() and own_holding(owner) is None
 
     def _watch(self, content: bytes) -> Optional[bytes]:
         """See whether an owner renews its lease, by this clock alone.
@@ -205,26 +218,25 @@ class RunLock:
         while self._clock() - begun < WATCH_SECS:
             self._wait(_LOOK_SECS)
             try:
-                now = read_anew(self.path)
+                now = self._read_anew()
             except MissingCheckpointError:
                 return None
             if now != content:
                 found = decode(now)
                 if found is not None and found.beat is None:
                     return None  # it has ended
-                raise _refusal(self.path, found or owner,
-                               'it renews its lease')
+                raise refusal(self.path, found or owner, 'it renews its lease')
         return content
 
-    def _confirm(self, file: LockFile, owner: Owner) -> None:
+    def _confirm(self, file: SignedFile, owner: Owner) -> None:
         self._wait(_CONFIRM_SECS)
-        found = decode(read_anew(self.path))
+        found = decode(file.read_anew())
         # reading it anew has taken the lock away
         lost = file.lock() is KernelLock.HELD
         if lost or found is None or found.token != owner.token:
-            raise _refusal(self.path, found, 'it came at the same time')
+            raise refusal(self.path, found, 'it came at the same time')
 
-    def _hold(self, file: LockFile, owner: Owner) -> None:
+    def _hold(self, file: SignedFile, owner: Owner) -> None:
         holding = Holding(file, owner, self._log, self._clock)
         holding.start()
         self._holding = holding
@@ -232,6 +244,25 @@ class RunLock:
         # also at the exit of the interpreter, after what was staged is
         # written
         self._at_exit = weakref.finalize(self, holding.abandon)
+
+    def _open(self) -> SignedFile:
+        return LockFile(self.path)
+
+    def _read_anew(self) -> bytes:
+        return read_anew(self.path)
+
+    def _signed(self) -> Optional[Owner]:
+        try:
+            return decode(self._read_anew())
+        except MissingCheckpointError:
+            return None
+
+
+def own_holding(owner: Owner) -> Optional[Holding]:
+    """Return what an owner holds in this process; None if it does not."""
+    return next((holding for holding, _ in _held
+                 if not holding.ended and holding.owner.token == owner.token),
+                None)
 
 
 def die_holding() -> None:
@@ -247,23 +278,10 @@ def die_holding() -> None:
             held._at_exit.atexit = False
 
 
-def _signed(path: str) -> Optional[Owner]:
-    try:
-        return decode(read_anew(path))
-    except MissingCheckpointError:
-        return None
-
-
-def _refusal(path: str, owner: Optional[Owner], why: str) -> LockedError:
-    return LockedError(
-        f'{os.path.dirname(path)} is in use by another run: '
-        f'{owner or "unknown"}; {why} on {os.path.basename(path)}. {_ADVICE}')
-
-
 def _of_this_process(
-        path: str) -> 'List[Tuple[Holding, weakref.ref[RunLock]]]':
+        place: str) -> 'List[Tuple[Holding, weakref.ref[RunLock]]]':
     _forget_ended()
-    return [(holding, lock) for holding, lock in _held if holding.is_at(path)]
+    return [(holding, lock) for holding, lock in _held if holding.is_at(place)]
 
 
 def _forget_ended() -> None:

@@ -96,6 +96,10 @@ class Capabilities:
         link (bool): ``link`` gives a second name without writing again.
         server_copy (bool): ``link`` copies on the server's side.
         point (bool): ``point`` works, with a link or a pointer file.
+        share (bool): ``share`` works.
+        exclusive (bool): Of several that replace a shared file at once one
+            succeeds, if the server is as its protocol says:
+            :attr:`SharedFile.is_exclusive` knows.
     """
     stream_in: bool = False
     ranged_read: bool = False
@@ -105,6 +109,8 @@ class Capabilities:
     link: bool = False
     server_copy: bool = False
     point: bool = False
+    share: bool = False
+    exclusive: bool = False
 
 
 #: Size in a listing of a storage that does not tell sizes.
@@ -124,6 +130,46 @@ class StoredFile:
     name: str
     bytes: int
     leads_to: str = ''
+
+
+class SharedFile(Protocol):
+    """A small file that several processes write to, none over another's.
+
+    Thread: one at a time, which may be another than that of the backend.
+    """
+
+    #: Tells it from all others that this process knows; no credentials.
+    place: str
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether of several that replace it at once one succeeds.
+
+        Final when it was replaced for the first time.
+        """
+
+    def look(self) -> bytes:
+        """Read it as the storage has it now; empty if it is not there.
+
+        Raises:
+            StorageError: If that cannot be known.
+        """
+
+    def replace(self, content: bytes) -> bool:
+        """Write it, if it is as it was looked at, or replaced, last.
+
+        It gives up early where nobody answers. An answer that was lost is
+        made up for: what is there tells.
+
+        Args:
+            content (bytes): Other than all that anybody else writes.
+
+        Returns:
+            bool: False if it is not: somebody else came first.
+
+        Raises:
+            StorageError: If it could not be written, or nobody knows.
+        """
 
 
 class StorageBackend(Protocol):
@@ -216,6 +262,10 @@ class StorageBackend(Protocol):
             name (str): An existing file of that name is replaced.
             target (str, optional): None removes ``name`` if it is a link to
                 a file here; one that is a file of its own stays.
+        """
+
+    def share(self, name: str) -> SharedFile:
+        """Return a file that other processes write to, too; nothing is done.
         """
 
 

@@ -56,6 +56,15 @@ def pytest_runtest_setup(item):
         pytest.skip('mmsegmentation is not installed')
 
 
+@pytest.fixture
+def short_lease(monkeypatch):
+    """Starts in stores wait for nothing; a dead run is watched for 3 s."""
+    from mmcv_ckpt_hooks import run_lock
+    monkeypatch.setattr(run_lock, 'WATCH_SECS', 3.)
+    monkeypatch.setattr(run_lock, '_LOOK_SECS', .05)
+    monkeypatch.setattr(run_lock, '_CONFIRM_SECS', 0.)
+
+
 @pytest.fixture(scope='session')
 def s3_server(tmp_path_factory):
     """A real S3 server; skips where the package of its program is missing."""

@@ -2,6 +2,7 @@
 import multiprocessing
 import os
 import signal
+import uuid
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -24,6 +25,7 @@ def sign(directory, **fields):
             'host': 'node7',
             'pid': 41,
             'boot': 'that of node7',
+            'writer': f'41-{uuid.uuid4().hex[:8]}',
             **fields
         })
     (directory / NAME).write_bytes(encode(run))

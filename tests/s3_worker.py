@@ -1,6 +1,8 @@
 """A process that writes to an object store until it is killed.
 
-    python s3_worker.py train|train_mirrored|upload JSON
+    python s3_worker.py COMMAND JSON
+
+COMMAND: train, train_mirrored, train_waiting, train_raising or upload.
 """
 import json
 import sys
@@ -8,7 +10,11 @@ import threading
 
 from dying import Dies
 from exact import drawing_run
+from lock_worker import Wait
+from mmcv.runner import Hook
+from toy import train as train_toy
 
+from mmcv_ckpt_hooks import holding
 from mmcv_ckpt_hooks.storage import open_backend
 from mmcv_ckpt_hooks.storage.object_store import ObjectStoreBackend
 
@@ -33,6 +39,29 @@ def train_mirrored(**given):
     train(**given)
 
 
+def train_waiting(work_dir, waits_at, beat_secs, hook):
+    """Stay in an iteration until a line comes, renewing the lease."""
+    holding.BEAT_SECS = beat_secs
+    train_toy(
+        work_dir,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=6),
+        hooks=[hook, Wait(waits_at)])
+
+
+class Raises(Hook):
+
+    def after_train_iter(self, runner):
+        if runner.iter == 2:
+            raise RuntimeError('damaged')
+
+
+def train_raising(work_dir, hook):
+    train_toy(
+        work_dir,
+        runner=dict(type='IterBasedRunner', max_iters=6),
+        hooks=[hook, Raises()])
+
+
 def upload(url, options):
     block = bytes(8 << 20)
 
@@ -47,5 +76,8 @@ def upload(url, options):
 
 if __name__ == '__main__':
     dict(
-        train=train, train_mirrored=train_mirrored,
+        train=train,
+        train_mirrored=train_mirrored,
+        train_waiting=train_waiting,
+        train_raising=train_raising,
         upload=upload)[sys.argv[1]](**json.loads(sys.argv[2]))

@@ -13,6 +13,8 @@ from mmcv_ckpt_hooks.storage import open_backend
 
 pytest.importorskip('fsspec', reason='pip install fsspec')
 
+pytestmark = pytest.mark.usefixtures('short_lease')
+
 
 @pytest.fixture(params=['memory', 'local'])
 def out_dir(request, tmp_path):
@@ -46,8 +48,8 @@ def test_retention_best_and_resume_from_an_empty_disk(tmp_path, out_dir,
                                                       runner, caplog):
     run(tmp_path / 'run', out_dir, runner=runner)
     assert listed(out_dir) == [
-        'best_mIoU_iter_4.pth', 'checkpoints.json', 'checkpoints.log.jsonl',
-        'iter_4.pth', 'last_checkpoint'
+        'best_mIoU_iter_4.pth', 'checkpoints.json', 'checkpoints.lock',
+        'checkpoints.log.jsonl', 'iter_4.pth', 'last_checkpoint'
     ]
     assert 'a second name of iter_4.pth' in caplog.text
     assert ' cannot ' not in caplog.text

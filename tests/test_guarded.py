@@ -8,6 +8,7 @@ from mmcv_ckpt_hooks.storage.local import LocalBackend
 from mmcv_ckpt_hooks.storage.names import TEMPORARY_MARK
 from mmcv_ckpt_hooks.testing import ManualClock, MemoryBackend
 from mmcv_ckpt_hooks.testing.contract import StorageBackendContract
+from mmcv_ckpt_hooks.types import Capabilities
 
 
 class TestGuardedBackend(StorageBackendContract):
@@ -15,6 +16,15 @@ class TestGuardedBackend(StorageBackendContract):
     @pytest.fixture
     def backend(self, tmp_path):
         backend = GuardedBackend(LocalBackend(str(tmp_path)), lambda: None)
+        backend.prepare()
+        return backend
+
+
+class TestGuardedStore(StorageBackendContract):
+
+    @pytest.fixture
+    def backend(self):
+        backend = GuardedBackend(MemoryBackend(), lambda: None)
         backend.prepare()
         return backend
 
@@ -82,8 +92,8 @@ def test_who_loses_it_in_the_middle_of_a_write_replaces_nothing(
     assert (tmp_path / 'a.pth').read_bytes() == b'first'
 
 
-def test_a_place_that_is_not_local_has_no_lock():
-    backend = MemoryBackend()
+def test_a_place_that_can_share_no_file_has_no_lock():
+    backend = MemoryBackend(Capabilities(listing=True, atomic_replace=True))
     assert lock_of(backend, 'checkpoints.json', print) is None
     assert guarded(None, backend, backend) == (backend, backend)
 

@@ -1197,7 +1197,7 @@ def test_the_mirror_is_another_place_however_it_is_written(dirs):
     url = place.replace('//', '///')  # means the same
     with pytest.raises(ConfigError) as caught:
         run(work_dir, url, steps=10, keep=dict(last=1), out_dir=place)
-    assert f'the mirror {url}/run is {place}/run itself' in str(caught.value)
+    assert f'{url}/run is {place}/run itself' in str(caught.value)
     left = {one.name for one in open_backend(f'{place}/run').list()}
     assert left >= {f'iter_{step}.pth' for step in (2, 4, 6, 8)}
 
@@ -1272,3 +1272,22 @@ def test_the_config_that_is_shipped_runs(tmp_path, monkeypatch):
     assert runner.restored.iter == 4
     url = config.custom_hooks[0].mirror.url
     assert 'iter_6.pth' in names(tmp_path / url / 'run')
+
+
+def test_its_own_place_in_a_store_that_is_reached_later_is_no_mirror(
+        dirs, stored, caplog, short_lease):
+    pytest.importorskip('fsspec')
+    work_dir, _, _ = dirs
+    place = f'memory://{uuid.uuid4().hex}'
+    backend = stored(
+        FaultyBackend(
+            open_backend(f'{place.replace("//", "///")}/run'),
+            [Fault('prepare', StorageError('no route'))]))
+    backend.url = ANY
+    run(work_dir, ANY, keep=dict(last=1), resume=None, out_dir=place)
+    left = {one.name for one in open_backend(f'{place}/run').list()}
+    assert left >= {f'iter_{step}.pth' for step in (2, 4, 6, 8)}
+    assert caplog.text.count('where this process writes already') == 1
+    assert 'Nothing is copied there' in caplog.text
+    assert 'falls behind' not in caplog.text
+    assert 'Copied checkpoint' not in caplog.text

@@ -26,9 +26,9 @@ WITHOUT_TORCH = {
     'mirror_missing', 'mirror_note', 'mirroring', 'monitors', 'movement',
     'name_template', 'options', 'outline', 'place_limits', 'plan', 'pruning',
     'reconciling', 'records', 'recovery', 'replacing', 'retention', 'run_lock',
-    'running_job', 'scanning', 'sending', 'signals', 'triggers', 'types',
-    'unfolding', 'unpickling', 'verification', 'version', 'vocabulary',
-    'zip_layout', 'zip_writing'
+    'running_job', 'scanning', 'sending', 'signals', 'signed_file',
+    'stored_lock', 'triggers', 'types', 'unfolding', 'unpickling',
+    'verification', 'version', 'vocabulary', 'zip_layout', 'zip_writing'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 

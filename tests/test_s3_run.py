@@ -44,7 +44,7 @@ def kept(out_dir, options):
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_exactly_with_an_empty_disk(
-        tmp_path, s3_server, out_dir):
+        tmp_path, s3_server, out_dir, short_lease):
     straight, losses = drawing_run(tmp_path / 'straight', 14)
     options = dict(
         out_dir=out_dir, max_keep_ckpts=2, storage_options=s3_server.options())
@@ -62,7 +62,8 @@ def test_a_killed_run_goes_on_exactly_with_an_empty_disk(
     # retention counts what the killed process left
     assert names == ['iter_12.pth', 'iter_14.pth']
     assert others == [
-        'checkpoints.json', 'checkpoints.log.jsonl', 'last_checkpoint'
+        'checkpoints.json', 'checkpoints.lock', 'checkpoints.log.jsonl',
+        'last_checkpoint'
     ]
     newest = find_resumable(place, s3_server.options())
     assert newest == f'{place}/iter_14.pth'

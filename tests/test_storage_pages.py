@@ -75,6 +75,6 @@ def test_petrel(tmp_path, monkeypatch):
     run(tmp_path / 'run', config('petrel'))
 
 
-def test_fsspec(tmp_path):
+def test_fsspec(tmp_path, short_lease):
     pytest.importorskip('fsspec', reason='pip install fsspec')
     run(tmp_path / tmp_path.name, config('fsspec'))

@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 from ..catalog import CATALOG_NAME, Catalog
 from ..errors import AccessError, CheckpointError, ConfigError, IntegrityError
 from ..guarded import lock_of
+from ..lease import Owner
 from ..mirror_note import MirrorNote, read_note
 from ..mirroring import MirrorPlace
 from ..retention import KeepBest, KeepNames, policy_of
@@ -100,9 +101,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f'{path} is a file, expected a directory of '
                           'checkpoints')
     access = Access(arguments)
-    with _left_alone(LocalBackend(path)):
+    with _left_alone(LocalBackend(path)) as dead:
         place = Places(access, warn).open(path)
         mirror = _mirror(arguments, place, access)
+        if mirror.lock is not None:
+            mirror.lock.known_dead = dead
         try:
             mirror.open()
             outcomes = _push(place, mirror, arguments.json)
@@ -124,8 +127,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _left_alone(files: LocalBackend) -> Iterator[None]:
-    """Keep runs out of a directory, which copy to the same mirror."""
+def _left_alone(files: LocalBackend) -> Iterator[Optional[Owner]]:
+    """Keep runs out of a directory, which copy to the same mirror.
+
+    Yields:
+        Owner | None: The run that died there.
+    """
     lock = lock_of(files, CATALOG_NAME, warn)
     assert lock is not None  # it is local
     try:
@@ -133,7 +140,7 @@ def _left_alone(files: LocalBackend) -> Iterator[None]:
     except AccessError:
         pass  # it can be read only: so it is for runs
     try:
-        yield
+        yield lock.dead
     finally:
         lock.release()
 

@@ -15,6 +15,7 @@ from .mapped_errors import unsupported
 from .names import (TEMPORARY_MARK, is_temporary, plain_name, temporary_beside,
                     writer_id)
 from .object_url import secrets_of
+from .shared_file import PlainSharedFile
 
 #: Object stores: what is written appears when it is closed, and replaces what
 #: was there at once.
@@ -72,7 +73,8 @@ class FsspecBackend:
             listing=True,
             delete=True,
             server_copy=has_verb(self._class, 'cp_file'),
-            point=True)
+            point=True,
+            share=True)
 
     def prepare(self) -> None:
         """Create the directory; save and delete a file there."""
@@ -105,6 +107,7 @@ class FsspecBackend:
     def open(self, name: str) -> IO[bytes]:
         plain_name(name, self.url)
         with self._errors(_READ, name):
+            self._files.invalidate_cache()
             file = self._files.open(self._path(name), 'rb')
             file.seek(0, io.SEEK_END)
             size = file.tell()
@@ -176,6 +179,11 @@ class FsspecBackend:
             self._size(target)  # a pointer never dangles
         line = target.encode() + b'\n'
         self.put(POINTER_FILE, lambda stream: stream.write(line))
+
+    def share(self, name: str) -> PlainSharedFile:
+        # of its own: connections are for one thread
+        options = {**self._options, 'skip_instance_cache': True}
+        return PlainSharedFile(FsspecBackend(self.url, options), name)
 
     # -- inside ------------------------------------------------------------
 

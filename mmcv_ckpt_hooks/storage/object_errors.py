@@ -30,6 +30,8 @@ _NO_PLACE_CODES = {'NoSuchBucket', 'ContainerNotFound'}
 _NO_SPACE = {'507'}
 _NO_SPACE_CODES = {'QuotaExceeded', 'XMinioStorageFull'}
 _REPLACED = {'412'}
+#: The server does not know, and never will, what it was asked.
+_UNKNOWN, _UNKNOWN_CODES = {'501'}, {'NotImplemented'}
 #: What may not come again, although the client takes it for an answer: most
 #: say that bytes were changed on their way.
 _PASSING = {'408', '429'}
@@ -95,8 +97,9 @@ def passes(error: Exception) -> bool:
     """Whether an error of the client may not come again."""
     text, status = str(error), _status(error)
     if status:
-        return status in _PASSING or status.startswith('5') or \
-            _code(error) in _PASSING_CODES
+        return not is_unknown_request(error) and (
+            status in _PASSING or status.startswith('5')
+            or _code(error) in _PASSING_CODES)
     return isinstance(error, ShortAnswer) or is_unreadable(error) or \
         no_answer(text) is not None and _INSTANCE not in text
 
@@ -113,6 +116,18 @@ def is_spoilt(error: Exception) -> bool:
     """
     return is_unreadable(error) or \
         _status(error) == '400' and _code(error) in _PASSING_CODES
+
+
+def is_unknown_request(error: Exception) -> bool:
+    """Whether a store, or the client, does not know what it was asked."""
+    from obstore.exceptions import NotSupportedError
+    return isinstance(error, (NotSupportedError, NotImplementedError)) or \
+        _status(error) in _UNKNOWN or _code(error) in _UNKNOWN_CODES
+
+
+def is_gone_place(error: Exception) -> bool:
+    """Whether there is no such bucket."""
+    return _code(error) in _NO_PLACE_CODES
 
 
 def is_gone_upload(error: Exception) -> bool:

@@ -6,28 +6,25 @@ from typing import IO, Any, Callable, Iterator, List, Mapping, Optional, cast
 from ..errors import AccessError, MissingCheckpointError, StorageError
 from ..types import POINTER_FILE, Capabilities, StoredFile
 from .names import TEMPORARY_MARK, is_temporary, plain_name
-from .object_errors import (ShortAnswer, is_gone_upload, is_spoilt,
-                            is_unreadable, object_errors)
+from .object_errors import (is_gone_upload, is_spoilt, is_unreadable,
+                            object_errors)
 from .object_line import ObjectLine
+from .object_range import EmptyObject, read_range
 from .object_url import import_client, parse_place
 from .ranged_file import SMALL_BYTES, RangedFile
 from .s3_leftovers import S3Leftovers
+from .shared_object import SharedObject
 from .uploads import PARALLEL_PARTS, PART_BYTES, Abandoned, Block, MappedStream
 
 _WRITE, _READ = 'cannot write checkpoint', 'cannot read checkpoint'
 #: Largest object that S3 copies in one request (bytes).
 _COPY_BYTES = 5 << 30
 _BLOCK_BYTES = 8 << 20
-_EMPTY_RANGE = 'status code: 416'
 #: Written and removed to see whether that works; `list` leaves it out.
 _PROBE = f'.probe{TEMPORARY_MARK}mmcv_ckpt_hooks'
 #: Metadata of an object in parts: by which upload it came. Letters only, as
 #: Azure wants it.
 _MARK = 'mmcvckptupload'
-
-
-class _Empty(Exception):
-    """The object has no bytes."""
 
 
 class ObjectStoreBackend:
@@ -58,7 +55,9 @@ class ObjectStoreBackend:
         listing=True,
         delete=True,
         server_copy=True,
-        point=True)
+        point=True,
+        share=True,
+        exclusive=True)
 
     def __init__(self,
                  url: str,
@@ -118,7 +117,7 @@ class ObjectStoreBackend:
             meta, head = self._ask(
                 _READ, lambda store: self._read(store, name, 0, SMALL_BYTES),
                 name)
-        except _Empty:
+        except EmptyObject:
             meta, head = self._head(name), b''
         options = {} if not meta['e_tag'] else dict(if_match=meta['e_tag'])
 
@@ -181,6 +180,9 @@ class ObjectStoreBackend:
         self._head(plain_name(target, self.url))  # a pointer never dangles
         line = target.encode() + b'\n'
         self.put(POINTER_FILE, lambda stream: stream.write(line))
+
+    def share(self, name: str) -> SharedObject:
+        return SharedObject(self._place, name)
 
     def _stream(self, name: str) -> MappedStream:
         return MappedStream(lambda: self._errors(_WRITE, name, StorageError),
@@ -254,20 +256,7 @@ class ObjectStoreBackend:
 
     def _read(self, store: Any, name: str, start: int, stop: int,
               **options: Any) -> Any:
-        """Return what the store says of an object, and a part of it."""
-        try:
-            found = self._client.get(
-                store, name, options=dict(options, range=(start, stop)))
-            data = found.bytes()
-        except self._client.exceptions.BaseError as error:
-            if _EMPTY_RANGE not in str(error):
-                raise
-            raise _Empty from error
-        expected = min(stop, found.meta['size']) - start
-        if len(data) != expected:
-            raise ShortAnswer(f'of {expected} bytes from {start} on came '
-                              f'{len(data)}')
-        return found.meta, data
+        return read_range(self._client, store, name, start, stop, **options)
 
     def _ask(self,
              what: str,

@@ -255,6 +255,11 @@ def parse_place(url: str,
     return replace(place, client_options=client_options)
 
 
+def endpoint_of(place: ObjectPlace) -> str:
+    """Return the endpoint of a place; '' for the client's own."""
+    return _endpoint(place.scheme, place.config)
+
+
 def _endpoint(scheme: str, options: Mapping[str, Any]) -> str:
     """Return the endpoint that the client will take; '' for its own."""
     given = {name.lower(): value for name, value in options.items()}

@@ -13,13 +13,14 @@ import pytest
 
 from ..errors import MissingCheckpointError, StorageError, UnsupportedError
 from ..types import POINTER_FILE, UNKNOWN_BYTES, Capabilities, StorageBackend
+from .shared_contract import SharedFileContract
 
 #: Names that lead out of a directory.
 OUTSIDE = ('', '.', '..', '../a.pth', 'a/b.pth', '/a.pth', 'a\0.pth') + \
     (('a\\b.pth', ) if os.name == 'nt' else ())
 
 
-class StorageBackendContract:
+class StorageBackendContract(SharedFileContract):
     """Subclass it as ``Test...`` and give the fixture ``backend``.
 
     Declared capabilities are tested, and that the verbs of the others raise

@@ -2,9 +2,10 @@
 from dataclasses import dataclass
 from typing import IO, Any, Callable, Dict, List, Optional, Sequence, cast
 
-from ..types import StorageBackend, StoredFile
+from ..types import SharedFile, StorageBackend, StoredFile
 
-_VERBS = ('prepare', 'put', 'open', 'list', 'delete', 'link', 'point', 'sweep')
+_VERBS = ('prepare', 'put', 'open', 'list', 'delete', 'link', 'point', 'sweep',
+          'share', 'look', 'replace')
 
 
 @dataclass(frozen=True)
@@ -12,7 +13,8 @@ class Fault:
     """One failure to come.
 
     Args:
-        verb (str): A verb of ``StorageBackend``, such as ``'put'``.
+        verb (str): A verb of ``StorageBackend``, such as ``'put'``, or of a
+            ``SharedFile``: ``'look'``, ``'replace'``.
         error (BaseException): What is raised. A storage that behaves raises
             a ``StorageError``.
         nth (int): The first call of the verb that fails, from 1. Default: 1.
@@ -103,6 +105,10 @@ class FaultyBackend:
         self._enter('point', name, *([] if target is None else [target]))
         self.inner.point(name, target)
 
+    def share(self, name: str) -> SharedFile:
+        self._enter('share', name)
+        return _FaultyFile(self, name)
+
     def _enter(self, verb: str, *names: str) -> Optional[Fault]:
         """Record a call; raise its fault, or return one that comes later."""
         self.calls.append(' '.join((verb, *names)))
@@ -113,6 +119,28 @@ class FaultyBackend:
                     raise fault.error
                 return fault
         return None
+
+
+class _FaultyFile:
+    """A shared file that fails as its backend was told to."""
+
+    def __init__(self, backend: FaultyBackend, name: str) -> None:
+        self._backend = backend
+        self._inner = backend.inner.share(name)
+        self._name = name
+        self.place = self._inner.place
+
+    @property
+    def is_exclusive(self) -> bool:
+        return self._inner.is_exclusive
+
+    def look(self) -> bytes:
+        self._backend._enter('look', self._name)
+        return self._inner.look()
+
+    def replace(self, content: bytes) -> bool:
+        self._backend._enter('replace', self._name)
+        return self._inner.replace(content)
 
 
 class _FailingStream:

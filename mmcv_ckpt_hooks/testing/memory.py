@@ -1,12 +1,14 @@
 """A backend that keeps its files in a dict."""
 import io
+import threading
 from typing import IO, Any, Callable, Dict, List, Optional, cast
 
 from ..errors import MissingCheckpointError
 from ..storage.mapped_errors import unsupported
 from ..storage.names import plain_name
+from ..storage.shared_file import PlainSharedFile
 from ..storage.streams import WriteOnlyStream
-from ..types import POINTER_FILE, Capabilities, StoredFile
+from ..types import POINTER_FILE, Capabilities, SharedFile, StoredFile
 
 
 class MemoryBackend:
@@ -31,8 +33,11 @@ class MemoryBackend:
             delete=True,
             link=True,
             server_copy=True,
-            point=True)
+            point=True,
+            share=True,
+            exclusive=True)
         self.files: Dict[str, bytes] = {}
+        self.mutex = threading.Lock()
         self.prepared = False
 
     def prepare(self) -> None:
@@ -88,6 +93,13 @@ class MemoryBackend:
         else:
             self.files[POINTER_FILE] = target.encode() + b'\n'
 
+    def share(self, name: str) -> SharedFile:
+        if not self.capabilities.share:
+            raise self._unsupported('share')
+        if not self.capabilities.exclusive:
+            return PlainSharedFile(self, name)
+        return _MemoryFile(self, plain_name(name, self.url))
+
     def _content(self, name: str) -> bytes:
         try:
             return self.files[plain_name(name, self.url)]
@@ -97,3 +109,26 @@ class MemoryBackend:
 
     def _unsupported(self, capability: str) -> Exception:
         return unsupported(self.url, capability, 'this fake was told so')
+
+
+class _MemoryFile:
+    """A shared file that is replaced by one at a time."""
+    is_exclusive = True
+
+    def __init__(self, backend: MemoryBackend, name: str) -> None:
+        self.place = f'{backend.url}/{name}'
+        self._backend = backend
+        self._name = name
+        self._seen = b''
+
+    def look(self) -> bytes:
+        self._seen = self._backend.files.get(self._name, b'')
+        return self._seen
+
+    def replace(self, content: bytes) -> bool:
+        files = self._backend.files
+        with self._backend.mutex:
+            if files.get(self._name, b'') != self._seen:
+                return False
+            files[self._name] = self._seen = content
+        return True

@@ -57,6 +57,26 @@ def test_fails_at_the_nth_call(verb, nth, times, failing):
     assert all(call.split()[0] == verb for call in backend.calls)
 
 
+def test_a_shared_file_fails_as_it_was_told():
+    backend = FaultyBackend(
+        MemoryBackend(),
+        [Fault('share', FULL),
+         Fault('look', FULL),
+         Fault('replace', FULL)])
+    with pytest.raises(OutOfSpaceError):
+        backend.share('a.lock')
+    shared = backend.share('a.lock')
+    for call in (shared.look, lambda: shared.replace(b'content')):
+        with pytest.raises(OutOfSpaceError):
+            call()
+    assert backend.inner.files == {}
+    assert shared.look() == b'' and shared.replace(b'content')
+    assert backend.calls == [
+        f'{verb} a.lock'
+        for verb in ('share', 'share', 'look', 'replace', 'look', 'replace')
+    ]
+
+
 @pytest.mark.parametrize('after_bytes', [0, 3, 5, 7, 10, 99])
 def test_fails_after_some_bytes(tmp_path, after_bytes):
     backend = FaultyBackend(

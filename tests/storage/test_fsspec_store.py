@@ -253,6 +253,34 @@ def test_large_writes_go_on_in_blocks(backend, monkeypatch):
     assert len(get(backend)) == 20 << 20
 
 
+def test_what_is_read_is_not_remembered(backend, monkeypatch):
+    """Another process replaces it; file systems keep listings."""
+    put(backend, content=b'first')
+    remembered, opened = {}, MemoryFileSystem._open
+
+    def remember(self, path, mode='rb', **kwargs):
+        if mode == 'wb':
+            return opened(self, path, mode, **kwargs)
+        return io.BytesIO(
+            remembered.setdefault(path,
+                                  opened(self, path, mode).read()))
+
+    monkeypatch.setattr(MemoryFileSystem, '_open', remember)
+    monkeypatch.setattr(MemoryFileSystem, 'invalidate_cache',
+                        lambda *_: remembered.clear())
+    assert get(backend) == b'first'
+    fsspec.filesystem('memory').store[backend._path('a.pth')] = MemoryFile(
+        None, backend._path('a.pth'), b'second')
+    assert get(backend) == b'second'
+
+
+def test_a_shared_file_has_a_connection_of_its_own(backend, tmp_path):
+    """It is renewed on another thread than checkpoints are written."""
+    for one in (backend, FsspecBackend(f'local://{tmp_path}')):
+        files = [one, one.share('a.lock')._files, one.share('a.lock')._files]
+        assert len({id(file._files) for file in files}) == 3
+
+
 # -- sweep -----------------------------------------------------------------
 
 

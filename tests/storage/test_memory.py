@@ -13,6 +13,7 @@ class TestMemoryBackend(StorageBackendContract):
         Capabilities(),
         Capabilities(listing=True, delete=True),
         Capabilities(server_copy=True, point=True),
+        Capabilities(delete=True, share=True),
     ])
     def backend(self, request):
         backend = MemoryBackend(request.param)

@@ -1,0 +1,40 @@
+"""A shared file of a storage that minds no conditions."""
+from ..errors import MissingCheckpointError
+from ..types import StorageBackend
+from .names import plain_name
+
+
+class PlainSharedFile:
+    """Is looked at right before it is replaced.
+
+    Of two that do so at the same moment both may succeed.
+
+    Args:
+        files (StorageBackend): Of this file alone.
+        name (str): Of the file.
+    """
+    is_exclusive = False
+
+    def __init__(self, files: StorageBackend, name: str) -> None:
+        self._name = plain_name(name, files.url)
+        self.place = f'{files.url}/{name}'
+        self._files = files
+        self._seen = b''
+
+    def look(self) -> bytes:
+        self._seen = self._read()
+        return self._seen
+
+    def replace(self, content: bytes) -> bool:
+        if self._read() != self._seen:
+            return False
+        self._files.put(self._name, lambda stream: stream.write(content))
+        self._seen = content
+        return True
+
+    def _read(self) -> bytes:
+        try:
+            with self._files.open(self._name) as file:
+                return file.read()
+        except MissingCheckpointError:
+            return b''
