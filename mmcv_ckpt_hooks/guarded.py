@@ -6,6 +6,7 @@ from typing import IO, Any, Callable, Iterator, List, Optional, Tuple
 from .run_lock import RunLock
 from .storage.leftovers import sweep_dead
 from .storage.local import LocalBackend
+from .storage.shared_file import share
 from .stored_lock import StoredLock
 from .types import SharedFile, StorageBackend, StoredFile
 
@@ -66,7 +67,7 @@ class GuardedBackend:
         self._inner.point(name, target)
 
     def share(self, name: str) -> SharedFile:
-        return self._inner.share(name)
+        return share(self._inner, name)
 
 
 def lock_of(home: StorageBackend, catalog_name: str,

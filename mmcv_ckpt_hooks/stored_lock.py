@@ -12,6 +12,7 @@ from .errors import ConfigError, MissingCheckpointError
 from .lease import KernelLock, Owner, decode, encode
 from .run_lock import RunLock, own_holding
 from .signed_file import SignedFile
+from .storage.shared_file import share
 from .types import SharedFile, StorageBackend
 
 #: What was seen so lately (seconds) is believed: a save asks many times.
@@ -132,7 +133,7 @@ class StoredLock(RunLock):
                  wait: Callable[[float], None] = time.sleep) -> None:
         super().__init__(home.url, name, log, clock, wait)
         self.path = f'{home.url}/{name}'
-        self._shared = home.share(name)
+        self._shared = share(home, name)
         self._place = self._shared.place
 
     def _open(self) -> SignedFile:

@@ -96,7 +96,7 @@ class Capabilities:
         link (bool): ``link`` gives a second name without writing again.
         server_copy (bool): ``link`` copies on the server's side.
         point (bool): ``point`` works, with a link or a pointer file.
-        share (bool): ``share`` works.
+        share (bool): It is a :class:`SharingBackend`.
         exclusive (bool): Of several that replace a shared file at once one
             succeeds, if the server is as its protocol says:
             :attr:`SharedFile.is_exclusive` knows.
@@ -263,6 +263,10 @@ class StorageBackend(Protocol):
             target (str, optional): None removes ``name`` if it is a link to
                 a file here; one that is a file of its own stays.
         """
+
+
+class SharingBackend(StorageBackend, Protocol):
+    """What a backend that declares ``share`` has besides the verbs."""
 
     def share(self, name: str) -> SharedFile:
         """Return a file that other processes write to, too; nothing is done.

@@ -7,8 +7,7 @@ from urllib.error import HTTPError
 
 from ..errors import (ConfigError, DependencyError, MissingCheckpointError,
                       StorageError)
-from ..types import (POINTER_FILE, UNKNOWN_BYTES, Capabilities, SharedFile,
-                     StoredFile)
+from ..types import POINTER_FILE, UNKNOWN_BYTES, Capabilities, StoredFile
 from .mapped_errors import mapped_errors, unsupported
 from .names import (TEMPORARY_MARK, is_temporary, plain_name,
                     without_credentials)
@@ -123,10 +122,6 @@ class FileClientBackend:
             return  # it has no links
         line = plain_name(target, self.url).encode() + b'\n'
         self.put(POINTER_FILE, lambda stream: stream.write(line))
-
-    def share(self, name: str) -> SharedFile:
-        raise unsupported(self.url, 'share',
-                          'mmcv.FileClient does not replace files at once')
 
     def _has(self, verb: str) -> bool:
         """Whether both ``FileClient`` and its backend implement a verb."""

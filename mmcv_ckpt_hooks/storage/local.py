@@ -8,10 +8,10 @@ from contextlib import suppress
 from typing import IO, Any, Callable, List, Optional
 
 from ..errors import StorageError
-from ..types import POINTER_FILE, Capabilities, SharedFile, StoredFile
+from ..types import POINTER_FILE, Capabilities, StoredFile
 from .leftovers import claim, sweep_abandoned
 from .links import check_target, found_link, is_pointer, leads_away
-from .mapped_errors import NO_SPACE, mapped_errors, unsupported
+from .mapped_errors import NO_SPACE, mapped_errors
 from .names import is_temporary, plain_name, temporary_beside
 from .streams import fill_file
 
@@ -152,9 +152,6 @@ class LocalBackend:
             # INVARIANT: a stale latest.pth is worse than none, and a .pth
             # name never holds text
             self.delete(name)
-
-    def share(self, name: str) -> SharedFile:
-        raise unsupported(self.url, 'share', 'a kernel lock does more')
 
     def _is_link(self, path: str) -> bool:
         """Whether a path is one of the links that :meth:`point` makes."""

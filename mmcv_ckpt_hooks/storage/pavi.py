@@ -8,7 +8,7 @@ from typing import (IO, Any, Callable, Iterator, List, Optional, Tuple, Type,
 
 from ..errors import (ConfigError, DependencyError, MissingCheckpointError,
                       StorageError)
-from ..types import Capabilities, SharedFile, StoredFile
+from ..types import Capabilities, StoredFile
 from .mapped_errors import mapped_errors, storage_error, unsupported
 from .names import plain_name
 from .streams import fill_file
@@ -104,9 +104,6 @@ class PaviBackend:
         raise unsupported(
             self.url, 'point', f'{_NO_CALL}; give the name of a checkpoint '
             'where you would give latest.pth')
-
-    def share(self, name: str) -> SharedFile:
-        raise unsupported(self.url, 'share', _NO_CALL)
 
     def _at(self, name: str) -> str:
         return f'{self.url}/{name}'

@@ -1,13 +1,30 @@
-"""A shared file of a storage that minds no conditions."""
+"""Files that several processes write to, none over another's."""
+from typing import cast
+
 from ..errors import MissingCheckpointError
-from ..types import StorageBackend
+from ..types import SharedFile, SharingBackend, StorageBackend
+from .mapped_errors import unsupported
 from .names import plain_name
 
 
-class PlainSharedFile:
-    """Is looked at right before it is replaced.
+def share(files: StorageBackend, name: str) -> SharedFile:
+    """Return a file of a backend that other processes write to, too.
 
-    Of two that do so at the same moment both may succeed.
+    Raises:
+        UnsupportedError: If the backend has no such files.
+    """
+    if not files.capabilities.share:
+        raise unsupported(
+            files.url, 'share', 'what two processes write there at once is '
+            'not kept apart')
+    return cast(SharingBackend, files).share(name)
+
+
+class PlainSharedFile:
+    """One of a storage that minds no conditions.
+
+    It is looked at right before it is replaced: of two that do so at the
+    same moment both may succeed.
 
     Args:
         files (StorageBackend): Of this file alone.

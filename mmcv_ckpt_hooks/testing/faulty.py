@@ -2,6 +2,7 @@
 from dataclasses import dataclass
 from typing import IO, Any, Callable, Dict, List, Optional, Sequence, cast
 
+from ..storage.shared_file import share
 from ..types import SharedFile, StorageBackend, StoredFile
 
 _VERBS = ('prepare', 'put', 'open', 'list', 'delete', 'link', 'point', 'sweep',
@@ -126,7 +127,7 @@ class _FaultyFile:
 
     def __init__(self, backend: FaultyBackend, name: str) -> None:
         self._backend = backend
-        self._inner = backend.inner.share(name)
+        self._inner = share(backend.inner, name)
         self._name = name
         self.place = self._inner.place
 

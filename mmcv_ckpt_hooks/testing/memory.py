@@ -94,8 +94,6 @@ class MemoryBackend:
             self.files[POINTER_FILE] = target.encode() + b'\n'
 
     def share(self, name: str) -> SharedFile:
-        if not self.capabilities.share:
-            raise self._unsupported('share')
         if not self.capabilities.exclusive:
             return PlainSharedFile(self, name)
         return _MemoryFile(self, plain_name(name, self.url))

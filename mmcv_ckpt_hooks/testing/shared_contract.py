@@ -5,6 +5,7 @@ from typing import List
 import pytest
 
 from ..errors import StorageError, UnsupportedError
+from ..storage.shared_file import share
 from ..types import SharedFile, StorageBackend
 
 _NAME = 'a.lock'
@@ -18,12 +19,12 @@ class SharedFileContract:
         if not backend.capabilities.share:
             assert not backend.capabilities.exclusive
             with pytest.raises(UnsupportedError, match="'share'"):
-                backend.share(_NAME)
+                share(backend, _NAME)
             return
-        shared = backend.share(_NAME)
+        shared = share(backend, _NAME)
         assert shared.look() == b''
-        assert shared.place == backend.share(_NAME).place
-        assert shared.place != backend.share('b.lock').place
+        assert shared.place == share(backend, _NAME).place
+        assert shared.place != share(backend, 'b.lock').place
         if backend.capabilities.listing:
             assert backend.list() == []  # to look creates nothing
         assert shared.replace(b'first') is True
@@ -36,13 +37,13 @@ class SharedFileContract:
                                     name: str) -> None:
         if backend.capabilities.share:
             with pytest.raises(StorageError, match='plain file name'):
-                backend.share(name)
+                share(backend, name)
 
     def test_a_shared_file_is_replaced_only_as_it_was_seen(
             self, backend: StorageBackend) -> None:
         if not backend.capabilities.share:
             return
-        one, other = backend.share(_NAME), backend.share(_NAME)
+        one, other = share(backend, _NAME), share(backend, _NAME)
         assert one.look() == other.look() == b''
         assert one.replace(b'one') is True
         assert other.replace(b'other') is False
@@ -59,15 +60,15 @@ class SharedFileContract:
                                              backend: StorageBackend) -> None:
         if not backend.capabilities.share:
             return
-        assert backend.share(_NAME).replace(b'one') is True
-        assert backend.share(_NAME).replace(b'other') is False
-        assert backend.share(_NAME).look() == b'one'
+        assert share(backend, _NAME).replace(b'one') is True
+        assert share(backend, _NAME).replace(b'other') is False
+        assert share(backend, _NAME).look() == b'one'
 
     def test_a_shared_file_that_was_deleted_is_seen_anew(
             self, backend: StorageBackend) -> None:
         if not (backend.capabilities.share and backend.capabilities.delete):
             return
-        shared = backend.share(_NAME)
+        shared = share(backend, _NAME)
         assert shared.replace(b'one') is True
         backend.delete(_NAME)
         assert shared.replace(b'two') is False
@@ -83,10 +84,10 @@ class SharedFileContract:
             if found:
                 backend.put('b.lock', lambda stream: stream.write(found))
             name = 'b.lock' if found else _NAME
-            files = [backend.share(name) for _ in range(_WRITERS)]
+            files = [share(backend, name) for _ in range(_WRITERS)]
             assert {file.look() for file in files} == {found}
             winner, = _race(files)
-            assert backend.share(name).look() == winner
+            assert share(backend, name).look() == winner
 
 
 def _race(files: List[SharedFile]) -> List[bytes]:
