@@ -1316,6 +1316,30 @@ def test_best_there_needs_a_metric(dirs):
     start(keep=dict(best=2, monitor='mIoU'))
 
 
+@pytest.mark.parametrize('is_remote', [False, True])
+def test_the_best_of_an_evaluation_do_not_go_to_the_mirror(dirs, is_remote):
+    work_dir, root, _ = dirs
+    if is_remote:
+        pytest.importorskip('fsspec')
+        root = f'memory://{uuid.uuid4().hex}'
+    with pytest.raises(ConfigError, match=f'{root}/run, which is the mirror'):
+        train(
+            work_dir,
+            runner=dict(type='IterBasedRunnerAmp', max_iters=2),
+            evaluation=dict(
+                scores=[.5],
+                interval=2,
+                by_epoch=False,
+                save_best='mIoU',
+                out_dir=str(root)),
+            hooks=[
+                dict(
+                    type='DurableCheckpointHook',
+                    interval=2,
+                    mirror=dict(url=str(root)))
+            ])
+
+
 def test_a_place_without_a_catalog_is_no_mirror(dirs, stored):
     work_dir, _, _ = dirs
     stored(MemoryBackend(Capabilities(listing=True), ANY))
