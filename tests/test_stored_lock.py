@@ -142,6 +142,16 @@ def test_a_run_that_does_not_beat_is_taken_over(store, make):
     lock.check()
 
 
+def test_to_watch_is_one_request_each_time(store, make):
+    sign(store)
+    lock = make()
+    lock.acquire()
+    if store.capabilities.exclusive:
+        # and what a start asks twice
+        looks = WATCH_SECS / run_lock._LOOK_SECS
+        assert asked(store).count('look') == looks + 2
+
+
 def test_clocks_of_two_machines_are_not_compared(store, make):
     sign(store, since='2099-01-01 00:00:00')
     lock = make()
