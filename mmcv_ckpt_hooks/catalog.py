@@ -73,7 +73,7 @@ class Catalog:
             known = self._read()
             if not reconcile or not self._files.capabilities.listing:
                 return
-            files = listed(self._files, self.home, bool(known))
+            files = listed(self._files, self.home, self._name)
             if known and not known.is_checked and \
                     not agrees(self._files, files, known.checkpoints):
                 self._discard('the checkpoints say something else')

@@ -3,6 +3,7 @@ import os
 from contextlib import contextmanager
 from typing import IO, Any, Callable, Iterator, List, Optional, Tuple
 
+from .lease import lock_name
 from .run_lock import RunLock
 from .storage.leftovers import sweep_dead
 from .storage.local import LocalBackend
@@ -82,7 +83,7 @@ def lock_of(home: StorageBackend, catalog_name: str,
     Returns:
         RunLock | None: None where no file can be shared.
     """
-    name = f'{os.path.splitext(catalog_name)[0]}.lock'
+    name = lock_name(catalog_name)
     if isinstance(home, LocalBackend):
         return RunLock(home.url, name, log)
     if home.capabilities.share:

@@ -92,6 +92,11 @@ def this_run(device: int, kernel_lock: bool) -> Owner:
         kernel_lock=kernel_lock)
 
 
+def lock_name(catalog_name: str) -> str:
+    """Return the name of the lock file beside a catalog."""
+    return f'{os.path.splitext(catalog_name)[0]}.lock'
+
+
 def share_locks(one: Owner, other: Owner) -> bool:
     """Whether a kernel lock of one run keeps the other one out for sure.
 

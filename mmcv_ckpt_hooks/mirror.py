@@ -151,12 +151,12 @@ class Mirror:
 
         A copy under way may be cut off. The next start makes up for it.
         """
-        if self._is_closed:
-            return
-        self.abandon()
-        # what waits for a storage may hold the lock of its catalog
-        self._say.not_copied(None if self._is_running else self.pending())
-        self._close()
+        if not self._is_closed:
+            self.abandon()
+            # what waits for a storage may hold the lock of its catalog
+            self._say.not_copied(None if self._is_running else self.pending())
+            self._close()
+        self._place.release()  # the end of a copy may have taken it again
 
     def reopen(self) -> None:
         """Go on, also behind an end that left something out."""

@@ -44,10 +44,11 @@ def metrics_of(options: CheckpointOptions,
     best = None if options.mirror is None else options.mirror_keep.best
     if best is None:
         return None
-    metrics = Metrics(replace(options.keep, best=best), eval_hooks)
+    asked_by = 'mirror.keep.best'
+    metrics = Metrics(replace(options.keep, best=best), eval_hooks, asked_by)
     if not any(hook.save_best for hook in eval_hooks):
         raise ConfigError(
-            f'DurableCheckpointHook: mirror.keep.best={best} needs a metric, '
+            f'DurableCheckpointHook: {asked_by}={best} needs a metric, '
             'and the run has none: give keep.best and keep.monitor, or '
             'evaluation.save_best')
     return metrics

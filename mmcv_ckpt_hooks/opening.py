@@ -10,7 +10,7 @@ from .beginning import begin, point_to
 from .best import BestKeeper, eval_hooks
 from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
 from .catalog_home import catalog_home
-from .errors import CheckpointError
+from .errors import CheckpointError, ConfigError
 from .executor import BackgroundExecutor, InlineExecutor
 from .guarded import guarded, left_on_failure, lock_of, take
 from .history import HISTORY_NAME, HeardHistory, open_history
@@ -151,6 +151,10 @@ def _open_best(runner: Any, options: CheckpointOptions, eval_hook: Any,
     for known in savers:
         if same_place(place, known.backend.url):
             return known
+    if saver.mirror is not None and same_place(place, saver.mirror.url):
+        # it would end the mirror, as that of a run that is over
+        raise ConfigError(f'evaluation.out_dir leads to {place}, which is the '
+                          'mirror: give one of both another place')
     backend = open_backend(
         place,
         getattr(eval_hook, 'file_client_args', None),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Sequence
 from .card import describe
 from .errors import MissingCheckpointError, StorageError
 from .latest import described_latest
+from .lease import lock_name
 from .types import (LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend,
                     StoredFile)
 
@@ -19,33 +20,46 @@ _PAUSES_SECS = (0.1, 0.3, 1., 3.)
 
 
 def listed(files: StorageBackend, home: StorageBackend,
-           has_catalog: bool) -> List[StoredFile]:
+           catalog_name: str) -> List[StoredFile]:
     """List a directory, of which an empty one lets a run start anew.
 
-    INVARIANT: where the catalog was just read, it is not empty. To obstore
-    any answer 200 in XML is a listing: an error of the server, the page of a
-    proxy.
+    INVARIANT: where the catalog or the lock of a run can be read, it is not
+    empty. To obstore any answer 200 in XML is a listing: an error of the
+    server, the page of a proxy.
 
     Args:
         files (StorageBackend): The directory.
         home (StorageBackend): Where its catalog is kept.
-        has_catalog (bool): Whether there is one.
+        catalog_name (str): File name of that.
 
     Raises:
         StorageError: If the listing is empty all the same.
     """
     found = files.list()
-    if not has_catalog or home.url != files.url:
+    if found or home.url != files.url:
+        return found
+    there = [
+        name for name in (catalog_name, lock_name(catalog_name))
+        if _is_there(home, name)
+    ]
+    if not there:
         return found
     for pause in _PAUSES_SECS:
-        if not found:
-            time.sleep(pause)
-            found = files.list()
-    if not found:
-        raise StorageError(
-            f'{files.url} is listed as empty, but has a catalog: what the '
-            'storage or a proxy before it answers is no listing')
-    return found
+        time.sleep(pause)
+        found = files.list()
+        if found:
+            return found
+    raise StorageError(
+        f'{files.url} is listed as empty, but has {there[0]}: what the '
+        'storage or a proxy before it answers is no listing')
+
+
+def _is_there(files: StorageBackend, name: str) -> bool:
+    try:
+        files.open(name).close()
+    except MissingCheckpointError:
+        return False
+    return True
 
 
 def reconciled(files: StorageBackend, listed: Sequence[StoredFile],
@@ -122,7 +136,5 @@ def forget_if_gone(files: StorageBackend, catalog: 'Catalog',
     A network file system may say once that one is not there: it is, and would
     never be deleted.
     """
-    try:
-        files.open(name).close()
-    except MissingCheckpointError:
+    if not _is_there(files, name):
         catalog.forget(name)

@@ -124,7 +124,7 @@ class RunLock:
         does not tell hooks that a run has raised.
         """
         if lock is None:
-            holding.abandon()
+            holding.end()  # a beat may still be under way
         elif lock._thread.is_alive() and \
                 lock._thread is not threading.current_thread():
             raise refusal(self.path, holding.owner,

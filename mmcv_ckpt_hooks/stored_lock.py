@@ -60,9 +60,7 @@ class StoredLockFile:
 
     def read_anew(self) -> bytes:
         self._look()
-        if not self._content:
-            raise MissingCheckpointError(f'{self.path} is not there')
-        return self._content
+        return _there(self._content, self.path)
 
     def write(self, owner: Owner) -> bool:
         self._owner = owner
@@ -114,6 +112,12 @@ class StoredLockFile:
         return True
 
 
+def _there(content: bytes, path: str) -> bytes:
+    if not content:
+        raise MissingCheckpointError(f'{path} is not there')
+    return content
+
+
 class StoredLock(RunLock):
     """The right of one run to write to a store; as :class:`RunLock`.
 
@@ -140,7 +144,7 @@ class StoredLock(RunLock):
         return StoredLockFile(self.path, self._shared, self._clock)
 
     def _read_anew(self) -> bytes:
-        return StoredLockFile(self.path, self._shared, self._clock).read_anew()
+        return _there(self._shared.look(), self.path)
 
     def _watch(self, content: bytes) -> Optional[bytes]:
         owner = decode(content)

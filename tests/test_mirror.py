@@ -871,28 +871,34 @@ def test_an_exception_does_not_wait_for_copies(dirs, stored, caplog, waited):
         assert backend.files[name] == (work_dir / name).read_bytes()
 
 
-@pytest.mark.parametrize('out_dir', [None, 'memory'])
+@pytest.mark.parametrize(
+    'remote', [(), ('out_dir', ), ('out_dir', 'mirror')],
+    ids=['none', 'out_dir', 'both'])
 def test_the_next_start_does_not_wait_for_copies_of_a_stock_runner(
-        dirs, monkeypatch, caplog, out_dir):
-    work_dir, root, there = dirs
+        dirs, monkeypatch, caplog, short_lease, remote):
+    work_dir, root, _ = dirs
     goes_on, has_begun, late, seen = (threading.Event(), threading.Event(), [],
                                       [])
-    real = LocalBackend.put
+    if remote:
+        pytest.importorskip('fsspec')
+    if 'mirror' in remote:
+        root = f'memory://{uuid.uuid4().hex}'
+    there = open_backend(f'{root}/run')
+    real = type(there).put
 
     def put(self, name, write):
-        if str(there) in self.url and name.endswith('.pth'):
+        if self.url == there.url and name.endswith('.pth'):
             has_begun.set()
             late.append(not goes_on.wait(20))
         return real(self, name, write)
 
-    monkeypatch.setattr(LocalBackend, 'put', put)
+    monkeypatch.setattr(type(there), 'put', put)
     hook = dict(
         type='DurableCheckpointHook',
         interval=2,
         write=dict(background=False),
         mirror=dict(url=str(root)))
-    if out_dir is not None:  # which has no lock
-        pytest.importorskip('fsspec')
+    if remote:
         hook.update(out_dir=f'memory://{uuid.uuid4().hex}')
 
     def fail():
@@ -918,7 +924,65 @@ def test_the_next_start_does_not_wait_for_copies_of_a_stock_runner(
     (waited, told), = seen
     assert not waited
     assert 'is not there yet is not copied. The next start of this' in told
-    assert names(there)[:-1] == [f'iter_{step}.pth' for step in (2, 4, 6)]
+    assert {one.name for one in there.list()} >= \
+        {f'iter_{step}.pth' for step in (2, 4, 6)}
+
+
+def test_the_end_of_a_copy_does_not_keep_the_next_start_out_of_a_store(
+        dirs, monkeypatch, short_lease):
+    """It takes the mirror again, to commit what it has sent."""
+    pytest.importorskip('fsspec')
+    work_dir, _, _ = dirs
+    root = f'memory://{uuid.uuid4().hex}'
+    there = open_backend(f'{root}/run')
+    put, open_place = type(there).put, MirrorPlace.open
+    is_sent, is_left, commits, ends = (threading.Event() for _ in range(4))
+
+    def put_slowly(self, name, write):
+        if self.url == there.url and is_left.is_set() and \
+                not commits.is_set() and name == 'checkpoints.json':
+            commits.set()
+            assert ends.wait(60)
+        result = put(self, name, write)
+        if self.url == there.url and name == 'iter_2.pth':
+            is_sent.set()
+            assert is_left.wait(60)
+        return result
+
+    def open_late(self):
+        if is_sent.is_set():
+            is_left.set()
+            assert commits.wait(60)
+        try:
+            open_place(self)
+        finally:
+            if is_sent.is_set():
+                ends.set()
+
+    monkeypatch.setattr(type(there), 'put', put_slowly)
+    monkeypatch.setattr(MirrorPlace, 'open', open_late)
+
+    def fail():
+        assert is_sent.wait(60)
+        raise RuntimeError('out of memory')
+
+    def start(calls):
+        return train(
+            work_dir,
+            runner=dict(type='IterBasedRunner', max_iters=6),
+            hooks=[
+                dict(
+                    type='DurableCheckpointHook',
+                    interval=2,
+                    resume='auto',
+                    mirror=dict(url=root)),
+                OnIter(calls)
+            ])
+
+    with pytest.raises(RuntimeError, match='out of memory'):
+        start({3: fail})
+    start({})
+    assert {one.name for one in there.list()} >= {'iter_4.pth', 'iter_6.pth'}
 
 
 @pytest.mark.parametrize('step', ['resume_for_hooks', 'keep_best'])
@@ -1227,7 +1291,7 @@ def test_its_own_place_that_is_reached_later_is_no_mirror(
 
 def test_best_there_needs_an_evaluation(dirs):
     work_dir, root, _ = dirs
-    with pytest.raises(ConfigError, match='needs scores'):
+    with pytest.raises(ConfigError, match=': mirror.keep.best=1 needs scores'):
         run(work_dir, root, keep=dict(best=1))
 
 
@@ -1250,6 +1314,30 @@ def test_best_there_needs_a_metric(dirs):
     with pytest.raises(ConfigError, match='mirror.keep.best=1 needs a metric'):
         start()
     start(keep=dict(best=2, monitor='mIoU'))
+
+
+@pytest.mark.parametrize('is_remote', [False, True])
+def test_the_best_of_an_evaluation_do_not_go_to_the_mirror(dirs, is_remote):
+    work_dir, root, _ = dirs
+    if is_remote:
+        pytest.importorskip('fsspec')
+        root = f'memory://{uuid.uuid4().hex}'
+    with pytest.raises(ConfigError, match=f'{root}/run, which is the mirror'):
+        train(
+            work_dir,
+            runner=dict(type='IterBasedRunnerAmp', max_iters=2),
+            evaluation=dict(
+                scores=[.5],
+                interval=2,
+                by_epoch=False,
+                save_best='mIoU',
+                out_dir=str(root)),
+            hooks=[
+                dict(
+                    type='DurableCheckpointHook',
+                    interval=2,
+                    mirror=dict(url=str(root)))
+            ])
 
 
 def test_a_place_without_a_catalog_is_no_mirror(dirs, stored):

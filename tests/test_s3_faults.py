@@ -19,7 +19,7 @@ from object_server import BUCKET
 from toy import ToyModel, make_loader, make_runner
 
 from mmcv_ckpt_hooks import find_resumable, reconciling
-from mmcv_ckpt_hooks.catalog import Catalog
+from mmcv_ckpt_hooks.catalog import CATALOG_NAME, Catalog
 from mmcv_ckpt_hooks.errors import CheckpointError, StorageError
 from mmcv_ckpt_hooks.scanning import verify_loadable
 from mmcv_ckpt_hooks.storage import object_store, open_backend, uploads
@@ -227,9 +227,10 @@ def test_a_fault_at_every_request_of_a_resume(tmp_path, s3_server, proxy,
     record_property('cases', cases)
 
 
+@pytest.mark.parametrize('catalog', ['there', 'damaged', 'lost'])
 @pytest.mark.parametrize('mirrors', [False, True])
 def test_an_error_for_a_listing_is_no_empty_place(tmp_path, s3_server, proxy,
-                                                  out_dir, mirrors,
+                                                  out_dir, mirrors, catalog,
                                                   monkeypatch):
     """The client takes it for a listing of nothing."""
     monkeypatch.setattr(reconciling, '_PAUSES_SECS', (0., 0.))
@@ -240,6 +241,11 @@ def test_an_error_for_a_listing_is_no_empty_place(tmp_path, s3_server, proxy,
     given = dict(options=options, steps=2, resume='auto', **place)
     run(tmp_path / 'run', **{'out_dir': None, **given})
     shutil.rmtree(tmp_path / 'run')
+    judge = Judge(f'{out_dir}/run', s3_server.options())
+    if catalog == 'damaged':
+        judge.backend.put(CATALOG_NAME, lambda stream: stream.write(b'{'))
+    elif catalog == 'lost':
+        judge.backend.delete(CATALOG_NAME)
     proxy.arm(lambda number, line: FAULTS['no_listing'])
     with pytest.raises(
             StorageError, match=f'{out_dir}/run is listed as empty'):
@@ -248,8 +254,7 @@ def test_an_error_for_a_listing_is_no_empty_place(tmp_path, s3_server, proxy,
         find_resumable(f'{out_dir}/run', options)
     # it was there, and now is not
     proxy.arm()
-    judge = Judge(f'{out_dir}/run', s3_server.options())
-    assert judge.newest() == 2
+    assert find_resumable(f'{out_dir}/run', options).endswith('iter_2.pth')
     for file in judge.backend.list():
         judge.backend.delete(file.name)
     assert find_resumable(f'{out_dir}/run', options) is None

@@ -10,6 +10,7 @@ import pytest
 from mmcv_ckpt_hooks import run_lock
 from mmcv_ckpt_hooks.errors import (AccessError, ConfigError, LockedError,
                                     MissingCheckpointError, StorageError)
+from mmcv_ckpt_hooks.executor import Repeater
 from mmcv_ckpt_hooks.guarded import GuardedBackend, lock_of
 from mmcv_ckpt_hooks.holding import BEAT_SECS
 from mmcv_ckpt_hooks.lease import decode, encode, this_run
@@ -139,6 +140,16 @@ def test_a_run_that_does_not_beat_is_taken_over(store, make):
     assert 'waiting up to 30 s' in waiting and 'node7, pid 41' in waiting
     assert 'node7, pid 41' in taken and 'not renewed for 30 s' in taken
     lock.check()
+
+
+def test_to_watch_is_one_request_each_time(store, make):
+    sign(store)
+    lock = make()
+    lock.acquire()
+    if store.capabilities.exclusive:
+        # and what a start asks twice
+        looks = WATCH_SECS / run_lock._LOOK_SECS
+        assert asked(store).count('look') == looks + 2
 
 
 def test_clocks_of_two_machines_are_not_compared(store, make):
@@ -499,6 +510,40 @@ def test_a_run_that_nobody_refers_to_is_over(store):
     del lock
     gc.collect()
     assert signed(store).beat is None
+
+
+def test_a_beat_of_a_run_that_nobody_refers_to_refuses_nobody(
+        store, make, monkeypatch):
+    lock = StoredLock(store, NAME, lambda line: None, wait=lambda secs: None)
+    lock.acquire()
+    earlier, has_begun, goes_on = (lock._holding, threading.Event(),
+                                   threading.Event())
+    write, stop = earlier._file.write_beat, Repeater.stop
+
+    def write_beat(beat):
+        has_begun.set()
+        assert goes_on.wait(60)
+        write(beat)
+
+    def stop_and_wait(self, wait=True):
+        if wait:
+            goes_on.set()
+        stop(self, wait)
+
+    monkeypatch.setattr(earlier._file, 'write_beat', write_beat)
+    monkeypatch.setattr(Repeater, 'stop', stop_and_wait)
+    beat = threading.Thread(target=earlier.beat)
+    beat.start()
+    assert has_begun.wait(60)
+    del lock
+    gc.collect()
+    assert not earlier.ended
+    try:
+        make().acquire()
+    finally:
+        goes_on.set()
+        beat.join(60)
+    assert earlier.ended and signed(store).beat == 0
 
 
 # -- which places ----------------------------------------------------------

@@ -25,13 +25,12 @@ def repair_catalog(place: Place) -> Dict[str, List[str]]:
 
     Raises:
         LockedError: If a run is writing there.
-        ConfigError: If nothing could tell that.
+        ConfigError: If it is no local directory.
     """
     if not place.is_local:
         raise ConfigError(
-            f'--repair-catalog is for local directories: {place.shown} has no '
-            'lock that would tell whether a run is writing there. The start '
-            'of a run brings the catalog up to date')
+            f'--repair-catalog is for local directories, but {place.shown} is '
+            'a URL: there the start of a run brings the catalog up to date')
     lock = lock_of(place.files, CATALOG_NAME, warn)
     with taken(lock):
         return _repair(place)

@@ -83,10 +83,10 @@ class SharedObject:
             # it may be ours: the first answer was lost
             return self.look() == content
         if not self._is_tried:
-            self._is_tried = True
             # the same bytes: whoever is let in changes nothing
             self.is_exclusive = not (self._put(content, _NO_VERSION)
                                      or self._put(content, 'create'))
+            self._is_tried = True
         return True
 
     def _read(self, store: Any) -> Any:

@@ -230,7 +230,8 @@ def test_the_catalog_of_a_url_is_not_repaired(stored, cli, s3_server):
     before = get(stored, s3_server.options(), 'checkpoints.json')
     code, content, _ = cli('verify', '--repair-catalog', stored, '--json')
     assert (code, content['error']) == (2, 'ConfigError')
-    assert 'is for local directories' in content['problem']
+    assert f'is for local directories, but {stored} is a URL' in \
+        content['problem']
     assert get(stored, s3_server.options(), 'checkpoints.json') == before
 
 

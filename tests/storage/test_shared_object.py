@@ -143,6 +143,24 @@ def test_a_server_that_ignores_conditions_is_found_out(past, url, s3_server,
     assert past.look() == b'other'
 
 
+def test_a_trial_that_was_cut_off_is_made_again(past, monkeypatch):
+    """A mirror that was away at the start is opened with the same file."""
+    ignoring(past._client, monkeypatch, 'create', 'update')
+    put, modes = past._put, []
+
+    def cut_off(content, mode):
+        modes.append(mode)
+        if len(modes) == 2:
+            raise StorageError('no route')
+        return put(content, mode)
+
+    monkeypatch.setattr(past, '_put', cut_off)
+    with pytest.raises(StorageError, match='no route'):
+        past.replace(b'first')
+    assert past.replace(b'first') is True
+    assert past.is_exclusive is False
+
+
 @pytest.mark.parametrize('status, code',
                          [('501 Not Implemented', 'NotImplemented'),
                           ('400 Bad Request', 'NotImplemented')])
