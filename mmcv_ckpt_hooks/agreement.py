@@ -140,6 +140,8 @@ class Agreement:
             self.read(leaving=True)
         if self._group is not None and waits and not self.is_broken:
             dist.destroy_process_group(self._group)
+            # with the last reference; not before, what was sent
+            self._group = None
             self._held.clear()
         self._group = None
 
