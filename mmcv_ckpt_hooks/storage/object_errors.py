@@ -31,7 +31,8 @@ _NO_SPACE = {'507'}
 _NO_SPACE_CODES = {'QuotaExceeded', 'XMinioStorageFull'}
 _REPLACED = {'412'}
 #: The server does not know, and never will, what it was asked.
-_UNKNOWN, _UNKNOWN_CODES = {'501'}, {'NotImplemented'}
+_UNKNOWN = {'501'}
+_UNKNOWN_CODES = {'NotImplemented', 'InvalidArgument', 'InvalidRequest'}
 #: What may not come again, although the client takes it for an answer: most
 #: say that bytes were changed on their way.
 _PASSING = {'408', '429'}

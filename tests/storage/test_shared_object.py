@@ -163,7 +163,9 @@ def test_a_trial_that_was_cut_off_is_made_again(past, monkeypatch):
 
 @pytest.mark.parametrize('status, code',
                          [('501 Not Implemented', 'NotImplemented'),
-                          ('400 Bad Request', 'NotImplemented')])
+                          ('400 Bad Request', 'NotImplemented'),
+                          ('400 Bad Request', 'InvalidArgument'),
+                          ('400 Bad Request', 'InvalidRequest')])
 def test_a_server_that_refuses_conditions_is_not_asked_again(
         shared, past, proxy, status, code):
     times = 3 if status.startswith('5') else 1  # the client asks again
