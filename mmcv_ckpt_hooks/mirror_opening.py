@@ -44,7 +44,8 @@ def metrics_of(options: CheckpointOptions,
     best = None if options.mirror is None else options.mirror_keep.best
     if best is None:
         return None
-    metrics = Metrics(replace(options.keep, best=best), eval_hooks)
+    metrics = Metrics(
+        replace(options.keep, best=best), eval_hooks, 'mirror.keep.best')
     if not any(hook.save_best for hook in eval_hooks):
         raise ConfigError(
             f'DurableCheckpointHook: mirror.keep.best={best} needs a metric, '

@@ -18,16 +18,20 @@ class Metrics:
     Args:
         keep (KeepOptions): ``best`` is given.
         eval_hooks (list[EvalHook]): Of the run.
+        asked (str): What a config says. Default: ``'keep.best'``.
 
     Raises:
         ConfigError: If nothing is evaluated, or if it cannot be told which
             direction of a metric is better.
     """
 
-    def __init__(self, keep: KeepOptions, eval_hooks: Sequence[Any]) -> None:
+    def __init__(self,
+                 keep: KeepOptions,
+                 eval_hooks: Sequence[Any],
+                 asked: str = 'keep.best') -> None:
         if not eval_hooks:
             raise ConfigError(
-                f'DurableCheckpointHook: keep.best={keep.best} needs scores, '
+                f'DurableCheckpointHook: {asked}={keep.best} needs scores, '
                 'but no EvalHook is registered: add `evaluation` to the '
                 'config (and do not train with --no-validate), or remove it')
         self._keep = keep

@@ -1240,7 +1240,7 @@ def test_its_own_place_that_is_reached_later_is_no_mirror(
 
 def test_best_there_needs_an_evaluation(dirs):
     work_dir, root, _ = dirs
-    with pytest.raises(ConfigError, match='needs scores'):
+    with pytest.raises(ConfigError, match='mirror.keep.best=1 needs scores'):
         run(work_dir, root, keep=dict(best=1))
 
 
