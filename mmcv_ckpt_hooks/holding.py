@@ -93,9 +93,9 @@ class Holding:
         except StorageError as error:
             # the kernel lock goes on, and a save would fail by itself
             if not self._is_failing:
-                self._log(f'The lease {self.path} was not renewed ({error}). '
-                          'Training goes on; it is tried again every '
-                          f'{BEAT_SECS:.0f} s')
+                self._log('The lease that keeps other runs out was not '
+                          f'renewed ({error}). Training goes on; it is tried '
+                          f'again every {BEAT_SECS:.0f} s')
             self._is_failing = True
         self._end_if_abandoned()
         if self._lost is not None:
