@@ -28,11 +28,10 @@ def check_known(what: str,
             continue
         near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
         hint = f'did you mean {prefix + near[0]!r}? ' if near else ''
-        value = '' if f'{prefix}{name}'.startswith(_SECRET) else \
-            f'={given[name]!r}'
+        # its value is not repeated: under a wrong name credentials may stand
         raise ConfigError(
-            f'DurableCheckpointHook: unknown {what} {prefix}{name}'
-            f'{value}; {hint}valid are: {", ".join(sorted(valid))}')
+            f'DurableCheckpointHook: unknown {what} {prefix}{name}; '
+            f'{hint}valid are: {", ".join(sorted(valid))}')
 
 
 def check_types(values: Mapping[str, Any],

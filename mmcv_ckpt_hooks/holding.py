@@ -93,8 +93,9 @@ class Holding:
         except StorageError as error:
             # the kernel lock goes on, and a save would fail by itself
             if not self._is_failing:
-                self._log(f'The lease of the directory was not renewed '
-                          f'({error})')
+                self._log('The lease that keeps other runs out was not '
+                          f'renewed ({error}). Training goes on; it is tried '
+                          f'again every {BEAT_SECS:.0f} s')
             self._is_failing = True
         self._end_if_abandoned()
         if self._lost is not None:

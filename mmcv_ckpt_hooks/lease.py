@@ -36,8 +36,10 @@ _BEAT_WIDTH = 12
 _RECORD_BYTES = 1024
 _BOOT_ID = '/proc/sys/kernel/random/boot_id'
 
-ADVICE = 'Stop that run or wait for its end, or give this one a work_dir ' \
-    'or out_dir of its own'
+#: The last level of the work dir alone goes into ``out_dir`` and a mirror.
+ADVICE = 'Stop that run or wait for its end, or give this one a place of ' \
+    'its own: a work_dir with another last level, or another out_dir or ' \
+    'mirror.url'
 
 #: A file system without locks, and how it says so.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS,

@@ -67,10 +67,11 @@ class Missing:
         if self.is_off:
             return []
         missing, owned = self._seen
-        since = [
-            info for info in self._run.owned() if key_of(info) not in owned
-        ]
-        return [*reversed(since), *missing]
+        now = {key_of(info): info for info in self._run.owned()}
+        since = [info for key, info in now.items() if key not in owned]
+        # retention does not wait for a mirror that is away
+        still = [info for info in missing if key_of(info) in now]
+        return [*reversed(since), *still]
 
 
 def key_of(info: CheckpointInfo) -> Key:

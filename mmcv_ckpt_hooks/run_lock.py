@@ -211,9 +211,9 @@ class RunLock:
         if not content or owner is not None and owner.beat is None:
             self._wait(_PAUSE_SECS)
             return None
-        self._log(f'{self.path} names another run ({owner or "unreadable"}). '
-                  'A kernel lock does not tell here: waiting up to '
-                  f'{WATCH_SECS:.0f} s to see whether it lives')
+        self._log(f'{self.path} names another run ({owner or "unreadable"}), '
+                  'which may have been killed: waiting up to '
+                  f'{WATCH_SECS:.0f} s to see whether it renews its lease')
         begun = self._clock()
         while self._clock() - begun < WATCH_SECS:
             self._wait(_LOOK_SECS)

@@ -40,8 +40,25 @@ def test_a_misspelt_name_is_refused_with_the_nearest_one(given, nearest):
     value = given[wrong]
     if isinstance(value, dict) and wrong in ('triggers', 'keep', 'write'):
         wrong = f'{wrong}.{next(iter(value))}'
-    assert f'{wrong}=' in str(caught.value)
+    assert f' {wrong}; ' in str(caught.value)
     assert nearest in str(caught.value)
+
+
+KEYS = dict(secret_access_key='hush')
+
+
+@pytest.mark.parametrize('given', [
+    dict(storag_options=KEYS),
+    dict(options=KEYS),
+    dict(miror=dict(url='s3://bucket', storage_options=KEYS)),
+    KEYS,
+    dict(file_client_arg=KEYS),
+    dict(write=KEYS),
+])
+def test_credentials_under_a_wrong_name_are_not_repeated(given):
+    with pytest.raises(ConfigError, match='unknown') as caught:
+        parse_options(given)
+    assert 'hush' not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +234,7 @@ def test_signals_are_merged_over_their_defaults(given, expected):
 
 @pytest.mark.parametrize('given, said', [
     (dict(SIGTREM='save'),
-     "signals.SIGTREM='save'; did you mean 'triggers.signals.SIGTERM'"),
+     "signals.SIGTREM; did you mean 'triggers.signals.SIGTERM'"),
     (dict(SIGKILL='save'),
      'triggers.signals.SIGKILL: no process can catch it'),
     (dict(SIGCHLD='save'), 'not sent to ask for something'),

@@ -766,6 +766,19 @@ def test_that_a_mirror_is_away_is_said_once(dirs, stored, caplog, impatient):
     assert 'iter_4.pth, iter_2.pth are not copied. The next' in caplog.text
 
 
+def test_what_retention_deleted_meanwhile_is_not_said_to_be_missing(
+        dirs, stored, caplog, impatient):
+    work_dir, _, _ = dirs
+    run(work_dir, None, steps=4, max_keep_ckpts=1)
+    stored(
+        FaultyBackend(
+            Storage(),
+            [Fault('prepare', StorageError('no route'), times=None)]))
+    run(work_dir, ANY, steps=8, max_keep_ckpts=1)
+    assert 'deleted iter_4.pth' in caplog.text
+    assert f'{ANY}: iter_8.pth is not copied. The next start' in caplog.text
+
+
 def test_a_path_below_a_file_stops_the_start(dirs):
     work_dir, root, there = dirs
     root.write_bytes(b'')

@@ -78,7 +78,7 @@ def test_a_second_run_is_refused_and_told_of_the_first(tmp_path, make):
             lock.acquire()
         owner = signed(tmp_path)
         for told in (str(tmp_path), owner.host, f'pid {first.pid}',
-                     f'since {owner.since} (UTC)', 'out_dir of its own'):
+                     f'since {owner.since} (UTC)', 'another last level'):
             assert told in str(refused.value)
         assert (tmp_path / NAME).read_bytes() == before
         assert first.ask('check') is None

@@ -117,7 +117,7 @@ def test_a_second_run_is_refused_and_told_of_the_first(store, make):
         lock.acquire()
     for text in ('s3://bucket/run is in use', 'host node7, pid 41',
                  f'since {first.since} (UTC)', 'renews its lease',
-                 'out_dir of its own'):
+                 'another last level'):
         assert text in str(refused.value)
     assert signed(store).token == first.token
     assert lock.waited <= BEAT_SECS
@@ -138,6 +138,7 @@ def test_a_run_that_does_not_beat_is_taken_over(store, make):
     assert WATCH_SECS <= lock.waited <= WATCH_SECS + 5
     waiting, taken = told(lock)
     assert 'waiting up to 30 s' in waiting and 'node7, pid 41' in waiting
+    assert 'may have been killed' in waiting
     assert 'node7, pid 41' in taken and 'not renewed for 30 s' in taken
     lock.check()
 
@@ -336,6 +337,7 @@ def test_an_hour_without_a_network_costs_nothing(store, make):
     assert not isinstance(failed.value, LockedError)
     line, = told(lock)
     assert 'not renewed' in line and 'is away' in line
+    assert 'keeps other runs out' in line and 'every 5 s' in line
     store.faults.clear()
     lock.check()
     assert lock._holding.beat() is True and signed(store).beat > 0
