@@ -100,9 +100,19 @@ def restore_runner(runner: Any,
     epochs = f'{epoch} epochs and ' if 'loaders' in data or \
         isinstance(runner, EpochBasedRunner) else ''
     log(f'Resumed from {path}: {epochs}{finished} iterations are finished')
+    _tell_if_finished(runner, path)
     return Restored(directory, name, epoch, finished,
                     resume_state.get('lineage') or '', late, generators,
                     resume_state.get('gradients') or {}, data)
+
+
+def _tell_if_finished(runner: Any, path: str) -> None:
+    for unit, limit, done in (('epochs', runner.max_epochs, runner.epoch),
+                              ('iters', runner.max_iters, runner.iter)):
+        if limit is not None and done >= limit:
+            runner.logger.warning(
+                f'Nothing is left to train: max_{unit} is {limit}, and {path} '
+                f'has {done}')
 
 
 def _of_this_rank(runner: Any, resume_state: Mapping[str, Any],

@@ -57,6 +57,32 @@ def resumed_iter(caplog):
     return int(re.search(r'(\d+) iterations', lines[-1])[1]) if lines else None
 
 
+@pytest.mark.parametrize('name', ITER)
+@pytest.mark.parametrize('steps', [2, 4])
+def test_a_run_that_has_nothing_left_to_train_says_so(tmp_path, caplog, name,
+                                                      steps):
+    """Else it looks as if it had trained; its directory may be another's."""
+    run(tmp_path, 4)
+    caplog.clear()
+    run(tmp_path, steps, name)
+    assert caplog.text.count(
+        f'Nothing is left to train: max_iters is {steps}, '
+        f'and {tmp_path}/iter_4.pth has 4') == 1
+    caplog.clear()
+    run(tmp_path, 8, name)
+    assert resumed_iter(caplog) == 4
+    assert 'Nothing is left' not in caplog.text
+
+
+def test_nor_does_one_of_epochs(tmp_path, caplog):
+    for _ in range(2):
+        train(
+            tmp_path,
+            runner=dict(type='EpochBasedRunnerAmp', max_epochs=1),
+            hooks=[dict(interval=1, resume='auto', **OURS)])
+    assert 'Nothing is left to train: max_epochs is 1, and' in caplog.text
+
+
 def truncate(path):
     os.truncate(path, os.path.getsize(path) // 2)
 
