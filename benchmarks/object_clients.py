@@ -228,14 +228,17 @@ def measure(name, options, nbytes):
     client = CLIENTS[name](options)
     client.upload(data[:PART_BYTES])  # connections and imports
     found = {}
+    new = mmap.mmap(-1, nbytes)
     for what, call in (('up', lambda: client.upload(data)),
-                       ('down', lambda: client.download(target))):
+                       ('down', lambda: client.download(target)),
+                       ('down_new', lambda: client.download(new))):
         Path('/proc/self/clear_refs').write_text('5')
         before, begun = peak_kib(), time.perf_counter()
         call()
         found[f'{what}_mb_s'] = nbytes / 1e6 / (time.perf_counter() - begun)
         found[f'{what}_peak_mib'] = (peak_kib() - before) / 1024
-    assert target[:] == data[:]
+    assert target[:] == data[:] == new[:]
+    del found['down_new_peak_mib']  # its pages are the data themselves
     begun = time.perf_counter()
     for index in range(RANGES):
         client.read(index * RANGE_BYTES * 3, RANGE_BYTES)

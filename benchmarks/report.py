@@ -270,20 +270,17 @@ def show_objects(result):
     print(f'{found["rounds"]} rounds, medians.\n')
     rows = []
     for name, runs in found['rates'].items():
-        up, down, up_peak, down_peak = (
-            median([run[key] for run in runs])
-            for key in ('up_mb_s', 'down_mb_s', 'up_peak_mib',
-                        'down_peak_mib'))
+        keys = ('up_mb_s', 'up_peak_mib', 'down_mb_s', 'down_new_mb_s',
+                'down_peak_mib')
         rows.append([
             name,
-            form(up, 0),
-            form(up_peak, 0),
-            form(down, 0),
-            form(down_peak, 0)
+            *(form(median([run[key]
+                           for run in runs]), 0) if key in runs[0] else '-'
+              for key in keys)
         ])
     table([
         'who', 'up (MB/s)', 'memory beside the data (MiB)', 'down (MB/s)',
-        'memory (MiB)'
+        'into new memory (MB/s)', 'memory (MiB)'
     ], rows)
     table(['a training saves to', 'blocked (ms), mean', 'durable (s)'], [[
         where,
