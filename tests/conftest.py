@@ -71,3 +71,11 @@ def s3_server(tmp_path_factory):
     from object_server import object_server
     with object_server(tmp_path_factory.mktemp('s3')) as server:
         yield server
+
+
+@pytest.fixture
+def proxy(s3_server):
+    """A line to the server, which can be made a bad one."""
+    from fault_proxy import FaultProxy
+    with FaultProxy(s3_server.endpoint) as proxy:
+        yield proxy

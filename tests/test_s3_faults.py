@@ -13,7 +13,7 @@ import uuid
 import pytest
 import torch
 from exact import drawing_run
-from fault_proxy import FAULTS, TRANSIENT, FaultProxy
+from fault_proxy import FAULTS, TRANSIENT
 from mmcv.runner import Hook
 from object_server import BUCKET
 from toy import ToyModel, make_loader, make_runner
@@ -52,12 +52,6 @@ def small_parts(monkeypatch):
 @pytest.fixture
 def out_dir():
     return f's3://{BUCKET}/{uuid.uuid4().hex}'
-
-
-@pytest.fixture
-def proxy(s3_server):
-    with FaultProxy(s3_server.endpoint) as proxy:
-        yield proxy
 
 
 class Done(Exception):

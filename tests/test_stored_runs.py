@@ -10,7 +10,7 @@ import uuid
 from contextlib import contextmanager
 
 import pytest
-from fault_proxy import FAULTS, FaultProxy
+from fault_proxy import FAULTS
 from mmcv.runner import Hook
 from object_server import BUCKET
 from toy import train
@@ -33,12 +33,6 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 @pytest.fixture
 def out_dir():
     return f's3://{BUCKET}/{uuid.uuid4().hex}'
-
-
-@pytest.fixture
-def proxy(s3_server):
-    with FaultProxy(s3_server.endpoint) as proxy:
-        yield proxy
 
 
 def ours(out_dir, options, **more):

@@ -11,9 +11,9 @@ import os
 import sys
 
 import torch
+from ddp_exact_worker import Lines, wrapped
 from exact import DrawingData, drawing_loader, drawing_run
 from mmcv.runner import iter_based_runner
-from stock import MMDistributedDataParallel
 from torch import distributed as dist
 from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.utils.data import DistributedSampler
@@ -39,21 +39,6 @@ def digest_of(tree):
 def zero(parameters, **options):
     return ZeroRedundancyOptimizer(
         parameters, optimizer_class=torch.optim.AdamW, **options)
-
-
-def wrapped(model):
-    # see ddp_exact_worker.py
-    return MMDistributedDataParallel(model, find_unused_parameters=True)
-
-
-class Lines(logging.Handler):
-
-    def __init__(self):
-        super().__init__()
-        self.lines = []
-
-    def emit(self, record):
-        self.lines.append(record.getMessage())
 
 
 def main(work_dir, steps, kill_at, scene):

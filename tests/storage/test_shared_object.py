@@ -3,7 +3,7 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from fault_proxy import TRANSIENT, FaultProxy, _refusal
+from fault_proxy import TRANSIENT, _refusal
 from object_server import BUCKET
 
 from mmcv_ckpt_hooks.errors import AccessError, MissingPlaceError, StorageError
@@ -18,12 +18,6 @@ NAME = 'checkpoints.lock'
 @pytest.fixture
 def url():
     return f's3://{BUCKET}/{uuid.uuid4().hex}'
-
-
-@pytest.fixture
-def proxy(s3_server):
-    with FaultProxy(s3_server.endpoint) as proxy:
-        yield proxy
 
 
 @pytest.fixture
