@@ -29,6 +29,17 @@ class Lines(logging.Handler):
         self.lines.append(record.getMessage())
 
 
+def tell(losses, lines, **more):
+    """Print what rank 0 knows, and every rank's losses; end together."""
+    gathered = [None] * dist.get_world_size()
+    dist.all_gather_object(gathered, losses)
+    if dist.get_rank() == 0:
+        print('RESULT ' + json.dumps(
+            dict(more, losses=gathered, log='\n'.join(lines.lines))))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
 def main(work_dir, kill_at, seed):
     dist.init_process_group('gloo')
     iter_based_runner.time.sleep = lambda seconds: None
@@ -50,16 +61,7 @@ def main(work_dir, kill_at, seed):
     for name, value in sorted(state['model'].items()):
         if 'running' not in name:  # every rank has its own
             digest.update(value.numpy().tobytes())
-    gathered = [None] * dist.get_world_size()
-    dist.all_gather_object(gathered, losses)
-    if dist.get_rank() == 0:
-        print('RESULT ' + json.dumps(
-            dict(
-                state=digest.hexdigest(),
-                losses=gathered,
-                log='\n'.join(lines.lines))))
-    dist.barrier()
-    dist.destroy_process_group()
+    tell(losses, lines, state=digest.hexdigest())
 
 
 if __name__ == '__main__':

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from mmcv.runner import Hook
 from stock import best_has_a_place
 from torch.utils.data import DataLoader
 from toy import QuickEvalHook, make_loader, make_runner, names, train
+from waiting_run import waiting_run
 
 from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
 from mmcv_ckpt_hooks.cli import main as command
@@ -27,55 +27,15 @@ OURS = dict(type='DurableCheckpointHook', interval=2)
 RUNNERS = ['IterBasedRunnerAmp', 'IterBasedRunner']
 
 
-class Run:
-    """A run in a process of its own; ``out`` is what it printed so far."""
-
-    def __init__(self, work_dir, name='IterBasedRunnerAmp', waits_at=0):
-        command = [sys.executable, HERE / 'lock_worker.py', work_dir, name]
-        self.process = subprocess.Popen(
-            command + [str(waits_at)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=dict(os.environ, OMP_NUM_THREADS='1'),
-            text=True)
-        self.out = ''
-
-    def workers(self):
-        """Wait until it trains; return the pids of its data workers."""
-        for line in self.process.stdout:
-            self.out += line
-            if line.startswith('TRAINING'):
-                return [int(pid) for pid in line.split()[1:]]
-        raise AssertionError(f'it never trained:\n{self.out}')
-
-    def end(self):
-        """Let it go on to its end; return its exit code."""
-        self.out += self.process.communicate('go on\n', timeout=180)[0]
-        return self.process.returncode
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
-
-
-@contextmanager
-def run(*args, **kwargs):
-    started = Run(*args, **kwargs)
-    try:
-        yield started
-    finally:
-        started.close()
+def run(work_dir, name='IterBasedRunnerAmp', waits_at=0):
+    return waiting_run('lock_worker.py', work_dir, name, waits_at)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', RUNNERS)
 def test_a_second_run_is_refused_and_a_requeue_goes_on_at_once(tmp_path, name):
     with run(tmp_path, name, waits_at=4) as first:
-        workers = first.workers()
+        workers = [int(pid) for pid in first.wait().split()[1:]]
         assert len(workers) == 2
         with run(tmp_path, name) as second:
             assert second.end() == 1
@@ -109,7 +69,7 @@ def test_a_second_run_is_refused_and_a_requeue_goes_on_at_once(tmp_path, name):
 def test_a_run_that_was_stopped_does_not_replace_the_newer_one(tmp_path):
     """Another machine took it for dead; then it wakes."""
     with run(tmp_path, waits_at=4) as first:
-        first.workers()
+        first.wait()
         first.process.send_signal(signal.SIGSTOP)
         sign(tmp_path)  # its lock is not seen there
         books = {

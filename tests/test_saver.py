@@ -261,6 +261,21 @@ class Late:
         self.held.append(copy)
 
 
+def assert_saved_beside(one, backend, late, request, x, y):
+    """The next save is of its own state, while a copy before it ends."""
+    swapped = dict(y=y, x=x)
+    one.saver.save(request, lambda: dict(meta={}, state_dict=swapped))
+    assert backend.reached.wait(60)
+    late.held[0].hold_back()  # the next step
+    backend.gate.set()
+    one.saver.wait()
+    assert one.errors() == []
+    saved = load_checkpoint(
+        io.BytesIO(one.files.files['iter_4.pth']), 'iter_4.pth')['state_dict']
+    assert torch.equal(saved['x'], x)
+    assert torch.equal(saved['y'], y)
+
+
 def test_a_copy_whose_save_has_failed_does_not_come_into_the_next(
         bench, monkeypatch):
     """Its memory is that of the next, where other tensors lie there."""
@@ -281,17 +296,7 @@ def test_a_copy_whose_save_has_failed_does_not_come_into_the_next(
     assert one.errors() == [error]
     backend.reached.clear()
     backend.gate.clear()
-    swapped = dict(y=y, x=x)
-    one.saver.save(request, lambda: dict(meta={}, state_dict=swapped))
-    assert backend.reached.wait(60)
-    late.held[0].hold_back()  # the next step
-    backend.gate.set()
-    one.saver.wait()
-    assert one.errors() == []
-    saved = load_checkpoint(
-        io.BytesIO(one.files.files['iter_4.pth']), 'iter_4.pth')['state_dict']
-    assert torch.equal(saved['x'], x)
-    assert torch.equal(saved['y'], y)
+    assert_saved_beside(one, backend, late, request, x, y)
 
 
 def test_a_copy_that_was_not_handed_over_does_not_come_into_the_next(
@@ -314,17 +319,7 @@ def test_a_copy_that_was_not_handed_over_does_not_come_into_the_next(
                            lambda: dict(meta={}, state_dict=dict(x=x, y=y)),
                            late)
     assert not one.saver.busy()
-    swapped = dict(y=y, x=x)
-    one.saver.save(request, lambda: dict(meta={}, state_dict=swapped))
-    assert backend.reached.wait(60)
-    late.held[0].hold_back()  # the next step
-    backend.gate.set()
-    one.saver.wait()
-    assert one.errors() == []
-    saved = load_checkpoint(
-        io.BytesIO(one.files.files['iter_4.pth']), 'iter_4.pth')['state_dict']
-    assert torch.equal(saved['x'], x)
-    assert torch.equal(saved['y'], y)
+    assert_saved_beside(one, backend, late, request, x, y)
 
 
 def test_where_no_thread_can_be_started_it_is_written_at_once(

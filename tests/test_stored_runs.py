@@ -14,6 +14,7 @@ from fault_proxy import FAULTS
 from mmcv.runner import Hook
 from object_server import BUCKET
 from toy import train
+from waiting_run import waiting_run
 
 from mmcv_ckpt_hooks import find_resumable, holding
 from mmcv_ckpt_hooks.cli import main
@@ -62,53 +63,18 @@ def contents(place, options):
     return found
 
 
-class Other:
-    """A run in a process of its own; ``out`` is what it printed."""
-
-    def __init__(self, work_dir, hook, waits_at=4, beat_secs=.1):
-        given = dict(
-            work_dir=str(work_dir),
-            waits_at=waits_at,
-            beat_secs=beat_secs,
-            hook=hook)
-        worker = [sys.executable, f'{HERE}/s3_worker.py', 'train_waiting']
-        self.process = subprocess.Popen(
-            worker + [json.dumps(given)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=dict(os.environ, OMP_NUM_THREADS='1'),
-            text=True)
-        self.out = ''
-        for line in self.process.stdout:
-            self.out += line
-            if line.startswith('TRAINING'):
-                return
-        raise AssertionError(f'it never trained:\n{self.out}')
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def end(self):
-        self.out += self.process.communicate('go on\n', timeout=180)[0]
-        return self.process.returncode
-
-    def close(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
-
-
 @contextmanager
-def another(*args, **kwargs):
-    started = Other(*args, **kwargs)
-    try:
-        yield started
-    finally:
-        started.close()
+def another(work_dir, hook, waits_at=4, beat_secs=.1):
+    """A run in a process of its own, which trains already."""
+    given = dict(
+        work_dir=str(work_dir),
+        waits_at=waits_at,
+        beat_secs=beat_secs,
+        hook=hook)
+    with waiting_run('s3_worker.py', 'train_waiting',
+                     json.dumps(given)) as other:
+        other.wait()
+        yield other
 
 
 @pytest.mark.slow

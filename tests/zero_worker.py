@@ -5,13 +5,12 @@
 Scenes: ``zero``; ``plain``: AdamW; ``raises``: an exception is a trigger.
 """
 import hashlib
-import json
 import logging
 import os
 import sys
 
 import torch
-from ddp_exact_worker import Lines, wrapped
+from ddp_exact_worker import Lines, tell, wrapped
 from exact import DrawingData, drawing_loader, drawing_run
 from mmcv.runner import iter_based_runner
 from torch import distributed as dist
@@ -62,22 +61,18 @@ def main(work_dir, steps, kill_at, scene):
             lambda: drawing_loader(
                 sampler=DistributedSampler(DrawingData(), seed=3))
         ])
-    gathered = [None] * dist.get_world_size()
-    dist.all_gather_object(gathered, losses)
-    if dist.get_rank() == 0:
-        weights = {
-            name: value
-            for name, value in state['model'].items()
-            if 'running' not in name  # every rank has its own
-        }
-        print('RESULT ' + json.dumps(
-            dict(
-                model=digest_of(weights),
-                optimizer=digest_of(state['optimizer']['state']),
-                losses=gathered,
-                log='\n'.join(lines.lines))))
-    dist.barrier()
-    dist.destroy_process_group()
+    weights = {
+        name: value
+        for name, value in state['model'].items()
+        if 'running' not in name  # every rank has its own
+    }
+    tell(
+        losses,
+        lines,
+        model=digest_of(weights),
+        # rank 0 alone has all of it
+        optimizer=state['optimizer']
+        and digest_of(state['optimizer']['state']))
 
 
 if __name__ == '__main__':
