@@ -18,6 +18,7 @@ from typing import (IO, Any, Callable, Dict, Iterator, List, Mapping, Optional,
 from .checksums import crc32
 from .errors import CorruptError
 from .executor import run_together
+from .paging import make_pages
 from .storage.mapped_errors import storage_error
 from .zip_layout import ADVICE
 
@@ -68,6 +69,7 @@ def read_record(archive: zipfile.ZipFile,
             if target is not None:
                 # while it is in the cache of a processor
                 buffer = target[done:done + size]
+                make_pages(buffer)
             block = read(start + done, size, buffer)
             if not block:
                 break

@@ -1,5 +1,7 @@
 """Real ranks: one process each, which meet over gloo on this machine."""
+import contextlib
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -7,15 +9,26 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(('127.0.0.1', 0))
-        return probe.getsockname()[1]
+def free_ports(count):
+    """Return ports that are free until somebody takes them.
+
+    None that the system gives to whoever asks for any (from 32768 on, on
+    Linux): another test may be given it meanwhile.
+    """
+    ports, draw = [], random.SystemRandom()
+    with contextlib.ExitStack() as held:
+        while len(ports) < count:
+            port = draw.randrange(20000, 32768)
+            probe = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                probe.bind(('127.0.0.1', port))
+                ports.append(port)
+    return ports
 
 
 def launch(worker, *arguments, world_size=2):
     """Start the ranks of a worker, and return their processes."""
-    port = free_port()
+    port, = free_ports(1)
     ranks = []
     for rank in range(world_size):
         environment = dict(

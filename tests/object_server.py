@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -19,6 +18,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from launching import free_ports
 
 #: By name: access key, secret key and what they allow.
 IDENTITIES = {
@@ -101,7 +101,7 @@ def object_server(directory):
                 for name, (key, secret, actions) in IDENTITIES.items()
             ])))
     log = directory / 'weed.log'
-    master, volume, filer, s3, *grpc = _free_ports(8)
+    master, volume, filer, s3, *grpc = free_ports(8)
     command = [
         program, '-logtostderr', 'server', f'-dir={directory}',
         '-ip=127.0.0.1', f'-master.port={master}', f'-volume.port={volume}',
@@ -159,16 +159,6 @@ def _request(url, method, data=b''):
         if error.code >= 500:
             raise
         return error.code
-
-
-def _free_ports(count):
-    with ExitStack() as stack:
-        ports = []
-        for _ in range(count):
-            one = stack.enter_context(socket.socket())
-            one.bind(('127.0.0.1', 0))
-            ports.append(one.getsockname()[1])
-        return ports
 
 
 def _die_with_parent():

@@ -24,9 +24,9 @@ WITHOUT_TORCH = {
     'holding', 'instructions', 'keep_config', 'keep_text', 'known_metrics',
     'latest', 'lease', 'lineage', 'mirror', 'mirror_catalog', 'mirror_log',
     'mirror_missing', 'mirror_note', 'mirroring', 'monitors', 'movement',
-    'name_template', 'options', 'outline', 'place_limits', 'plan', 'pruning',
-    'reconciling', 'records', 'recovery', 'replacing', 'retention', 'run_lock',
-    'running_job', 'scanning', 'sending', 'signals', 'signed_file',
+    'name_template', 'options', 'outline', 'paging', 'place_limits', 'plan',
+    'pruning', 'reconciling', 'records', 'recovery', 'replacing', 'retention',
+    'run_lock', 'running_job', 'scanning', 'sending', 'signals', 'signed_file',
     'stored_lock', 'triggers', 'types', 'unfolding', 'unpickling',
     'verification', 'version', 'vocabulary', 'zip_layout', 'zip_writing'
 }
