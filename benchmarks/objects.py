@@ -82,7 +82,7 @@ def _add_waits(workers, found, server):
             **way)
         if one:
             found['waits'][name] = dict(
-                blocked=one['blocked'], durable=one['durable'])
+                blocked=one['blocked'], met=one['met'], durable=one['durable'])
 
 
 @contextlib.contextmanager
@@ -125,6 +125,7 @@ def objects(spec):
     from mmcv_ckpt_hooks.serialization import write_checkpoint
     from mmcv_ckpt_hooks.staging import reference
     from mmcv_ckpt_hooks.storage import open_backend
+    from mmcv_ckpt_hooks.verification import verify_file
     model, optimizer = workload.make_state(spec['layers'])
     tree = dict(
         meta={},
@@ -144,9 +145,13 @@ def objects(spec):
 
     def down():
         with backend.open('a.pth') as file:
+            return verify_file(file, 'a.pth')
+
+    def load():
+        with backend.open('a.pth') as file:
             return load_mapped(file, 'a.pth')
 
-    for what, call in (('up', up), ('down', down)):
+    for what, call in (('up', up), ('down', down), ('down_new', load)):
         Path('/proc/self/clear_refs').write_text('5')
         before, begun = peak_kib(), time.perf_counter()
         answer = call()
@@ -154,8 +159,7 @@ def objects(spec):
         found[f'{what}_mb_s'] = staged.nbytes / 1e6 / secs
         found[f'{what}_peak_mib'] = (peak_kib() - before) / 1024
     # the tensors themselves, as the array of a plain client
-    found['down_new_mb_s'] = found.pop('down_mb_s')
-    found['down_peak_mib'] -= staged.nbytes / (1 << 20)
+    found['down_new_peak_mib'] -= staged.nbytes / (1 << 20)
     loaded = reference(answer)
     for one, other in zip(loaded.storages, staged.storages):
         if not torch.equal(one.flatten(), other.flatten()):

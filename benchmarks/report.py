@@ -270,21 +270,24 @@ def show_objects(result):
     print(f'{found["rounds"]} rounds, medians.\n')
     rows = []
     for name, runs in found['rates'].items():
-        keys = ('up_mb_s', 'up_peak_mib', 'down_mb_s', 'down_new_mb_s',
-                'down_peak_mib')
+        keys = ('up_mb_s', 'up_peak_mib', 'down_mb_s', 'down_peak_mib',
+                'down_new_mb_s', 'down_new_peak_mib')
         rows.append([
             name,
-            *(form(median([run[key]
-                           for run in runs]), 0) if key in runs[0] else '-'
-              for key in keys)
+            *(form(median([run[key] for run in runs]), 0) for key in keys)
         ])
     table([
-        'who', 'up (MB/s)', 'memory beside the data (MiB)', 'down (MB/s)',
-        'into new memory (MB/s)', 'memory (MiB)'
+        'who', 'up (MB/s)', 'memory beside the data (MiB)',
+        'down, ours verified (MB/s)', 'memory (MiB)', 'into new memory (MB/s)',
+        'memory beside the data (MiB)'
     ], rows)
-    table(['a training saves to', 'blocked (ms), mean', 'durable (s)'], [[
+    table([
+        'a training saves to', 'blocked (ms), mean',
+        'in the two steps that meet the save', 'durable (s)'
+    ], [[
         where,
         form(mean(one['blocked']) * 1e3, 1),
+        form(mean(one['met']) * 1e3, 1) if 'met' in one else '-',
         form(median(one['durable']))
     ] for where, one in found['waits'].items()])
 

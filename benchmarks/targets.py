@@ -65,7 +65,8 @@ def _objects(result, rows):
     ours = rates.pop('ours', None)
     if not ours or not rates:
         return
-    for way, said in (('up', 'up'), ('down_new', 'down into new memory')):
+    for way, said in (('up', 'up'), ('down', 'down, verified'),
+                      ('down_new', 'down into new memory')):
         fastest = max(
             median([run[f'{way}_mb_s'] for run in runs])
             for runs in rates.values())

@@ -178,9 +178,9 @@ def costs(plan, stamps, waits, commits=()):
     """Reduce what was noted to values per save.
 
     Returns:
-        dict: Seconds. ``blocked`` is the sum of all waits, ``added`` what
-        the steps beside a save took more than ordinary ones, ``wall`` the
-        same of the two steps that meet its waits.
+        dict: Seconds. ``blocked`` is the sum of all waits, ``met`` those of
+        the two steps that meet the save, ``added`` what the steps beside a
+        save took more than ordinary ones, ``wall`` the same of those two.
     """
     steps = stamps.steps()
     begun = stamps.begun
@@ -198,6 +198,7 @@ def costs(plan, stamps, waits, commits=()):
         start=sum(secs for at, secs in waits.spans if at < begun[0]),
         end=sum(secs for at, secs in waits.spans if at >= begun[-1]),
         blocked=[],
+        met=[],
         added=[],
         wall=[],
         durable=[],
@@ -209,6 +210,7 @@ def costs(plan, stamps, waits, commits=()):
     for save in range(plan.saves):
         beside = plan.beside(save)
         result['blocked'].append(sum(waited[index] - wait for index in beside))
+        result['met'].append(sum(waited[index] - wait for index in beside[:2]))
         result['added'].append(sum(steps[index] - step for index in beside))
         result['wall'].append(sum(steps[index] - step for index in beside[:2]))
         # saves are committed in their order

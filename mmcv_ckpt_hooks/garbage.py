@@ -1,4 +1,4 @@
-"""Python's garbage collector, kept out of the way of a save."""
+"""Python's garbage collector, kept out of the way of a save or a resume."""
 import functools
 import gc
 from typing import Any, Callable, TypeVar, cast
@@ -10,8 +10,9 @@ def without_collections(function: _Function) -> _Function:
     """Put off automatic garbage collection: it comes behind the function.
 
     A collection of all objects takes longer than the whole save where torch
-    and mmcv are loaded. When it is due is decided by everything that the
-    process has allocated since the last one, so training has it either way.
+    and mmcv are loaded, and a third of a resume. When it is due is decided by
+    everything that the process has allocated since the last one, so training
+    has it either way.
 
     Args:
         function (callable): Any; it may call others of the kind.

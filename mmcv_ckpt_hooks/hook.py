@@ -115,6 +115,7 @@ class DurableCheckpointHook(CheckpointHook):
     def before_run(self, runner: Any) -> None:
         self.prepare(runner)
 
+    @without_collections
     def prepare(self, runner: Any) -> None:
         """Take over, open the place, resume; once a runner.
 

@@ -4,6 +4,7 @@ import gc
 import pytest
 from toy import make_loader, make_runner
 
+from mmcv_ckpt_hooks import resume
 from mmcv_ckpt_hooks.garbage import without_collections
 from mmcv_ckpt_hooks.interrupts import Interrupts
 from mmcv_ckpt_hooks.saver import Saver
@@ -17,11 +18,11 @@ def collector():
     gc.enable()
 
 
-def run(tmp_path):
+def run(tmp_path, max_iters=4, **more):
     runner = make_runner(
         tmp_path,
-        runner=dict(type='IterBasedRunnerAmp', max_iters=4),
-        hooks=[HOOK])
+        runner=dict(type='IterBasedRunnerAmp', max_iters=max_iters),
+        hooks=[dict(HOOK, **more)])
     runner.run([make_loader()], [('train', 1)])
 
 
@@ -41,6 +42,20 @@ def test_the_collector_waits_for_the_end_of_a_save(tmp_path, monkeypatch):
     monkeypatch.setattr(Interrupts, 'record', looking_record)
     run(tmp_path)
     assert len(seen) == 6 and not any(seen)
+    assert gc.isenabled()
+
+
+def test_the_collector_waits_for_the_end_of_a_resume(tmp_path, monkeypatch):
+    run(tmp_path)
+    seen, load = [], resume.load_mapped
+
+    def looking_load(*args, **kwargs):
+        seen.append(gc.isenabled())
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(resume, 'load_mapped', looking_load)
+    run(tmp_path, max_iters=6, resume='auto')
+    assert seen == [False]
     assert gc.isenabled()
 
 
