@@ -79,6 +79,9 @@ class DurableCheckpointHook(CheckpointHook):
                  sync_buffer: Optional[bool] = None,
                  file_client_args: Optional[Mapping[str, Any]] = None,
                  **options: Any) -> None:
+        # who only wants the registered names imports little, a start nothing
+        from .starting import start
+        self._start = start
         self._given = dict(
             interval=interval,
             by_epoch=by_epoch,
@@ -124,9 +127,7 @@ class DurableCheckpointHook(CheckpointHook):
         """
         try:
             if self._prepared_for is not runner:
-                # who only wants the registered names imports little
-                from .starting import start
-                start(self, runner)
+                self._start(self, runner)
                 self._prepared_for = runner
             elif self._interrupts is not None and self._overlap is not None:
                 self._interrupts.open()

@@ -220,3 +220,25 @@ def test_what_is_public_is_there_and_documented():
     for name in mmcv_ckpt_hooks.__all__:
         public = getattr(mmcv_ckpt_hooks, name)
         assert name == '__version__' or public.__doc__
+
+
+def test_a_run_that_starts_has_nothing_left_to_import(tmp_path):
+    """It would be a tenth of a resume."""
+    code = '''
+import sys
+from mmcv_ckpt_hooks import DurableCheckpointHook
+from toy import make_runner
+runner = make_runner('.', runner=dict(type='IterBasedRunnerAmp', max_iters=4),
+                     hooks=[dict(type='DurableCheckpointHook', interval=2)])
+modules = set(sys.modules)
+for hook in runner.hooks:
+    if isinstance(hook, DurableCheckpointHook):
+        hook.prepare(runner)
+        hook.drain(runner)
+print(sorted(name for name in set(sys.modules) - modules
+             if name.startswith('mmcv_ckpt_hooks')))
+'''
+    path = os.pathsep.join([ROOT, os.path.join(ROOT, 'tests')])
+    result = run(code, tmp_path, path=path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == '[]'
