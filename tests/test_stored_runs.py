@@ -206,6 +206,26 @@ def test_a_run_that_raised_leaves_the_place_when_its_process_ends(
     assert 'iter_2.pth' in left and decode(left[NAME]).beat is None
 
 
+@pytest.mark.slow
+def test_who_comes_behind_a_second_interrupt_does_not_wait(
+        tmp_path, s3_server, out_dir, caplog):
+    """It leaves while a save is written, which ends with the process."""
+    options = s3_server.options()
+    hook = ours(out_dir, options)
+    given = json.dumps(dict(work_dir=str(tmp_path / 'a' / 'run'), hook=hook))
+    with waiting_run('s3_worker.py', 'train_hanging', given) as first:
+        first.wait()
+        first.process.send_signal(signal.SIGINT)
+        first.wait('WAIT interrupted')
+        first.process.send_signal(signal.SIGINT)
+        assert first.process.wait(60) == -signal.SIGINT
+    left = contents(f'{out_dir}/run', options)
+    assert decode(left[NAME]).beat is None
+    assert not [name for name in left if name.endswith('.pth')]
+    run(tmp_path / 'b' / 'run', hook, 2)
+    assert 'waiting up to' not in caplog.text
+
+
 # -- in one process --------------------------------------------------------
 
 
