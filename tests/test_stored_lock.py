@@ -263,11 +263,12 @@ def test_a_start_that_fails_when_it_has_signed_takes_that_back(
     again.check()
 
 
-def test_a_start_that_fails_without_a_network_says_why(store, make):
-    store.faults += [
-        Fault('replace', AWAY, times=None),
-        Fault('look', AWAY, nth=2, times=None)
-    ]
+@pytest.mark.parametrize('is_away', [True, False])
+def test_a_start_that_fails_before_it_has_signed_leaves_nothing(
+        store, make, is_away):
+    store.faults.append(Fault('replace', AWAY))
+    if is_away:
+        store.faults.append(Fault('look', AWAY, nth=2, times=None))
     with pytest.raises(StorageError, match='is away'):
         make().acquire()
     assert NAME not in store.inner.files
@@ -558,17 +559,20 @@ def test_the_collector_asks_nothing_of_the_store(store):
     """It runs on any thread, which may be in the client already."""
     lock = StoredLock(store, NAME, lambda line: None, wait=lambda secs: None)
     lock.acquire()
-    holding, threads, replaced = lock._holding, [], lock._shared.replace
+    holding, asked, replaced = lock._holding, [], lock._shared.replace
+    is_collected = threading.Event()
 
     def replace_noted(content):
-        threads.append(threading.current_thread().name)
+        # nobody waits for it
+        asked.append((threading.current_thread().name, is_collected.wait(20)))
         return replaced(content)
 
     lock._shared.replace = replace_noted
     del lock
     gc.collect()
+    is_collected.set()
     assert holding._left.wait(60)
-    assert threads == ['mmcv-ckpt-beat']
+    assert asked == [('mmcv-ckpt-beat', True)]
 
 
 @pytest.fixture
