@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from typing import Any, List
 
-from .run_lock import die_holding
+from .held_places import die_holding
 
 
 def abandon(hooks: List[Any]) -> None:

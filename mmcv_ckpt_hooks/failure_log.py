@@ -4,6 +4,7 @@ from typing import Callable, Iterator
 
 from .catalog import Catalog
 from .commit import Committer
+from .errors import LockedError
 from .types import SaveRequest
 
 
@@ -21,6 +22,7 @@ class FailureLog:
         self._catalog = catalog
         self._committer = committer
         self._log = log
+        self._told_lost = ''
 
     @contextmanager
     def of_save(self, request: SaveRequest) -> Iterator[None]:
@@ -28,7 +30,7 @@ class FailureLog:
         try:
             yield
         except Exception as error:  # passed on; the executor keeps it
-            why = f'({type(error).__name__}: {error})'
+            why = self._why(error)
             gone = ', '.join(self._committer.made_room)
             self._committer.made_room = []
             but = f', but {gone} was deleted to make room' if gone else ''
@@ -53,5 +55,13 @@ class FailureLog:
         try:
             yield
         except Exception as error:  # passed on; the executor keeps it
-            self._log(f'{failed} ({type(error).__name__}: {error})', error)
+            self._log(f'{failed} {self._why(error)}', error)
             raise
+
+    def _why(self, error: Exception) -> str:
+        """Word an error; of a place that stays lost all is told once."""
+        text = str(error)
+        if isinstance(error, LockedError):
+            told, self._told_lost = self._told_lost, text
+            text = 'as before' if told == text else text
+        return f'({type(error).__name__}: {text})'

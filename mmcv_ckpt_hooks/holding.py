@@ -1,5 +1,6 @@
 """A directory that this process owns, and keeps for as long as it says so."""
 import os
+import queue
 import threading
 from contextlib import suppress
 from typing import Callable, Optional
@@ -27,8 +28,8 @@ class Holding:
         log (callable): Told once what goes wrong between saves.
         clock (callable): Monotonic seconds.
 
-    Thread: all methods on any. ``abandon`` also inside the garbage
-    collector, which runs on a thread that may be in another method.
+    Thread: all methods on any. ``abandon`` also inside the garbage collector
+    or a signal's handler, on a thread that may be in another method.
     """
 
     def __init__(self, file: SignedFile, owner: Owner,
@@ -43,10 +44,15 @@ class Holding:
         self._beats = 0
         self._renewed_at = clock()
         self._is_failing = False
-        self._is_abandoned = False
         self._lost: Optional[str] = None
         self.ended = False
-        self._repeater = Repeater(self.beat, BEAT_SECS)
+        self._left = threading.Event()
+        #: whether the end of the process leaves it as a killed one does
+        self.dies = False
+        # INVARIANT: a queue, whose `put` may interrupt its own `get`; an event
+        # or a lock would hang a garbage collector
+        self._orders: 'queue.SimpleQueue[None]' = queue.SimpleQueue()
+        self._repeater = Repeater(self._beat_or_end, 0.)
 
     def start(self) -> None:
         """Renew the lease from now on."""
@@ -55,6 +61,11 @@ class Holding:
     def is_of_this_process(self) -> bool:
         """Whether it was claimed here, and not before a fork."""
         return self.owner.pid == os.getpid()
+
+    @property
+    def is_on_disk(self) -> bool:
+        """Whether its lock file is on a disk, and in no store."""
+        return bool(self._file.device)
 
     def is_at(self, place: str) -> bool:
         """Whether its lock file is there; nothing is opened."""
@@ -78,7 +89,6 @@ class Holding:
                 self._renew()
             else:
                 self._look()
-        self._end_if_abandoned()
         if self._lost is not None:
             raise LockedError(self._lost)
 
@@ -97,7 +107,6 @@ class Holding:
                           f'renewed ({error}). Training goes on; it is tried '
                           f'again every {BEAT_SECS:.0f} s')
             self._is_failing = True
-        self._end_if_abandoned()
         if self._lost is not None:
             self._log(f'Nothing is saved any more: {self._lost}')
             return False
@@ -107,17 +116,41 @@ class Holding:
         """Leave the directory; once, and only where it was claimed."""
         if not self.is_of_this_process():
             return
+        self._orders.put(None)
         self._repeater.stop()
         with self._mutex:
             self._end()
 
+    def undo(self) -> None:
+        """Take back a claim of which nobody knows whether it was written."""
+        is_mine = False
+        with suppress(StorageError):
+            is_mine = self._is_mine(self._file.read_anew())
+        # what another has signed is not looked for
+        self.ended = not is_mine
+        self.end()
+
     def abandon(self) -> None:
-        """Leave the directory as soon as nobody is in the other methods."""
-        if not self.is_of_this_process():
-            return
-        self._is_abandoned = True
-        self._repeater.stop(wait=False)
-        self._end_if_abandoned()
+        """Have the thread of the beat leave the directory, soon.
+
+        Nothing is waited for, and nothing asked of the storage.
+        """
+        if self.is_of_this_process():
+            self._orders.put(None)
+
+    def wait_until_left(self, secs: float) -> None:
+        """Wait until it was left, but no longer than so."""
+        if self._lost is None:
+            self._left.wait(max(0., secs))
+
+    def _beat_or_end(self) -> bool:
+        try:
+            self._orders.get(timeout=BEAT_SECS)
+        except queue.Empty:
+            return self.beat()
+        with self._mutex:
+            self._end()
+        return False
 
     # -- with the mutex ----------------------------------------------------
 
@@ -192,12 +225,4 @@ class Holding:
             if self._lost is None:
                 self._file.write_beat(None)
         self._file.close()
-
-    def _end_if_abandoned(self) -> None:
-        # never waits: in the garbage collector this thread may be the one
-        # that has the mutex, and comes by here when it leaves
-        if self._is_abandoned and self._mutex.acquire(blocking=False):
-            try:
-                self._end()
-            finally:
-                self._mutex.release()
+        self._left.set()

@@ -248,8 +248,10 @@ class LockFile:
         return LockFile(self.path)
 
     def close(self) -> None:
-        """Close the file, which ends the kernel lock."""
-        os.close(self._descriptor)
+        """Close the file, which ends the kernel lock; once is enough."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def _separate(self) -> None:
         """Put a new file, locked, in the place of one with other names.

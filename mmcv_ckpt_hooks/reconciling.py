@@ -9,13 +9,14 @@ from .card import describe
 from .errors import MissingCheckpointError, StorageError
 from .latest import described_latest
 from .lease import lock_name
-from .types import (LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend,
-                    StoredFile)
+from .storage.names import is_plain
+from .types import (LATEST_NAME, POINTER_FILE, UNKNOWN_BYTES, CheckpointInfo,
+                    StorageBackend, StoredFile)
 
 if TYPE_CHECKING:
     from .catalog import Catalog
 
-#: Before an empty listing is asked for again (seconds).
+#: Before a listing that lacks something is asked for again (seconds).
 _PAUSES_SECS = (0.1, 0.3, 1., 3.)
 
 
@@ -23,9 +24,9 @@ def listed(files: StorageBackend, home: StorageBackend,
            catalog_name: str) -> List[StoredFile]:
     """List a directory, of which an empty one lets a run start anew.
 
-    INVARIANT: where the catalog or the lock of a run can be read, it is not
-    empty. To obstore any answer 200 in XML is a listing: an error of the
-    server, the page of a proxy.
+    INVARIANT: what of a run can be read is in the listing: its catalog, its
+    lock, its pointer. To obstore any answer 200 in XML is a listing, or the
+    last page of one: an error of the server, the page of a proxy.
 
     Args:
         files (StorageBackend): The directory.
@@ -33,25 +34,33 @@ def listed(files: StorageBackend, home: StorageBackend,
         catalog_name (str): File name of that.
 
     Raises:
-        StorageError: If the listing is empty all the same.
+        StorageError: If one of them is missing all the same.
     """
     found = files.list()
-    if found or home.url != files.url:
+    if home.url != files.url:
         return found
-    there = [
-        name for name in (catalog_name, lock_name(catalog_name))
-        if _is_there(home, name)
-    ]
-    if not there:
-        return found
+    for name in (catalog_name, lock_name(catalog_name), POINTER_FILE):
+        found = _with(files, found, name)
+    return found
+
+
+def _with(files: StorageBackend, found: Sequence[StoredFile],
+          name: str) -> List[StoredFile]:
+    """Return a listing that has a file, if that is there; list again for it.
+    """
+    names = {file.name for file in found}
+    if name in names or not _is_there(files, name):
+        return list(found)
     for pause in _PAUSES_SECS:
         time.sleep(pause)
-        found = files.list()
-        if found:
-            return found
+        again = files.list()
+        if any(file.name == name for file in again):
+            return again
+    what = f'without {name}, which is there' if names else \
+        f'as empty, but has {name}'
     raise StorageError(
-        f'{files.url} is listed as empty, but has {there[0]}: what the '
-        'storage or a proxy before it answers is no listing')
+        f'{files.url} is listed {what}: what the storage or a proxy before it '
+        'answers is no listing, or not all of it')
 
 
 def _is_there(files: StorageBackend, name: str) -> bool:
@@ -75,9 +84,18 @@ def reconciled(files: StorageBackend, listed: Sequence[StoredFile],
         listed (Sequence): Its listing.
         known (dict): What the catalog has, by name.
         warn (callable): Told of links that lead nowhere.
+
+    Raises:
+        StorageError: If the listing lacks one of them that is there.
     """
     found: Dict[str, CheckpointInfo] = {}
     latest = None
+    names = {file.name for file in listed}
+    gone = [name for name in known if name not in names and is_plain(name)]
+    if gone:
+        # INVARIANT: pages come by name: of one that was no page, and so ended
+        # the listing, the last is missing
+        listed = _with(files, listed, max(gone))
     for file in listed:
         entry = known.get(file.name)
         if not file.name.endswith('.pth'):

@@ -6,10 +6,10 @@ does is a kernel lock, where both runs meet it, or a lease that is renewed.
 import os
 import threading
 import time
-import weakref
-from typing import Callable, List, Optional, Tuple
+from typing import Callable, Optional
 
 from .errors import LockedError, MissingCheckpointError
+from .held_places import forget_ended, held_at, hold, is_over, own_holding
 from .holding import Holding
 from .lease import (ADVICE, KernelLock, LockFile, Owner, decode, read_anew,
                     refusal, share_locks, this_run)
@@ -28,8 +28,6 @@ _CONFIRM_SECS = 2.
 _ATTEMPTS = 20
 _PAUSE_SECS = 0.2
 
-#: What this process holds. POSIX record locks never conflict in one process.
-_held: List[Tuple[Holding, 'weakref.ref[RunLock]']] = []
 _starting = threading.Lock()
 
 
@@ -82,7 +80,7 @@ class RunLock:
             StorageError: If the lock file cannot be read or written.
         """
         with _starting:
-            for earlier, lock in _of_this_process(self._place):
+            for earlier, lock in held_at(self._place):
                 self._end_earlier(earlier, lock())
             self._acquire()
 
@@ -102,11 +100,13 @@ class RunLock:
         """Leave the directory to the next run; more than once is fine."""
         if self._holding is not None:
             self._holding.end()
-            _forget_ended()
+            forget_ended()
 
     def _acquire_again(self) -> None:
+        if is_over():
+            raise LockedError(f'{self.path} was left: this process ends')
         before = self._holding
-        for holding, _ in _of_this_process(self._place):
+        for holding, _ in held_at(self._place):
             raise refusal(self.path, holding.owner, 'it is this process')
         signed = None if before is None else self._signed()
         if before is not None and signed is not None and \
@@ -133,7 +133,7 @@ class RunLock:
             (lock.finish or lock.release)()
             self._log(f'An earlier run of this process ({holding.owner}) did '
                       f'not come to its end; {self.path} goes to this one')
-        _forget_ended()
+        forget_ended()
 
     def _acquire(self) -> None:
         unchanged: Optional[bytes] = None
@@ -173,30 +173,42 @@ class RunLock:
         why = ''
         if content and before is None or \
                 before is not None and before.beat is not None:
-            if before is not None and share_locks(owner, before):
-                why = 'it holds no kernel lock here'
-            elif before is not None and self._is_known_dead(before):
-                why = 'its process is dead'
-            elif is_watched:
+            why = _why_dead(before, owner, self.known_dead)
+            if not why and is_watched:
                 why = f'its lease was not renewed for {WATCH_SECS:.0f} s'
-            else:
+            if not why:
                 return False
-        if not file.write(owner):
+        if not self._sign(file, owner, is_watched
+                          or kernel_lock is KernelLock.NONE):
             return False
-        if is_watched or kernel_lock is KernelLock.NONE:
-            self._confirm(file, owner)
         if why:
             self.dead = before
-            self._log(f'Took over {self.path} from a run that has left it '
-                      f'({before or "unreadable"}): {why}')
-        self._hold(file, owner)
+            self._log(f'Took over {self.path} from a run that did not leave '
+                      f'it ({before or "unreadable"}): {why}')
         return True
 
-    def _is_known_dead(self, owner: Owner) -> bool:
-        """Whether an owner is gone, however young its lease is."""
-        known = self.known_dead
-        return known is not None and owner.writer == known.writer or \
-            owner.writer == writer_id() and own_holding(owner) is None
+    def _sign(self, file: SignedFile, owner: Owner, is_doubtful: bool) -> bool:
+        """Name this run in the file and keep that; False if another came.
+
+        Args:
+            file (SignedFile): Open.
+            owner (Owner): This run.
+            is_doubtful (bool): Whether another may sign at the same time.
+        """
+        holding = Holding(file, owner, self._log, self._clock)
+        try:
+            if not file.write(owner):
+                return False
+            if is_doubtful:
+                self._confirm(file, owner)
+            self._holding = holding
+            hold(holding, self)
+            holding.start()
+        except BaseException:
+            # or the next start would watch who never began
+            holding.undo()
+            raise
+        return True
 
     def _watch(self, content: bytes) -> Optional[bytes]:
         """See whether an owner renews its lease, by this clock alone.
@@ -236,15 +248,6 @@ class RunLock:
         if lost or found is None or found.token != owner.token:
             raise refusal(self.path, found, 'it came at the same time')
 
-    def _hold(self, file: SignedFile, owner: Owner) -> None:
-        holding = Holding(file, owner, self._log, self._clock)
-        holding.start()
-        self._holding = holding
-        _held.append((holding, weakref.ref(self)))
-        # also at the exit of the interpreter, after what was staged is
-        # written
-        self._at_exit = weakref.finalize(self, holding.abandon)
-
     def _open(self) -> SignedFile:
         return LockFile(self.path)
 
@@ -258,43 +261,31 @@ class RunLock:
             return None
 
 
-def own_holding(owner: Owner) -> Optional[Holding]:
-    """Return what an owner holds in this process; None if it does not."""
-    return next((holding for holding, _ in _held
-                 if not holding.ended and holding.owner.token == owner.token),
-                None)
+def _why_dead(before: Optional[Owner], owner: Owner,
+              known: Optional[Owner]) -> str:
+    """Say why an owner is dead, however young its lease is; '' if unknown.
 
-
-def die_holding() -> None:
-    """Let the directories of this process look as if it were killed.
-
-    It ends while it writes, and who comes next clears up behind the dead.
-
-    Thread: also a signal's handler.
+    Args:
+        before (Owner, optional): It; None if that cannot be read.
+        owner (Owner): This run.
+        known (Owner, optional): Who has died in another place.
     """
-    for _, lock in _held:
-        held = lock()
-        if held is not None:
-            held._at_exit.atexit = False
+    if before is None:
+        return ''
+    if share_locks(owner, before):
+        return 'it holds no kernel lock here'
+    if known is not None and before.writer == known.writer:
+        return 'its process is dead'
+    if before.writer == writer_id() and own_holding(before) is None:
+        return 'it was one of this process, and is over'
+    return ''
 
 
-def _of_this_process(
-        place: str) -> 'List[Tuple[Holding, weakref.ref[RunLock]]]':
-    _forget_ended()
-    return [(holding, lock) for holding, lock in _held if holding.is_at(place)]
-
-
-def _forget_ended() -> None:
-    _held[:] = [(holding, lock) for holding, lock in _held
-                if holding.is_of_this_process() and not holding.ended]
-
-
-def _forget_all() -> None:
+def _forget_start() -> None:
+    # in a forked child: who was just starting is not here
     global _starting
-    # in a forked child: nothing is held, and who was just starting is not here
     _starting = threading.Lock()
-    _held.clear()
 
 
 if hasattr(os, 'register_at_fork'):
-    os.register_at_fork(after_in_child=_forget_all)
+    os.register_at_fork(after_in_child=_forget_start)

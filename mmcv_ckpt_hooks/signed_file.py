@@ -48,4 +48,4 @@ class SignedFile(Protocol):
         """Open what the path leads to now, which is created if it is gone."""
 
     def close(self) -> None:
-        """Close it, which ends the kernel lock."""
+        """Close it, which ends the kernel lock; again does no harm."""

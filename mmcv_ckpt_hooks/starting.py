@@ -20,6 +20,7 @@ from .overlap import Overlap
 from .place_limits import followed, limits_text, unused_text
 from .saver import Saver
 from .storage.object_url import secrets_of
+from .storage.patience import tell_to
 from .triggers import Schedule
 
 #: Smaller copies are not worth mapping memory for before the first save.
@@ -34,6 +35,7 @@ def start(hook: DurableCheckpointHook, runner: Any) -> None:
     Raises:
         ConfigError: If the hook and the runner do not fit.
     """
+    tell_to(runner.logger.warning)
     stock = takeover.find_stock_hook(runner.hooks)
     taken = takeover.inherited(stock, runner.work_dir) if stock else {}
     if takeover.counts_iterations(runner) and taken.get('by_epoch'):

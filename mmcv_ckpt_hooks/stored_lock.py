@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Callable, Optional
 
 from .errors import ConfigError, MissingCheckpointError
+from .held_places import own_holding
 from .lease import KernelLock, Owner, decode, encode
-from .run_lock import RunLock, own_holding
+from .run_lock import RunLock
 from .signed_file import SignedFile
 from .storage.shared_file import share
 from .types import SharedFile, StorageBackend

@@ -31,3 +31,11 @@ def run_until_killed(worker, *arguments, **given):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT)
     assert done.returncode == -signal.SIGKILL, done.stdout.decode()
+
+
+def tell_or_raise(number, frame, told=[]):
+    """A handler of the user's, which leaves at the second interrupt."""
+    if told:
+        raise KeyboardInterrupt
+    told.append(True)
+    os.write(1, b'WAIT interrupted\n')

@@ -2,13 +2,15 @@
 
     python s3_worker.py COMMAND JSON
 
-COMMAND: train, train_mirrored, train_waiting, train_raising or upload.
+COMMAND: train, train_mirrored, train_waiting, train_raising, train_hanging or
+upload.
 """
 import json
+import signal
 import sys
 import threading
 
-from dying import Dies
+from dying import Dies, tell_or_raise
 from exact import drawing_run
 from lock_worker import Wait
 from mmcv.runner import Hook
@@ -62,6 +64,27 @@ def train_raising(work_dir, hook):
         hooks=[hook, Raises()])
 
 
+def train_hanging(work_dir, hook):
+    """As :func:`train_waiting`, but in the save of a checkpoint."""
+    inner = ObjectStoreBackend.put
+
+    def put(backend, name, write):
+
+        def hang(stream):
+            stream.write(b'a beginning')
+            print('TRAINING', flush=True)
+            threading.Event().wait()
+
+        return inner(backend, name, hang if name.endswith('.pth') else write)
+
+    ObjectStoreBackend.put = put
+    signal.signal(signal.SIGINT, tell_or_raise)
+    train_toy(
+        work_dir,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=6),
+        hooks=[hook])
+
+
 def upload(url, options):
     block = bytes(8 << 20)
 
@@ -80,4 +103,5 @@ if __name__ == '__main__':
         train_mirrored=train_mirrored,
         train_waiting=train_waiting,
         train_raising=train_raising,
+        train_hanging=train_hanging,
         upload=upload)[sys.argv[1]](**json.loads(sys.argv[2]))

@@ -12,6 +12,7 @@ import threading
 from contextlib import suppress
 
 import torch
+from dying import tell_or_raise
 from mmcv.runner import Hook, epoch_based_runner, iter_based_runner
 from stock import EvalHook
 from torch.utils.data import DataLoader
@@ -107,14 +108,6 @@ def hang_in_writes():
                    write_and_hang if name.endswith('.pth') else write)
 
     LocalBackend.put = hang
-
-
-def tell_or_raise(number, frame, told=[]):
-    """A handler of the user's, which leaves at the second interrupt."""
-    if told:
-        raise KeyboardInterrupt
-    told.append(True)
-    os.write(1, b'WAIT interrupted\n')
 
 
 def build(work_dir):

@@ -1,14 +1,17 @@
 """Real trainings whose checkpoints go where fsspec leads."""
 import os
 import uuid
+from dataclasses import replace
 
 import pytest
 import torch
 from exact import drawing_run
 from toy import make_runner, train
 
-from mmcv_ckpt_hooks import find_resumable, save_checkpoint, verify_checkpoint
+from mmcv_ckpt_hooks import (find_resumable, run_lock, save_checkpoint,
+                             verify_checkpoint)
 from mmcv_ckpt_hooks.cli import main
+from mmcv_ckpt_hooks.lease import encode, this_run
 from mmcv_ckpt_hooks.storage import open_backend
 
 pytest.importorskip('fsspec', reason='pip install fsspec')
@@ -61,6 +64,27 @@ def test_retention_best_and_resume_from_an_empty_disk(tmp_path, out_dir,
     newest = find_resumable(f'{out_dir}/run')
     assert newest == f'{out_dir}/run/iter_6.pth'
     assert verify_checkpoint(newest).info['iter'] == 6
+
+
+def test_who_goes_on_from_a_strangers_dead_run_is_told_of_it(
+        tmp_path, out_dir, caplog, monkeypatch):
+    """The last level of the work dir may be the same by chance."""
+    monkeypatch.setattr(run_lock, 'WATCH_SECS', .1)
+    run(tmp_path / 'one' / 'run', out_dir)
+    dead = replace(this_run(0, False), host='node7', pid=41, writer='41-ab12')
+    open_backend(f'{out_dir}/run').put(
+        'checkpoints.lock', lambda stream: stream.write(encode(dead)))
+    caplog.clear()
+    run(tmp_path / 'two' / 'run', out_dir, 6, resume='auto')
+    told, = (one for one in caplog.records if 'Took over' in one.getMessage())
+    assert told.levelname == 'WARNING'
+    for text in ('that did not leave it (host node7, pid 41',
+                 f'since {dead.since} (UTC)', 'not renewed'):
+        assert text in told.getMessage()
+    # that one has left it
+    caplog.clear()
+    run(tmp_path / 'three' / 'run', out_dir, 8, resume='auto')
+    assert 'Took over' not in caplog.text
 
 
 def test_a_run_that_was_stopped_ends_with_the_same_bits(tmp_path, out_dir):

@@ -328,5 +328,8 @@ def test_a_run_that_lost_the_directory_says_so_at_every_save(
     else:
         go()
         assert caplog.text.count('was not saved (LockedError') == 3
+        # at length once
+        assert caplog.text.count('has lost the directory') == 1
+        assert caplog.text.count('was not saved (LockedError: as before)') == 2
     assert names(tmp_path) == ['iter_2.pth', 'latest.pth']
     assert signed(tmp_path).host == 'node7'

@@ -12,6 +12,7 @@ from lock_holder import NAME, another, beat, sign, signed
 
 from mmcv_ckpt_hooks import run_lock
 from mmcv_ckpt_hooks.errors import LockedError, StorageError
+from mmcv_ckpt_hooks.executor import Repeater
 from mmcv_ckpt_hooks.holding import BEAT_SECS
 from mmcv_ckpt_hooks.run_lock import WATCH_SECS, RunLock
 from mmcv_ckpt_hooks.testing import ManualClock
@@ -543,9 +544,10 @@ def test_two_runs_on_two_threads_are_two_runs(tmp_path, make):
 def test_a_run_that_nobody_refers_to_is_over(tmp_path, make):
     lock = RunLock(str(tmp_path), NAME, lambda line: None)
     lock.acquire()
+    holding = lock._holding
     del lock
     gc.collect()
-    assert signed(tmp_path).beat is None
+    assert holding._left.wait(60) and signed(tmp_path).beat is None
     lock = make()
     lock.acquire()
     assert lock.lines == []
@@ -563,7 +565,8 @@ def test_the_collector_may_run_in_a_beat(tmp_path):
         look()
 
     holding._look = collected
-    assert holding.beat() is False
+    assert holding.beat() is True
+    assert holding._left.wait(60)
     assert holding.ended and signed(tmp_path).beat is None
 
 
@@ -630,6 +633,26 @@ def test_a_child_that_was_forked_in_a_beat_does_not_hang(tmp_path, make):
     with lock._holding._mutex, run_lock._starting:
         assert in_child(lock.check) == 7
         assert in_child(make().acquire) == 7
+
+
+@pytest.mark.parametrize('error', [KeyboardInterrupt, RuntimeError])
+def test_a_start_that_fails_when_it_has_signed_takes_that_back(
+        tmp_path, make, monkeypatch, error):
+    """Where no kernel lock tells that nobody renews the lease."""
+    without_kernel_locks(monkeypatch)
+
+    def fail(repeater):
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Repeater, 'start', fail)
+        with pytest.raises(error):
+            make().acquire()
+    assert signed(tmp_path).beat is None
+    lock = make()
+    lock.acquire()
+    assert lock.lines == []
+    lock.check()
 
 
 def test_a_refused_start_is_not_in_the_way(tmp_path, make):

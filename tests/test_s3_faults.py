@@ -20,7 +20,7 @@ from toy import ToyModel, make_loader, make_runner
 
 from mmcv_ckpt_hooks import find_resumable, reconciling
 from mmcv_ckpt_hooks.catalog import CATALOG_NAME, Catalog
-from mmcv_ckpt_hooks.errors import CheckpointError, StorageError
+from mmcv_ckpt_hooks.errors import AccessError, CheckpointError, StorageError
 from mmcv_ckpt_hooks.scanning import verify_loadable
 from mmcv_ckpt_hooks.storage import object_store, open_backend, uploads
 
@@ -252,6 +252,49 @@ def test_an_error_for_a_listing_is_no_empty_place(tmp_path, s3_server, proxy,
     for file in judge.backend.list():
         judge.backend.delete(file.name)
     assert find_resumable(f'{out_dir}/run', options) is None
+
+
+@pytest.mark.parametrize(
+    'before, points, lacks', [
+        ('a', True, CATALOG_NAME),
+        ('d', True, 'last_checkpoint'),
+        ('d', False, 'iter_2.pth'),
+    ],
+    ids=['catalog', 'pointer', 'checkpoint'])
+def test_a_page_that_is_none_does_not_end_a_listing(tmp_path, s3_server, proxy,
+                                                    out_dir, monkeypatch,
+                                                    before, points, lacks):
+    """There are more files than a page has, in the order of their names."""
+    monkeypatch.setattr(reconciling, '_PAUSES_SECS', (0., 0.))
+    options, place = through(proxy, s3_server), f'{out_dir}/run'
+    run(tmp_path / 'run', out_dir, options, 2, create_symlink=points)
+    judge = Judge(place, s3_server.options())
+    for number in range(1000):
+        judge.backend.put(f'{before}_{number:03}', lambda stream: None)
+    count = []
+
+    def fail(fault, times):
+        count.clear()
+
+        def choose(number, line):
+            if 'continuation-token=' in line:
+                count.append(line)
+                return FAULTS[fault] if len(count) <= times else None
+
+        proxy.arm(choose)
+
+    for fault in ('no_listing', 'error_500', 'truncated', 'cut_before'):
+        fail(fault, 1)
+        assert find_resumable(place, options) == f'{place}/iter_2.pth'
+        assert len(count) == 2
+    fail('refused', 1000)
+    with pytest.raises(AccessError):
+        find_resumable(place, options)
+    fail('no_listing', 1000)
+    with pytest.raises(StorageError, match=f'is listed without {lacks}'):
+        find_resumable(place, options)
+    with pytest.raises(StorageError, match='or not all of it'):
+        run(tmp_path / 'run', out_dir, options, 3, resume='auto')
 
 
 # -- whole trainings -------------------------------------------------------

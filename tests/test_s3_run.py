@@ -8,13 +8,14 @@ import pytest
 import torch
 from dying import run_until_killed
 from exact import drawing_loader, drawing_run
+from fault_proxy import FAULTS
 from mmcv import Config
 from object_server import BUCKET
 from toy import make_runner, train
 
 from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
 from mmcv_ckpt_hooks.errors import AccessError, StorageError
-from mmcv_ckpt_hooks.storage import open_backend
+from mmcv_ckpt_hooks.storage import object_line, open_backend
 
 pytest.importorskip('obstore', reason='pip install obstore')
 
@@ -86,6 +87,21 @@ def run(work_dir, out_dir, options, max_iters=4, **hook):
                 storage_options=options,
                 **hook)
         ])
+
+
+def test_a_run_says_what_it_waits_for(tmp_path, s3_server, out_dir, proxy,
+                                      caplog, monkeypatch):
+    monkeypatch.setattr(object_line, '_SILENT_SECS', .1)
+    options = dict(s3_server.options(), endpoint=proxy.endpoint, retry_secs=60)
+    run(tmp_path / 'run', out_dir, options)
+    proxy.arm(lambda number, line: FAULTS['error_500']
+              if '.pth' in line and 'Waiting' not in caplog.text else None)
+    runner = run(tmp_path / 'run', out_dir, options, 6, resume='auto')
+    assert runner.restored.iter == 4
+    told, = (one for one in caplog.records if 'Waiting' in one.getMessage())
+    assert told.levelname == 'WARNING'
+    assert f'Waiting for {out_dir}/run (500' in told.getMessage()
+    assert 'up to 60 s' in told.getMessage()
 
 
 def test_the_best_is_a_copy_on_the_server_and_the_old_one_goes(

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from mmcv_ckpt_hooks import run_lock
+from mmcv_ckpt_hooks import held_places, run_lock
 from mmcv_ckpt_hooks.errors import (AccessError, ConfigError, LockedError,
                                     MissingCheckpointError, StorageError)
 from mmcv_ckpt_hooks.executor import Repeater
@@ -231,7 +231,47 @@ def test_without_conditions_the_last_to_sign_has_it():
                       lambda secs: sign(store))
     with pytest.raises(LockedError, match='node7.*at the same time'):
         lock.acquire()
-    assert signed(store).host == 'node7'
+    assert signed(store).host == 'node7' and signed(store).beat == 0
+
+
+@pytest.mark.parametrize('at', ['write', 'confirm', 'start'])
+def test_a_start_that_fails_when_it_has_signed_takes_that_back(
+        store, make, monkeypatch, at):
+    """Or who comes next would watch a lease that nobody renews."""
+    lock = make()
+    replaced = lock._shared.replace
+
+    def interrupt(*args):
+        lock._shared.replace = replaced
+        if at == 'write':
+            replaced(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if at == 'write':
+            lock._shared.replace = interrupt
+        elif at == 'confirm':
+            patch.setattr(lock, '_confirm', interrupt)
+        else:
+            patch.setattr(Repeater, 'start', interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            lock.acquire()
+    assert signed(store).beat is None
+    again = make()
+    again.acquire()
+    assert told(again) == []
+    again.check()
+
+
+@pytest.mark.parametrize('is_away', [True, False])
+def test_a_start_that_fails_before_it_has_signed_leaves_nothing(
+        store, make, is_away):
+    store.faults.append(Fault('replace', AWAY))
+    if is_away:
+        store.faults.append(Fault('look', AWAY, nth=2, times=None))
+    with pytest.raises(StorageError, match='is away'):
+        make().acquire()
+    assert NAME not in store.inner.files
 
 
 @pytest.mark.parametrize('verb', ['look', 'replace'])
@@ -509,9 +549,78 @@ def test_one_place_under_two_urls_is_refused(store, make):
 def test_a_run_that_nobody_refers_to_is_over(store):
     lock = StoredLock(store, NAME, lambda line: None, wait=lambda secs: None)
     lock.acquire()
+    holding = lock._holding
     del lock
     gc.collect()
+    assert holding._left.wait(60) and signed(store).beat is None
+
+
+def test_the_collector_asks_nothing_of_the_store(store):
+    """It runs on any thread, which may be in the client already."""
+    lock = StoredLock(store, NAME, lambda line: None, wait=lambda secs: None)
+    lock.acquire()
+    holding, asked, replaced = lock._holding, [], lock._shared.replace
+    is_collected = threading.Event()
+
+    def replace_noted(content):
+        # nobody waits for it
+        asked.append((threading.current_thread().name, is_collected.wait(20)))
+        return replaced(content)
+
+    lock._shared.replace = replace_noted
+    del lock
+    gc.collect()
+    is_collected.set()
+    assert holding._left.wait(60)
+    assert asked == [('mmcv-ckpt-beat', True)]
+
+
+@pytest.fixture
+def ends(monkeypatch):
+    """The end of this process, as it is seen from here."""
+    monkeypatch.setattr(held_places, '_is_over', False)
+    monkeypatch.setattr(held_places, '_EXIT_SECS', 60.)
+    return held_places._end_process
+
+
+def test_the_end_of_a_process_leaves_its_places(store, make, ends):
+    lock = make()
+    lock.acquire()
+    held_places.die_holding()  # it ends while it writes
+    ends()
     assert signed(store).beat is None
+
+
+def test_the_end_of_a_process_does_not_wait_long(store, make, ends,
+                                                 monkeypatch):
+    """The network is away; and a thread is still about to write."""
+    monkeypatch.setattr(held_places, '_EXIT_SECS', 0.)
+    lock = make()
+    lock.acquire()
+    holding, goes_on = lock._holding, threading.Event()
+    write = holding._file.write_beat
+
+    def write_beat(beat):
+        assert goes_on.wait(60)
+        write(beat)
+
+    holding._file.write_beat = write_beat
+    ends()
+    assert signed(store).beat == 0
+    goes_on.set()
+    assert holding._left.wait(60) and signed(store).beat is None
+    with pytest.raises(LockedError, match='this process ends'):
+        lock.check()
+    assert signed(store).beat is None
+
+
+def test_a_place_that_was_lost_is_not_waited_for(store, make, ends):
+    lock = make()
+    lock.acquire()
+    other = sign(store)
+    assert lock._holding.beat() is False
+    ends()
+    assert signed(store) == other
 
 
 def test_a_beat_of_a_run_that_nobody_refers_to_refuses_nobody(

@@ -125,8 +125,8 @@ def test_a_run_that_was_stopped_changes_nothing_of_the_newer_one(
     assert contents(place, options) == after
     assert 'iter_5.pth' in after
     told = f'lost the directory to another .*pid {os.getpid()}'
-    for step in (5, 6):
-        assert re.search(f'iter_{step}.pth was not saved.*{told}', first.out)
+    assert re.search(f'iter_5.pth was not saved.*{told}', first.out)
+    assert 'iter_6.pth was not saved (LockedError: as before)' in first.out
     assert first.out.count('Nothing is saved any more') <= 1
 
 
@@ -204,6 +204,26 @@ def test_a_run_that_raised_leaves_the_place_when_its_process_ends(
     assert 'RuntimeError: damaged' in ended.stderr
     left = contents(f'{out_dir}/run', options)
     assert 'iter_2.pth' in left and decode(left[NAME]).beat is None
+
+
+@pytest.mark.slow
+def test_who_comes_behind_a_second_interrupt_does_not_wait(
+        tmp_path, s3_server, out_dir, caplog):
+    """It leaves while a save is written, which ends with the process."""
+    options = s3_server.options()
+    hook = ours(out_dir, options)
+    given = json.dumps(dict(work_dir=str(tmp_path / 'a' / 'run'), hook=hook))
+    with waiting_run('s3_worker.py', 'train_hanging', given) as first:
+        first.wait()
+        first.process.send_signal(signal.SIGINT)
+        first.wait('WAIT interrupted')
+        first.process.send_signal(signal.SIGINT)
+        assert first.process.wait(60) == -signal.SIGINT
+    left = contents(f'{out_dir}/run', options)
+    assert decode(left[NAME]).beat is None
+    assert not [name for name in left if name.endswith('.pth')]
+    run(tmp_path / 'b' / 'run', hook, 2)
+    assert 'waiting up to' not in caplog.text
 
 
 # -- in one process --------------------------------------------------------

@@ -25,13 +25,13 @@ class WaitingRun:
             text=True)
         self.out = ''
 
-    def wait(self):
-        """Wait until it trains; return what it prints then."""
+    def wait(self, word='TRAINING'):
+        """Wait for a line, by default until it trains; return the line."""
         for line in self.process.stdout:
             self.out += line
-            if line.startswith('TRAINING'):
+            if line.startswith(word):
                 return line
-        raise AssertionError(f'it never trained:\n{self.out}')
+        raise AssertionError(f'no {word}:\n{self.out}')
 
     def kill(self):
         self.process.kill()

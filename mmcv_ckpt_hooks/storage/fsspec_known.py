@@ -1,8 +1,9 @@
 """Which file systems fsspec has, and what their classes can do."""
 import sys
-from typing import Any
+from typing import Any, Mapping
 
 from ..errors import ConfigError, DependencyError
+from .object_url import secrets_of
 
 
 def serves(scheme: str) -> bool:
@@ -43,3 +44,21 @@ def has_verb(kind: Any, verb: str) -> bool:
         name in vars(one) for one in kind.__mro__
         for name in (verb, f'_{verb}')
         if one.__module__ not in ('fsspec.spec', 'fsspec.asyn'))
+
+
+def where_of(options: Mapping[str, Any]) -> str:
+    """Return what options say of where a file system is.
+
+    The same for whoever connects to it anew: without keys, which change, and
+    without objects.
+    """
+    secrets = secrets_of(options)
+
+    def words(given: Mapping[str, Any]) -> Any:
+        return {
+            name: words(value) if isinstance(value, Mapping) else value
+            for name, value in sorted(given.items())
+            if isinstance(value, (Mapping, str, int)) and value not in secrets
+        }
+
+    return str(words(options))

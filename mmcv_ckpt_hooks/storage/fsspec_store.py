@@ -10,7 +10,7 @@ from ..errors import ConfigError, MissingCheckpointError, StorageError
 from ..types import POINTER_FILE, Capabilities, StoredFile
 from .fsspec_errors import fsspec_errors
 from .fsspec_files import Reader, Stream
-from .fsspec_known import class_of, has_verb
+from .fsspec_known import class_of, has_verb, where_of
 from .mapped_errors import unsupported
 from .names import (TEMPORARY_MARK, is_temporary, plain_name, temporary_beside,
                     writer_id)
@@ -183,7 +183,8 @@ class FsspecBackend:
     def share(self, name: str) -> PlainSharedFile:
         # of its own: connections are for one thread
         options = {**self._options, 'skip_instance_cache': True}
-        return PlainSharedFile(FsspecBackend(self.url, options), name)
+        return PlainSharedFile(
+            FsspecBackend(self.url, options), name, where_of(self._options))
 
     # -- inside ------------------------------------------------------------
 

@@ -78,7 +78,7 @@ def object_errors(
         raise
     except (BaseError, OSError, ValueError) as error:
         # the traceback shows the cause, too
-        told = _told(error, secrets)
+        told = reason(error, secrets)
         cause = type(error)(told)
         raise _mapped(error, f'{what} {url}: {told}', missing) from cause
     except BaseException as error:
@@ -176,10 +176,10 @@ def configuration_error(error: Exception, url: str,
         near = near_option(name, scheme)
         return ConfigError(f'storage_options for {url}: unknown {name!r}' +
                            (f'; did you mean {near!r}?' if near else ''))
-    return ConfigError(f'storage_options for {url}: {_told(error, secrets)}')
+    return ConfigError(f'storage_options for {url}: {reason(error, secrets)}')
 
 
-def _told(error: Exception, secrets: Sequence[str]) -> str:
+def reason(error: Exception, secrets: Sequence[str]) -> str:
     """Return what an error says, without what must not be told."""
     text = str(error)
     status, code = _status(error), _code(error)

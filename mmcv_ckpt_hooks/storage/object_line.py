@@ -1,11 +1,18 @@
 """The way to an object store: how long it is tried."""
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Callable, Iterator, Optional, Tuple, TypeVar
 
-from .object_errors import passes
+from .object_errors import passes, reason
 from .object_url import ObjectPlace
+from .patience import say_waiting
 from .retrying import Retries
+
+#: What fails for so long is waited for, and that is said (seconds).
+_SILENT_SECS = 5.
+#: Who gives up earlier is told then (seconds).
+_LONG_SECS = 20.
 
 _Result = TypeVar('_Result')
 
@@ -26,12 +33,16 @@ class ObjectLine:
     def __init__(self,
                  place: ObjectPlace,
                  clock: Callable[[], float] = time.monotonic) -> None:
+        self._place = place
         self._secs = place.retry_secs
+        self._first = replace(
+            place, retry_secs=_SILENT_SECS).connect(), Retries(_SILENT_SECS)
         self._patient = place.connect(), Retries(self._secs)
         self._quick = place.connect(quick=True), Retries(
             place.patience_secs(quick=True), attempts=2)
         self._clock = clock
         self._silent_since: Optional[float] = None
+        self._has_said = False
 
     @property
     def store(self) -> Any:
@@ -47,9 +58,20 @@ class ObjectLine:
             call (callable): Called with the client's store.
             quick (bool): Whether to give up early. Default: False.
         """
-        store, retries = self._quick if quick else self._chosen()
+        chosen = self._quick if quick else self._chosen()
+
+        def run(way: Tuple[Any, Retries]) -> _Result:
+            return way[1].run(lambda: call(way[0]), passes)
+
         with self.watched():
-            return retries.run(lambda: call(store), passes)
+            if chosen is self._patient and self._secs > _LONG_SECS:
+                try:
+                    return run(self._first)
+                except Exception as error:  # judged, and made again
+                    if not passes(error):
+                        raise
+                    self._say(error)
+            return run(chosen)
 
     def again(self, attempt: Callable[[], _Result],
               passes: Callable[[Exception], bool]) -> _Result:
@@ -71,6 +93,14 @@ class ObjectLine:
             self._silent_since = self._clock() if passes(error) else None
             raise
         self._silent_since = None
+        self._has_said = False
+
+    def _say(self, error: Exception) -> None:
+        """Say, once an outage, what nobody sees: training may wait for it."""
+        if not self._has_said:
+            self._has_said = True
+            say_waiting(self._place.url, reason(error, self._place.secrets),
+                        self._secs)
 
     def _chosen(self) -> Tuple[Any, Retries]:
         since = self._silent_since

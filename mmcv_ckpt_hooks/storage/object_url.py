@@ -49,6 +49,7 @@ _ENDPOINTS = ('aws_endpoint_url_s3', 'endpoint', 'aws_endpoint',
               'endpoint_url', 'aws_endpoint_url', 'azure_endpoint',
               'azure_storage_endpoint')
 _REGIONS = ('region', 'aws_region', 'default_region', 'aws_default_region')
+_ACCOUNTS = ('account_name', 'azure_storage_account_name')
 _ENDPOINTS_IN_ENVIRONMENT = {
     's3': ('AWS_ENDPOINT_URL_S3', 'AWS_ENDPOINT_URL', 'AWS_ENDPOINT'),
     'az': ('AZURE_ENDPOINT', 'AZURE_STORAGE_ENDPOINT'),
@@ -255,9 +256,13 @@ def parse_place(url: str,
     return replace(place, client_options=client_options)
 
 
-def endpoint_of(place: ObjectPlace) -> str:
-    """Return the endpoint of a place; '' for the client's own."""
-    return _endpoint(place.scheme, place.config)
+def server_of(place: ObjectPlace) -> str:
+    """Return what tells places of one URL apart: endpoint and account."""
+    account = [
+        str(value) for name, value in place.config.items()
+        if name.lower() in _ACCOUNTS
+    ]
+    return ' '.join([_endpoint(place.scheme, place.config), *account[:1]])
 
 
 def _endpoint(scheme: str, options: Mapping[str, Any]) -> str:

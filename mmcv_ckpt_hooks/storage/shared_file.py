@@ -29,12 +29,17 @@ class PlainSharedFile:
     Args:
         files (StorageBackend): Of this file alone.
         name (str): Of the file.
+        where (str): What tells its place from others of the same URL.
+            Default: nothing.
     """
     is_exclusive = False
 
-    def __init__(self, files: StorageBackend, name: str) -> None:
+    def __init__(self,
+                 files: StorageBackend,
+                 name: str,
+                 where: str = '') -> None:
         self._name = plain_name(name, files.url)
-        self.place = f'{files.url}/{name}'
+        self.place = f'{where} {files.url}/{name}'
         self._files = files
         self._seen = b''
 

@@ -10,7 +10,7 @@ from .object_errors import (is_gone_place, is_unknown_request, object_errors,
                             passes)
 from .object_line import ObjectLine
 from .object_range import EmptyObject, read_range
-from .object_url import ObjectPlace, endpoint_of, import_client
+from .object_url import ObjectPlace, import_client, server_of
 from .retrying import Retries
 
 #: Longest wait for one answer (seconds), unless the options say another: it is
@@ -42,7 +42,7 @@ class SharedObject:
         self._name = plain_name(name, place.url)
         self._url = f'{place.url}/{name}'
         self._secrets = place.secrets
-        self.place = f'{endpoint_of(place)} {self._url}'
+        self.place = f'{server_of(place)} {self._url}'
         self.is_exclusive = True
         self._is_tried = False
         options = {

@@ -281,6 +281,24 @@ def test_a_shared_file_has_a_connection_of_its_own(backend, tmp_path):
         assert len({id(file._files) for file in files}) == 3
 
 
+def test_one_url_is_one_place_on_each_server(url):
+    """Or a live run of this process would be ended as an earlier one."""
+
+    def place(**options):
+        return FsspecBackend(url, options).share('a.lock').place
+
+    one = dict(host='one', client_kwargs=dict(endpoint_url='http://one:1'))
+    others = [
+        dict(one, host='two'),
+        dict(one, port=2222),
+        dict(one, client_kwargs=dict(endpoint_url='http://two:1')), one
+    ]
+    assert len({place(**other) for other in others}) == 4
+    # who connects anew has another token
+    keys = [dict(one, key=key, token=object()) for key in ('key 1', 'key 2')]
+    assert place(**keys[0]) == place(**keys[1]) == place(**one)
+
+
 # -- sweep -----------------------------------------------------------------
 
 

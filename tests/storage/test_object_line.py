@@ -1,5 +1,6 @@
 """How long an object store is tried."""
 import uuid
+from dataclasses import dataclass
 
 import pytest
 from fault_proxy import (FAULTS, FaultProxy, cut_after, truncated,
@@ -7,7 +8,8 @@ from fault_proxy import (FAULTS, FaultProxy, cut_after, truncated,
 from object_server import BUCKET
 
 from mmcv_ckpt_hooks.errors import StorageError
-from mmcv_ckpt_hooks.storage import object_line, object_store, uploads
+from mmcv_ckpt_hooks.storage import (object_line, object_store, patience,
+                                     uploads)
 from mmcv_ckpt_hooks.storage.object_store import ObjectStoreBackend
 from mmcv_ckpt_hooks.testing.clock import ManualClock
 
@@ -20,35 +22,43 @@ SILENT = foreign.GenericError(
 REFUSED = foreign.GenericError('status code: 403 Forbidden')
 
 
+@dataclass
 class Place:
     """A store is called by how patient it is."""
-    retry_secs = 180.
+    retry_secs: float = 180.
+    url: str = 's3://a/b'
+    secrets: tuple = ('secret', )
 
     def connect(self, quick=False):
-        return 'quick' if quick else 'patient'
+        return 'quick' if quick else self.retry_secs
 
     def patience_secs(self, quick=False):
-        return 10. if quick else 180.
+        return 10. if quick else self.retry_secs
 
 
 class Line:
 
-    def __init__(self, monkeypatch):
-        self.clock = ManualClock()
+    def __init__(self, monkeypatch, **place):
+        self.clock, self.said = ManualClock(), []
         monkeypatch.setattr(
             object_line, 'Retries', lambda secs, attempts=5: self)
-        self.line = object_line.ObjectLine(Place(), self.clock)
+        monkeypatch.setattr(patience, '_tell', self.said.append)
+        self.line = object_line.ObjectLine(Place(**place), self.clock)
 
     def run(self, attempt, passes):
         return attempt()
 
     def fail(self, error):
+        """Make a request that fails; return the stores that were asked."""
+        asked = []
 
         def call(store):
+            asked.append(store)
             raise error
 
         with pytest.raises(foreign.BaseError):
             self.line.reach(call)
+        return asked
 
     def ask(self):
         return self.line.reach(lambda store: store)
@@ -56,20 +66,20 @@ class Line:
 
 def test_who_has_waited_in_vain_does_not_at_once_do_so_again(monkeypatch):
     line = Line(monkeypatch)
-    assert line.ask() == 'patient'
-    line.fail(SILENT)
+    assert line.ask() == 5.
+    assert line.fail(SILENT) == [5., 180.]
     assert line.line.store == 'quick'
-    line.fail(SILENT)
+    assert line.fail(SILENT) == ['quick']
     assert line.ask() == 'quick'
     # it has answered
-    assert line.ask() == 'patient'
+    assert line.ask() == 5.
 
 
 def test_a_refusal_is_an_answer(monkeypatch):
     line = Line(monkeypatch)
     line.fail(SILENT)
     line.fail(REFUSED)
-    assert line.ask() == 'patient'
+    assert line.fail(REFUSED) == [5.]
 
 
 def test_a_later_save_is_patient_again(monkeypatch):
@@ -78,7 +88,40 @@ def test_a_later_save_is_patient_again(monkeypatch):
     line.clock.advance(180.)
     assert line.line.store == 'quick'
     line.clock.advance(1.)
-    assert line.ask() == 'patient'
+    assert line.fail(SILENT) == [5., 180.]
+
+
+def test_who_waits_for_long_says_so_once_an_outage(monkeypatch):
+    line = Line(monkeypatch)
+    line.fail(SILENT)
+    line.clock.advance(181.)
+    line.fail(SILENT)
+    told, = line.said
+    assert 's3://a/b (no answer from http://a' in told
+    assert 'for up to 180 s' in told
+    line.ask()
+    line.fail(SILENT)
+    assert len(line.said) == 2
+
+
+@pytest.mark.parametrize(
+    'error, place, quick', [
+        (REFUSED, {}, False),
+        (SILENT, dict(retry_secs=20.), False),
+        (SILENT, {}, True),
+    ],
+    ids=['refused', 'impatient', 'quick'])
+def test_who_does_not_wait_says_nothing(monkeypatch, error, place, quick):
+    line = Line(monkeypatch, **place)
+    asked = []
+
+    def call(store):
+        asked.append(store)
+        raise error
+
+    with pytest.raises(foreign.BaseError):
+        line.line.reach(call, quick)
+    assert line.said == [] and len(asked) == 1
 
 
 # -- on a server -----------------------------------------------------------
@@ -160,6 +203,26 @@ def test_the_number_of_tries_is_not_what_ends_it(backend, proxy):
     assert proxy.injected == 13
     # its pauses are random: this many may be over in a minute
     assert backend._line.store.retry_config['max_retries'] > 100
+
+
+def test_what_is_away_for_long_is_told_and_waited_for(backend, proxy,
+                                                      monkeypatch):
+    monkeypatch.setattr(object_line, '_SILENT_SECS', .1)
+    backend = ObjectStoreBackend(
+        backend.url,
+        dict(backend._place.config, endpoint=proxy.endpoint, retry_secs=30))
+    said = []
+
+    def told(line):
+        said.append(line)
+        proxy.start()
+
+    monkeypatch.setattr(patience, '_tell', told)
+    proxy.stop()
+    assert backend.list() == []
+    line, = said
+    assert line.startswith(f'Waiting for {backend.url} (no answer from ')
+    assert 'secret' not in line and '30 s' in line
 
 
 @pytest.mark.parametrize('name', ['refused', 'missing', 'no_bucket'])

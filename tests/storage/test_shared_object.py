@@ -105,6 +105,26 @@ def test_a_silent_server_is_not_waited_for_as_by_a_save(
     assert set(found) == {expected}
 
 
+def test_one_url_is_one_place_on_each_server():
+    """Or a live run of this process would be ended as an earlier one."""
+
+    def place(url, **options):
+        return ObjectStoreBackend(url, options).share(NAME).place
+
+    one = dict(endpoint='http://one:1', skip_signature=True)
+    two = dict(one, endpoint='http://two:1')
+    patient = dict(one, client_options=dict(timeout='3s'))
+    assert place('s3://a/b', **one) == place('s3://a/b', **patient)
+    assert place('s3://a/b', **one) != place('s3://a/b', **two)
+    assert place('s3://a/b', **one) != place('s3://a/c', **one)
+    accounts = [
+        place('az://a/b', skip_signature=True, **{name: account})
+        for name in ('account_name', 'azure_storage_account_name')
+        for account in ('one', 'two')
+    ]
+    assert accounts[:2] == accounts[2:] and accounts[0] != accounts[1]
+
+
 # -- servers that are not as they should be --------------------------------
 
 
