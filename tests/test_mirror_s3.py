@@ -60,6 +60,7 @@ def test_a_killed_run_is_mirrored_by_the_next_and_resumed_with_an_empty_disk(
         code = main(['push', str(work_dir), '--json'])
     told = json.loads(capsys.readouterr().out)
     assert code == 0 and told['url'] == place
+    assert told['endpoint'] == s3_server.endpoint
     assert sorted(one['name'] for one in told['checkpoints']) == sorted(local)
     assert {one['status'] for one in told['checkpoints']} == {'copied'}
     # the disk is lost
