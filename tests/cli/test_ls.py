@@ -396,7 +396,7 @@ def test_the_current_directory_is_the_default(run_dir, monkeypatch, capsys):
     ('missing', 'cannot find {}: No such file or directory'),
     ('run/iter_8.pth', '{} is a file, expected a directory'),
     ('run/iter_8.pth/x', 'cannot find {}: Not a directory'),
-    ('dangling', 'dangling points to nowhere, which does not exist'),
+    ('dangling', 'dangling is a link to nowhere, which is not there'),
     ('nowhere://bucket/run', 'reads no nowhere:// URL'),
 ])
 def test_a_wrong_path_is_a_clear_error(run_dir, capsys, given, told):
