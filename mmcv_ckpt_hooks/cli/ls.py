@@ -5,7 +5,7 @@ from typing import Any, Dict, List, Mapping
 
 from ..errors import ConfigError
 from ..types import CheckpointInfo
-from .elsewhere import directories_below
+from .elsewhere import directories_below, noted_elsewhere
 from .listing import Listing, look
 from .output import (Column, add_json, count_text, print_json, print_line,
                      print_table, size_text, status, warn)
@@ -141,6 +141,8 @@ def _print_empty(place: Place, access: Access) -> None:
     if not place.is_local:
         print_line('The URL of a run is out_dir, or mirror.url, with the last '
                    f'level of its work dir: {place.path("...")}')
+    elif noted_elsewhere(place):
+        print_line(noted_elsewhere(place))
     hints = directories_below(place, access, _SHOWN_HINTS + 1)
     if hints:
         more = ', ...' if len(hints) > _SHOWN_HINTS else ''
