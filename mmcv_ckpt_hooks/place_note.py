@@ -33,8 +33,10 @@ def note_place(work_dir: Optional[str], url: str,
     if work_dir is None:
         return
     if same_place(url, work_dir):
-        with suppress(OSError):  # of a start that had another out_dir
-            os.remove(os.path.join(work_dir, PLACE_NOTE))
+        path = os.path.join(work_dir, PLACE_NOTE)
+        if os.path.lexists(path):  # of a start that had another out_dir
+            with suppress(OSError):
+                os.remove(path)
         return
     found = dict(url=url if scheme_of(url) else os.path.abspath(url))
     if scheme_of(url) == 's3':
@@ -52,8 +54,9 @@ def read_place_note(directory: str) -> Dict[str, str]:
     Returns:
         dict[str, str]: Empty if nothing is noted that can be read.
     """
-    with suppress(OSError, ValueError, RecursionError):
-        with open(os.path.join(directory, PLACE_NOTE), 'rb') as file:
+    with suppress(OSError, ValueError, RecursionError, StorageError):
+        # which waits for no pipe
+        with LocalBackend(directory).open(PLACE_NOTE) as file:
             content = json.loads(file.read(_LIMIT_BYTES))
         if isinstance(content, dict) and isinstance(content.get('url'), str):
             return {

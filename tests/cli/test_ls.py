@@ -420,6 +420,12 @@ def test_a_note_that_says_nothing_is_passed_over(tmp_path, capsys, text):
     assert capsys.readouterr().out == f'No checkpoints in {tmp_path}\n'
 
 
+def test_a_note_that_is_a_pipe_is_not_waited_for(tmp_path, capsys):
+    os.mkfifo(tmp_path / PLACE_NOTE)
+    assert main(['ls', str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f'No checkpoints in {tmp_path}\n'
+
+
 def test_the_directory_above_names_those_that_have_some(run_dir, capsys):
     (run_dir.parent / 'empty').mkdir()
     assert main(['ls', str(run_dir.parent)]) == 0
