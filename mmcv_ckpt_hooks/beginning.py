@@ -32,10 +32,10 @@ def begin(runner: Any, options: CheckpointOptions, catalog: Catalog,
     elif others:
         more = ', ...' if len(others) > 3 else ''
         runner.logger.warning(
-            f'The directory holds {len(others)} checkpoints of another run '
-            f'({", ".join(others[:3])}{more}): they are neither counted nor '
-            'deleted, and one whose name is needed is kept under another. '
-            'adopt_existing=True owns them')
+            f'What another run has saved here ({", ".join(others[:3])}{more}; '
+            f'{len(others)} in all) is neither counted nor deleted, and a '
+            'file whose name is needed is kept under another. '
+            'adopt_existing=True owns it')
 
 
 @contextmanager

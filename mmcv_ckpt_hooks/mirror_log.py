@@ -77,8 +77,11 @@ class MirrorLog:
     def not_copied(self, left: Optional[Sequence[CheckpointInfo]]) -> None:
         """Tell what the end of a run leaves out; None: copies under way."""
         names = 'what is not there yet is' if left is None else _names(left)
+        # what earlier starts have copied is known by its catalog alone
+        unseen = '' if self._place.is_open else ', as far as is known: the ' \
+            'mirror could not be looked at'
         if left is None or left:
-            self._warn(f'Mirror {self._url}: {names} not copied. '
+            self._warn(f'Mirror {self._url}: {names} not copied{unseen}. '
                        f'{self._later}')
 
 

@@ -1,5 +1,4 @@
 """A run's mirror at its start: opened, resumed from, and set to work."""
-import os
 from dataclasses import replace
 from typing import Any, List, Optional, Sequence, Tuple
 
@@ -12,6 +11,7 @@ from .errors import (AccessError, ConfigError, DependencyError, IntegrityError,
                      StorageError, UnsupportedError)
 from .mirror import Mirror
 from .mirror_note import MirrorNote, write_note
+from .mirror_words import argument_of, shared_with, told_of_mirror
 from .mirroring import MirrorPlace
 from .options import CheckpointOptions, last_of
 from .ranking import Metrics
@@ -82,19 +82,20 @@ def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
     def warn(message: str) -> None:
         runner.logger.warning(f'Mirror: {message}')
 
-    built = MirrorPlace(
-        url,
-        policy_of(last_of(keep), keep.every, by_epoch),
-        log,
-        warn,
-        given.storage_options,
-        durable=options.write.durability == 'fsync',
-        symlink=options.create_symlink,
-        budget=keep.bytes,
-        ranking=lambda: None
-        if metrics is None or keep.best is None else metrics.policy(
-            keep.best, catalog.auto_metric()),
-        held=lambda: metrics is not None and metrics.is_held)
+    with told_of_mirror(options):
+        built = MirrorPlace(
+            url,
+            policy_of(last_of(keep), keep.every, by_epoch),
+            log,
+            warn,
+            given.storage_options,
+            durable=options.write.durability == 'fsync',
+            symlink=options.create_symlink,
+            budget=keep.bytes,
+            ranking=lambda: None
+            if metrics is None or keep.best is None else metrics.policy(
+                keep.best, catalog.auto_metric()),
+            held=lambda: metrics is not None and metrics.is_held)
     if same_place(url, place) or same_place(built.url, catalog.home.url):
         raise ConfigError(
             f'DurableCheckpointHook: the mirror is {place} itself, where the '
@@ -129,7 +130,10 @@ def find_in_both(runner: Any, options: CheckpointOptions,
         StorageError: If the mirror refuses; or if it cannot be reached, and
             only it may have a checkpoint to resume from.
     """
-    away = None if mirror is None else _open(mirror)
+    away = None
+    if mirror is not None:
+        with told_of_mirror(options):
+            away = _open(mirror)
     if options.resume is None:
         found: Newest = (None, None)
     elif mirror is None or options.resume != 'auto':
@@ -141,8 +145,9 @@ def find_in_both(runner: Any, options: CheckpointOptions,
     else:
         raise StorageError(
             f"resume='auto': {backend.url} holds no checkpoint, and whether "
-            f'the mirror does cannot be seen ({away}). Make it reachable, or '
-            'start anew without resume') from away
+            f'the mirror does, {argument_of(options)}, cannot be seen '
+            f'({away}). Make it reachable, or start anew without resume'
+        ) from away
     if away is not None and mirror is not None:
         runner.logger.warning(
             f'Mirror {mirror.url} cannot be reached ({away}). Training goes '
@@ -187,7 +192,8 @@ def _newer_of_both(runner: Any, options: CheckpointOptions,
             return True, found
         except (IntegrityError, StorageError) as error:
             if not own:
-                raise
+                with told_of_mirror(options):
+                    raise
             warn(f'Not resuming from the mirror {mirror.url}: {error}')
     try:
         return False, find_newest(runner, options, backend, catalog)
@@ -252,10 +258,9 @@ def start_mirror(runner: Any, options: CheckpointOptions, by_epoch: bool,
                      runner.logger.warning)
     if not mirror.is_open:
         return started  # that it is away was said
-    if _are_on_one_disk(mirror.url, backend.url):
-        runner.logger.warning(
-            f'Mirror {mirror.url} is on the same disk as {backend.url}: who '
-            'loses it loses both. Look whether the other disk is mounted')
+    shared = shared_with(options, mirror.url, backend.url)
+    if shared:
+        runner.logger.warning(f'Mirror {mirror.url} {shared}')
     names = [info.name for info in started.pending()]
     more = ', ...' if len(names) > _SHOWN_NAMES else ''
     begins = f'with {", ".join(names[:_SHOWN_NAMES])}{more} of an earlier ' \
@@ -263,12 +268,3 @@ def start_mirror(runner: Any, options: CheckpointOptions, by_epoch: bool,
     runner.logger.info(f'Mirror {mirror.url}: checkpoints are copied there, '
                        f'too, beginning {begins}')
     return started
-
-
-def _are_on_one_disk(one: str, other: str) -> bool:
-    """Whether two places are directories of one file system."""
-    try:
-        return not (scheme_of(one) or scheme_of(other)) and \
-            os.stat(one).st_dev == os.stat(other).st_dev
-    except OSError:
-        return False

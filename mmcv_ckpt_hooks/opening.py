@@ -19,6 +19,7 @@ from .mirror import Mirror
 from .mirror_opening import find_in_both, metrics_of, mirror_of, start_mirror
 from .mirroring import MirrorPlace
 from .options import CheckpointOptions
+from .place_note import note_place
 from .ranking import Metrics, start_ranking
 from .restore import Restored
 from .resuming import resume_run
@@ -67,6 +68,8 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
         if distributed.rank() == 0:
             try:
                 begin(runner, options, catalog, restored)
+                note_place(runner.work_dir, backend.url,
+                           options.storage_options)
                 if newest is not None and not in_mirror:
                     point_to(newest, runner, options, backend, catalog)
                 policy = policy_of(options.keep_last, options.keep.every,

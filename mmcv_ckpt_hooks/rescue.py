@@ -26,6 +26,7 @@ class Rescue:
         self._runner = runner
         self._saver = saver
         self._save = save
+        self._begun_with = _begun_with(runner, saver)
 
     def save(self, trigger: str, keeper: BoundaryKeeper,
              ranks: List[Any]) -> Optional[str]:
@@ -66,10 +67,15 @@ class Rescue:
             f'{begin} could not be saved; {self.last_committed()} stands')
 
     def last_committed(self) -> str:
-        """Say which checkpoint stands."""
+        """Say which checkpoint stands.
+
+        Retention never deletes it: it is the newest.
+
+        Thread: also a signal's handler, which must not wait for a catalog.
+        """
         name = self._saver.last_committed if self._saver else None
         return f'{name}, the last one committed,' if name else \
-            'what was there at the start'
+            self._begun_with
 
     def leave_at_once(self) -> str:
         """Let the process end; return what stands, as the end of a line.
@@ -89,3 +95,13 @@ class Rescue:
             (info.name for info in catalog.owned()
              if info.iter == finished and info.generation == catalog.generation
              ), None)
+
+
+def _begun_with(runner: Any, saver: Optional[Saver]) -> str:
+    """Say which checkpoint stands as long as none is committed."""
+    owned = saver.catalog.owned() if saver else []
+    if owned:
+        newest = max(owned, key=lambda info: (info.iter, info.regular))
+        return f'{newest.name}, which was there at the start,'
+    return 'what it was resumed from' if runner.iter else \
+        'no checkpoint of this run'

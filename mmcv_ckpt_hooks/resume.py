@@ -130,8 +130,8 @@ def _newest(
                 advice = _MOUNT
     if reasons:
         raise IntegrityError(
-            f'none of the {len(reasons)} checkpoints in {backend.url} can be '
-            f'resumed from: {"; ".join(reasons)}. {advice}')
+            f'no checkpoint in {backend.url} can be resumed from: '
+            f'{"; ".join(reasons)}. {advice}')
     return None
 
 

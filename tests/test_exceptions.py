@@ -424,8 +424,7 @@ def test_what_stopped_the_run_is_raised_whatever_a_save_says(
         tmp_path,
         Fails('before_train_iter'),
         ours=dict(on_error='raise', triggers=dict(signals=None)))
-    assert 'could not be saved; what was there at the start stands' in \
-        info.text
+    assert 'could not be saved; no checkpoint of this run stands' in info.text
 
 
 def test_the_run_goes_on_where_it_stopped(tmp_path):

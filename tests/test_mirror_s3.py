@@ -12,7 +12,7 @@ from toy import train
 
 from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
 from mmcv_ckpt_hooks.cli import main
-from mmcv_ckpt_hooks.errors import AccessError, StorageError
+from mmcv_ckpt_hooks.errors import AccessError, ConfigError, StorageError
 from mmcv_ckpt_hooks.storage import open_backend
 
 pytest.importorskip('obstore', reason='pip install obstore')
@@ -60,6 +60,7 @@ def test_a_killed_run_is_mirrored_by_the_next_and_resumed_with_an_empty_disk(
         code = main(['push', str(work_dir), '--json'])
     told = json.loads(capsys.readouterr().out)
     assert code == 0 and told['url'] == place
+    assert told['endpoint'] == s3_server.endpoint
     assert sorted(one['name'] for one in told['checkpoints']) == sorted(local)
     assert {one['status'] for one in told['checkpoints']} == {'copied'}
     # the disk is lost
@@ -131,9 +132,56 @@ def test_a_mirror_that_refuses_stops_before_training(tmp_path, s3_server, root,
     bucket = change.pop('bucket', BUCKET)
     options = s3_server.options(change.pop('identity', 'writer'))
     options.update(change)
-    with pytest.raises(kind, match=message):
-        run(tmp_path / 'run', root.replace(BUCKET, bucket), options)
+    root = root.replace(BUCKET, bucket)
+    with pytest.raises(kind, match=message) as caught:
+        run(tmp_path / 'run', root, options)
+    # which of the two places it is about
+    assert str(caught.value).startswith(f'mirror=dict(url={root!r}): cannot ')
     assert options['secret_access_key'] not in caplog.text
+
+
+def test_so_does_one_of_which_nothing_is_known(tmp_path, s3_server, root):
+    options = s3_server.options(retry_secs=0.1)
+    options['endpoint'] = 'http://127.0.0.1:9'
+    with pytest.raises(
+            StorageError,
+            match=f'the mirror does, mirror=dict.url={root!r}., cannot be'):
+        run(tmp_path / 'run', root, options, resume='auto')
+
+
+def test_an_option_of_the_mirror_is_told_as_one(tmp_path, s3_server, root):
+    options = s3_server.options(end_point='http://127.0.0.1:9')
+    with pytest.raises(
+            ConfigError, match=f'mirror=dict.url={root!r}.: storage_options'):
+        run(tmp_path / 'run', root, options)
+
+
+@pytest.mark.parametrize('beside, is_told', [(BUCKET, True), ('other', False)])
+def test_a_mirror_in_the_same_bucket_is_told(tmp_path, s3_server, root, caplog,
+                                             beside, is_told):
+    s3_server.make_bucket(beside)
+    options = s3_server.options()
+    place = root.replace(BUCKET, beside) + '-first'
+    run(tmp_path / 'run',
+        root,
+        options,
+        out_dir=place,
+        storage_options=options)
+    told = f'Mirror {root}/run is in the same bucket as {place}/run: who ' \
+        'loses it, or the right to it, loses both'
+    assert (told in caplog.text) is is_told
+
+
+def test_a_mirror_that_is_the_place_itself_is_refused(tmp_path, s3_server,
+                                                      root):
+    options = s3_server.options()
+    with pytest.raises(ConfigError, match='itself, where the checkpoints go'):
+        run(tmp_path / 'run',
+            f'{root[:-32]}/{root[-32:]}',
+            options,
+            out_dir=root,
+            storage_options=options)
+    assert stored(f'{root}/run', options) == []
 
 
 def test_an_unreachable_server_does_not(tmp_path, s3_server, root, caplog,

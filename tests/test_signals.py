@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import torch
-from toy import names
+from toy import names, train
 
 from mmcv_ckpt_hooks import verify_checkpoint
 
@@ -165,9 +165,25 @@ def test_a_second_interrupt_leaves_at_once(tmp_path):
     # nothing lets it go on but the signal
     assert run.end() == -signal.SIGINT, run.text
     assert 'RAISED KeyboardInterrupt 2' in run.text
-    assert '\nSIGINT: leaving at once; what was there at the start stands\n' \
+    assert '\nSIGINT: leaving at once; no checkpoint of this run stands\n' \
         in run.text
     assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize('is_here', [True, False])
+def test_a_second_interrupt_before_a_save_says_what_was_there(
+        tmp_path, is_here):
+    work_dir, hook = tmp_path / 'run', dict(type='DurableCheckpointHook')
+    train(work_dir, runner=dict(ITERS, max_iters=2), hooks=[hook])
+    given, told = 'auto', 'iter_2.pth, which was there at the start,'
+    if not is_here:
+        work_dir.rename(tmp_path / 'before')
+        given = str(tmp_path / 'before' / 'iter_2.pth')
+        told = 'what it was resumed from'
+    run = Run(work_dir, 'training', waits=2, ours=dict(resume=given))
+    run.send(signal.SIGINT).go_on().send(signal.SIGINT)
+    assert run.end() == -signal.SIGINT, run.text
+    assert f'\nSIGINT: leaving at once; {told} stands\n' in run.text
 
 
 def test_a_second_interrupt_says_what_stands(tmp_path):

@@ -1,9 +1,11 @@
 """Where there are checkpoints if the directory asked for has none."""
 import os
+import shlex
 from contextlib import suppress
 from typing import Iterable, List
 
 from ..errors import StorageError
+from ..place_note import read_place_note
 from ..storage.folders import folders
 from .place import Place
 from .remote import Access
@@ -28,6 +30,24 @@ def directories_below(place: Place, access: Access, most: int) -> List[str]:
         if len(found) == most:
             break
     return found
+
+
+def noted_elsewhere(place: Place) -> str:
+    """Say where the run of a work dir has its checkpoints; '' if unknown.
+
+    Args:
+        place (Place): The work dir, which has none.
+    """
+    noted = read_place_note(place.files.url)
+    if not noted:
+        return ''
+    url = noted.pop('url')
+    command = ' '.join(
+        shlex.quote(one)
+        for one in (url, *(part for key in sorted(noted)
+                           for part in (f'--{key}', noted[key]))))
+    return f'The last run of this work dir has them in {url}: ' \
+        f'"mmcv-ckpt ls {command}"'
 
 
 def _local(place: Place) -> Iterable[str]:

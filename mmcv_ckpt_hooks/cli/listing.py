@@ -40,6 +40,8 @@ class Listing:
         untrusted (set[str]): What is not loaded without
             ``trust_checkpoint``.
         flags (dict): The flags of every checkpoint, by name.
+        uncounted (dict): By name which of ``'epoch'`` and ``'iter'`` a file
+            does not tell; the entry has 0.
         latest (str, optional): The checkpoint that ``latest.pth`` leads to.
         bytes (int): Of all files, each once.
     """
@@ -50,6 +52,7 @@ class Listing:
     away: Mapping[str, str]
     untrusted: AbstractSet[str]
     flags: Mapping[str, List[str]]
+    uncounted: Mapping[str, AbstractSet[str]]
     latest: Optional[str]
     bytes: int
 
@@ -72,10 +75,11 @@ def look(place: Place) -> Listing:
     }
     untrusted = set(passed_over) - set(damaged)
     same = _second_names(place, inodes, passed_over)
-    checkpoints = sorted(
-        (replace(_counted(place, info), same_as=same.get(info.name, ''))
-         for info in place.checkpoints),
-        key=by_step)
+    counted = [_counted(place, info) for info in place.checkpoints]
+    uncounted = {info.name: unknown for info, unknown in counted if unknown}
+    checkpoints = sorted((replace(info, same_as=same.get(info.name, ''))
+                          for info, _ in counted),
+                         key=by_step)
     flags: Dict[str, List[str]] = {info.name: [] for info in checkpoints}
     for flag, names in (('damaged', [*damaged]), (NEEDS_TRUST, [*untrusted]),
                         ('resume', [resume]), ('latest', [latest])):
@@ -93,7 +97,7 @@ def look(place: Place) -> Listing:
         for info in checkpoints if info.name in inodes
     }
     return Listing(place, checkpoints, resume, damaged, away, untrusted, flags,
-                   latest, sum(sizes.values()))
+                   uncounted, latest, sum(sizes.values()))
 
 
 # -- what a resume takes ---------------------------------------------------
@@ -200,28 +204,36 @@ def _second_names(place: Place, inodes: Mapping[str, _Inode],
 # -- what they say of themselves -------------------------------------------
 
 
-def _counted(place: Place, info: CheckpointInfo) -> CheckpointInfo:
-    """Return an entry with the finished steps, whoever wrote the file."""
+def _counted(place: Place,
+             info: CheckpointInfo) -> Tuple[CheckpointInfo, AbstractSet[str]]:
+    """Return an entry with the finished steps, whoever wrote the file.
+
+    Returns:
+        tuple[CheckpointInfo, set[str]]: The entry, and which of ``'epoch'``
+        and ``'iter'`` neither the file nor its name tells.
+    """
+    told = steps_in_name(info.name)
+    unknown = {'epoch', 'iter'} - set(told)
     # ours have a card, which tells the time; names tell one of the two
-    if info.created_at or len(steps_in_name(info.name)) == 2:
-        return info
+    if info.created_at or not unknown:
+        return info, set()
     meta: Any = None
     try:
         with place.files.open(info.name) as file, \
                 open_archive(file, info.name) as archive:
             content = read_outline(archive, info.name)
     except (CheckpointError, zipfile.BadZipFile):
-        return info  # what is wrong with it is said elsewhere
+        return info, unknown  # what is wrong with it is said elsewhere
     if isinstance(content, dict):
         meta = content.get('meta')
     if not isinstance(meta, dict) or not all(
             is_count(meta.get(key, 0)) for key in ('epoch', 'iter')):
-        return info
+        return info, unknown
     counted = {'meta': meta, 'resume_state': content.get('resume_state')}
     # what neither name nor optimizer tells is taken as it is
     epoch, finished = finished_steps(
         counted, info.name, epoch_runner=True, log=lambda message: None)
-    return replace(info, epoch=epoch, iter=finished)
+    return replace(info, epoch=epoch, iter=finished), unknown - set(meta)
 
 
 def _link_flags(place: Place, name: str, away: Mapping[str, str]) -> List[str]:

@@ -4,7 +4,8 @@ from dataclasses import asdict
 from typing import Any, Dict, List, Mapping
 
 from ..errors import ConfigError
-from .elsewhere import directories_below
+from ..types import CheckpointInfo
+from .elsewhere import directories_below, noted_elsewhere
 from .listing import Listing, look
 from .output import (Column, add_json, count_text, print_json, print_line,
                      print_table, size_text, status, warn)
@@ -35,6 +36,8 @@ _NOTHING: Dict[str, Any] = {
 }
 
 _EPILOG = (
+    'A number of iterations or epochs that neither a file nor its name '
+    'tells is "-". '
     'Flags: "resume" a run would continue from it; "latest" latest.pth leads '
     'to it; "best KEY" it has the best score so far; "link" a symbolic link '
     'that somebody made, never deleted; "link to PATH, which is not there" '
@@ -122,9 +125,13 @@ def _content(listing: Listing) -> Dict[str, Any]:
         best,
         'checkpoints': [{
             **asdict(info),
-            'flags': listing.flags[info.name],
-            'link': place.catalog.link(info.name),
-            'problem': _problem(listing, info.name),
+            **dict.fromkeys(listing.uncounted.get(info.name, ())),
+            'flags':
+            listing.flags[info.name],
+            'link':
+            place.catalog.link(info.name),
+            'problem':
+            _problem(listing, info.name),
         } for info in listing.checkpoints],
     }
 
@@ -134,6 +141,8 @@ def _print_empty(place: Place, access: Access) -> None:
     if not place.is_local:
         print_line('The URL of a run is out_dir, or mirror.url, with the last '
                    f'level of its work dir: {place.path("...")}')
+    elif noted_elsewhere(place):
+        print_line(noted_elsewhere(place))
     hints = directories_below(place, access, _SHOWN_HINTS + 1)
     if hints:
         more = ', ...' if len(hints) > _SHOWN_HINTS else ''
@@ -146,8 +155,8 @@ def _print_listing(listing: Listing) -> None:
     first = list(place.best_scores())
     rows = [[
         info.name,
-        str(info.iter),
-        str(info.epoch),
+        _count_text(listing, info, 'iter'),
+        _count_text(listing, info, 'epoch'),
         size_text(info.bytes),
         _metrics_text(info.metrics, first),
         _time_text(info.created_at), ', '.join(listing.flags[info.name])
@@ -188,6 +197,11 @@ def _resume_text(listing: Listing) -> str:
         why = 'the newest that can be verified'
     return (f"resume='auto' would take {listing.resume}, {why}. Its structure "
             'was checked; "mmcv-ckpt verify" checks every byte')
+
+
+def _count_text(listing: Listing, info: CheckpointInfo, key: str) -> str:
+    return '-' if key in listing.uncounted.get(info.name, ()) else str(
+        getattr(info, key))
 
 
 def _metrics_text(metrics: Mapping[str, Any], first: List[str]) -> str:

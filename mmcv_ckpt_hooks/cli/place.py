@@ -157,7 +157,7 @@ def is_directory(path: str) -> bool:
         return not names_file(path)
     if os.path.islink(path) and not os.path.exists(path):
         raise MissingCheckpointError(
-            f'{path} points to {os.readlink(path)}, which does not exist')
+            f'{path} is a link to {os.readlink(path)}, which is not there')
     with mapped_errors('cannot find', path):
         mode = os.stat(path).st_mode
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):

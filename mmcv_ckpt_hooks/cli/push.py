@@ -1,20 +1,19 @@
 """``mmcv-ckpt push``: the checkpoints of a run, copied to its mirror."""
 import argparse
+import sys
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
-from ..catalog import CATALOG_NAME, Catalog
+from ..catalog import CATALOG_NAME
 from ..errors import AccessError, CheckpointError, ConfigError, IntegrityError
 from ..guarded import lock_of
 from ..lease import Owner
-from ..mirror_note import MirrorNote, read_note
 from ..mirroring import MirrorPlace
-from ..retention import KeepBest, KeepNames, policy_of
 from ..sending import Gone
 from ..storage.local import LocalBackend
-from ..storage.names import same_place, without_credentials
 from ..types import CheckpointInfo
+from .destination import destination
 from .output import add_json, print_json, print_line, size_text, status, warn
 from .place import Place, Places, is_directory, path_of
 from .progress import progress_of
@@ -27,7 +26,7 @@ _COPIED = 'copied'
 _SKIPPED = 'skipped'
 _FAILED = 'failed'
 #: What --json has of a directory that could not be pushed.
-_NOTHING: Dict[str, Any] = {'url': '', 'checkpoints': []}
+_NOTHING: Dict[str, Any] = {'url': '', 'endpoint': '', 'checkpoints': []}
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,12 @@ def run(arguments: argparse.Namespace) -> int:
     access = Access(arguments)
     with _left_alone(LocalBackend(path)) as dead:
         place = Places(access, warn).open(path)
-        mirror = _mirror(arguments, place, access)
+        mirror, endpoint, told = destination(place, arguments.url, access)
+        if arguments.json:
+            warn(told)
+        else:
+            print_line(told)
+            sys.stdout.flush()  # before anything is sent
         if mirror.lock is not None:
             mirror.lock.known_dead = dead
         try:
@@ -119,6 +123,7 @@ def run(arguments: argparse.Namespace) -> int:
             **status(code), 'error': '' if first is None else first.error,
             'problem': '' if first is None else first.problem,
             'url': mirror.url,
+            'endpoint': endpoint,
             'checkpoints': [asdict(one) for one in outcomes]
         })
     else:
@@ -143,47 +148,6 @@ def _left_alone(files: LocalBackend) -> Iterator[Optional[Owner]]:
         yield lock.dead
     finally:
         lock.release()
-
-
-def _mirror(arguments: argparse.Namespace, place: Place,
-            access: Access) -> MirrorPlace:
-    if not place.catalog.lineage:
-        place.catalog.lineage = place.lineage
-    note = None if arguments.url else read_note(place.files)
-    url = arguments.url or (note and note.url)
-    if not url:
-        raise ConfigError(f'{place.shown} notes no mirror, as a run that has '
-                          'one does: give its URL')
-    if same_place(url, place.files.url):
-        raise ConfigError(f'{without_credentials(url)} is the directory '
-                          'itself, expected another place')
-    policy, budget, ranking = _keeps(note, place.catalog)
-    return MirrorPlace(
-        url,
-        policy,
-        warn,
-        warn,
-        access.options_of(url, _where(note)) if is_url(url) else None,
-        symlink=note is None or note.create_symlink,
-        budget=budget,
-        ranking=lambda: ranking,
-        held=lambda: place.catalog.lost_scores is not None)
-
-
-def _where(note: Optional[MirrorNote]) -> Dict[str, str]:
-    found = {} if note is None else dict(
-        endpoint=note.endpoint, region=note.region)
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _keeps(note: Optional[MirrorNote],
-           catalog: Catalog) -> Tuple[Any, Optional[int], Optional[KeepBest]]:
-    """Return policy, budget and ranking; without a note everything is kept."""
-    if note is None:
-        names = frozenset(info.name for info in catalog.owned())
-        return KeepNames(names), None, None
-    return (policy_of(note.last, note.every, note.by_epoch), note.bytes,
-            note.ranking(catalog.auto_metric()))
 
 
 def _push(place: Place, mirror: MirrorPlace, quiet: bool) -> List[Outcome]:

@@ -6,6 +6,8 @@ from typing import Any, Dict, Mapping, Optional
 
 from ..errors import ConfigError
 from ..storage import OBJECT_STORES, is_of_fsspec, open_backend, scheme_of
+from ..storage.names import without_credentials
+from ..storage.near_names import meant_url
 from ..storage.object_url import whereabouts
 from ..types import StorageBackend
 
@@ -91,9 +93,12 @@ class Access:
         missing = {name: noted[name] for name in noted if name not in said}
         options = {**missing, **options}
         if scheme not in (*OBJECT_STORES, 'pavi') and not is_of_fsspec(scheme):
+            meant = meant_url(without_credentials(url))
             # mmcv's own would need mmcv
             raise ConfigError(
-                f'mmcv-ckpt reads no {scheme}:// URL: expected a path, '
+                f'mmcv-ckpt reads no {scheme}:// URL' +
+                (f', did you mean {meant!r}? Expected'
+                 if meant else ': expected') + ' a path, '
                 's3://, gs://, az://, pavi:// or what fsspec knows (pip '
                 "install 'mmcv_ckpt_hooks[fsspec]')")
         if scheme in OBJECT_STORES:

@@ -11,6 +11,7 @@ from ..types import POINTER_FILE, UNKNOWN_BYTES, Capabilities, StoredFile
 from .mapped_errors import mapped_errors, unsupported
 from .names import (TEMPORARY_MARK, is_temporary, plain_name,
                     without_credentials)
+from .near_names import meant_url
 from .streams import WriteOnlyStream
 
 #: Written and removed to see whether files can be; ``list`` leaves it out.
@@ -201,8 +202,10 @@ def _build_client(url: str, file_client_args: Optional[Mapping[str,
             f'{shown}: the backend that mmcv.FileClient has for it cannot be '
             f'imported: {error}') from error
     except (AttributeError, AssertionError, TypeError, ValueError) as error:
+        meant = '' if given else meant_url(shown)
         raise ConfigError(
-            f'{shown} is nothing that mmcv.FileClient serves: {error}. '
+            f'{shown} is nothing that mmcv.FileClient serves: {error}. ' +
+            (f'Did you mean {meant!r}? ' if meant else '') +
             "Expected a local path, 'file://', 's3://', 'gs://', 'az://', "
             "'pavi://', what fsspec knows (pip install "
             "'mmcv_ckpt_hooks[fsspec]'), or a URL whose backend is registered "

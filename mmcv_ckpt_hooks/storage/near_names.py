@@ -37,7 +37,23 @@ _USUAL = {
     'az': ('account_name', 'account_key', 'client_id', 'client_secret',
            'tenant_id', 'sas_key', 'endpoint', 'skip_signature'),
 }
+#: What people call the stores, and the scheme that they have.
+_STORES_CALLED = {
+    'aws': 's3',
+    'amazon': 's3',
+    'ceph': 's3',
+    'minio': 's3',
+    'r2': 's3',
+    'gcp': 'gs',
+    'google': 'gs',
+    'azure': 'az',
+    'wasb': 'az',
+    'wasbs': 'az',
+}
+_SCHEMES = ('s3', 'gs', 'az', 'pavi', 'file', 'sftp', 'hdfs', 'gcs', 'abfs')
 _LIKE = 0.7
+#: Of two letters one may be wrong.
+_LIKE_SHORT = 0.5
 
 
 def option_of_others(name: str, scheme: str) -> str:
@@ -62,6 +78,20 @@ def closest(name: str, names: Sequence[str]) -> str:
     return near[0] if near else ''
 
 
+def meant_url(url: str) -> str:
+    """Return the URL that one of an unknown scheme is spelt like; '' if none.
+
+    Args:
+        url (str): Without credentials.
+    """
+    scheme, separator, rest = url.partition('://')
+    name = scheme.lower()
+    like = _LIKE_SHORT if len(name) == 2 else _LIKE
+    near = difflib.get_close_matches(name, _SCHEMES, 1, like)
+    meant = _STORES_CALLED.get(name) or (near[0] if near else '')
+    return f'{meant}://{rest}' if separator and meant else ''
+
+
 def refuse_near_url(url: str, schemes: Sequence[str], what: str = '') -> None:
     """Refuse what is a path to this machine, and was meant as a URL.
 
@@ -72,16 +102,23 @@ def refuse_near_url(url: str, schemes: Sequence[str], what: str = '') -> None:
 
     Raises:
         ConfigError: For ``s3:/bucket``, ``s3//bucket``, ``s3:bucket`` and
-            ``S3://bucket``; it has the URL.
+            ``S3://bucket``, and without a bucket; it has the URL.
     """
     match = re.match(r'(\w+)(:/*|//+)', url)
     if not match or match.group(1).lower() not in schemes:
         return
     scheme = match.group(1).lower()
-    if url.startswith(f'{scheme}://'):
+    is_url = url.startswith(f'{scheme}://')
+    if is_url and url[len(scheme) + 3:].strip('/') and \
+            url[len(scheme) + 3] != '/':
         return
     # not repeated where it may hold a secret
     rest = 'bucket/prefix' if '@' in url else url[match.end():]
+    if is_url:
+        raise ConfigError(
+            f"{what}'{match.group(0)}{rest}' names no bucket: expected "
+            f"'{scheme}://', the bucket, and a prefix in it, such as "
+            f"'{scheme}://bucket/{rest.strip('/') or 'prefix'}'")
     raise ConfigError(
         f"{what}{match.group(0)}{rest} is no URL: did you mean "
         f"'{scheme}://{rest}'? A local directory of that name is given as "

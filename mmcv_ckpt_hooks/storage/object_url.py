@@ -215,11 +215,14 @@ def parse_place(url: str,
             f'a {scheme}:// URL must not hold credentials: give them in '
             'storage_options or, better, in the environment or a profile')
     prefix = prefix.strip('/')
-    if not _BUCKET.fullmatch(bucket) or not {
-            '', '.', '..'
-    }.isdisjoint(prefix.split('/') if prefix else ()):
-        raise ConfigError(f'{url!r} names no place in a bucket: expected '
-                          f"'{scheme}://bucket/prefix'")
+    example = f"expected such as '{scheme}://bucket/prefix'"
+    if not _BUCKET.fullmatch(bucket):
+        has = f'{bucket!r} is no name of a bucket, which has letters, ' \
+            "digits, '.', '_' and '-'" if bucket else 'it names no bucket'
+        raise ConfigError(f'{url!r}: {has}; {example}')
+    if not {'', '.', '..'}.isdisjoint(prefix.split('/') if prefix else ()):
+        raise ConfigError(f'{url!r}: a level of the prefix must not be empty, '
+                          f"'.' or '..'; {example}")
     given = dict(options or {})
     own = {name: given.pop(name) for name in _OWN if name in given}
     for name in given:

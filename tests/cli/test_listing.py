@@ -54,6 +54,30 @@ def test_stocks_iterations_have_their_epochs(tmp_path, capsys):
     }
 
 
+def test_a_count_that_nothing_tells_is_not_0(tmp_path, capsys):
+    weights = dict(state_dict=dict(a=torch.zeros(2)))
+    torch.save(weights, tmp_path / 'model.pth')
+    torch.save(weights, tmp_path / 'epoch_3.pth')
+    torch.save(weights, tmp_path / 'iter_7.pth')
+    torch.save(dict(weights, meta=dict(epoch=1)), tmp_path / 'one.pth')
+    torch.save(dict(weights, meta=dict(epoch=0, iter=0)), tmp_path / 'new.pth')
+    (tmp_path / 'torn.pth').write_bytes(b'PK')
+    assert steps(capsys, tmp_path) == {
+        'model.pth': (None, None),
+        'epoch_3.pth': (None, 3),
+        'iter_7.pth': (7, None),
+        'one.pth': (None, 1),
+        'new.pth': (0, 0),
+        'torn.pth': (None, None)
+    }
+    cells = [
+        line.split()[:3] for line in table(capsys, tmp_path)[0].split('\n')
+    ]
+    assert ['model.pth', '-', '-'] in cells
+    assert ['epoch_3.pth', '-', '3'] in cells and ['new.pth', '0', '0'
+                                                   ] in cells
+
+
 def test_a_name_without_a_step_has_those_of_its_meta(tmp_path, capsys):
     train_stock(tmp_path, 1, type='EpochBasedRunner', max_epochs=2)
     (tmp_path / 'latest.pth').unlink()
@@ -73,7 +97,7 @@ def test_a_name_without_a_step_has_those_of_its_meta(tmp_path, capsys):
 ])
 def test_what_a_meta_cannot_tell_the_name_does(tmp_path, capsys, tree):
     (tmp_path / 'epoch_2.pth').write_bytes(torch_written(tree))
-    assert steps(capsys, tmp_path) == {'epoch_2.pth': (0, 2)}
+    assert steps(capsys, tmp_path) == {'epoch_2.pth': (None, 2)}
 
 
 # -- second names ------------------------------------------------------------

@@ -19,6 +19,7 @@ from mmcv_ckpt_hooks import find_resumable
 from mmcv_ckpt_hooks.cli import main, output
 from mmcv_ckpt_hooks.cli.output import Column, size_text
 from mmcv_ckpt_hooks.errors import IntegrityError
+from mmcv_ckpt_hooks.place_note import PLACE_NOTE, note_place
 
 DURABLE = [dict(type='DurableCheckpointHook')]
 
@@ -381,6 +382,50 @@ def test_an_empty_directory_is_no_error(tmp_path, capsys):
     assert content['checkpoints'] == [] and content['resume'] is None
 
 
+def test_a_work_dir_says_where_its_checkpoints_went(tmp_path, capsys):
+    work_dir, out_dir = tmp_path / 'run', tmp_path / 'out'
+
+    def run(steps, **hook):
+        train(
+            work_dir,
+            runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
+            hooks=[dict(type='DurableCheckpointHook', **hook)])
+        capsys.readouterr()
+        assert main(['ls', str(work_dir)]) == 0
+        return capsys.readouterr().out
+
+    assert run(
+        1, out_dir=str(out_dir)) == (
+            f'No checkpoints in {work_dir}\nThe last run of this work dir has '
+            f'them in {out_dir}/run: "mmcv-ckpt ls {out_dir}/run"\n')
+    assert (work_dir / PLACE_NOTE).exists()
+    assert 'has them in' not in run(2)
+    assert not (work_dir / PLACE_NOTE).exists()
+
+
+def test_that_has_the_endpoint_and_no_credentials(tmp_path, capsys):
+    pytest.importorskip('obstore')
+    options = dict(endpoint='http://a:1', secret_access_key='hidden')
+    note_place(str(tmp_path), 's3://bucket/run', options)
+    assert 'hidden' not in (tmp_path / PLACE_NOTE).read_text()
+    assert main(['ls', str(tmp_path)]) == 0
+    assert '"mmcv-ckpt ls s3://bucket/run --endpoint http://a:1"' in \
+        capsys.readouterr().out
+
+
+@pytest.mark.parametrize('text', ['', '{"url": 3}', '[]', '{"url": "a', '3'])
+def test_a_note_that_says_nothing_is_passed_over(tmp_path, capsys, text):
+    (tmp_path / PLACE_NOTE).write_text(text)
+    assert main(['ls', str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f'No checkpoints in {tmp_path}\n'
+
+
+def test_a_note_that_is_a_pipe_is_not_waited_for(tmp_path, capsys):
+    os.mkfifo(tmp_path / PLACE_NOTE)
+    assert main(['ls', str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f'No checkpoints in {tmp_path}\n'
+
+
 def test_the_directory_above_names_those_that_have_some(run_dir, capsys):
     (run_dir.parent / 'empty').mkdir()
     assert main(['ls', str(run_dir.parent)]) == 0
@@ -396,7 +441,7 @@ def test_the_current_directory_is_the_default(run_dir, monkeypatch, capsys):
     ('missing', 'cannot find {}: No such file or directory'),
     ('run/iter_8.pth', '{} is a file, expected a directory'),
     ('run/iter_8.pth/x', 'cannot find {}: Not a directory'),
-    ('dangling', 'dangling points to nowhere, which does not exist'),
+    ('dangling', 'dangling is a link to nowhere, which is not there'),
     ('nowhere://bucket/run', 'reads no nowhere:// URL'),
 ])
 def test_a_wrong_path_is_a_clear_error(run_dir, capsys, given, told):

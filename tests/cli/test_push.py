@@ -8,8 +8,8 @@ import pytest
 from toy import names, train
 
 from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
+from mmcv_ckpt_hooks.cli import destination as cli_destination
 from mmcv_ckpt_hooks.cli import main
-from mmcv_ckpt_hooks.cli import push as cli_push
 from mmcv_ckpt_hooks.errors import MissingCheckpointError, StorageError
 from mmcv_ckpt_hooks.history import History
 from mmcv_ckpt_hooks.mirror_note import NOTE_NAME, MirrorNote, write_note
@@ -52,6 +52,7 @@ def test_everything_that_is_missing_is_copied_once(run_dir, tmp_path, capsys):
     assert main(['push', str(run_dir), str(there)]) == 0
     out, _ = capsys.readouterr()
     assert 'copied   iter_8.pth: ' in out
+    assert out.startswith(f'Copying to {there}\n')
     assert f'{there}: 5 copied, 0 skipped, 0 failed' in out
 
 
@@ -182,9 +183,34 @@ def test_where_an_s3_mirror_is_was_noted(run_dir, capsys, monkeypatch, given,
     def place(url, *args, **options):
         raise StorageError(f'{url} of {seen.append(args[3])}')
 
-    monkeypatch.setattr(cli_push, 'MirrorPlace', place)
+    monkeypatch.setattr(cli_destination, 'MirrorPlace', place)
     assert push(capsys, run_dir, *given)[0] == 2
     assert seen == [dict(expected, retry_secs=10.)]
+
+
+@pytest.mark.parametrize('given, endpoint, said', [
+    ([], 'http://127.0.0.1:9', ' (noted there)'),
+    (['--endpoint', 'http://127.0.0.1:7'], 'http://127.0.0.1:7', ''),
+])
+def test_where_it_goes_is_said_before_anything_is_sent(run_dir, capsys,
+                                                       monkeypatch, given,
+                                                       endpoint, said):
+    pytest.importorskip('obstore')
+    note = MirrorNote('s3://bucket/run', endpoint='http://127.0.0.1:9')
+    write_note(LocalBackend(str(run_dir)), note)
+    told = f'Copying to s3://bucket/run (noted in {run_dir}/{NOTE_NAME}), ' \
+        f'endpoint {endpoint}{said}\n'
+    seen = []
+
+    def opened(mirror):
+        seen.append(capsys.readouterr())
+        raise StorageError('nothing is there')
+
+    monkeypatch.setattr(cli_destination.MirrorPlace, 'open', opened)
+    assert main(['push', str(run_dir), *given]) == 2
+    assert main(['push', str(run_dir), '--json', *given]) == 2
+    (out, _), (_, err) = seen
+    assert out == told and err.endswith(f'mmcv-ckpt: {told}')
 
 
 def test_what_is_damaged_is_named_and_all_else_copied(run_dir, tmp_path,

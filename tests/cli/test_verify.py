@@ -250,11 +250,13 @@ def test_a_format_without_checksums_is_not_called_good(tmp_path, capsys):
                          [('missing.pth', 'cannot find'),
                           ('empty', 'holds no checkpoints'),
                           ('nowhere://a/a.pth', 'reads no nowhere'),
-                          ('pipe', 'neither a file nor')])
+                          ('pipe', 'neither a file nor'),
+                          ('link.pth', 'is a link to away.pth, which is not')])
 def test_what_cannot_be_checked_is_2_and_the_rest_is_checked(
         run_dir, capsys, name, told):
     (run_dir.parent / 'empty').mkdir()
     os.mkfifo(run_dir.parent / 'pipe')
+    (run_dir.parent / 'link.pth').symlink_to('away.pth')
     path = name if '://' in name else str(run_dir.parent / name)
     assert main(['verify', path, str(run_dir)]) == 2
     captured = capsys.readouterr()

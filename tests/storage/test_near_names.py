@@ -5,6 +5,7 @@ import pytest
 from toy import train
 
 from mmcv_ckpt_hooks import DurableCheckpointHook, find_resumable
+from mmcv_ckpt_hooks.cli import main
 from mmcv_ckpt_hooks.errors import ConfigError, StorageError
 from mmcv_ckpt_hooks.storage import open_backend
 from mmcv_ckpt_hooks.storage.s3_signature import requests_to
@@ -83,7 +84,10 @@ def test_every_name_of_the_endpoint_is_that_of_the_sweep_too(name):
     ('s3//bucket/run', 's3://bucket/run'),
     ('s3:bucket/run', 's3://bucket/run'),
     ('S3://bucket/run', 's3://bucket/run'),
-    ('s3:///bucket/run', 'no place in a bucket'),
+    ('s3:///run', "'s3:///run' names no bucket: .*'s3://bucket/run'"),
+    ('s3://', "'s3://' names no bucket: .*'s3://bucket/prefix'"),
+    ('gs:///', "names no bucket: .*'gs://bucket/prefix'"),
+    ('s3:///key:hidden@run', 'names no bucket'),
     ('GS:/bucket', 'gs://bucket'),
     ('az:bucket', 'az://bucket'),
     ('s3:/key:hidden@bucket', 's3://bucket/prefix'),
@@ -101,6 +105,32 @@ def test_a_url_that_is_nearly_one_is_no_directory(tmp_path, monkeypatch, url,
             tmp_path / 'run',
             hooks=[dict(type='DurableCheckpointHook', out_dir=url)])
     assert not list(tmp_path.glob('[sSgGa][3sSz]*'))
+
+
+@pytest.mark.parametrize('url, meant', [
+    ('s4://bucket/run', 's3://bucket/run'),
+    ('s33://bucket/run', 's3://bucket/run'),
+    ('aws://bucket/run', 's3://bucket/run'),
+    ('minio://key:hidden@bucket/run', 's3://bucket/run'),
+    ('gcp://bucket/run', 'gs://bucket/run'),
+    ('azure://box/run', 'az://box/run'),
+    ('SFTP://host/run', 'sftp://host/run'),
+])
+def test_a_scheme_that_nobody_has_gets_the_nearest_one(url, meant, capsys):
+    with pytest.raises(
+            ConfigError, match=f'Did you mean {meant!r}.* Expected') as caught:
+        open_backend(url)
+    assert 'hidden' not in str(caught.value)
+    assert main(['ls', url]) == 2
+    assert f'did you mean {meant!r}? Expected' in capsys.readouterr().err
+
+
+def test_a_scheme_that_is_like_none_gets_no_advice(capsys):
+    with pytest.raises(ConfigError, match='not supported') as caught:
+        open_backend('nowhere://bucket/run')
+    assert 'Did you mean' not in str(caught.value)
+    assert main(['ls', 'nowhere://bucket/run']) == 2
+    assert 'did you mean' not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('path', ['s3', 's3/run', './s3:/bucket', 'a/s3:b'])
@@ -160,9 +190,10 @@ def test_a_server_that_says_nothing():
     dict(out_dir='s3:/bucket/run'),
     dict(mirror=dict(url='s3:/bucket/run')),
     dict(resume='s3:/bucket/run'),
+    dict(out_dir='s3:///run'),
+    dict(mirror=dict(url='s3:///run')),
 ])
 def test_the_argument_is_named_when_the_hook_is_built(given):
     name = 'mirror.url' if 'mirror' in given else next(iter(given))
-    with pytest.raises(
-            ConfigError, match=f"{name}: .*did you mean 's3://bucket/run'"):
+    with pytest.raises(ConfigError, match=f"{name}: .*'s3://bucket/run'"):
         DurableCheckpointHook(interval=1, **given)

@@ -496,9 +496,9 @@ def test_every_error_of_the_client_is_mapped():
     'url, options, message',
     [
         ('s3://key:hidden@bucket/run', None, 'must not hold credentials'),
-        ('s3://bucket/../run', None, 'no place in a bucket'),
-        ('s3:///run', None, 'no place in a bucket'),
-        ('s3://bad bucket/run', None, 'no place in a bucket'),
+        ('s3://bucket/../run', None, "must not be empty, '.' or '..'"),
+        ('s3:///run', None, "no bucket: .*such as 's3://bucket/run'"),
+        ('s3://bad bucket/run', None, "'bad bucket' is no name of a bucket"),
         # a secret key may hold slashes
         ('s3://key:hid/den@bucket/run', None, 'must not hold credentials'),
         ('s3://bucket/run', dict(endpoint='127.0.0.1:8333'),

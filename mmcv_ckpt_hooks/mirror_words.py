@@ -1,0 +1,77 @@
+"""What is wrong with a mirror, told as something of the mirror.
+
+A run has two places, and what a storage says of one would do for both.
+"""
+import os
+from contextlib import contextmanager
+from typing import Iterator
+
+from .errors import CheckpointError
+from .options import CheckpointOptions
+from .storage import OBJECT_STORES, scheme_of
+from .storage.names import without_credentials
+from .storage.object_url import endpoint_of, parse_place
+
+
+@contextmanager
+def told_of_mirror(options: CheckpointOptions) -> Iterator[None]:
+    """Have an error of the mirror's storage name the argument.
+
+    Args:
+        options (CheckpointOptions): Of the hook.
+
+    Raises:
+        CheckpointError: Of the same kind.
+    """
+    try:
+        yield
+    except CheckpointError as error:
+        named = type(error)(f'{argument_of(options)}: {error}')
+        # it is the same one: nobody needs to read it twice
+        raise named.with_traceback(error.__traceback__) from error.__cause__
+
+
+def argument_of(options: CheckpointOptions) -> str:
+    """Return ``"mirror=dict(url='s3://bucket/prefix')"``, as it is given."""
+    url = '' if options.mirror is None else options.mirror.url
+    return f'mirror=dict(url={without_credentials(url)!r})'
+
+
+def shared_with(options: CheckpointOptions, mirror: str, place: str) -> str:
+    """Say what a mirror shares with the first place; '' if nothing is seen.
+
+    Args:
+        options (CheckpointOptions): Of the hook.
+        mirror (str): URL of the mirror.
+        place (str): URL of the first place.
+    """
+    if _are_on_one_disk(mirror, place):
+        return f'is on the same disk as {place}: who loses it loses both. ' \
+            'Look whether the other disk is mounted'
+    if options.file_client_args is None and \
+            _are_in_one_bucket(options, mirror, place):
+        return f'is in the same bucket as {place}: who loses it, or the ' \
+            'right to it, loses both'
+    return ''
+
+
+def _are_on_one_disk(one: str, other: str) -> bool:
+    """Whether two places are directories of one file system."""
+    try:
+        return not (scheme_of(one) or scheme_of(other)) and \
+            os.stat(one).st_dev == os.stat(other).st_dev
+    except OSError:
+        return False
+
+
+def _are_in_one_bucket(options: CheckpointOptions, mirror: str,
+                       place: str) -> bool:
+    """Whether two places are in one bucket of one server."""
+    if not {scheme_of(mirror), scheme_of(place)} <= set(OBJECT_STORES):
+        return False
+    given = None if options.mirror is None else options.mirror.storage_options
+    one, other = parse_place(mirror,
+                             given), parse_place(place,
+                                                 options.storage_options)
+    return (one.scheme, one.bucket, endpoint_of(one)) == \
+        (other.scheme, other.bucket, endpoint_of(other))
