@@ -10,7 +10,7 @@ from .errors import CheckpointError
 from .options import CheckpointOptions
 from .storage import OBJECT_STORES, scheme_of
 from .storage.names import without_credentials
-from .storage.object_url import endpoint_of, parse_place
+from .storage.object_url import server_of, parse_place
 
 
 @contextmanager
@@ -73,5 +73,5 @@ def _are_in_one_bucket(options: CheckpointOptions, mirror: str,
     one, other = parse_place(mirror,
                              given), parse_place(place,
                                                  options.storage_options)
-    return (one.scheme, one.bucket, endpoint_of(one)) == \
-        (other.scheme, other.bucket, endpoint_of(other))
+    return (one.scheme, one.bucket, server_of(one)) == \
+        (other.scheme, other.bucket, server_of(other))

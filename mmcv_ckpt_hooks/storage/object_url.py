@@ -259,13 +259,18 @@ def parse_place(url: str,
     return replace(place, client_options=client_options)
 
 
+def endpoint_of(place: ObjectPlace) -> str:
+    """Return the endpoint of a place; '' for the client's own."""
+    return _endpoint(place.scheme, place.config)
+
+
 def server_of(place: ObjectPlace) -> str:
     """Return what tells places of one URL apart: endpoint and account."""
     account = [
         str(value) for name, value in place.config.items()
         if name.lower() in _ACCOUNTS
     ]
-    return ' '.join([_endpoint(place.scheme, place.config), *account[:1]])
+    return ' '.join([endpoint_of(place), *account[:1]])
 
 
 def _endpoint(scheme: str, options: Mapping[str, Any]) -> str:
