@@ -9,8 +9,6 @@ import sys
 from contextlib import suppress
 from typing import Any, List
 
-from .held_places import die_holding
-
 
 def abandon(hooks: List[Any]) -> None:
     """Let a KeyboardInterrupt end the process at once, if nobody catches it.
@@ -23,6 +21,8 @@ def abandon(hooks: List[Any]) -> None:
     ]
     mirrors = [saver.mirror for saver in savers if saver.mirror is not None]
     if any([one.abandon() for one in [*savers, *mirrors]]):
+        # only who holds a place has it; its import registers an exit function
+        from .held_places import die_holding
         die_holding()
     atexit.register(_end)
 
