@@ -18,11 +18,12 @@ MMCV = {
 }
 #: Rooms that a machine without torch can use.
 WITHOUT_TORCH = {
-    'abandoning', 'argument_checks', 'best_scores', 'building', 'card',
-    'catalog', 'catalog_file', 'catalog_home', 'checked_copy', 'checksums',
-    'config', 'counting', 'errors', 'executor', 'guarded', 'history',
-    'holding', 'instructions', 'keep_config', 'keep_text', 'known_metrics',
-    'latest', 'lease', 'lineage', 'mirror', 'mirror_catalog', 'mirror_log',
+    'abandoning', 'argument_checks', 'backlog', 'best_scores', 'building',
+    'card', 'catalog', 'catalog_file', 'catalog_home', 'checked_copy',
+    'checksums', 'config', 'counting', 'errors', 'executor', 'folder',
+    'folder_layout', 'folder_limits', 'guarded', 'history', 'holding',
+    'instructions', 'keep_config', 'keep_text', 'known_metrics', 'latest',
+    'lease', 'lineage', 'mirror', 'mirror_catalog', 'mirror_log',
     'mirror_missing', 'mirror_note', 'mirroring', 'monitors', 'movement',
     'name_template', 'options', 'outline', 'place_limits', 'plan', 'pruning',
     'reconciling', 'records', 'recovery', 'replacing', 'retention', 'run_lock',
