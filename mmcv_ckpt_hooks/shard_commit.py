@@ -131,7 +131,8 @@ class FolderCommit:
         save, self._open = self._open, None
         beat, self._beat = self._beat, None
         if beat is not None:
-            beat.stop(wait=False)
+            # a thread that is in torch when the interpreter ends aborts it
+            beat.stop()
         if save is not None and self._board is not None:
             self._board.conclude(save, why)
 
