@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Sequence
 
 from .card import describe
 from .errors import MissingCheckpointError, StorageError
+from .folder import is_there
+from .folder_layout import is_checkpoint
 from .latest import described_latest
 from .lease import lock_name
 from .storage.names import is_plain
@@ -49,7 +51,7 @@ def _with(files: StorageBackend, found: Sequence[StoredFile],
     """Return a listing that has a file, if that is there; list again for it.
     """
     names = {file.name for file in found}
-    if name in names or not _is_there(files, name):
+    if name in names or not is_there(files, name):
         return list(found)
     for pause in _PAUSES_SECS:
         time.sleep(pause)
@@ -61,14 +63,6 @@ def _with(files: StorageBackend, found: Sequence[StoredFile],
     raise StorageError(
         f'{files.url} is listed {what}: what the storage or a proxy before it '
         'answers is no listing, or not all of it')
-
-
-def _is_there(files: StorageBackend, name: str) -> bool:
-    try:
-        files.open(name).close()
-    except MissingCheckpointError:
-        return False
-    return True
 
 
 def reconciled(files: StorageBackend, listed: Sequence[StoredFile],
@@ -98,7 +92,7 @@ def reconciled(files: StorageBackend, listed: Sequence[StoredFile],
         listed = _with(files, listed, max(gone))
     for file in listed:
         entry = known.get(file.name)
-        if not file.name.endswith('.pth'):
+        if not is_checkpoint(file.name):
             continue
         if file.name == LATEST_NAME:
             latest = file
@@ -133,7 +127,7 @@ def agrees(files: StorageBackend, listed: Sequence[StoredFile],
     """
     for file in listed:
         entry = known.get(file.name)
-        if not file.name.endswith('.pth') or file.name == LATEST_NAME:
+        if not is_checkpoint(file.name) or file.name == LATEST_NAME:
             continue
         try:
             found = describe(files, file.name, file.bytes)
@@ -154,5 +148,5 @@ def forget_if_gone(files: StorageBackend, catalog: 'Catalog',
     A network file system may say once that one is not there: it is, and would
     never be deleted.
     """
-    if not _is_there(files, name):
+    if not is_there(files, name):
         catalog.forget(name)

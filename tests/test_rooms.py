@@ -18,13 +18,14 @@ MMCV = {
 }
 #: Rooms that a machine without torch can use.
 WITHOUT_TORCH = {
-    'abandoning', 'argument_checks', 'best_scores', 'building', 'card',
-    'catalog', 'catalog_file', 'catalog_home', 'checked_copy', 'checksums',
-    'config', 'counting', 'errors', 'executor', 'guarded', 'held_places',
-    'history', 'holding', 'instructions', 'keep_config', 'keep_text',
-    'known_metrics', 'latest', 'lease', 'lineage', 'mirror', 'mirror_catalog',
-    'mirror_log', 'mirror_missing', 'mirror_note', 'mirror_words', 'mirroring',
-    'monitors', 'movement', 'name_template', 'options', 'outline', 'paging',
+    'abandoning', 'argument_checks', 'backlog', 'best_scores', 'building',
+    'card', 'catalog', 'catalog_file', 'catalog_home', 'checked_copy',
+    'checksums', 'config', 'counting', 'errors', 'executor', 'folder',
+    'folder_layout', 'folder_limits', 'guarded', 'held_places', 'history',
+    'holding', 'instructions', 'keep_config', 'keep_text', 'known_metrics',
+    'latest', 'lease', 'lineage', 'mirror', 'mirror_catalog', 'mirror_log',
+    'mirror_missing', 'mirror_note', 'mirror_words', 'mirroring', 'monitors',
+    'movement', 'name_template', 'options', 'outline', 'paging',
     'place_limits', 'place_note', 'plan', 'pruning', 'reconciling', 'records',
     'recovery', 'replacing', 'retention', 'run_lock', 'running_job',
     'scanning', 'sending', 'signals', 'signed_file', 'stored_lock', 'triggers',
