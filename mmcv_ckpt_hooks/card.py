@@ -8,9 +8,11 @@ import os
 import re
 import zipfile
 from dataclasses import fields, replace
-from typing import Any, Dict, Optional, Type, TypeVar, cast
+from typing import Any, Dict, Optional, Tuple, Type, TypeVar, cast
 
 from .errors import IntegrityError
+from .folder_layout import is_folder
+from .folder_place import folder_of, folder_said
 from .types import (LATEST_NAME, MAX_STEPS, UNKNOWN_BYTES, CheckpointInfo,
                     Metrics, StorageBackend)
 from .verification import open_archive, read_info, zip_digest
@@ -79,9 +81,7 @@ def describe(files: StorageBackend,
         trigger='best' if is_best else 'interval',
         regular=not is_best)
     try:
-        with files.open(name) as file, open_archive(file, name) as archive:
-            digest = zip_digest(archive.infolist())
-            info = read_info(archive, name)
+        digest, info = _said(files, name)
     except (IntegrityError, zipfile.BadZipFile):
         # what was known says whose it is, and in which turn a resume passes
         # it over with a reason
@@ -102,6 +102,14 @@ def describe(files: StorageBackend,
         # user made
         told.update(lineage='', generation=0)
     return replace(entry, digest=digest, **told)
+
+
+def _said(files: StorageBackend, name: str) -> Tuple[str, Dict[str, Any]]:
+    """Return digest and card of a file, or of a folder."""
+    if is_folder(name):
+        return folder_said(folder_of(files, name), name)
+    with files.open(name) as file, open_archive(file, name) as archive:
+        return zip_digest(archive.infolist()), read_info(archive, name)
 
 
 #: Type of every value of the card that an entry takes over.

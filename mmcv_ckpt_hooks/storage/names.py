@@ -36,12 +36,17 @@ def plain_name(name: str, url: str) -> str:
     # INVARIANT: nothing outside the directory is ever touched. basename()
     # knows what else separates: a backslash and a drive, on Windows alone; a
     # file that came from there in an archive has one in its name
-    if name in ('', '.', '..') or _SEPARATORS.search(name) or \
-            os.path.basename(name) != name:
+    if not is_plain(name):
         raise StorageError(
             f'checkpoint name {name!r} must be a plain file name: it may not '
             f'lead out of {url}')
     return name
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name is one of a file in a directory, and leads nowhere."""
+    return name not in ('', '.', '..') and not _SEPARATORS.search(name) and \
+        os.path.basename(name) == name
 
 
 def writer_id() -> str:
