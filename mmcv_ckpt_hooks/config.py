@@ -9,6 +9,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 from .argument_checks import (Types, check_choice, check_known, check_positive,
                               check_types, check_used)
 from .errors import ConfigError
+from .folder_layout import is_folder
 from .keep_config import plain_keep
 from .name_template import check_template
 from .options import (DEFAULT_SIGNALS, CheckpointOptions, KeepOptions,
@@ -20,9 +21,8 @@ from .storage.near_names import refuse_near_url
 from .types import LATEST_NAME
 
 _NOT_YET = 'not supported yet (README, Limits of this version)'
-#: Options of the design that this version does not have yet, and of other
-#: places. A config that names one fails at start: a promise that is not kept
-#: loses checkpoints.
+#: Options that this version does not have yet, and of other places. A config
+#: that names one fails at start: a promise that is not kept loses checkpoints.
 _LATER = {
     'sharded':
     f'sharded checkpoints are {_NOT_YET}',
@@ -286,7 +286,7 @@ def _check_resume(given: str) -> None:
     if given == '':
         raise ConfigError("DurableCheckpointHook: resume must be 'auto' or a "
                           "path, but got ''")
-    if os.path.isdir(os.path.expanduser(given)):
+    if os.path.isdir(os.path.expanduser(given)) and not is_folder(given):
         raise ConfigError(
             f'DurableCheckpointHook: resume={given!r} is a directory. '
             "resume='auto' takes the newest checkpoint of the work dir, or of "
