@@ -14,9 +14,12 @@ import torch
 from . import distributed
 from .amp import mark_of_amp
 from .compat import watch_steps
+from .folder_layout import folder_name
 from .hook_states import HookStates
 from .optimizers import listed, spread
+from .shards import has_shards
 from .state import capture_rank, unwrapped
+from .types import SaveRequest
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,29 @@ class Boundary:
             return f'iter_{self.iter}.pth'
         return f'epoch_{self.epoch}_iter_{self.iter}.pth'
 
+    def request(self, trigger: str, is_last: bool, template: Optional[str],
+                by_epoch: bool, counts_iterations: bool,
+                in_folder: bool) -> SaveRequest:
+        """Return what to save of this step.
+
+        Args:
+            trigger (str): What asked for it.
+            is_last (bool): Whether the run ends with it.
+            template, by_epoch, counts_iterations: As for :meth:`name`, of a
+                regular one.
+            in_folder (bool): Whether it is a folder, and no file.
+        """
+        regular = trigger in ('interval', 'at', 'last')
+        name = self.name(template if regular else None, regular and by_epoch,
+                         counts_iterations)
+        return SaveRequest(
+            folder_name(name) if in_folder else name,
+            self.epoch,
+            self.iter,
+            trigger,
+            regular,
+            is_last=is_last)
+
 
 class BoundaryKeeper:
     """Remembers the last boundary, and says whether its state is intact.
@@ -78,8 +104,8 @@ class BoundaryKeeper:
         for module in unwrapped(runner.model).modules():
             self._tensors += [module._parameters, module._buffers]
         self._partial_gradients = partial_gradients
-        self._is_spread = distributed.world_size() > 1 and bool(
-            spread(runner.optimizer))
+        self._is_spread = distributed.world_size() > 1 and (bool(
+            spread(runner.optimizer)) or has_shards(runner.model))
         self._hook_states = HookStates()
         self._unwatch: List[Callable[[], None]] = [
             watch_steps(

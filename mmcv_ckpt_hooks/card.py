@@ -11,8 +11,8 @@ from dataclasses import fields, replace
 from typing import Any, Dict, Optional, Tuple, Type, TypeVar, cast
 
 from .errors import IntegrityError
+from .folder import read_card as read_folder
 from .folder_layout import is_folder
-from .folder_place import folder_of, folder_said
 from .types import (LATEST_NAME, MAX_STEPS, UNKNOWN_BYTES, CheckpointInfo,
                     Metrics, StorageBackend)
 from .verification import open_archive, read_info, zip_digest
@@ -81,7 +81,8 @@ def describe(files: StorageBackend,
         trigger='best' if is_best else 'interval',
         regular=not is_best)
     try:
-        digest, info = _said(files, name)
+        digest, info = read_folder(files, name) if is_folder(name) else \
+            _read_file(files, name)
     except (IntegrityError, zipfile.BadZipFile):
         # what was known says whose it is, and in which turn a resume passes
         # it over with a reason
@@ -104,10 +105,7 @@ def describe(files: StorageBackend,
     return replace(entry, digest=digest, **told)
 
 
-def _said(files: StorageBackend, name: str) -> Tuple[str, Dict[str, Any]]:
-    """Return digest and card of a file, or of a folder."""
-    if is_folder(name):
-        return folder_said(folder_of(files, name), name)
+def _read_file(files: StorageBackend, name: str) -> Tuple[str, Dict[str, Any]]:
     with files.open(name) as file, open_archive(file, name) as archive:
         return zip_digest(archive.infolist()), read_info(archive, name)
 

@@ -2,19 +2,30 @@
 import datetime
 import time
 from dataclasses import replace
-from typing import IO, Any, Callable, ContextManager, List, Optional
+from typing import IO, Any, Callable, ContextManager, List, Optional, Tuple
 
 from .card import card
 from .catalog import Catalog
 from .errors import OutOfSpaceError
 from .history import History
-from .latest import move_latest, set_aside
+from .latest import drop_latest, move_latest, set_aside
 from .pruning import Pruner
 from .recovery import identity_of
 from .replacing import replaced_in_catalog
 from .serialization import write_checkpoint
 from .staging import StagedState
-from .types import LATEST_NAME, CheckpointInfo, SaveRequest, StorageBackend
+from .types import CheckpointInfo, SaveRequest, StorageBackend
+
+
+def put_file(backend: StorageBackend, info: CheckpointInfo,
+             state: StagedState) -> Tuple[int, str]:
+    """Write a checkpoint as one file; return its bytes and its digest."""
+    digests: List[str] = []
+
+    def write(stream: IO[bytes]) -> None:
+        digests.append(write_checkpoint(stream, state, card(info)))
+
+    return backend.put(info.name, write), digests[-1]
 
 
 class Committer:
@@ -43,6 +54,9 @@ class Committer:
         self._warn = warn
         self._symlink = symlink
         self._has_history = True
+        #: writes a checkpoint, and returns its bytes and its digest
+        self.put: Callable[[StorageBackend, CheckpointInfo, Any],
+                           Tuple[int, str]] = put_file
         #: name of the last checkpoint that was committed and made the latest
         self.last_committed: Optional[str] = None
         #: names of what was deleted for the commit that runs or has failed
@@ -68,20 +82,15 @@ class Committer:
         begun = time.monotonic()
         self.made_room = []
         info = self._describe(request)
-        digests: List[str] = []
-
-        def write(stream: IO[bytes]) -> None:
-            digests.append(write_checkpoint(stream, state, card(info)))
-
         set_aside(self.backend, self.catalog, request.name, self._log)
         with self._replaced_in_catalog(request.name):
             try:
-                size = self.backend.put(request.name, write)
+                size, digest = self.put(self.backend, info, state)
             except OutOfSpaceError:
                 if not self._make_room(info):
                     raise
-                size = self.backend.put(request.name, write)
-        info = replace(info, bytes=size, digest=digests[-1])
+                size, digest = self.put(self.backend, info, state)
+        info = replace(info, bytes=size, digest=digest)
         try:
             self._enter(info)
         finally:
@@ -161,8 +170,7 @@ class Committer:
         if self._symlink:
             move_latest(self.backend, self.catalog, name, self._log)
         elif self.backend.capabilities.point:
-            # of a start that had one: a stale pointer is worse than none
-            self.backend.point(LATEST_NAME, None)
+            drop_latest(self.backend)
         self.last_committed = name
 
     def _describe(self, request: SaveRequest) -> CheckpointInfo:

@@ -10,6 +10,7 @@ from .argument_checks import (Types, check_choice, check_known, check_positive,
                               check_types, check_used)
 from .errors import ConfigError
 from .folder_layout import is_folder
+from .folder_limits import check_format
 from .keep_config import plain_keep
 from .name_template import check_template
 from .options import (DEFAULT_SIGNALS, CheckpointOptions, KeepOptions,
@@ -20,25 +21,18 @@ from .storage.names import same_place, without_credentials
 from .storage.near_names import refuse_near_url
 from .types import LATEST_NAME
 
-_NOT_YET = 'not supported yet (README, Limits of this version)'
-#: Options that this version does not have yet, and of other places. A config
-#: that names one fails at start: a promise that is not kept loses checkpoints.
+#: Options of the design that this version does not have yet, and of other
+#: places. A config that names one fails at start: a promise that is not kept
+#: loses checkpoints.
 _LATER = {
     'sharded':
-    f'sharded checkpoints are {_NOT_YET}',
+    "sharded checkpoints are format='dcp'",
     'save_best':
     'that is a setting of `evaluation`, which keeps the best one; '
     'keep=dict(best=...) of the hook keeps several',
 }
 #: What others call ``resume='auto'``.
 _NEWEST = ('latest', 'last', 'newest', 'true')
-#: Values of the design that this version does not have yet.
-_LATER_VALUES = {
-    'format': {
-        name: f"sharded checkpoints are {_NOT_YET}, use 'pth'"
-        for name in ('dcp', 'sharded')
-    },
-}
 
 
 def parse_options(given: Mapping[str, Any]) -> CheckpointOptions:
@@ -95,7 +89,7 @@ _TYPES: Types = {
     'trust_checkpoint': (bool, 'True or False'),
     'adopt_existing': (bool, 'True or False'),
     'on_error': (str, "'warn' or 'raise'"),
-    'format': (str, "'pth'"),
+    'format': (str, "'pth' or 'dcp'"),
 }
 #: What may be a ``pathlib.Path``.
 _PATHS = {'out_dir', 'resume'}
@@ -131,7 +125,7 @@ _MIRROR_TYPES: Types = {
 _OF_THE_RUN = ('monitor', 'rule')
 _CHOICES: Mapping[str, Sequence[str]] = {
     'on_error': ('warn', 'raise'),
-    'format': ('pth', ),
+    'format': ('pth', 'dcp'),
     'write.staging': ('auto', 'overlap', 'copy'),
     'write.backlog': ('wait', 'skip'),
     'write.durability': ('fsync', 'none'),
@@ -214,10 +208,6 @@ def _check_values(options: CheckpointOptions) -> None:
         value: Any = options
         for part in name.split('.'):
             value = getattr(value, part)
-        later = _LATER_VALUES.get(name, {}).get(value)
-        if later is not None:
-            raise ConfigError(
-                f'DurableCheckpointHook: {name}={value!r}: {later}')
         check_choice(name, value, choices)
     check_positive('triggers.secs', options.triggers.secs)
     if options.triggers.begin < 0:
@@ -266,6 +256,7 @@ def _check_contradictions(options: CheckpointOptions,
             'DurableCheckpointHook: storage_options contradicts '
             'file_client_args, which has mmcv.FileClient store the '
             'checkpoints; give one of them')
+    check_format(options)
     mirror = options.mirror
     if mirror is not None and options.out_dir and \
             same_place(mirror.url, options.out_dir):

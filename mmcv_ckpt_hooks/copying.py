@@ -1,4 +1,5 @@
 """The staged copy itself: at once, or beside training."""
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Dict, List, Mapping, Optional, Tuple
 
@@ -92,8 +93,11 @@ class StagingBuffer:
             gpus.wait()
         if is_due:
             pending = PendingCopy(live, self._views, {}, [], is_due)
-        return StagedState(state.tree, list(self._views), self._image.view,
-                           pending)
+        return replace(
+            state,
+            storages=list(self._views),
+            image=self._image.view,
+            pending=pending)
 
     def release(self) -> None:
         """Give the memory back."""

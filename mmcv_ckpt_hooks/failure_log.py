@@ -1,10 +1,22 @@
 """What failed saves say, at once: nobody may be left to ask later."""
 from contextlib import contextmanager
-from typing import Callable, Iterator
+from typing import Any, Callable, Iterator
 
 from .catalog import Catalog
 from .commit import Committer
+from .errors import CheckpointError
 from .types import SaveRequest
+
+
+def failure_logger(logger: Any) -> Callable[[str, Exception], None]:
+    """Return what logs a failure, and its error."""
+
+    def log(message: str, error: Exception) -> None:
+        # what our own errors say is clear without a traceback
+        known = isinstance(error, CheckpointError)
+        logger.error(message, exc_info=None if known else error)
+
+    return log
 
 
 class FailureLog:

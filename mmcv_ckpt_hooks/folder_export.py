@@ -8,10 +8,10 @@ from typing import IO, Any, Dict, List, Mapping, Sequence, Tuple
 import torch
 
 from .errors import CheckpointError
+from .folder import Sum, bytes_digest, manifest, manifest_digest
 from .folder_chunks import Chunk
 from .folder_layout import (MANIFEST_NAME, METADATA_NAME, MODEL, REST_NAME,
-                            optimizer_prefix)
-from .folder_manifest import ListedFile, encode_manifest, manifest_digest
+                            optimizer_prefix, part_name)
 from .serialization import write_checkpoint
 from .staging import reference
 from .types import StorageBackend
@@ -116,28 +116,27 @@ def write_folder(files: StorageBackend, by_rank: Sequence[Sequence[Piece]],
         CheckpointError: If this torch is too old.
     """
     _check_torch()
-    listed: Dict[str, ListedFile] = {}
+    sums: Dict[str, Sum] = {}
     places: List[Tuple[Piece, str, int, int]] = []
     for rank, pieces in enumerate(by_rank):
-        name = f'__{rank}_0.distcp'
+        name = part_name(rank)
         writer = _Items(pieces)
         size = files.put(name, writer.write)
-        listed[name] = ListedFile(size, f'sha256:{writer.digest}')
+        sums[name] = size, f'sha256:{writer.digest}'
         places += [(piece, name, start, length)
                    for piece, (start, length) in zip(pieces, writer.places)]
     digests: List[str] = []
     size = files.put(
         REST_NAME, lambda stream: digests.append(
             write_checkpoint(stream, reference(rest), card)))
-    listed[REST_NAME] = ListedFile(size, digests[-1])
+    sums[REST_NAME] = size, digests[-1]
     metadata = pickle.dumps(_metadata(places), protocol=4)
-    listed[METADATA_NAME] = ListedFile(
-        len(metadata), f'sha256:{hashlib.sha256(metadata).hexdigest()}')
-    manifest = encode_manifest(listed)
-    files.put(MANIFEST_NAME, lambda stream: stream.write(manifest))
+    sums[METADATA_NAME] = len(metadata), bytes_digest(metadata)
+    content = manifest(sums)
+    files.put(MANIFEST_NAME, lambda stream: stream.write(content))
     # INVARIANT: it is the commit
     files.put(METADATA_NAME, lambda stream: stream.write(metadata))
-    return manifest_digest(manifest)
+    return manifest_digest(content)
 
 
 class _Items:

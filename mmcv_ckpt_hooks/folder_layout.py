@@ -26,6 +26,11 @@ def is_folder(name: str) -> bool:
     return name.rstrip('/').endswith(SUFFIX)
 
 
+def is_checkpoint(name: str) -> bool:
+    """Whether a name is that of a checkpoint: a file or a folder."""
+    return name.endswith('.pth') or is_folder(name)
+
+
 def optimizer_prefix(name: str = '') -> str:
     """Return the begin of the names of an optimizer's tensors.
 
@@ -50,3 +55,8 @@ def part_name(rank: int) -> str:
     """Return the name of the file with the tensors that a rank has written.
     """
     return f'__{rank}_0.distcp'
+
+
+def folder_name(name: str) -> str:
+    """Return the name of the folder in the place of a file."""
+    return name[:-len('.pth')] + SUFFIX

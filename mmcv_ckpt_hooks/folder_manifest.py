@@ -2,11 +2,10 @@
 
 Standard library only.
 """
-import hashlib
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Dict, Mapping
+from typing import Any, Dict
 
 from .errors import CorruptError
 from .folder_layout import MANIFEST_NAME
@@ -30,22 +29,6 @@ class ListedFile:
     """
     bytes: int
     digest: str
-
-
-def manifest_digest(data: bytes) -> str:
-    """Return the digest of a folder: that of its manifest's bytes."""
-    return f'sha256-manifest:{hashlib.sha256(data).hexdigest()}'
-
-
-def encode_manifest(files: Mapping[str, ListedFile]) -> bytes:
-    """Return the content of ``manifest.json``."""
-    listed = {
-        name: dict(bytes=file.bytes, digest=file.digest)
-        for name, file in files.items()
-    }
-    return json.dumps(
-        dict(version=MANIFEST_VERSION, files=listed), indent=1,
-        sort_keys=True).encode()
 
 
 def parse_manifest(data: bytes, path: str) -> Dict[str, ListedFile]:

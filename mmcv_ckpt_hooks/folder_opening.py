@@ -9,10 +9,10 @@ from functools import cached_property
 from typing import Dict, Iterator, Mapping, Optional, Tuple
 
 from .errors import CorruptError, TruncatedError
+from .folder import manifest_digest
 from .folder_chunks import Chunk
 from .folder_layout import MANIFEST_NAME, METADATA_NAME, REST_NAME
-from .folder_manifest import (MANIFEST_LIMIT_BYTES, ListedFile,
-                              manifest_digest, parse_manifest)
+from .folder_manifest import MANIFEST_LIMIT_BYTES, ListedFile, parse_manifest
 from .folder_metadata import (METADATA_LIMIT_BYTES, FolderMetadata, Item, Key,
                               check_places, parse_metadata)
 from .records import reading

@@ -9,13 +9,16 @@ from .state import capture_rank
 
 if TYPE_CHECKING:
     from .interrupts import Interrupts
+    from .sharding import Sharding
 
 
 @contextmanager
 def gathered(runner: Any,
              options: CheckpointOptions,
              interrupts: 'Interrupts',
-             known: Optional[List[Any]] = None) -> Iterator[List[Any]]:
+             known: Optional[List[Any]] = None,
+             sharding: Optional['Sharding'] = None,
+             would_skip: bool = False) -> Iterator[List[Any]]:
     """Let rank 0 have meanwhile what it saves of the others.
 
     Order: on all ranks, which have agreed to save, on the training thread.
@@ -27,15 +30,24 @@ def gathered(runner: Any,
         interrupts (Interrupts): Names a rank that does not come.
         known (list, optional): What is known of the ranks where they have not
             agreed: nothing communicates then. Default: None.
+        sharding (Sharding, optional): Plans what all ranks write; None where
+            rank 0 writes all. Default: None.
+        would_skip (bool): Whether this rank would leave out what all write.
+            Default: False.
 
     Yields:
         list: What :func:`capture_rank` returned, by rank.
     """
+    if options.sync_buffer and known is None:
+        distributed.average_float_buffers(runner.model.buffers())
+    if sharding is not None:
+        with sharding.planned(runner, options.save_optimizer,
+                              interrupts.gather, known, would_skip) as ranks:
+            yield ranks
+        return
     if known is not None:
         yield known
         return
-    if options.sync_buffer:
-        distributed.average_float_buffers(runner.model.buffers())
     ranks = interrupts.gather(capture_rank(runner))
     with consolidated(runner.optimizer if options.save_optimizer else None):
         yield ranks

@@ -1,8 +1,9 @@
 """A place that is written to only as long as the run owns it."""
 import os
 from contextlib import contextmanager
-from typing import IO, Any, Callable, Iterator, List, Optional, Tuple
+from typing import IO, Any, Callable, Iterator, List, Optional, Tuple, cast
 
+from .folder import FolderedBackend, folder_of
 from .lease import lock_name
 from .run_lock import RunLock
 from .storage.leftovers import sweep_dead
@@ -69,6 +70,12 @@ class GuardedBackend:
 
     def share(self, name: str) -> SharedFile:
         return share(self._inner, name)
+
+    def folder(self, name: str) -> StorageBackend:
+        return GuardedBackend(folder_of(self._inner, name), self._check)
+
+    def folders(self) -> List[str]:
+        return cast(FolderedBackend, self._inner).folders()
 
 
 def lock_of(home: StorageBackend, catalog_name: str,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .interrupts import Interrupts
     from .overlap import Overlap
     from .saver import Saver
+    from .sharding import Sharding
 
 
 class DurableCheckpointHook(CheckpointHook):
@@ -63,7 +64,8 @@ class DurableCheckpointHook(CheckpointHook):
             directory are owned, and so may be deleted. Default: False.
         on_error (str): ``'warn'``: a failed save or deletion is logged and
             training goes on; or ``'raise'``. Default: ``'warn'``.
-        format (str): ``'pth'``. Default: ``'pth'``.
+        format (str): ``'pth'``, or ``'dcp'``: a folder that all ranks write.
+            Default: ``'pth'``.
 
     Raises:
         ConfigError: If an argument is unknown, wrong or contradicts another.
@@ -90,10 +92,12 @@ class DurableCheckpointHook(CheckpointHook):
             file_client_args=file_client_args,
             **options)
         self._saver: Optional['Saver'] = None
-        self._savers: List['Saver'] = []
+        # that of this rank's part on others than 0
+        self._savers: List[Any] = []
         self._schedule: Schedule
         self._interrupts: Optional['Interrupts'] = None
         self._overlap: Optional['Overlap'] = None
+        self._sharding: Optional['Sharding'] = None
         self._evaluates_by_iter = False
         self._prepared_for: Optional[Any] = None
         self._waits_for: Optional[str] = None
@@ -243,28 +247,24 @@ class DurableCheckpointHook(CheckpointHook):
               ranks: Optional[List[Any]] = None,
               overlap: Optional['Overlap'] = None) -> None:
         assert self._interrupts is not None
-        with gathered(runner, self.options, self._interrupts, ranks) as known:
-            self._save_here(runner, trigger, boundary, is_last, known, overlap)
-
-    def _save_here(self, runner: Any, trigger: str, boundary: Boundary,
-                   is_last: bool, ranks: List[Any],
-                   overlap: Optional['Overlap']) -> None:
-        if self._saver is None:
-            self._schedule.saved()
-            return
-        from .types import SaveRequest
-        regular = trigger in ('interval', 'at', 'last')
-        epoch, finished = boundary.epoch, boundary.iter
-        name = boundary.name(self.options.filename_tmpl if regular else None,
-                             regular and bool(self.by_epoch),
-                             takeover.counts_iterations(runner))
-        request = SaveRequest(
-            name, epoch, finished, trigger, regular, is_last=is_last)
-        if self._saver.save(
-                request, lambda: self._capture(runner, epoch, finished, ranks,
-                                               boundary.hooks), overlap):
-            self._schedule.saved()
-        if self._waits_for is not None:
+        request = boundary.request(trigger, is_last,
+                                   self.options.filename_tmpl,
+                                   bool(self.by_epoch),
+                                   takeover.counts_iterations(runner),
+                                   self._sharding is not None)
+        skips = any(one.would_skip(request) for one in self._savers[:1])
+        with gathered(runner, self.options, self._interrupts, ranks,
+                      self._sharding, skips) as known:
+            if self._saver is None:
+                for writer in self._savers:  # of this rank's part
+                    writer.save(request)
+                self._schedule.saved()
+            elif self._saver.save(
+                    request,
+                    lambda: self._capture(runner, request.epoch, request.iter,
+                                          known, boundary.hooks), overlap):
+                self._schedule.saved()
+        if self._saver is not None and self._waits_for is not None:
             self._saver.wait()
 
     def _capture(self,
@@ -282,14 +282,13 @@ class DurableCheckpointHook(CheckpointHook):
             meta=self.options.meta,
             save_optimizer=bool(self.save_optimizer),
             ranks=ranks,
-            hook_states=hooks)
+            hook_states=hooks,
+            rest=self._sharding.begin() if self._sharding else None)
 
     def _report(self, runner: Any) -> None:
         """Tell the runner of the last commit; hand back errors, each once."""
-        if self._saver is None:
-            return
-        committed = self._saver.last_committed
-        if committed is not None and runner.meta is not None:
+        committed = self._saver and self._saver.last_committed
+        if self._saver and committed and runner.meta is not None:
             runner.meta.setdefault('hook_msgs', {})['last_ckpt'] = \
                 os.path.join(self._saver.backend.url, committed)
         for saver in self._savers:

@@ -4,7 +4,8 @@ from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Callable, Optional, Sequence
 
 from .card import describe
-from .errors import MissingCheckpointError
+from .errors import MissingCheckpointError, StorageError
+from .folder_layout import LATEST_FOLDER, is_folder
 from .types import LATEST_NAME, CheckpointInfo, StorageBackend, StoredFile
 
 if TYPE_CHECKING:
@@ -60,10 +61,24 @@ def _are_equal(files: StorageBackend, name: str) -> bool:
 
 def move_latest(backend: StorageBackend, catalog: 'Catalog', target: str,
                 log: Callable[[str], None]) -> None:
-    """Make ``latest.pth`` lead to a checkpoint; one of its own is kept."""
-    set_aside(backend, catalog, LATEST_NAME, log)
-    backend.point(LATEST_NAME, target)
-    catalog.forget(LATEST_NAME)
+    """Make ``latest.pth`` lead to a checkpoint; one of its own is kept.
+
+    To a folder ``latest.dcp`` does; of both there is the one.
+    """
+    name, other = (LATEST_FOLDER, LATEST_NAME) if is_folder(target) else \
+        (LATEST_NAME, LATEST_FOLDER)
+    set_aside(backend, catalog, name, log)
+    backend.point(name, target)
+    if backend.capabilities.folders:
+        backend.point(other, None)
+    catalog.forget(name)
+
+
+def drop_latest(backend: StorageBackend) -> None:
+    """Remove the pointer of a start that had one: it is stale."""
+    backend.point(LATEST_NAME, None)
+    if backend.capabilities.folders:
+        backend.point(LATEST_FOLDER, None)
 
 
 def set_aside(backend: StorageBackend, catalog: 'Catalog', name: str,
@@ -76,6 +91,9 @@ def set_aside(backend: StorageBackend, catalog: 'Catalog', name: str,
     known, leads_to = catalog.find(name), catalog.link(name)
     if leads_to:
         _keep_link(backend, name, leads_to, log)
+    elif is_folder(name) and known and known.lineage != catalog.lineage:
+        raise StorageError(f'{backend.url}/{name} belongs to another run: '
+                           'move it away, or give another out_dir')
     elif known is not None and (known.lineage != catalog.lineage
                                 or name == LATEST_NAME):
         _keep_aside(backend, known, log)

@@ -10,8 +10,10 @@ from .beginning import begin, point_to
 from .best import BestKeeper, eval_hooks
 from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
 from .catalog_home import catalog_home
-from .errors import CheckpointError, ConfigError
+from .errors import ConfigError
 from .executor import BackgroundExecutor, InlineExecutor
+from .failure_log import failure_logger
+from .folder import sweep_folders
 from .guarded import guarded, left_on_failure, lock_of, take
 from .history import HISTORY_NAME, HeardHistory, open_history
 from .known_metrics import refuse_unknown
@@ -31,8 +33,11 @@ from .storage.names import same_place
 from .types import CheckpointInfo, RetentionPolicy, StorageBackend
 
 
-def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
-             place: str) -> Optional[Saver]:
+def open_run(runner: Any,
+             options: CheckpointOptions,
+             by_epoch: bool,
+             place: str,
+             build: Callable[..., Saver] = Saver) -> Optional[Saver]:
     """Open the place, resume if asked to, and build the saver.
 
     Args:
@@ -40,6 +45,7 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
         options (CheckpointOptions): Of the hook.
         by_epoch (bool): Whether steps are epochs.
         place (str): Directory or URL.
+        build (callable): Builds the saver. Default: ``Saver``.
 
     Returns:
         Saver | None: None on ranks other than 0.
@@ -76,7 +82,7 @@ def open_run(runner: Any, options: CheckpointOptions, by_epoch: bool,
                     mirror = start_mirror(runner, options, by_epoch, second,
                                           backend, catalog, metrics)
                 saver = _saver(runner, options, backend, catalog, home, policy,
-                               restored, lock, mirror)
+                               restored, lock, mirror, build)
                 start_ranking(saver, options.keep, metrics, eval_hooks(runner),
                               runner.logger.warning)
                 if mirror is not None:
@@ -185,7 +191,7 @@ def _occupy(runner: Any, backend: StorageBackend, home: StorageBackend,
             lock: Optional[RunLock]) -> None:
     """Refuse a second live run, and remove what dead ones left."""
     swept = [] if lock is None else take(lock, backend, home)
-    swept += backend.sweep()
+    swept += backend.sweep() + sweep_folders(backend)
     if swept:
         runner.logger.info('Removed what a killed save left behind: '
                            f'{", ".join(swept)}')
@@ -199,7 +205,8 @@ def _saver(runner: Any,
            policy: RetentionPolicy,
            restored: Optional[Restored],
            lock: Optional[RunLock],
-           mirror: Optional[Mirror] = None) -> Saver:
+           mirror: Optional[Mirror] = None,
+           build: Callable[..., Saver] = Saver) -> Saver:
 
     def leave() -> None:
         try:
@@ -214,17 +221,14 @@ def _saver(runner: Any,
         saver.close()
 
     history = open_history(home)
-    saver = Saver(
+    saver = build(
         backend,
         catalog,
         history if mirror is None else HeardHistory(history, mirror.hear),
         policy,
         BackgroundExecutor() if options.write.background else InlineExecutor(),
         runner.logger.info,
-        # what our own errors say is clear without a traceback
-        lambda message, error: runner.logger.error(
-            message,
-            exc_info=None if isinstance(error, CheckpointError) else error),
+        failure_logger(runner.logger),
         runner.logger.warning,
         backlog=options.write.backlog,
         symlink=options.create_symlink and backend.capabilities.point,

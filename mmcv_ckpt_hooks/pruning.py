@@ -4,6 +4,7 @@ from typing import Callable, List, Optional, Sequence, Set
 
 from .catalog import Catalog
 from .errors import OutOfSpaceError, StorageError
+from .folder import remove
 from .reconciling import forget_if_gone
 from .retention import (KeepAny, KeepBest, KeepNames, KeepWithin, bytes_of,
                         deletable)
@@ -49,6 +50,8 @@ class Pruner:
         self._over_budget = False
         #: what ranks checkpoints by their scores; None if nothing does
         self.ranking: Optional[KeepBest] = None
+        #: whether a step that ranks may be saved for that
+        self.adds = True
         #: whether nothing is deleted, because scores that rank are unknown
         self.is_held = False
 
@@ -91,7 +94,7 @@ class Pruner:
 
     def lacks(self, request: SaveRequest) -> bool:
         """Whether a step ranks that no checkpoint of this run has."""
-        return self.ranking is not None and \
+        return self.adds and self.ranking is not None and \
             self._catalog.at_iter(request.iter) is None and \
             self.ranking.would_keep(request, self._catalog.owned())
 
@@ -154,7 +157,7 @@ class Pruner:
     def _delete(self, name: str) -> bool:
         """Delete a checkpoint; False if that fails, which is told."""
         try:
-            self._backend.delete(name)
+            remove(self._backend, name)
         except StorageError as error:
             self._tell(name, f'Could not delete {name}', error)
             return False

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Sequence
 
 from .card import describe
 from .errors import MissingCheckpointError, StorageError
+from .folder import is_there
+from .folder_layout import is_checkpoint
 from .latest import described_latest
 from .lease import lock_name
 from .types import (LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend,
@@ -40,7 +42,7 @@ def listed(files: StorageBackend, home: StorageBackend,
         return found
     there = [
         name for name in (catalog_name, lock_name(catalog_name))
-        if _is_there(home, name)
+        if is_there(home, name)
     ]
     if not there:
         return found
@@ -52,14 +54,6 @@ def listed(files: StorageBackend, home: StorageBackend,
     raise StorageError(
         f'{files.url} is listed as empty, but has {there[0]}: what the '
         'storage or a proxy before it answers is no listing')
-
-
-def _is_there(files: StorageBackend, name: str) -> bool:
-    try:
-        files.open(name).close()
-    except MissingCheckpointError:
-        return False
-    return True
 
 
 def reconciled(files: StorageBackend, listed: Sequence[StoredFile],
@@ -80,7 +74,7 @@ def reconciled(files: StorageBackend, listed: Sequence[StoredFile],
     latest = None
     for file in listed:
         entry = known.get(file.name)
-        if not file.name.endswith('.pth'):
+        if not is_checkpoint(file.name):
             continue
         if file.name == LATEST_NAME:
             latest = file
@@ -115,7 +109,7 @@ def agrees(files: StorageBackend, listed: Sequence[StoredFile],
     """
     for file in listed:
         entry = known.get(file.name)
-        if not file.name.endswith('.pth') or file.name == LATEST_NAME:
+        if not is_checkpoint(file.name) or file.name == LATEST_NAME:
             continue
         try:
             found = describe(files, file.name, file.bytes)
@@ -136,5 +130,5 @@ def forget_if_gone(files: StorageBackend, catalog: 'Catalog',
     A network file system may say once that one is not there: it is, and would
     never be deleted.
     """
-    if not _is_there(files, name):
+    if not is_there(files, name):
         catalog.forget(name)

@@ -3,6 +3,7 @@ import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
+from .backlog import would_skip
 from .best_scores import BestScore
 from .catalog import Catalog
 from .commit import Committer
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from .mirror import Mirror
     from .overlap import Overlap
     from .ranking import Ranking
-
-#: Triggers that ask again; a wish of the user is never skipped.
-_REPEATED = ('interval', 'time')
 
 
 class Saver:
@@ -50,8 +48,8 @@ class Saver:
 
     Order of ``save``: (1) the caller handed back earlier errors, asked the
     triggers and gathered what other ranks have; (2) reduce to builtin types
-    and stage, the only part that blocks training; on the executor, the steps
-    of :meth:`Committer.commit`.
+    and stage, which alone blocks training; on the executor, the steps of
+    :meth:`Committer.commit`.
 
     Thread: training's, where nothing else is said.
     """
@@ -89,7 +87,7 @@ class Saver:
         self.ranking: Optional['Ranking'] = None
         #: copies what is committed elsewhere; None if nobody asks
         self.mirror: Optional['Mirror'] = None
-        self._splitter = Splitter()
+        self.split: Callable[[Any], StagedState] = Splitter().split
         self._stager = Stager(log, not isinstance(executor, InlineExecutor))
         self._leave = leave
 
@@ -119,8 +117,7 @@ class Saver:
             bool: False if it could not be staged, or was left out.
         """
         begun = time.monotonic()
-        if self._executor.busy() and self._backlog == 'skip' and \
-                request.trigger in _REPEATED and not request.is_last:
+        if self.would_skip(request):
             self._log(f'Skipped checkpoint {request.name}: the one before is '
                       "still being written (backlog='skip')")
             return False
@@ -128,7 +125,7 @@ class Saver:
 
         def stage() -> None:
             with self._failures.of_save(request):
-                live = self._splitter.split(capture())
+                live = self.split(capture())
                 staged.append(self._stager.stage(live, overlap))
 
         # it waits for the save before, which has the staging buffer
@@ -154,6 +151,10 @@ class Saver:
             self._executor.run(job)
         return True
 
+    def would_skip(self, request: SaveRequest) -> bool:
+        """Whether a save is left out now."""
+        return would_skip(self._executor, self._backlog, request)
+
     def wait(self) -> None:
         """Wait until what was saved is committed or has failed."""
         self._executor.wait()
@@ -163,7 +164,7 @@ class Saver:
         return self._executor.take_error()
 
     def busy(self) -> bool:
-        """Whether a checkpoint is being written."""
+        """Whether anything is being written."""
         return self._executor.busy()
 
     def abandon(self) -> bool:
@@ -227,8 +228,7 @@ class Saver:
             'best', **asdict(replace(best, lineage=self.catalog.lineage)))
 
     def _link_best(self, request: SaveRequest) -> bool:
-        """Give the checkpoint of the same step a second name, if it is there.
-        """
+        """Give the checkpoint of a step a second name, if there is one."""
         same = self.catalog.at_iter(request.iter)
         if same is None or same.name == request.name or \
                 not self._committer.can_link():

@@ -52,11 +52,19 @@ def start(hook: DurableCheckpointHook, runner: Any) -> None:
     takeover.hand_over(runner.hooks, stock, hook)
     hook._waits_for = takeover.needs_files_at_once(runner.hooks)
     evaluate_by_iteration(runner)
-    saver = open_run(runner, hook.options, hook.by_epoch, place)
+    build: Callable[..., Saver] = Saver
+    if hook.options.format == 'dcp':
+        # torch.distributed.checkpoint takes a second to import
+        from .shard_opening import join, open_sharding, saver_of
+        hook._sharding = open_sharding(runner, hook.options)
+        build = saver_of(hook._sharding)
+    saver = open_run(runner, hook.options, hook.by_epoch, place, build)
     hook._savers = [] if saver is None else [saver]
     hook._saver = saver
     resume_for_hooks(runner)
     keep_best(runner, hook.options, hook._savers, hook._capture)
+    if hook._sharding is not None:
+        hook._savers += join(runner, hook.options, place, hook._sharding)
     hook._evaluates_by_iter = any(not one.by_epoch
                                   for one in eval_hooks(runner))
     _watch(hook, runner, saver)
@@ -100,7 +108,8 @@ def _watch(hook: DurableCheckpointHook, runner: Any,
 
     hook._interrupts = Interrupts(runner, triggers, hook._schedule, saver,
                                   save)
-    copies = saver is not None and hook.options.write.background
+    copies = saver is not None and hook._sharding is None and \
+        hook.options.write.background
     hook._overlap = Overlap(runner,
                             hook.options.write.staging if copies else 'copy',
                             runner.logger.info)

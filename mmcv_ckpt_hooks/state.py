@@ -28,7 +28,8 @@ def build_checkpoint(
         meta: Optional[Mapping[str, Any]] = None,
         amp: Optional[Mapping[str, Any]] = None,
         resume_state: Optional[Mapping[str, Any]] = None,
-        extra: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
+        extra: Optional[Mapping[str, Any]] = None,
+        rest: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
     """Gather the fields of a checkpoint; tensors are not copied.
 
     Args:
@@ -40,6 +41,8 @@ def build_checkpoint(
             Default: None.
         resume_state (dict, optional): See design section 7. Default: None.
         extra (dict, optional): Further fields. Default: None.
+        rest (dict, optional): The fields of model and optimizer, where their
+            tensors are written elsewhere. Default: None.
 
     Returns:
         dict: Builtin types and detached tensors only. What cannot be reduced
@@ -51,13 +54,14 @@ def build_checkpoint(
     if meta is not None and not isinstance(meta, dict):
         raise TypeError(f'meta must be a dict or None, but got {type(meta)}')
     model = unwrapped(model)
-    checkpoint: Dict[str, Any] = {
-        'meta': _full_meta(model, meta),
-        'state_dict': get_state_dict(model),
-    }
-    optimizer_state = capture_optimizer(optimizer)
-    if optimizer_state is not None:
-        checkpoint['optimizer'] = optimizer_state
+    checkpoint: Dict[str, Any] = {'meta': _full_meta(model, meta)}
+    if rest is not None:
+        checkpoint.update(rest)
+    else:
+        checkpoint['state_dict'] = get_state_dict(model)
+        optimizer_state = capture_optimizer(optimizer)
+        if optimizer_state is not None:
+            checkpoint['optimizer'] = optimizer_state
     if amp:
         checkpoint['amp'] = amp
     if resume_state is not None:
@@ -74,8 +78,8 @@ def capture_runner(runner: Any,
                    meta: Optional[Mapping[str, Any]] = None,
                    save_optimizer: bool = True,
                    ranks: Optional[Sequence[Any]] = None,
-                   hook_states: Optional[Mapping[str, Any]] = None) -> \
-        Dict[str, Any]:
+                   hook_states: Optional[Mapping[str, Any]] = None,
+                   rest: Optional[Mapping[str, Any]] = None) -> Dict[str, Any]:
     """Gather a runner's whole checkpoint; tensors are not copied.
 
     Args:
@@ -90,6 +94,7 @@ def capture_runner(runner: Any,
             rank. Default: None, which means this rank's alone.
         hook_states (dict, optional): Of hooks whose state has changed since
             that step, by key. Default: None.
+        rest (dict, optional): See :func:`build_checkpoint`. Default: None.
     """
     ranks = ranks or [capture_rank(runner)]
     extra = foreign.extra_fields(runner)
@@ -121,7 +126,8 @@ def capture_runner(runner: Any,
                 **(hook_states or {})
             },
             world_size=distributed.world_size()),
-        extra=extra)
+        extra=extra,
+        rest=rest)
 
 
 def capture_rank(runner: Any) -> Dict[str, Any]:
@@ -164,6 +170,23 @@ def unwrapped(model: torch.nn.Module) -> torch.nn.Module:
     while is_module_wrapper(model):
         model = getattr(model, 'module')
     return model
+
+
+def model_state(model: torch.nn.Module) -> Mapping[str, Any]:
+    """Return the model's own tensors by name, without names of wrappers."""
+    model = unwrapped(model)
+    for module in model.modules():
+        # FSDP2 takes its parts back there, which an evaluation may have joined
+        for hook in getattr(module, '_state_dict_pre_hooks', {}).values():
+            hook(module, '', True)
+    state: Mapping[str, Any] = get_state_dict(model, keep_vars=True)
+    return state
+
+
+def is_replicated(model: torch.nn.Module) -> bool:
+    """Whether all ranks have the same parameters, which DDP sees to."""
+    return is_module_wrapper(model) and \
+        not isinstance(model, torch.nn.DataParallel)
 
 
 def capture_hooks(hooks: List[Any]) -> Dict[str, Any]:

@@ -100,6 +100,7 @@ class Capabilities:
         exclusive (bool): Of several that replace a shared file at once one
             succeeds, if the server is as its protocol says:
             :attr:`SharedFile.is_exclusive` knows.
+        folders (bool): It is a :class:`folder.FolderedBackend`.
     """
     stream_in: bool = False
     ranged_read: bool = False
@@ -111,6 +112,7 @@ class Capabilities:
     point: bool = False
     share: bool = False
     exclusive: bool = False
+    folders: bool = False
 
 
 #: Size in a listing of a storage that does not tell sizes.

@@ -120,7 +120,12 @@ WRONG_VALUES = [
     (dict(interval=0), 'interval'),
     (dict(on_error='ignore'), "'warn'"),
     (dict(on_error='rise'), "did you mean 'raise'"),
-    (dict(format='dcp'), 'format'),
+    (dict(format='dcpp'), "did you mean 'dcp'"),
+    (dict(format='dcp', out_dir='s3://bucket/a'), 'all ranks see'),
+    (dict(format='dcp', mirror=dict(url='/a')), 'mirror'),
+    (dict(format='dcp',
+          file_client_args=dict(backend='petrel')), 'file_client_args'),
+    (dict(sharded=True), "format='dcp'"),
     (dict(write=dict(staging='overlap', background=False)),
      'needs write.background=True'),
     (dict(write=dict(staging='overlaps')), "did you mean 'overlap'"),
@@ -187,14 +192,12 @@ def test_a_contradiction_is_refused_and_both_sides_are_told(given, names):
         assert name in str(caught.value)
 
 
-@pytest.mark.parametrize('given', [
-    dict(sharded=True),
-    dict(format='dcp'),
-    dict(format='sharded'),
-])
-def test_a_promise_of_a_later_version_is_not_silently_broken(given):
-    with pytest.raises(ConfigError, match='not supported yet .README, Limits'):
-        parse_options(given)
+def test_a_torch_that_is_too_old_for_shards_is_named(monkeypatch):
+    monkeypatch.setattr('torch.__version__', '2.2.2+cu121')
+    with pytest.raises(
+            ConfigError, match=r"'dcp' needs torch >= 2.3, but 2.2.2\+cu121"):
+        parse_options(dict(format='dcp'))
+    assert parse_options({}).format == 'pth'
 
 
 @pytest.mark.parametrize('given', [

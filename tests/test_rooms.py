@@ -18,19 +18,20 @@ MMCV = {
 }
 #: Rooms that a machine without torch can use.
 WITHOUT_TORCH = {
-    'abandoning', 'argument_checks', 'best_scores', 'building', 'card',
-    'catalog', 'catalog_file', 'catalog_home', 'checked_copy', 'checksums',
-    'config', 'counting', 'errors', 'executor', 'folder_chunks',
-    'folder_layout', 'folder_manifest', 'folder_metadata', 'folder_opening',
-    'folder_parts', 'folder_place', 'folder_verification', 'guarded',
-    'history', 'holding', 'instructions', 'keep_config', 'keep_text',
-    'known_metrics', 'latest', 'lease', 'lineage', 'mirror', 'mirror_catalog',
-    'mirror_log', 'mirror_missing', 'mirror_note', 'mirroring', 'monitors',
-    'movement', 'name_template', 'options', 'outline', 'place_limits', 'plan',
-    'pruning', 'reconciling', 'records', 'recovery', 'replacing', 'retention',
-    'run_lock', 'running_job', 'scanning', 'sending', 'signals', 'signed_file',
-    'stored_lock', 'triggers', 'types', 'unfolding', 'unpickling',
-    'verification', 'version', 'vocabulary', 'zip_layout', 'zip_writing'
+    'abandoning', 'argument_checks', 'backlog', 'best_scores', 'building',
+    'card', 'catalog', 'catalog_file', 'catalog_home', 'checked_copy',
+    'checksums', 'config', 'counting', 'errors', 'executor', 'folder',
+    'folder_chunks', 'folder_layout', 'folder_limits', 'folder_manifest',
+    'folder_metadata', 'folder_opening', 'folder_parts', 'folder_place',
+    'folder_verification', 'guarded', 'history', 'holding', 'instructions',
+    'keep_config', 'keep_text', 'known_metrics', 'latest', 'lease', 'lineage',
+    'mirror', 'mirror_catalog', 'mirror_log', 'mirror_missing', 'mirror_note',
+    'mirroring', 'monitors', 'movement', 'name_template', 'options', 'outline',
+    'place_limits', 'plan', 'pruning', 'reconciling', 'records', 'recovery',
+    'replacing', 'retention', 'run_lock', 'running_job', 'scanning', 'sending',
+    'signals', 'signed_file', 'stored_lock', 'triggers', 'types', 'unfolding',
+    'unpickling', 'verification', 'version', 'vocabulary', 'zip_layout',
+    'zip_writing'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 

@@ -5,6 +5,7 @@ import stat
 from typing import Optional
 
 from ..errors import MissingCheckpointError
+from ..folder_layout import LATEST_FOLDER
 from ..types import LATEST_NAME, UNKNOWN_BYTES, StoredFile
 from .mapped_errors import mapped_errors
 
@@ -17,12 +18,14 @@ def is_pointer(path: str) -> bool:
     """Whether a path is the link that ``point`` makes, as stock mmcv does.
 
     That is a ``latest.pth`` to another checkpoint of its directory, which is
-    listed by itself. All other links are somebody's own.
+    listed by itself, or a ``latest.dcp`` to a folder. All other links are
+    somebody's own.
     """
-    if os.path.basename(path) != LATEST_NAME or not os.path.islink(path):
+    own = os.path.basename(path)
+    if own not in (LATEST_NAME, LATEST_FOLDER) or not os.path.islink(path):
         return False
     directory, name = os.path.split(os.readlink(path))
-    return name.endswith('.pth') and name != LATEST_NAME and \
+    return name.endswith(own[-len('.pth'):]) and name != own and \
         _is_same(directory, os.path.dirname(path))
 
 

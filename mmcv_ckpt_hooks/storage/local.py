@@ -8,9 +8,11 @@ from contextlib import suppress
 from typing import IO, Any, Callable, List, Optional
 
 from ..errors import StorageError
+from ..folder_layout import is_folder
 from ..types import POINTER_FILE, Capabilities, StoredFile
 from .leftovers import claim, sweep_abandoned
 from .links import check_target, found_link, is_pointer, leads_away
+from .local_folders import folders_in, found_folder, remove_folder
 from .mapped_errors import NO_SPACE, mapped_errors
 from .names import is_temporary, plain_name, temporary_beside
 from .streams import fill_file
@@ -42,7 +44,8 @@ class LocalBackend:
         listing=True,
         delete=True,
         link=True,
-        point=True)
+        point=True,
+        folders=True)
 
     def __init__(self, path: str, durable: bool = True) -> None:
         self.url = os.path.abspath(os.path.expanduser(path))
@@ -104,10 +107,18 @@ class LocalBackend:
     def delete(self, name: str) -> None:
         with mapped_errors('cannot delete checkpoint', self._path(name)):
             try:
-                os.unlink(self._path(name))
+                if not remove_folder(self._path(name)):
+                    os.unlink(self._path(name))
             except FileNotFoundError:
                 return
             self._sync_directory(self.url)
+
+    def folder(self, name: str) -> 'LocalBackend':
+        return LocalBackend(self._path(name), self._durable)
+
+    def folders(self) -> List[str]:
+        with mapped_errors('cannot list the checkpoint directory', self.url):
+            return folders_in(self.url)
 
     def link(self, source: str, name: str) -> None:
         """Hard link; where the file system has none, a durable copy.
@@ -235,6 +246,8 @@ class LocalBackend:
 def _found(entry: 'os.DirEntry[str]') -> Optional[StoredFile]:
     if entry.is_symlink():
         return found_link(entry.path)
+    if is_folder(entry.name) and entry.is_dir():
+        return found_folder(entry.path)
     status = entry.stat()
     return StoredFile(entry.name, status.st_size) \
         if stat.S_ISREG(status.st_mode) else None

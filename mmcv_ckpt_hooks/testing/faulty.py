@@ -2,11 +2,12 @@
 from dataclasses import dataclass
 from typing import IO, Any, Callable, Dict, List, Optional, Sequence, cast
 
+from ..folder import FolderedBackend, folder_of
 from ..storage.shared_file import share
 from ..types import SharedFile, StorageBackend, StoredFile
 
 _VERBS = ('prepare', 'put', 'open', 'list', 'delete', 'link', 'point', 'sweep',
-          'share', 'look', 'replace')
+          'share', 'look', 'replace', 'folders')
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,17 @@ class FaultyBackend:
     def share(self, name: str) -> SharedFile:
         self._enter('share', name)
         return _FaultyFile(self, name)
+
+    def folder(self, name: str) -> 'FaultyBackend':
+        """Return a folder that has the same faults, counted together."""
+        inside = FaultyBackend(folder_of(self.inner, name), self.faults)
+        inside.faults, inside.calls = self.faults, self.calls
+        inside._counts = self._counts
+        return inside
+
+    def folders(self) -> List[str]:
+        self._enter('folders')
+        return cast(FolderedBackend, self.inner).folders()
 
     def _enter(self, verb: str, *names: str) -> Optional[Fault]:
         """Record a call; raise its fault, or return one that comes later."""

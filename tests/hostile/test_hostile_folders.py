@@ -1,5 +1,4 @@
 """Hostile metadata of sharded checkpoints: refused, and no payload runs."""
-import hashlib
 import os
 import pathlib
 import pickle
@@ -13,10 +12,10 @@ from toy import train
 
 from mmcv_ckpt_hooks import verify_checkpoint
 from mmcv_ckpt_hooks.errors import CheckpointError
+from mmcv_ckpt_hooks.folder import bytes_digest, manifest
 from mmcv_ckpt_hooks.folder_layout import (MANIFEST_NAME, METADATA_NAME,
                                            REST_NAME)
-from mmcv_ckpt_hooks.folder_manifest import (ListedFile, encode_manifest,
-                                             parse_manifest)
+from mmcv_ckpt_hooks.folder_manifest import parse_manifest
 from mmcv_ckpt_hooks.storage import open_backend
 
 records = pytest.importorskip('torch.distributed.checkpoint.metadata')
@@ -68,12 +67,13 @@ def outcomes(tmp_path, good, metadata, doors=READING):
     files = dict(good)
     files[METADATA_NAME] = metadata
     # whoever can write the folder can write its manifest
-    listed = parse_manifest(files[MANIFEST_NAME], 'a.dcp')
-    for name, content in files.items():
-        if name not in (MANIFEST_NAME, REST_NAME):
-            listed[name] = ListedFile(
-                len(content), f'sha256:{hashlib.sha256(content).hexdigest()}')
-    files[MANIFEST_NAME] = encode_manifest(listed)
+    rest = parse_manifest(files[MANIFEST_NAME], 'a.dcp')[REST_NAME]
+    sums = {
+        name: (len(content), bytes_digest(content))
+        for name, content in files.items() if name != MANIFEST_NAME
+    }
+    sums[REST_NAME] = rest.bytes, rest.digest
+    files[MANIFEST_NAME] = manifest(sums)
 
     def try_all():
         found = {}

@@ -1,0 +1,135 @@
+"""A checkpoint that is a folder, as catalog, retention and saves see it.
+
+Standard library only.
+"""
+import hashlib
+import json
+from contextlib import suppress
+from typing import Any, Dict, List, Mapping, Tuple, cast
+
+from .errors import CorruptError, MissingCheckpointError
+from .folder_layout import (MANIFEST_NAME, METADATA_NAME, REST_NAME,
+                            WRITING_NAME, is_folder)
+from .types import StorageBackend
+from .verification import open_archive, read_info
+
+try:  # Python 3.8: Protocol is in typing since 3.8
+    from typing import Protocol
+except ImportError:  # pragma: no cover
+    from typing_extensions import Protocol  # type: ignore
+
+_VERSION = 1
+#: Size and digest of a file.
+Sum = Tuple[int, str]
+
+
+class FolderedBackend(StorageBackend, Protocol):
+    """What a backend that declares ``folders`` has besides the verbs.
+
+    ``list`` has a folder that is a checkpoint as one file with the bytes of
+    all of its; ``delete`` removes an empty one.
+    """
+
+    def folder(self, name: str) -> StorageBackend:
+        """Return the place that is a folder; nothing is done."""
+
+    def folders(self) -> List[str]:
+        """Return the names of the folders that a save has begun."""
+
+
+def folder_of(files: StorageBackend, name: str) -> StorageBackend:
+    """Return a folder of a backend that declares ``folders``."""
+    return cast(FolderedBackend, files).folder(name)
+
+
+def is_there(files: StorageBackend, name: str) -> bool:
+    """Whether a checkpoint, of one file or a folder, can be opened."""
+    place, file = files, name
+    if is_folder(name):
+        place, file = folder_of(files, name), METADATA_NAME
+    try:
+        place.open(file).close()
+    except MissingCheckpointError:
+        return False
+    return True
+
+
+def manifest(sums: Mapping[str, Sum]) -> bytes:
+    """Return the content of ``manifest.json``."""
+    files = {
+        name: dict(bytes=size, digest=digest)
+        for name, (size, digest) in sums.items()
+    }
+    return json.dumps(
+        dict(version=_VERSION, files=files), sort_keys=True).encode()
+
+
+def manifest_digest(content: bytes) -> str:
+    """Return the digest of a whole checkpoint, by its manifest."""
+    return f'sha256-manifest:{hashlib.sha256(content).hexdigest()}'
+
+
+def bytes_digest(content: bytes) -> str:
+    """Return the digest of a file."""
+    return f'sha256:{hashlib.sha256(content).hexdigest()}'
+
+
+def remove(files: StorageBackend, name: str) -> None:
+    """Delete a checkpoint, of one file or a folder.
+
+    INVARIANT: ``.metadata`` goes first: what is left of a folder then, if the
+    process dies, is no checkpoint.
+    """
+    if not is_folder(name):
+        files.delete(name)
+        return
+    folder = folder_of(files, name)
+    with suppress(MissingCheckpointError):
+        folder.delete(METADATA_NAME)
+        # before the files: ranks that write yet see that it is over
+        folder.delete(WRITING_NAME)
+        for file in folder.list():
+            folder.delete(file.name)
+    files.delete(name)
+
+
+def unfinished(files: StorageBackend) -> List[str]:
+    """Return the folders that are no checkpoint, or not yet."""
+    if not files.capabilities.folders:
+        return []
+    names = cast(FolderedBackend, files).folders()
+    committed = {file.name for file in files.list()} if names else set()
+    return [name for name in names if name not in committed]
+
+
+def sweep_folders(files: StorageBackend) -> List[str]:
+    """Remove the folders that a save has not finished.
+
+    The caller has the lock of the place: no live run writes there.
+
+    Returns:
+        list[str]: Names of what was removed.
+    """
+    names = unfinished(files)
+    for name in names:
+        remove(files, name)
+    return names
+
+
+def read_card(files: StorageBackend, name: str) -> Tuple[str, Dict[str, Any]]:
+    """Return the digest of a folder, and what it says of itself.
+
+    Raises:
+        MissingCheckpointError: If it is no checkpoint.
+        CorruptError: If it lacks a part.
+    """
+    folder = folder_of(files, name)
+    folder.open(METADATA_NAME).close()
+    try:
+        with folder.open(MANIFEST_NAME) as file:
+            content = file.read()
+        with folder.open(REST_NAME) as file, \
+                open_archive(file, name) as archive:
+            return manifest_digest(content), read_info(archive, name)
+    except MissingCheckpointError as error:
+        raise CorruptError(f'{name} is incomplete: {error}') from error

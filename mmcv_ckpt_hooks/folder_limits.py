@@ -1,0 +1,40 @@
+"""What ``format='dcp'`` does not go together with, said when a hook is built.
+
+Standard library only.
+"""
+import sys
+
+from .errors import ConfigError
+from .options import CheckpointOptions
+from .storage import scheme_of
+from .version import version_tuple
+
+#: The oldest torch whose planner spreads what all ranks have alike.
+MIN_TORCH = '2.3'
+
+
+def check_format(options: CheckpointOptions) -> None:
+    """Refuse options that a checkpoint of all ranks cannot keep.
+
+    Raises:
+        ConfigError: If there is one.
+    """
+    if options.format != 'dcp':
+        return
+    start = "DurableCheckpointHook: format='dcp' "
+    version = getattr(sys.modules.get('torch'), '__version__', MIN_TORCH)
+    if version_tuple(version) < version_tuple(MIN_TORCH):
+        raise ConfigError(f'{start}needs torch >= {MIN_TORCH}, but {version} '
+                          "is installed: use format='pth'")
+    scheme = scheme_of(options.out_dir or '')
+    if options.file_client_args is not None:
+        raise ConfigError(f'{start}writes several files a checkpoint, which '
+                          'file_client_args cannot list or delete; give a '
+                          "directory that all ranks see, or format='pth'")
+    if scheme not in ('', 'file'):
+        raise ConfigError(
+            f'{start}needs a directory that all ranks see, but out_dir is '
+            f"{scheme}://. Give one, or format='pth'")
+    if options.mirror is not None:
+        raise ConfigError(f"{start}has no mirror yet: remove mirror, or use "
+                          "format='pth'")
