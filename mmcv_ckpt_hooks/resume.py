@@ -10,7 +10,7 @@ from .catalog import Catalog
 from .catalog_home import read_place
 from .checking import Access, Options, opened
 from .checkpoint_fields import check_fields
-from .distributed import raise_together, rank, world_size
+from .distributed import rank, together, world_size
 from .errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                      ResumeError, StorageError, UnsafeCheckpointError)
 from .folder_layout import LATEST_FOLDER, is_folder
@@ -204,7 +204,13 @@ def load_verified(path: Path,
     backend, directory, name = opened(path, access)
     try:
         if leads_to_folder(path):
-            return _load_together(backend, name), directory, name
+            # each rank verifies a part of it
+            return together(
+                lambda: load_folder(
+                    folder_of(backend, name),
+                    os.path.join(backend.url, name),
+                    share=(rank(), world_size())),
+                f'loading {name}'), directory, name
         with backend.open(name) as file:
             checkpoint = load_mapped(
                 file, os.path.join(backend.url, name), trust, copied=copied)
@@ -261,23 +267,20 @@ def load_from(backend: StorageBackend,
     return dict(checkpoint)
 
 
-def _load_together(backend: StorageBackend, name: str) -> Dict[str, Any]:
-    """Load a folder on all ranks, each of which verifies a part of it.
+def load_found(backend: StorageBackend, info: CheckpointInfo,
+               loaded: Optional[Dict[str, Any]], trust: bool,
+               copied: Collection[str]) -> Dict[str, Any]:
+    """Return on all ranks what rank 0 has found, verified and loaded.
 
     Raises:
-        Exception: On all ranks, before any of them has changed its run.
+        Exception: If a rank cannot load it; of a folder on all ranks, before
+            any of them has changed its run.
     """
-    checkpoint, failure = None, None
-    try:
-        checkpoint = load_folder(
-            folder_of(backend, name),
-            os.path.join(backend.url, name),
-            share=(rank(), world_size()))
-    except Exception as error:  # passed on to all ranks
-        failure = error
-    raise_together(failure, f'loading {name}')
-    assert checkpoint is not None
-    return checkpoint
+    if not is_folder(info.name):
+        return loaded or load_from(backend, info, trust, copied)
+    return together(
+        lambda: loaded or load_from(backend, info, trust, copied, True),
+        f'loading {info.name}')
 
 
 def _better_one(directory: str, name: str, access: Access) -> str:

@@ -79,8 +79,7 @@ def _restore(runner: Any, options: CheckpointOptions, backend: StorageBackend,
                 f'resume={options.resume!r} is of this run: it goes on from '
                 f'its own newest checkpoint, {found.name}. To go back, move '
                 'the newer ones away')
-        checkpoint = loaded or resume.load_from(
-            backend, found, trust, copied, verified=distributed.rank() > 0)
+        checkpoint = resume.load_found(backend, found, loaded, trust, copied)
         directory, name = backend.url, found.name
     else:
         checkpoint, directory, name = resume.load_verified(

@@ -10,7 +10,7 @@ from folders import folder_of_file, names_of
 from mmcv.runner import EMAHook
 from toy import ToyModel, make_runner, train
 
-from mmcv_ckpt_hooks import verify_checkpoint
+from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
 from mmcv_ckpt_hooks.cli import main
 from mmcv_ckpt_hooks.errors import (CorruptError, IntegrityError,
                                     MissingCheckpointError, ResumeError,
@@ -517,3 +517,83 @@ def test_what_torch_pickles_beside_tensors_is_not_executed(tmp_path, capsys):
     code, _, err = command(capsys, 'convert', tmp_path / 'a',
                            tmp_path / 'out.pth')
     assert code == 3 and not (tmp_path / 'out.pth').exists()
+
+
+# -- with a run that writes them --------------------------------------------
+
+
+def written(directory, steps=4, **kwargs):
+    return train(
+        directory,
+        runner=dict(AMP, max_iters=steps),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=2,
+                format='dcp',
+                resume='auto')
+        ],
+        **kwargs)
+
+
+@pytest.fixture
+def sharded(tmp_path):
+    """A work dir with two folders, of steps 2 and 4."""
+    written(tmp_path / 'run')
+    return tmp_path / 'run'
+
+
+def test_a_run_goes_on_from_its_newest_folder_with_the_same_bits(
+        sharded, tmp_path):
+    whole = written(tmp_path / 'whole', 8)
+    resumed = written(sharded, 8, seed=5)
+    assert resumed.restored.name == 'iter_4.dcp'
+    assert equal(resumed.model.state_dict(), whole.model.state_dict())
+    assert same_state(resumed.optimizer, whole.optimizer)
+
+
+def test_the_newest_of_files_and_folders_is_taken(sharded, tmp_path):
+    assert find_resumable(sharded) == str(sharded / 'iter_4.dcp')
+    train(
+        sharded,
+        runner=dict(AMP, max_iters=6),
+        hooks=[dict(type='DurableCheckpointHook', interval=2, resume='auto')])
+    assert find_resumable(sharded) == str(sharded / 'iter_6.pth')
+    assert written(sharded, 8, seed=5).restored.name == 'iter_6.pth'
+    assert find_resumable(sharded) == str(sharded / 'iter_8.dcp')
+
+
+def test_a_damaged_folder_is_passed_over(sharded, caplog):
+    path = sharded / 'iter_4.dcp' / '__0_0.distcp'
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert find_resumable(sharded) == str(sharded / 'iter_2.dcp')
+    assert written(sharded, 4, seed=5).restored.name == 'iter_2.dcp'
+    assert 'Not resuming from iter_4.dcp' in caplog.text
+    assert '__0_0.distcp' in caplog.text
+
+
+def test_an_explicit_damaged_one_names_the_newest_good_one(sharded, tmp_path):
+    (sharded / 'iter_4.dcp' / REST_NAME).unlink()
+    runner = make_runner(tmp_path / 'new', runner=AMP, seed=5)
+    with pytest.raises(IntegrityError, match='good one there is iter_2.dcp'):
+        runner.resume(str(sharded / 'iter_4.dcp'))
+    runner.resume(str(sharded / 'latest.dcp'))
+    assert runner.restored.name == 'iter_2.dcp' and runner.iter == 2
+
+
+def test_ls_shows_folders(sharded, capsys):
+    code, out, _ = command(capsys, 'ls', sharded)
+    assert code == 0
+    line = [one for one in out.splitlines() if 'iter_4.dcp' in one][0]
+    assert 'resume' in line and 'latest' in line and 'kB' in line
+    (sharded / 'iter_4.dcp' / REST_NAME).unlink()
+    code, out, _ = command(capsys, 'ls', sharded)
+    line = [one for one in out.splitlines() if 'iter_4.dcp' in one][0]
+    assert 'damaged' in line
+
+
+def test_verify_all_checks_folders(sharded, capsys):
+    code, out, _ = command(capsys, 'verify', '--all', sharded)
+    assert code == 0 and '2 ok' in out
