@@ -4,6 +4,7 @@
 
 Scenes: ``train``: with DDP, up to step 8; ``fsdp`` and ``columns``: resumed
 only, with weights that are spread over the ranks by rows or by columns;
+``auto-8``: trained to step 8 in WORK_DIR, from what is there, and sharded;
 ``away``: rank 1 does not see SOURCE; ``damaged``: what each rank says.
 """
 import json
@@ -66,20 +67,22 @@ def resumed(source, work_dir, scene):
         optimizer=digest_of(whole(runner.optimizer.state_dict()['state'])))
 
 
-def trained(source, work_dir):
+def trained(work_dir, steps, **options):
     model = wrapped(ToyModel())
     runner = make_runner(
         work_dir,
-        runner=AMP,
+        runner=dict(AMP, max_iters=steps),
         model=model,
-        seed=dist.get_rank(),
-        hooks=[
-            dict(type='DurableCheckpointHook', interval=100, resume=source)
-        ])
+        hooks=[dict(type='DurableCheckpointHook', **options)])
     runner.run([make_loader(seed_of_data=dist.get_rank())], [('train', 1)])
     return dict(
         iter=runner.iter,
-        model=digest_of(dict(model.state_dict())),
+        restored=runner.restored and runner.restored.name,
+        model=digest_of({
+            name: value
+            for name, value in model.state_dict().items()
+            if 'running' not in name  # every rank has its own
+        }),
         optimizer=digest_of(runner.optimizer.state_dict()['state']))
 
 
@@ -103,7 +106,10 @@ def main(source, work_dir, scene):
     if scene == 'away' and dist.get_rank() == 1:
         source = os.path.join('/not', 'mounted', os.path.basename(source))
     if scene == 'train':
-        found = trained(source, work_dir)
+        found = trained(work_dir, 8, interval=100, resume=source)
+    elif scene.startswith('auto'):
+        found = trained(
+            work_dir, int(scene[-1]), interval=2, resume='auto', format='dcp')
     elif scene in ('fsdp', 'columns'):
         found = resumed(source, work_dir, scene)
     else:
@@ -118,4 +124,5 @@ def main(source, work_dir, scene):
 
 if __name__ == '__main__':
     torch.set_num_threads(1)
+    torch.manual_seed(0)
     main(*sys.argv[1:])

@@ -43,8 +43,28 @@ def test_any_number_of_ranks_trains_on_as_from_the_file(
     file, folder = saved
     expected = ranks_of(file, tmp_path / 'file', 'train', world_size)
     found = ranks_of(folder, tmp_path / 'folder', 'train', world_size)
-    assert found == expected
-    assert all(one['iter'] == 8 for one in found)
+    for one, other in zip(found, expected):
+        assert one['restored'] == 'iter_4.dcp' and one['iter'] == 8
+        assert one == dict(other, restored='iter_4.dcp')
+
+
+def test_a_run_of_four_ranks_goes_on_with_two_and_with_one(tmp_path):
+    four = ranks_of('', tmp_path, 'auto-4', 4)
+    for world_size in (2, 1):
+        # nothing is left to train
+        found = ranks_of('', tmp_path, 'auto-4', world_size)
+        for one in found:
+            assert one['restored'] == 'iter_4.dcp'
+            assert one['model'] == four[0]['model']
+            assert one['optimizer'] == four[0]['optimizer']
+
+
+def test_the_same_ranks_go_on_with_the_same_bits(tmp_path):
+    whole = ranks_of('', tmp_path / 'whole', 'auto-8', 2)
+    ranks_of('', tmp_path / 'cut', 'auto-4', 2)
+    resumed = ranks_of('', tmp_path / 'cut', 'auto-8', 2)
+    for one, other in zip(resumed, whole):
+        assert one == dict(other, restored='iter_4.dcp')
 
 
 @pytest.mark.parametrize('scene, world_size', [('fsdp', 1), ('fsdp', 2),
