@@ -5,6 +5,9 @@ from typing import Any, Mapping, Optional, Tuple
 
 from .catalog import Catalog
 from .errors import ResumeError, StorageError
+from .folder_opening import open_folder
+from .folder_place import folder_of, leads_to_folder
+from .folder_verification import verify_folder
 from .scanning import verify_loadable
 from .storage import Path, open_backend, scheme_of, split_filename
 from .types import StorageBackend
@@ -18,11 +21,14 @@ Access = Mapping[str, Any]
 
 def verify_checkpoint(path: Path,
                       storage_options: Options = None) -> VerifyReport:
-    """Check that a file is a complete, undamaged checkpoint.
+    """Check that a file or folder is a complete, undamaged checkpoint.
 
     The zip structure, the CRC-32 of every record and, where a catalog beside
     the file can be read, the digest there are checked; then, without loading
-    it, that a resume could build what its pickle says, and would.
+    it, that a resume could build what its pickle says, and would. Of a
+    sharded checkpoint (a folder) the digest of every file, and that all
+    chunks of all tensors are there; of one that torch.distributed.checkpoint
+    alone has written, what can be without digests.
 
     Args:
         path (str | Path): A path or URL.
@@ -39,6 +45,10 @@ def verify_checkpoint(path: Path,
     """
     path = os.fspath(path)
     backend, _, name = opened(path, dict(storage_options=storage_options))
+    if leads_to_folder(path):
+        folder = open_folder(
+            folder_of(backend, name), path, _listed_digest(backend, name))
+        return verify_folder(folder)
     with backend.open(name) as file:
         return verify_loadable(file, path, _listed_digest(backend, name))
 
@@ -66,6 +76,8 @@ def opened(path: str, access: Access) -> Tuple[StorageBackend, str, str]:
 
 def _real_path(path: str) -> str:
     """Follow ``latest.pth`` to the file whose name tells the step."""
+    if leads_to_folder(path):
+        path = path.rstrip('/')
     if scheme_of(path):
         return path
     path = os.path.expanduser(path)

@@ -3,6 +3,7 @@
 One function or table per difference, each with the version that made it.
 """
 import functools
+import importlib
 import warnings
 from typing import IO, Any, Callable, Dict, List, Optional, Tuple
 
@@ -88,6 +89,21 @@ def tensor_over(memory: Any, dtype: torch.dtype, numel: int,
     # the same size, and numpy has not all: it carries the bytes
     carrier: Any = np.frombuffer(memory, _CARRIERS[size], numel, start)
     return torch.from_numpy(carrier).view(dtype)
+
+
+def dtensor_parts(tensor: Any) -> Optional[Tuple[Any, Any]]:
+    """Return sizes and offsets of this rank's part of a ``DTensor``.
+
+    None if it has none. The module is public since torch 2.5.
+    """
+    if tensor.device_mesh.get_coordinate() is None:
+        return None
+    name = 'torch.distributed.tensor._utils' if version_tuple(
+        torch.__version__) >= (2, 5) else 'torch.distributed._tensor._utils'
+    utils: Any = importlib.import_module(name)
+    sizes, offsets = utils.compute_local_shape_and_global_offset(
+        tensor.shape, tensor.device_mesh, tensor.placements)
+    return sizes, offsets
 
 
 def copy_all(targets: List[torch.Tensor], sources: List[torch.Tensor]) -> None:

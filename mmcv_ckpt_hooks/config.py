@@ -9,6 +9,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 from .argument_checks import (Types, check_choice, check_known, check_positive,
                               check_types, check_used)
 from .errors import ConfigError
+from .folder_layout import is_folder
 from .folder_limits import check_format
 from .keep_config import plain_keep
 from .name_template import check_template
@@ -276,7 +277,7 @@ def _check_resume(given: str) -> None:
     if given == '':
         raise ConfigError("DurableCheckpointHook: resume must be 'auto' or a "
                           "path, but got ''")
-    if os.path.isdir(os.path.expanduser(given)):
+    if os.path.isdir(os.path.expanduser(given)) and not is_folder(given):
         raise ConfigError(
             f'DurableCheckpointHook: resume={given!r} is a directory. '
             "resume='auto' takes the newest checkpoint of the work dir, or of "

@@ -3,12 +3,14 @@
 Every function that communicates is called on all ranks, on the training
 thread.
 """
-from typing import Any, Iterable, List, Optional
+from typing import Any, Callable, Iterable, List, Optional, TypeVar
 
 import torch
 from torch import distributed as dist
 
 from .errors import ResumeError
+
+_Result = TypeVar('_Result')
 
 
 def world_size() -> int:
@@ -39,6 +41,22 @@ def raise_together(failure: Optional[Exception], what: str) -> None:
     for number, text in enumerate(failures):
         if text:
             raise ResumeError(f'{what} failed on rank {number}: {text}')
+
+
+def together(job: Callable[[], _Result], what: str) -> _Result:
+    """Do something on all ranks: it fails on all of them or on none.
+
+    Args:
+        job (callable): Does not communicate.
+        what (str): What it does, for the other ranks' message.
+    """
+    results, failure = [], None
+    try:
+        results.append(job())
+    except Exception as error:  # passed on to all ranks
+        failure = error
+    raise_together(failure, what)
+    return results[0]
 
 
 def broadcast_object(value: Any) -> Any:

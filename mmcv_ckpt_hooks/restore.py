@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, List, Mapping, Optional, Tuple
 
 from mmcv.runner import EpochBasedRunner, TextLoggerHook
+from mmcv.runner.checkpoint import get_state_dict
 from mmcv.runner.hooks.lr_updater import LrUpdaterHook
 from mmcv.runner.hooks.momentum_updater import MomentumUpdaterHook
 
@@ -14,6 +15,7 @@ from .amp import restore_amp
 from .counting import finished_steps
 from .errors import ResumeError
 from .fitting import TAKE_WEIGHTS, check_fit
+from .folder_restore import read_late, read_model, read_optimizers
 from .gradients import continue_accumulation
 from .mapping import detach
 from .state import restore_hooks, unwrapped
@@ -77,9 +79,12 @@ def restore_runner(runner: Any,
     if resume_optimizer:
         check_fit(runner, checkpoint, path)
     state_dict = without_prefix(checkpoint['state_dict'])
-    late = ema.split_late(runner, state_dict)
+    late = read_late(checkpoint, ema.split_late(runner, state_dict))
     detach(late)
-    restore_model(unwrapped(runner.model), state_dict, runner.logger)
+    model = unwrapped(runner.model)
+    restore_model(model,
+                  read_model(checkpoint, get_state_dict(model), state_dict),
+                  runner.logger)
     if resume_optimizer:
         _restore_optimizer(runner, checkpoint, path)
     # stock mmcv keeps the state of its fp16 hook in meta
@@ -229,7 +234,8 @@ def _restore_optimizer(runner: Any, checkpoint: Mapping[str, Any],
                 f'{path} holds no optimizer state: the optimizer starts anew')
         return
     try:
-        restore_optimizer(runner.optimizer, checkpoint['optimizer'])
+        restore_optimizer(runner.optimizer,
+                          read_optimizers(checkpoint, runner.optimizer))
     except (KeyError, ValueError) as error:
         raise ResumeError(
             f'{path} does not fit this run: its optimizer cannot be loaded '

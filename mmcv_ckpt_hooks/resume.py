@@ -10,8 +10,12 @@ from .catalog import Catalog
 from .catalog_home import read_place
 from .checking import Access, Options, opened
 from .checkpoint_fields import check_fields
+from .distributed import rank, together, world_size
 from .errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                      ResumeError, StorageError, UnsafeCheckpointError)
+from .folder_layout import LATEST_FOLDER, is_folder
+from .folder_loading import load_folder, load_folder_weights
+from .folder_place import folder_of, leads_to_folder
 from .loading import load_checkpoint, load_fields, load_mapped
 from .storage import Path, open_backend, split_filename
 from .types import LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend
@@ -69,6 +73,9 @@ def newest_usable(backend: StorageBackend, catalog: Catalog,
     """As :func:`newest_loaded`, but only say which it is."""
 
     def look(info: CheckpointInfo) -> None:
+        if is_folder(info.name):
+            load_from(backend, info, False, ())
+            return
         with backend.open(info.name) as file:
             fields = load_fields(file, os.path.join(backend.url, info.name),
                                  info.digest)
@@ -187,7 +194,7 @@ def load_verified(path: Path,
     path = os.fspath(path)
     directory, name = split_filename(path)
     backend = open_backend(directory, **access)
-    if name == LATEST_NAME and backend.capabilities.listing:
+    if name in (LATEST_NAME, LATEST_FOLDER) and backend.capabilities.listing:
         catalog = Catalog(backend, backend, warn=log)
         catalog.open()
         found = newest_loaded(
@@ -196,6 +203,14 @@ def load_verified(path: Path,
             return found[1], directory, found[0].name
     backend, directory, name = opened(path, access)
     try:
+        if leads_to_folder(path):
+            # each rank verifies a part of it
+            return together(
+                lambda: load_folder(
+                    folder_of(backend, name),
+                    os.path.join(backend.url, name),
+                    share=(rank(), world_size())),
+                f'loading {name}'), directory, name
         with backend.open(name) as file:
             checkpoint = load_mapped(
                 file, os.path.join(backend.url, name), trust, copied=copied)
@@ -215,6 +230,9 @@ def load_weights(path: str,
         ResumeError: If it holds no weights by name.
     """
     backend, _, name = opened(path, access)
+    if leads_to_folder(path):
+        return load_folder_weights(
+            folder_of(backend, name), os.path.join(backend.url, name))
     with backend.open(name) as file:
         content = load_checkpoint(file, os.path.join(backend.url, name), trust)
     weights = content.get('state_dict', content) \
@@ -226,14 +244,43 @@ def load_weights(path: str,
     return dict(content)
 
 
-def load_from(backend: StorageBackend, info: CheckpointInfo, trust: bool,
-              copied: Collection[str]) -> Dict[str, Any]:
-    """Verify and load a checkpoint that a catalog lists."""
+def load_from(backend: StorageBackend,
+              info: CheckpointInfo,
+              trust: bool,
+              copied: Collection[str],
+              verified: bool = False) -> Dict[str, Any]:
+    """Verify and load a checkpoint that a catalog lists.
+
+    Args:
+        verified (bool): Whether another rank has verified it: of a folder
+            this one reads its part alone. Default: False.
+    """
+    if is_folder(info.name):
+        return load_folder(
+            folder_of(backend,
+                      info.name), os.path.join(backend.url, info.name),
+            info.digest, None if verified else (0, 1))
     with backend.open(info.name) as file:
         checkpoint = load_mapped(file, os.path.join(backend.url, info.name),
                                  trust, info.digest, copied)
     check_fields(checkpoint, info.name)
     return dict(checkpoint)
+
+
+def load_found(backend: StorageBackend, info: CheckpointInfo,
+               loaded: Optional[Dict[str, Any]], trust: bool,
+               copied: Collection[str]) -> Dict[str, Any]:
+    """Return on all ranks what rank 0 has found, verified and loaded.
+
+    Raises:
+        Exception: If a rank cannot load it; of a folder on all ranks, before
+            any of them has changed its run.
+    """
+    if not is_folder(info.name):
+        return loaded or load_from(backend, info, trust, copied)
+    return together(
+        lambda: loaded or load_from(backend, info, trust, copied, True),
+        f'loading {info.name}')
 
 
 def _better_one(directory: str, name: str, access: Access) -> str:

@@ -4,6 +4,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from . import distributed, foreign, resume
 from .catalog import Catalog
+from .folder_loading import as_of_file
 from .options import CheckpointOptions
 from .restore import Restored, finish_on_stock, refresh_hooks, restore_runner
 from .state_loading import copied_fields
@@ -78,14 +79,15 @@ def _restore(runner: Any, options: CheckpointOptions, backend: StorageBackend,
                 f'resume={options.resume!r} is of this run: it goes on from '
                 f'its own newest checkpoint, {found.name}. To go back, move '
                 'the newer ones away')
-        checkpoint = loaded or resume.load_from(backend, found, trust, copied)
+        checkpoint = resume.load_found(backend, found, loaded, trust, copied)
         directory, name = backend.url, found.name
     else:
         checkpoint, directory, name = resume.load_verified(
             str(options.resume), trust, runner.logger.warning, copied,
             options.access(str(options.resume)))
     if foreign.overrides(runner, 'resume'):
-        foreign.resume_with(runner, checkpoint, os.path.join(directory, name))
+        foreign.resume_with(runner, as_of_file(checkpoint),
+                            os.path.join(directory, name))
     restored = restore_runner(runner, checkpoint, directory, name)
     weights = getattr(runner, 'loaded_from', None)
     if weights is not None:

@@ -107,7 +107,7 @@ def copied_fields(optimizer: Optimizers) -> Tuple[str, ...]:
             none.
     """
     keeps = [
-        _has_own_load(one)
+        has_own_load(one)
         or keeps_loaded_tensors() and not any(parameter.is_cuda
                                               for group in one.param_groups
                                               for parameter in group['params'])
@@ -116,8 +116,8 @@ def copied_fields(optimizer: Optimizers) -> Tuple[str, ...]:
     return ('state_dict', ) if any(keeps) else ('state_dict', 'optimizer')
 
 
-def _has_own_load(optimizer: Any) -> bool:
-    """Whether it may keep what it is given in any place."""
+def has_own_load(optimizer: Any) -> bool:
+    """Whether an optimizer may keep what it is given in any place."""
     return getattr(type(optimizer), 'load_state_dict',
                    None) is not Optimizer.load_state_dict
 

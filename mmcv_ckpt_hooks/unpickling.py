@@ -37,16 +37,15 @@ _CONTAINERS = (list, tuple, *_DICTS)
 _COPIES = (bytes, bytearray, set, frozenset, dict, tuple)
 #: How deep values may lie in each other: below what Python recurses to.
 _DEPTH_LIMIT = 350
-#: How many containers and remembered values a pickle may ask for: those of
-#: 60,000 tensors are a million, and each may take 60 times the memory of its
-#: instruction.
-_VALUES_LIMIT = 2 << 20
 _COUNTED_NAMES = ('MARK EMPTY_LIST EMPTY_DICT EMPTY_SET TUPLE1 MEMOIZE '
                   'LONG_BINPUT')
 
 
-def unpickle(data: bytes, vocabulary: Vocabulary, read: ReadStorage,
-             path: str) -> Any:
+def unpickle(data: bytes,
+             vocabulary: Vocabulary,
+             read: ReadStorage,
+             path: str,
+             advice: str = TRUST) -> Any:
     """Execute a pickle that can do no harm.
 
     Args:
@@ -55,20 +54,23 @@ def unpickle(data: bytes, vocabulary: Vocabulary, read: ReadStorage,
         read (callable): See :data:`ReadStorage`; what it raises passes
             through.
         path (str): Of the file, for the messages.
+        advice (str): What to do about one that asks for more. Default: that
+            of a checkpoint file.
 
     Raises:
         CorruptError: If no program would have written it so.
         UnsafeCheckpointError: If it asks for more than this module does.
     """
     try:
-        machine = _Machine(data, vocabulary, read)
+        kind = _ObjectMachine if vocabulary.has_objects else _Machine
+        machine = kind(data, vocabulary, read)
         return _Finish().value(machine.load())
     except Malformed as error:
         raise CorruptError(f'{path} is malformed: {error}') from error
     except Refused as error:
         raise UnsafeCheckpointError(
             f'{path}: its structure is undamaged, but loading it would be '
-            f'refused: {error}. {TRUST}') from error
+            f'refused: {error}. {advice}') from error
     except _READING_ERRORS as error:
         raise CorruptError(
             f'{path} is malformed: its pickle cannot be read '
@@ -199,8 +201,9 @@ class _Machine(Unpickler):
     def count_value(self) -> None:
         """Count what takes much more memory than its instruction."""
         self._values += 1
-        if self._values > _VALUES_LIMIT:
-            raise Refused(f'it builds more than {_VALUES_LIMIT} values')
+        if self._values > self._vocabulary.values_limit:
+            raise Refused('it builds more than '
+                          f'{self._vocabulary.values_limit} values')
 
     #: What is no instruction at all is not in here.
     dispatch = {
@@ -220,6 +223,19 @@ class _Machine(Unpickler):
         pickle.ADDITEMS[0]: _add_items,
         pickle.FROZENSET[0]: _frozen_set,
     }
+
+
+class _ObjectMachine(_Machine):
+    """Builds objects, too: those that the vocabulary has."""
+
+    def _new_object(self) -> None:
+        self.count_value()
+        arguments, kind = self.stack.pop(), self.stack[-1]
+        if type(kind) is not Name or kind.new is None or arguments != ():
+            refuse_instruction(self)
+        self.stack[-1] = kind.new()
+
+    dispatch = {**_Machine.dispatch, pickle.NEWOBJ[0]: _new_object}
 
 
 class _Finish:

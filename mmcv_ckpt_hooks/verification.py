@@ -37,15 +37,18 @@ class VerifyReport:
         path (str): The file.
         bytes (int): Its size.
         records (int): Records whose CRC-32 was checked.
-        digest (str): ``sha256-zipdir:<hex>``.
+        digest (str): ``sha256-zipdir:<hex>``; of a folder
+            ``sha256-manifest:<hex>``.
         info (dict): The record ``checkpoint_info.json``; empty in files of
             other programs.
+        note (str): What could not be checked; empty if nothing. Default: ''.
     """
     path: str
     bytes: int
     records: int
     digest: str
     info: Dict[str, Any]
+    note: str = ''
 
 
 def zip_digest(records: Iterable[zipfile.ZipInfo]) -> str:

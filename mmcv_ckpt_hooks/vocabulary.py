@@ -25,11 +25,15 @@ class Name:
         factory (type, optional): What a ``defaultdict`` would call.
             Default: None.
         storage_dtype (optional): Of a storage class. Default: None.
+        new (callable, optional): What NEWOBJ calls, without arguments: the
+            pickle of a checkpoint builds no objects, that of the metadata of
+            a folder does. Default: None.
     """
     text: str
     call: Optional[Callable[..., Any]] = None
     factory: Optional[type] = None
     storage_dtype: Any = None
+    new: Optional[Callable[[], Any]] = None
 
     def __repr__(self) -> str:
         return self.text
@@ -69,6 +73,12 @@ class Vocabulary:
         array (type): A :class:`building.Array`.
         key_types (tuple[type]): What may be a key beside builtin types.
     """
+    #: How many containers and remembered values a pickle may ask for: those
+    #: of 60,000 tensors are a million, and each may take 60 times the memory
+    #: of its instruction.
+    values_limit = 2 << 20
+    #: Whether some of the names are those of objects.
+    has_objects = False
 
     def __init__(self, calls: Calls, storages: Mapping[str, Any],
                  dtype: Callable[..., Any], array: Callable[[], Any],

@@ -9,8 +9,7 @@ import torch
 from checkpoint_files import Payload, pickled, torch_written, torch_zip
 from foreign_files import stock_file
 
-from mmcv_ckpt_hooks import (allowlist, outline, scanning, unpickling,
-                             verify_checkpoint)
+from mmcv_ckpt_hooks import allowlist, outline, scanning, verify_checkpoint
 from mmcv_ckpt_hooks.cli import main
 from mmcv_ckpt_hooks.compat import torch_dtypes
 from mmcv_ckpt_hooks.errors import (CorruptError, IntegrityError,
@@ -18,6 +17,7 @@ from mmcv_ckpt_hooks.errors import (CorruptError, IntegrityError,
 from mmcv_ckpt_hooks.loading import load_checkpoint
 from mmcv_ckpt_hooks.scanning import verify_loadable
 from mmcv_ckpt_hooks.verification import open_archive
+from mmcv_ckpt_hooks.vocabulary import Vocabulary
 
 
 class Settings:
@@ -182,7 +182,7 @@ GREEDY = {
 
 @pytest.mark.parametrize('name', GREEDY)
 def test_what_takes_much_memory_is_counted(monkeypatch, name):
-    monkeypatch.setattr(unpickling, '_VALUES_LIMIT', 100)
+    monkeypatch.setattr(Vocabulary, 'values_limit', 100)
     content = torch_zip(b'\x80\x04' + GREEDY[name] + b'.')
     with pytest.raises(UnsafeCheckpointError, match='more than 100 values'):
         scan(content)

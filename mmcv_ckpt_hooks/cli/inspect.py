@@ -6,6 +6,9 @@ from typing import (Any, Callable, Dict, Iterable, Iterator, List, Mapping,
                     Tuple)
 
 from ..errors import ConfigError
+from ..folder_opening import open_folder
+from ..folder_place import folder_of, leads_to_folder
+from ..folder_verification import read_rest
 from ..instructions import shortened
 from ..outline import Tensor
 from ..records import data_starts, descriptor
@@ -80,17 +83,28 @@ def run(arguments: argparse.Namespace) -> int:
         ConfigError: If it is a directory.
     """
     path = path_of(arguments.file)
+    if leads_to_folder(path):
+        places = Places(Access(arguments), warn)
+        found = {
+            'path': arguments.file,
+            **_look_folder(places, path.rstrip('/'))
+        }
+        _tell(arguments, found)
+        return 0
     if is_directory(path):
         raise ConfigError(
             f'{path} is a directory, expected a checkpoint. "mmcv-ckpt ls '
             f'{path}" lists those in it')
     places = Places(Access(arguments), warn)
-    found = {'path': arguments.file, **_look(places, path)}
+    _tell(arguments, {'path': arguments.file, **_look(places, path)})
+    return 0
+
+
+def _tell(arguments: argparse.Namespace, found: Dict[str, Any]) -> None:
     if arguments.json:
         print_json({**found, **status(0)})
     else:
         _print(found)
-    return 0
 
 
 # -- what is there ---------------------------------------------------------
@@ -107,8 +121,24 @@ def _look(places: Places, path: str) -> Dict[str, Any]:
         content = read_outline(archive, path)
         digest = zip_digest(archive.infolist())
         size = file.seek(0, os.SEEK_END)
+    return _told(size, digest, content, _tensors(content, _Plain()))
+
+
+def _look_folder(places: Places, path: str) -> Dict[str, Any]:
+    """Look at a sharded checkpoint: at its metadata, and at the rest."""
+    directory, name = split_path(path)
+    with mapped_errors('cannot read', path):
+        folder = open_folder(folder_of(places.files(directory), name), path)
+        content = {} if folder.is_plain else read_rest(folder)
+    tensors = ((name, Tensor(saved.dtype, saved.size, ''))
+               for name, saved in folder.metadata.tensors.items())
+    return _told(folder.bytes, folder.digest, content, tensors)
+
+
+def _told(size: int, digest: str, content: Any,
+          found: Iterator[Tuple[str, Tensor]]) -> Dict[str, Any]:
     fields = content if isinstance(content, dict) else {'': content}
-    tensors = list(islice(_tensors(content, _Plain()), _MAX_TENSORS + 1))
+    tensors = list(islice(found, _MAX_TENSORS + 1))
     plain = _Plain()
     return {
         'bytes':

@@ -9,7 +9,10 @@ from typing import AbstractSet, Any, Dict, List, Mapping, Optional, Tuple
 from ..card import steps_in_name
 from ..counting import finished_steps, is_count
 from ..errors import (CheckpointError, IntegrityError, MissingCheckpointError,
-                      UnverifiableError)
+                      UnsafeCheckpointError, UnverifiableError)
+from ..folder_layout import is_folder
+from ..folder_opening import open_folder
+from ..folder_place import folder_of
 from ..lineage import by_step
 from ..scanning import read_outline
 from ..types import CheckpointInfo
@@ -125,12 +128,16 @@ def _structure_problem(place: Place, info: CheckpointInfo) -> str:
     has none.
     """
     try:
-        with place.files.open(info.name) as file, \
-                open_archive(file, info.name) as archive:
-            found = zip_digest(archive.infolist())
+        if is_folder(info.name):
+            folder = folder_of(place.files, info.name)
+            found = open_folder(folder, info.name).digest
+        else:
+            with place.files.open(info.name) as file, \
+                    open_archive(file, info.name) as archive:
+                found = zip_digest(archive.infolist())
     except UnverifiableError:
         return NEEDS_TRUST
-    except (IntegrityError, MissingCheckpointError,
+    except (IntegrityError, MissingCheckpointError, UnsafeCheckpointError,
             zipfile.BadZipFile) as error:
         return str(error)
     if info.digest and info.digest != found:
@@ -156,7 +163,8 @@ def _inodes(place: Place) -> Dict[str, _Inode]:
     for info in place.checkpoints:
         with suppress(OSError):
             status = os.stat(os.path.join(place.files.url, info.name))
-            if stat.S_ISREG(status.st_mode):
+            is_there = stat.S_ISDIR if is_folder(info.name) else stat.S_ISREG
+            if is_there(status.st_mode):
                 found[info.name] = status.st_dev, status.st_ino
     return found
 

@@ -8,6 +8,7 @@ from ..best_scores import BestScore
 from ..catalog import Catalog
 from ..catalog_home import read_place
 from ..errors import ConfigError, MissingCheckpointError
+from ..folder_layout import LATEST_FOLDER
 from ..storage import OBJECT_STORES, split_filename
 from ..storage.links import is_pointer
 from ..storage.local import LocalBackend
@@ -168,10 +169,12 @@ def is_directory(path: str) -> bool:
 def latest_target(place: Place, warn: Warn) -> Optional[str]:
     """Return the name of the checkpoint that ``latest.pth`` leads to.
 
-    A symlink, else a hard link, else the pointer file: see
-    :meth:`LocalBackend.point`.
+    Or ``latest.dcp``; a run has one of them. A symlink, else a hard link,
+    else the pointer file: see :meth:`LocalBackend.point`.
     """
-    path = os.path.join(place.files.url, LATEST_NAME)
+    path = os.path.join(place.files.url, LATEST_FOLDER)
+    if not place.is_local or not os.path.lexists(path):
+        path = os.path.join(place.files.url, LATEST_NAME)
     names = [info.name for info in place.checkpoints]
     if place.is_local and os.path.islink(path):
         # what it names may be a link itself
@@ -196,8 +199,8 @@ def latest_target(place: Place, warn: Warn) -> Optional[str]:
 def _warn_of_stray(place: Place, path: str, warn: Warn) -> None:
     found = 'is not in this directory' if os.path.exists(path) else \
         'does not exist'
-    warn(f'{place.path(LATEST_NAME)} points to {os.readlink(path)}, which '
-         f'{found}')
+    shown = place.path(os.path.basename(path))
+    warn(f'{shown} points to {os.readlink(path)}, which {found}')
 
 
 def _same_file(place: Place, path: str, names: List[str]) -> Optional[str]:

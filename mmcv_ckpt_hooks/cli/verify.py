@@ -2,17 +2,21 @@
 import argparse
 import os
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import IO, Any, Dict, List, Sequence, Tuple
 
 from ..catalog import CATALOG_NAME
 from ..errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                       ResumeError, StorageError, UnsafeCheckpointError,
                       UnverifiableError)
+from ..folder_opening import open_folder
+from ..folder_place import folder_of, leads_to_folder
+from ..folder_verification import verify_folder
 from ..scanning import verify_loadable
 from ..storage.mapped_errors import mapped_errors
-from .output import (add_json, count_text, print_json, print_line, size_text,
-                     status, warn)
+from .outcomes import (DAMAGED, NOT_CHECKED, OK, UNSAFE, UNVERIFIABLE, Outcome,
+                       Target, failure_of, outcome_text, summary_of)
+from .output import add_json, print_json, print_line, status, warn
 from .place import Place, Places, is_directory, path_of, split_path
 from .progress import progress_of
 from .remote import Access, add_access
@@ -22,66 +26,17 @@ EXIT_DAMAGED = 1
 EXIT_MISSING = 2
 EXIT_UNSAFE = 3
 
-_OK = 'ok'
-_DAMAGED = 'damaged'
-_UNVERIFIABLE = 'unverifiable'
-_UNSAFE = 'unsafe'
-_NOT_CHECKED = 'not checked'
-
 #: Exit codes by status, the gravest first.
 _EXIT_CODES = {
-    _DAMAGED: EXIT_DAMAGED,
-    _UNVERIFIABLE: EXIT_DAMAGED,
-    _UNSAFE: EXIT_UNSAFE,
-    _NOT_CHECKED: EXIT_MISSING,
-    _OK: 0,
+    DAMAGED: EXIT_DAMAGED,
+    UNVERIFIABLE: EXIT_DAMAGED,
+    UNSAFE: EXIT_UNSAFE,
+    NOT_CHECKED: EXIT_MISSING,
+    OK: 0,
 }
 
 #: Device and inode, or URL and name.
 _Identity = Tuple[Any, Any]
-
-
-@dataclass(frozen=True)
-class Target:
-    """One file to check.
-
-    Args:
-        shown (str): Its path as it was given.
-        place (Place): The directory that it is in.
-        name (str): Its name there: links are followed.
-    """
-    shown: str
-    place: Place
-    name: str
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What was found of one file.
-
-    Args:
-        path (str): As it was given.
-        status (str): ``'ok'``, ``'damaged'``, ``'unverifiable'`` (a format
-            without checksums), ``'unsafe'`` (undamaged, but loading it could
-            run code) or ``'not checked'``.
-        bytes (int): Size of the file.
-        records (int): Records whose CRC-32 was checked.
-        secs (float): How long that took.
-        digest (str): ``sha256-zipdir:<hex>``.
-        same_as (str): Path under which the same file was checked before;
-            empty if none.
-        error (str): Class of the error; empty if all is well.
-        problem (str): What it says.
-    """
-    path: str
-    status: str
-    bytes: int = 0
-    records: int = 0
-    secs: float = 0.
-    digest: str = ''
-    same_as: str = ''
-    error: str = ''
-    problem: str = ''
 
 
 def add_parser(commands: Any) -> None:
@@ -102,8 +57,8 @@ def add_parser(commands: Any) -> None:
         'paths',
         metavar='PATH',
         nargs='+',
-        help='a checkpoint; or a directory, which means the newest in it; or '
-        'the URL of one')
+        help='a checkpoint, also a sharded one (a folder); or a directory, '
+        'which means the newest in it; or the URL of one')
     parser.add_argument(
         '--all',
         action='store_true',
@@ -147,16 +102,16 @@ def run(arguments: argparse.Namespace) -> int:
     for target in targets:
         outcome = _check(target, checked)
         outcomes.append(outcome)
-        if outcome.status == _NOT_CHECKED:
+        if outcome.status == NOT_CHECKED:
             continue  # it was told
         if not arguments.json:
-            print_line(_outcome_text(outcome))
+            print_line(outcome_text(outcome))
         elif outcome.problem:
             warn(outcome.problem)
     gravest = _gravest(outcomes)
     code = _EXIT_CODES[gravest.status]
     if arguments.json:
-        summary = _summary(outcomes) if code else ''
+        summary = summary_of(outcomes) if code else ''
         print_json({
             'paths':
             arguments.paths,
@@ -165,13 +120,13 @@ def run(arguments: argparse.Namespace) -> int:
             'problem':
             gravest.problem if len(outcomes) == 1 else summary,
             'checked': [{
-                **asdict(outcome), 'ok': outcome.status == _OK
+                **asdict(outcome), 'ok': outcome.status == OK
             } for outcome in outcomes],
             'repaired':
             repaired
         })
     elif len(outcomes) > 1:
-        print_line(_summary(outcomes))
+        print_line(summary_of(outcomes))
     return code
 
 
@@ -188,13 +143,16 @@ def _select(places: Places, paths: Sequence[str],
             targets += _targets(places, path, everything)
         except CheckpointError as error:
             warn(str(error))
-            failures.append(_failure(path, _NOT_CHECKED, error))
+            failures.append(failure_of(path, NOT_CHECKED, error))
     return targets, failures
 
 
 def _targets(places: Places, given: str, everything: bool) -> List[Target]:
     path = path_of(given)
-    if not is_directory(path):
+    of_folder = leads_to_folder(path)
+    if of_folder:
+        path = path.rstrip('/')
+    if not is_directory(path) or of_folder:
         directory, name = split_path(path)
         return [Target(given, _place_of_file(places, directory), name)]
     place = places.open(path)
@@ -230,6 +188,8 @@ def _check(target: Target, checked: Dict[_Identity, Outcome]) -> Outcome:
     known = target.place.catalog.find(target.name)
     digest = known.digest if known is not None else ''
     try:
+        if leads_to_folder(os.path.join(target.place.files.url, target.name)):
+            return _check_folder(target, digest)
         with target.place.files.open(target.name) as file:
             key = _identity(target, file)
             same = checked.get(key)
@@ -242,18 +202,40 @@ def _check(target: Target, checked: Dict[_Identity, Outcome]) -> Outcome:
                 report = verify_loadable(file, target.shown, digest, advance)
             secs = time.perf_counter() - began
     except UnverifiableError as error:
-        return _failure(target.shown, _UNVERIFIABLE, error)
+        return failure_of(target.shown, UNVERIFIABLE, error)
     except IntegrityError as error:
-        return _failure(target.shown, _DAMAGED, error)
+        return failure_of(target.shown, DAMAGED, error)
     except UnsafeCheckpointError as error:
-        return _failure(target.shown, _UNSAFE, error)
+        return failure_of(target.shown, UNSAFE, error)
     except CheckpointError as error:
         warn(str(error))
-        return _failure(target.shown, _NOT_CHECKED, error)
-    outcome = Outcome(target.shown, _OK, report.bytes, report.records, secs,
+        return failure_of(target.shown, NOT_CHECKED, error)
+    outcome = Outcome(target.shown, OK, report.bytes, report.records, secs,
                       report.digest)
     checked[key] = outcome
     return outcome
+
+
+def _check_folder(target: Target, digest: str) -> Outcome:
+    """Check a sharded checkpoint.
+
+    Raises:
+        CheckpointError: If it is damaged, or cannot be checked.
+    """
+    began = time.perf_counter()
+    with mapped_errors('cannot read', target.shown):
+        folder = open_folder(
+            folder_of(target.place.files, target.name), target.shown, digest)
+        with progress_of(target.shown, folder.bytes) as advance:
+            report = verify_folder(folder, advance)
+    return Outcome(
+        target.shown,
+        OK,
+        report.bytes,
+        report.records,
+        time.perf_counter() - began,
+        report.digest,
+        note=report.note)
 
 
 def _identity(target: Target, file: IO[bytes]) -> _Identity:
@@ -263,36 +245,7 @@ def _identity(target: Target, file: IO[bytes]) -> _Identity:
     return there.st_dev, there.st_ino
 
 
-def _failure(path: str, status: str, error: CheckpointError) -> Outcome:
-    return Outcome(
-        path, status, error=type(error).__name__, problem=str(error))
-
-
 def _gravest(outcomes: Sequence[Outcome]) -> Outcome:
     """Return the outcome that the exit code is about."""
     order = list(_EXIT_CODES)
     return min(outcomes, key=lambda outcome: order.index(outcome.status))
-
-
-# -- how it is shown -------------------------------------------------------
-
-
-def _outcome_text(outcome: Outcome) -> str:
-    if outcome.status != _OK:
-        return f'{outcome.status:<13}{outcome.problem}'
-    size = size_text(outcome.bytes)
-    if outcome.same_as:
-        return (f'{_OK:<13}{outcome.path}: {size}, the same file as '
-                f'{outcome.same_as}')
-    rate = size_text(outcome.bytes / max(outcome.secs, 1e-9))
-    return (f'{_OK:<13}{outcome.path}: {size}, '
-            f'{count_text(outcome.records, "record")}, {rate}/s')
-
-
-def _summary(outcomes: Sequence[Outcome]) -> str:
-    counts = {
-        status: sum(outcome.status == status for outcome in outcomes)
-        for status in (_OK, _DAMAGED, _UNVERIFIABLE, _UNSAFE, _NOT_CHECKED)
-    }
-    return ', '.join(f'{count} {status}' for status, count in counts.items()
-                     if count)

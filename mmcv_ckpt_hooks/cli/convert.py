@@ -1,0 +1,112 @@
+"""``mmcv-ckpt convert``: a sharded checkpoint to a file, and back."""
+import argparse
+import os
+from dataclasses import asdict
+from typing import Any, Dict
+
+from ..errors import ConfigError, DependencyError
+from ..folder_layout import is_folder
+from ..folder_place import folder_of, leads_to_folder
+from ..storage.mapped_errors import mapped_errors
+from .output import (add_json, count_text, print_json, print_line, size_text,
+                     status, warn)
+from .place import Places, is_directory, path_of, split_path
+from .remote import Access, add_access
+
+_NOTHING: Dict[str, Any] = {
+    'bytes': 0,
+    'tensors': 0,
+    'digest': '',
+    'note': '',
+}
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the program's parser."""
+    parser = commands.add_parser(
+        'convert',
+        help='write a sharded checkpoint as a plain file, or a file as a '
+        'sharded one',
+        description='Writes a sharded checkpoint (a folder: iter_N.dcp, or '
+        'one of torch.distributed.checkpoint alone) as a plain .pth file, or '
+        'a .pth file as a folder. The source is verified first, and nothing '
+        'in it is executed. Needs torch, but neither a GPU nor several '
+        'processes; of a folder one tensor at a time is in memory.',
+        epilog='Exit code: 0; 1 the source is damaged; 2 wrong usage, or '
+        'something is missing, may not be read or is there already; 3 '
+        'loading the source could run code.')
+    parser.add_argument(
+        'source', metavar='SRC', help='a folder, a .pth file, or its URL')
+    parser.add_argument(
+        'target',
+        metavar='DST',
+        help='a new file, or a new folder whose name ends in .dcp')
+    add_json(parser)
+    add_access(parser)
+    parser.set_defaults(
+        run=run,
+        nothing=lambda given: {
+            'source': given.source,
+            'target': given.target,
+            **_NOTHING
+        })
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Convert one checkpoint.
+
+    Returns:
+        int: 0.
+
+    Raises:
+        IntegrityError: If the source is damaged.
+        UnsafeCheckpointError: If loading it could run code.
+        StorageError: If it cannot be read, or the target not be written.
+        ConfigError: If the names do not say what to do.
+    """
+    places = Places(Access(arguments), warn)
+    source, target = path_of(arguments.source), path_of(arguments.target)
+    with mapped_errors('cannot convert', source):
+        found = _convert(places, source, target)
+    told = asdict(found)
+    if arguments.json:
+        print_json({
+            'source': arguments.source,
+            'target': arguments.target,
+            **told,
+            **status(0)
+        })
+    else:
+        note = f'; the source was {found.note}' if found.note else ''
+        print_line(f'{arguments.target}: {size_text(found.bytes)}, '
+                   f'{count_text(found.tensors, "tensor")}{note}')
+    return 0
+
+
+def _convert(places: Places, source: str, target: str) -> Any:
+    try:
+        from .. import converting
+    except ImportError as error:
+        raise DependencyError(f'convert needs torch: {error}') from error
+    if leads_to_folder(source):
+        if is_folder(target):
+            raise ConfigError(f'{source} is a sharded checkpoint, and '
+                              f'{target} would be one: give DST a name that '
+                              'ends in .pth')
+        source = source.rstrip('/')
+        directory, name = split_path(source)
+        where, new_name = split_path(target)
+        return converting.folder_to_file(
+            folder_of(places.files(directory), name), source,
+            places.files(where), new_name)
+    if is_directory(source):
+        raise ConfigError(f'{source} is a directory, and no sharded '
+                          'checkpoint: expected one of the checkpoints in it')
+    if not is_folder(target):
+        raise ConfigError(f'{source} is a file: expected a DST that ends in '
+                          f'.dcp, got {os.path.basename(target)}')
+    directory, name = split_path(source)
+    where, new_name = split_path(target.rstrip('/'))
+    return converting.file_to_folder(
+        places.files(directory), name,
+        folder_of(places.files(where), new_name))

@@ -1,0 +1,85 @@
+"""What checking a checkpoint has found, and how it is told."""
+from dataclasses import dataclass
+from typing import Sequence
+
+from ..errors import CheckpointError
+from .output import count_text, size_text
+from .place import Place
+
+OK = 'ok'
+DAMAGED = 'damaged'
+UNVERIFIABLE = 'unverifiable'
+UNSAFE = 'unsafe'
+NOT_CHECKED = 'not checked'
+
+
+@dataclass(frozen=True)
+class Target:
+    """One file, or folder, to check.
+
+    Args:
+        shown (str): Its path as it was given.
+        place (Place): The directory that it is in.
+        name (str): Its name there: links are followed.
+    """
+    shown: str
+    place: Place
+    name: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found of one file.
+
+    Args:
+        path (str): As it was given.
+        status (str): ``'ok'``, ``'damaged'``, ``'unverifiable'`` (a format
+            without checksums), ``'unsafe'`` (undamaged, but loading it could
+            run code) or ``'not checked'``.
+        bytes (int): Size of the file.
+        records (int): Records whose CRC-32 was checked.
+        secs (float): How long that took.
+        digest (str): ``sha256-zipdir:<hex>``.
+        same_as (str): Path under which the same file was checked before;
+            empty if none.
+        error (str): Class of the error; empty if all is well.
+        problem (str): What it says.
+        note (str): What could not be checked; empty if nothing.
+    """
+    path: str
+    status: str
+    bytes: int = 0
+    records: int = 0
+    secs: float = 0.
+    digest: str = ''
+    same_as: str = ''
+    error: str = ''
+    problem: str = ''
+    note: str = ''
+
+
+def failure_of(path: str, status: str, error: CheckpointError) -> Outcome:
+    return Outcome(
+        path, status, error=type(error).__name__, problem=str(error))
+
+
+def outcome_text(outcome: Outcome) -> str:
+    if outcome.status != OK:
+        return f'{outcome.status:<13}{outcome.problem}'
+    size = size_text(outcome.bytes)
+    if outcome.same_as:
+        return (f'{OK:<13}{outcome.path}: {size}, the same file as '
+                f'{outcome.same_as}')
+    rate = size_text(outcome.bytes / max(outcome.secs, 1e-9))
+    return (f'{OK:<13}{outcome.path}: {size}, '
+            f'{count_text(outcome.records, "record")}, {rate}/s' +
+            (f'; {outcome.note}' if outcome.note else ''))
+
+
+def summary_of(outcomes: Sequence[Outcome]) -> str:
+    counts = {
+        status: sum(outcome.status == status for outcome in outcomes)
+        for status in (OK, DAMAGED, UNVERIFIABLE, UNSAFE, NOT_CHECKED)
+    }
+    return ', '.join(f'{count} {status}' for status, count in counts.items()
+                     if count)

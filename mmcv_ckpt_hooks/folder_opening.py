@@ -1,0 +1,173 @@
+"""A folder, opened: what is there, held against manifest and metadata.
+
+Only the small files are read. Standard library only.
+"""
+import hashlib
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Dict, Iterator, Mapping, Optional, Tuple
+
+from .errors import CorruptError, TruncatedError
+from .folder import manifest_digest
+from .folder_chunks import Chunk
+from .folder_layout import MANIFEST_NAME, METADATA_NAME, REST_NAME
+from .folder_manifest import MANIFEST_LIMIT_BYTES, ListedFile, parse_manifest
+from .folder_metadata import (METADATA_LIMIT_BYTES, FolderMetadata, Item, Key,
+                              check_places, parse_metadata)
+from .records import reading
+from .types import UNKNOWN_BYTES, StorageBackend
+from .zip_layout import ADVICE
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder whose small files are as they should be.
+
+    Args:
+        files (StorageBackend): The folder itself.
+        path (str): Of it, for the messages.
+        sizes (dict[str, int]): Bytes of its files, by name.
+        manifest (dict): Files by name; empty if torch alone has written it.
+        digest (str): Of the manifest; empty if there is none.
+        metadata (FolderMetadata): Where the tensors are.
+    """
+    files: StorageBackend
+    path: str
+    sizes: Mapping[str, int]
+    manifest: Mapping[str, ListedFile]
+    digest: str
+    metadata: FolderMetadata
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is one of torch.distributed.checkpoint alone."""
+        return not self.manifest
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all that belongs to it."""
+        if self.is_plain:
+            names = [*self.metadata.files, METADATA_NAME]
+            return sum(self.sizes[name] for name in names)
+        return self.sizes[MANIFEST_NAME] + sum(
+            file.bytes for file in self.manifest.values())
+
+    def items(self, file: str) -> Iterator[Tuple[str, Optional[Chunk], Item]]:
+        """Yield what lies in a file: name, chunk (None: no tensor), place."""
+        of_file = [(item.offset, key, item)
+                   for key, item in self.metadata.items.items()
+                   if item.file == file]
+        for _, key, item in sorted(of_file, key=lambda one: one[0]):
+            yield key[0], self._chunks.get(key), item
+
+    @cached_property
+    def _chunks(self) -> Mapping[Key, Chunk]:
+        return {
+            (name, chunk.offsets): chunk
+            for name, tensor in self.metadata.tensors.items()
+            for chunk in tensor.chunks
+        }
+
+    def file_path(self, name: str) -> str:
+        """Return the path of a file, for the messages."""
+        return os.path.join(self.path, name)
+
+
+def open_folder(files: StorageBackend,
+                path: str,
+                digest: Optional[str] = None) -> Folder:
+    """Open a folder; nothing of a tensor is read.
+
+    Args:
+        files (StorageBackend): The folder itself.
+        path (str): Of it, for the messages.
+        digest (str, optional): What the catalog has for it. Default: None.
+
+    Raises:
+        IntegrityError: It names what is wrong, and with which file.
+        UnsafeCheckpointError: If its metadata names what could run code.
+        MissingCheckpointError: If there is no such folder.
+    """
+    sizes = _sizes(files)
+    if METADATA_NAME not in sizes:
+        raise TruncatedError(
+            f'{path} is no complete checkpoint: it has no {METADATA_NAME}, '
+            f'which is written last. {ADVICE}')
+    manifest: Dict[str, ListedFile] = {}
+    found = ''
+    if MANIFEST_NAME in sizes:
+        data = _read(files, MANIFEST_NAME, sizes, MANIFEST_LIMIT_BYTES, path)
+        found, manifest = manifest_digest(data), parse_manifest(data, path)
+    elif REST_NAME in sizes or digest:
+        raise CorruptError(f'{path}: {MANIFEST_NAME} is missing, which has '
+                           f'the digests of its files. {ADVICE}')
+    if digest and digest != found:
+        raise CorruptError(
+            f'{path} is not the checkpoint that the catalog lists: expected '
+            f'digest {digest}, found {found}. Restore the folder, or run '
+            '"mmcv-ckpt verify --repair-catalog" if it was replaced on '
+            'purpose')
+    if manifest:
+        _check_listed(manifest, sizes, path)
+    data = _read(files, METADATA_NAME, sizes, METADATA_LIMIT_BYTES, path)
+    if manifest:
+        check_digest(path, METADATA_NAME, manifest[METADATA_NAME],
+                     hashlib.sha256(data).hexdigest())
+    metadata = parse_metadata(data, os.path.join(path, METADATA_NAME))
+    check_places(metadata, {name: sizes[name]
+                            for name in manifest} if manifest else sizes, path)
+    return Folder(files, path, sizes, manifest, found, metadata)
+
+
+def check_digest(path: str, name: str, listed: ListedFile, found: str) -> None:
+    """Check the SHA-256 of a file.
+
+    Raises:
+        CorruptError: If it is not that of the manifest.
+    """
+    if listed.digest != f'sha256:{found}':
+        raise CorruptError(
+            f'{path}: {name} is damaged, or is that of another checkpoint '
+            f'(its digest is sha256:{found}, {MANIFEST_NAME} has '
+            f'{listed.digest}). {ADVICE}')
+
+
+def _sizes(files: StorageBackend) -> Dict[str, int]:
+    sizes = {file.name: file.bytes for file in files.list()}
+    for name, size in sizes.items():
+        if size == UNKNOWN_BYTES:
+            with files.open(name) as file:
+                sizes[name] = file.seek(0, os.SEEK_END)
+    return sizes
+
+
+def _check_listed(manifest: Mapping[str, ListedFile], sizes: Mapping[str, int],
+                  path: str) -> None:
+    for name in (METADATA_NAME, REST_NAME):
+        if name not in manifest:
+            raise CorruptError(f'{path}: {MANIFEST_NAME} is damaged: it does '
+                               f'not list {name}')
+    for name, file in sorted(manifest.items()):
+        if name not in sizes:
+            raise TruncatedError(
+                f'{path}: {name} is missing ({file.bytes} bytes). Where the '
+                'ranks have written to disks of their own, this machine must '
+                f'see all of them. {ADVICE}')
+        if sizes[name] != file.bytes:
+            raise TruncatedError(
+                f'{path}: {name} has {sizes[name]} bytes, expected '
+                f'{file.bytes}. {ADVICE}')
+
+
+def _read(files: StorageBackend, name: str, sizes: Mapping[str, int],
+          limit: int, path: str) -> bytes:
+    if sizes[name] > limit:
+        raise CorruptError(f'{path}: {name} has {sizes[name]} bytes, expected '
+                           f'at most {limit}')
+    with files.open(name) as file, reading(os.path.join(path, name), 'it'):
+        data = file.read()
+    if len(data) != sizes[name]:
+        raise TruncatedError(f'{path}: {name} has {len(data)} bytes, expected '
+                             f'{sizes[name]}. {ADVICE}')
+    return data

@@ -1,0 +1,30 @@
+"""Where a folder is: a place of its own, beside other checkpoints."""
+import os
+
+from . import folder
+from .folder_layout import METADATA_NAME, is_folder
+from .storage import Path, open_backend, scheme_of
+from .types import StorageBackend
+
+
+def folder_of(files: StorageBackend, name: str) -> StorageBackend:
+    """Return a folder of a place, as a place."""
+    if files.capabilities.folders:
+        return folder.folder_of(files, name)
+    return open_backend(os.path.join(files.url, name))
+
+
+def leads_to_folder(path: Path) -> bool:
+    """Whether a path or URL is that of a sharded checkpoint.
+
+    Its name tells; that of a local one of torch alone is any, and its
+    metadata do.
+    """
+    path = os.fspath(path)
+    if is_folder(path):
+        return True
+    if scheme_of(path) not in ('', 'file'):
+        return False
+    plain = path[7:] if scheme_of(path) else path
+    return os.path.exists(
+        os.path.join(os.path.expanduser(plain), METADATA_NAME))

@@ -1,0 +1,72 @@
+"""Sharded checkpoints built by hand, of any number of ranks."""
+import torch
+
+from mmcv_ckpt_hooks.folder_chunks import Chunk
+from mmcv_ckpt_hooks.folder_export import Piece, split_checkpoint, write_folder
+from mmcv_ckpt_hooks.loading import load_checkpoint
+from mmcv_ckpt_hooks.storage import open_backend
+
+
+def cut(piece, count):
+    """A piece in so many, along its first dimension; some may be empty."""
+    if not piece.size:
+        return [piece]
+    parts, start = [], 0
+    for values in torch.tensor_split(piece.values, count):
+        offsets = (start, ) + (0, ) * (len(piece.size) - 1)
+        parts.append(
+            Piece(piece.name, piece.size, Chunk(offsets, tuple(values.shape)),
+                  values, piece.place))
+        start += len(values)
+    return parts
+
+
+def build_folder(directory,
+                 checkpoint,
+                 names,
+                 ranks=1,
+                 sharded=True,
+                 card=None):
+    """Write what a checkpoint file holds as a folder of so many ranks.
+
+    Args:
+        directory (Path): The folder.
+        checkpoint (dict): Its content.
+        names (dict): See ``split_checkpoint``.
+        ranks (int): How many write. Default: 1.
+        sharded (bool): Whether each has a part of every tensor; else every
+            tensor is whole on one of them. Default: True.
+        card (dict, optional): Default: an empty one.
+    """
+    pieces, rest = split_checkpoint(checkpoint, names)
+    by_rank = [[] for _ in range(ranks)]
+    for number, piece in enumerate(pieces):
+        parts = cut(piece, ranks) if sharded else [piece]
+        for rank, part in enumerate(parts):
+            if part.values.numel() or not piece.values.numel():
+                place = rank if len(parts) > 1 else number % ranks
+                by_rank[place].append(part)
+                if not piece.values.numel():
+                    break
+    files = open_backend(str(directory))
+    files.prepare()
+    write_folder(files, by_rank, rest, card or {})
+    return directory
+
+
+def names_of(model, optimizer):
+    """Names of the parameters of the only optimizer, by position."""
+    by_id = {id(one): name for name, one in model.named_parameters()}
+    return {
+        '': [
+            by_id[id(one)] for group in optimizer.param_groups
+            for one in group['params']
+        ]
+    }
+
+
+def folder_of_file(path, directory, names, **kwargs):
+    """As :func:`build_folder`, of a checkpoint file."""
+    with open(path, 'rb') as file:
+        checkpoint = load_checkpoint(file, str(path))
+    return build_folder(directory, checkpoint, names, **kwargs)
