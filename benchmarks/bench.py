@@ -24,6 +24,7 @@ import time
 import growth
 import objects
 import parts
+import ranks
 import report
 from workers import HERE, Workers
 
@@ -35,7 +36,7 @@ DEFAULT_PARTS = dict(
     cpu=('free', 'full', 'idle', 'memory', 'resume', 'function', 'objects'),
     cuda=('gpu', ))
 PARTS = ('free', 'full', 'idle', 'gpu', 'memory', 'resume', 'function',
-         'objects', 'peers')
+         'objects', 'peers', 'ranks')
 
 
 def parse_args():
@@ -156,6 +157,8 @@ def run_parts(workers, args, result, is_first):
         parts.add_function(workers, result, saves)
     if is_first and 'objects' in wanted:
         objects.add_objects(workers, result)
+    if is_first and 'ranks' in wanted:
+        ranks.add_ranks(workers, result)
 
 
 def main():

@@ -311,6 +311,9 @@ def show(result):
         show_function(result)
     if result.get('objects'):
         show_objects(result)
+    if result.get('ranks'):
+        import ranks
+        ranks.show_ranks(result)
     targets.show(result)
     for line in result['failures']:
         print(f'Not measured: {line}')

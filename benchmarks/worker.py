@@ -248,6 +248,11 @@ def plain(spec):
     return plain(spec)
 
 
+def ranks(spec):
+    from ranks import ranks
+    return ranks(spec)
+
+
 def objects(spec):
     from objects import objects
     return objects(spec)
@@ -260,7 +265,8 @@ KINDS = dict(
     function=function,
     raw=raw,
     plain=plain,
-    objects=objects)
+    objects=objects,
+    ranks=ranks)
 
 
 def answer(spec, path):
