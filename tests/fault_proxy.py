@@ -305,14 +305,18 @@ class FaultProxy:
                 client, _ = listener.accept()
             except OSError:
                 return
+            with self._mutex:
+                if self._listener is not listener:
+                    # stopped since: nobody would cut this one
+                    client.close()
+                    return
+                self._clients.add(client)
             threading.Thread(
                 target=self._serve, args=(client, ), daemon=True).start()
 
     def _serve(self, client):
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with self._mutex:
-            self._clients.add(client)
         try:
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with client, client.makefile('rb') as reader:
                 while True:
                     request = _read(reader)
