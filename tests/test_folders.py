@@ -597,3 +597,40 @@ def test_ls_shows_folders(sharded, capsys):
 def test_verify_all_checks_folders(sharded, capsys):
     code, out, _ = command(capsys, 'verify', '--all', sharded)
     assert code == 0 and '2 ok' in out
+
+
+@pytest.fixture
+def elsewhere():
+    fsspec = pytest.importorskip('fsspec')
+    yield 'memory://runs/iter_4.dcp'
+    fsspec.filesystem('memory').store.clear()
+
+
+def test_a_folder_elsewhere_is_read_as_one_here(run, elsewhere, tmp_path,
+                                                capsys):
+    assert command(capsys, 'convert', run.file, elsewhere)[0] == 0
+    assert verify_checkpoint(elsewhere).digest
+    code, out, _ = command(capsys, 'verify', elsewhere)
+    assert code == 0 and out.startswith('ok ')
+    assert command(capsys, 'inspect', elsewhere)[0] == 0
+    runner = make_runner(tmp_path / 'new', runner=AMP, seed=5)
+    runner.resume(elsewhere)
+    assert_resumed(runner, run)
+    target = tmp_path / 'out.pth'
+    assert command(capsys, 'convert', elsewhere, target)[0] == 0
+    verify_checkpoint(str(target))
+
+
+def test_damage_elsewhere_is_found(run, elsewhere, capsys):
+    import fsspec
+    assert command(capsys, 'convert', run.file, elsewhere)[0] == 0
+    files = fsspec.filesystem('memory')
+    path = '/runs/iter_4.dcp/__0_0.distcp'
+    content = bytearray(files.cat_file(path))
+    content[len(content) // 2] ^= 1
+    files.pipe_file(path, bytes(content))
+    with pytest.raises(IntegrityError, match='__0_0.distcp'):
+        verify_checkpoint(elsewhere)
+    files.rm_file(path)
+    with pytest.raises(IntegrityError, match='__0_0.distcp is missing'):
+        verify_checkpoint(elsewhere)
