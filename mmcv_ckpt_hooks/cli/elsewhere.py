@@ -4,6 +4,7 @@ from contextlib import suppress
 from typing import Iterable, List
 
 from ..errors import StorageError
+from ..folder_layout import is_checkpoint
 from ..storage.folders import folders
 from .place import Place
 from .remote import Access
@@ -53,4 +54,4 @@ def _remote(place: Place, access: Access) -> Iterable[str]:
 
 
 def _has_checkpoint(names: Iterable[str]) -> bool:
-    return any(name.endswith('.pth') for name in names)
+    return any(is_checkpoint(name) for name in names)

@@ -10,6 +10,8 @@ from ..card import steps_in_name
 from ..counting import finished_steps, is_count
 from ..errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                       UnverifiableError)
+from ..folder import read_card
+from ..folder_layout import is_folder
 from ..lineage import by_step
 from ..scanning import read_outline
 from ..types import CheckpointInfo
@@ -121,9 +123,12 @@ def _structure_problem(place: Place, info: CheckpointInfo) -> str:
     has none.
     """
     try:
-        with place.files.open(info.name) as file, \
-                open_archive(file, info.name) as archive:
-            found = zip_digest(archive.infolist())
+        if is_folder(info.name):
+            found, _ = read_card(place.files, info.name)
+        else:
+            with place.files.open(info.name) as file, \
+                    open_archive(file, info.name) as archive:
+                found = zip_digest(archive.infolist())
     except UnverifiableError:
         return NEEDS_TRUST
     except (IntegrityError, MissingCheckpointError,
@@ -152,7 +157,7 @@ def _inodes(place: Place) -> Dict[str, _Inode]:
     for info in place.checkpoints:
         with suppress(OSError):
             status = os.stat(os.path.join(place.files.url, info.name))
-            if stat.S_ISREG(status.st_mode):
+            if stat.S_ISREG(status.st_mode) or is_folder(info.name):
                 found[info.name] = status.st_dev, status.st_ino
     return found
 

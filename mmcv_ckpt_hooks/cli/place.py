@@ -8,6 +8,7 @@ from ..best_scores import BestScore
 from ..catalog import Catalog
 from ..catalog_home import read_place
 from ..errors import ConfigError, MissingCheckpointError
+from ..folder_layout import LATEST_FOLDER
 from ..storage import OBJECT_STORES, split_filename
 from ..storage.links import is_pointer
 from ..storage.local import LocalBackend
@@ -168,11 +169,16 @@ def is_directory(path: str) -> bool:
 def latest_target(place: Place, warn: Warn) -> Optional[str]:
     """Return the name of the checkpoint that ``latest.pth`` leads to.
 
+    Or ``latest.dcp``; a run has one of both.
+
     A symlink, else a hard link, else the pointer file: see
     :meth:`LocalBackend.point`.
     """
-    path = os.path.join(place.files.url, LATEST_NAME)
+    path = os.path.join(place.files.url, LATEST_FOLDER)
     names = [info.name for info in place.checkpoints]
+    if place.is_local and os.path.islink(path):
+        return _same_file(place, path, names)
+    path = os.path.join(place.files.url, LATEST_NAME)
     if place.is_local and os.path.islink(path):
         # what it names may be a link itself
         name = os.path.basename(os.readlink(path))
