@@ -88,7 +88,7 @@ class Sharding:
             self.current = Current(0)
             beat = self.take_beat()
             if beat is not None:  # nobody has anything to do
-                beat.stop(wait=False)
+                beat.stop()
 
     def begin(self) -> Dict[str, Any]:
         """Begin on rank 0 what the others wait for: it ends, or fails.

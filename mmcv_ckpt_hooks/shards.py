@@ -168,9 +168,9 @@ def _model_state(model: torch.nn.Module) -> Mapping[str, Any]:
 def _is_wrapped_by_fsdp(model: torch.nn.Module) -> bool:
     """Whether FSDP has flattened parameters (not FSDP2, which has DTensors).
     """
-    return any(
-        type(one).__name__ == 'FullyShardedDataParallel'
-        for one in model.modules())
+    # not imported for it: only who has such a model needs it
+    return any(kind.__name__ == 'FullyShardedDataParallel'
+               for one in model.modules() for kind in type(one).__mro__)
 
 
 def _division(tensor: Any) -> Iterator[Any]:

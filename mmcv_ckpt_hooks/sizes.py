@@ -5,6 +5,7 @@ import torch
 
 from .compat import storage_pointer
 from .optimizers import Optimizers, listed, spread
+from .shards import is_sharded
 from .state import unwrapped
 
 #: Headers, padding and directory entries of one tensor (bytes).
@@ -99,7 +100,9 @@ def _tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:
     for tensor in tensors:
         if tensor.layout is not torch.strided:
             continue  # sparse: no storage of its own; the save tells
-        where = storage_pointer(tensor), tensor.storage_offset()
+        # what is spread over ranks has no memory of its own
+        where: Any = id(tensor) if is_sharded(tensor) else \
+            (storage_pointer(tensor), tensor.storage_offset())
         if tensor.numel() and where in seen:
             continue
         seen.add(where)

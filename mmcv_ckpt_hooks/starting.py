@@ -175,7 +175,9 @@ def _say_plan(hook: DurableCheckpointHook, runner: Any, saver: Saver,
         else mirror_text(options, saver.mirror.url, unit, best))
     if of_optimizer is not None and nbytes >= _MAPPED_BYTES:
         on_gpu = any(one.is_cuda for one in runner.model.parameters())
-        saver.reserve(nbytes, on_gpu)
+        # of what all ranks write this one has a part
+        ranks = 1 if hook._sharding is None else distributed.world_size()
+        saver.reserve(nbytes // ranks, on_gpu)
     runner.logger.info(said.text())
     limits = limits_text(options, saver.backend, saver.catalog.home)
     unused = unused_text(options, _places(hook, runner))

@@ -127,6 +127,9 @@ def main(work_dir, given):
     lines = Lines()
     logging.getLogger('toy').addHandler(lines)
     logging.getLogger('toy').setLevel(logging.INFO)
+    if 'fault' in given:
+        # read while the run lasts
+        logging.getLogger('toy').addHandler(logging.StreamHandler(sys.stdout))
     torch.manual_seed(0)
     model = spread_model(given.get('scene', 'ddp'))
     if 'fault' in given:

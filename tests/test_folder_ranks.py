@@ -4,12 +4,12 @@ import shutil
 
 import pytest
 import torch
-from folders import folder_of_file, names_of
+from folders import NEW_TORCH, folder_of_file, names_of
 from launching import run_to_the_end
 from toy import train
 from zero_worker import digest_of
 
-pytest.importorskip('torch.distributed.checkpoint')
+pytestmark = NEW_TORCH
 
 
 @pytest.fixture(scope='module')

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from checkpoint_files import equal
-from folders import build_folder, folder_of_file, names_of
+from folders import NEW_TORCH, build_folder, folder_of_file, names_of
 from mmcv.runner import EMAHook
 from toy import ToyModel, make_runner, train
 
@@ -24,7 +24,10 @@ from mmcv_ckpt_hooks.loading import load_checkpoint
 from mmcv_ckpt_hooks.storage import open_backend
 
 dcp = pytest.importorskip('torch.distributed.checkpoint')
-pytestmark = pytest.mark.filterwarnings('ignore:torch.distributed is')
+pytestmark = [
+    NEW_TORCH,
+    pytest.mark.filterwarnings('ignore:torch.distributed is')
+]
 
 AMP = dict(type='IterBasedRunnerAmp', max_iters=8)
 
