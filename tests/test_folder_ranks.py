@@ -82,6 +82,16 @@ def test_each_rank_of_sharded_weights_takes_its_part(saved, tmp_path, scene,
         assert one['optimizer'] == digest_of(content['optimizer']['state'])
 
 
+@pytest.mark.parametrize('world_size', [1, 2])
+def test_what_fsdp_has_flattened_is_filled(saved, tmp_path, world_size):
+    file, folder = saved
+    content = torch.load(str(file), weights_only=True)
+    for one in ranks_of(folder, tmp_path, 'flat', world_size):
+        assert one['iter'] == 4 and one['lr'] == 0.01
+        assert one['model'] == digest_of(dict(content['state_dict']))
+        assert one['optimizer'] == digest_of(content['optimizer']['state'])
+
+
 def test_a_rank_that_does_not_see_the_folder_says_so(saved, tmp_path):
     first, second = ranks_of(saved[1], tmp_path, 'away', 2)
     assert second['error'] == 'MissingCheckpointError'
