@@ -44,10 +44,12 @@ def verify_checkpoint(path: Path,
         MissingCheckpointError: If there is no such file.
     """
     path = os.fspath(path)
-    backend, _, name = opened(path, dict(storage_options=storage_options))
+    access = dict(storage_options=storage_options)
+    backend, _, name = opened(path, access)
     if leads_to_folder(path):
         folder = open_folder(
-            folder_of(backend, name), path, _listed_digest(backend, name))
+            folder_of(backend, name, access), path,
+            _listed_digest(backend, name))
         return verify_folder(folder)
     with backend.open(name) as file:
         return verify_loadable(file, path, _listed_digest(backend, name))

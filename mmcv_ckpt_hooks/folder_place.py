@@ -1,5 +1,7 @@
 """Where a folder is: a place of its own, beside other checkpoints."""
 import os
+from types import MappingProxyType
+from typing import Any, Mapping
 
 from . import folder
 from .folder_layout import METADATA_NAME, is_folder
@@ -7,11 +9,21 @@ from .storage import Path, open_backend, scheme_of
 from .types import StorageBackend
 
 
-def folder_of(files: StorageBackend, name: str) -> StorageBackend:
-    """Return a folder of a place, as a place."""
+def folder_of(files: StorageBackend,
+              name: str,
+              access: Mapping[str, Any] = MappingProxyType({})) -> \
+        StorageBackend:
+    """Return a folder of a place, as a place.
+
+    Args:
+        files (StorageBackend): The place.
+        name (str): Of the folder.
+        access (dict): How the place was opened, for one that has no folders
+            of its own. Default: without further arguments.
+    """
     if files.capabilities.folders:
         return folder.folder_of(files, name)
-    return open_backend(os.path.join(files.url, name))
+    return open_backend(os.path.join(files.url, name), **access)
 
 
 def leads_to_folder(path: Path) -> bool:

@@ -121,6 +121,5 @@ class FolderReader:
         for chunk, target in uses:
             part = overlap(chunk, target.part)
             assert part is not None  # so it was chosen
-            target.memory.detach()[inside(part,
-                                          target.part)].copy_(value[inside(
-                                              part, chunk)])
+            place = target.memory.detach()[inside(part, target.part)]
+            place.copy_(value[inside(part, chunk)])

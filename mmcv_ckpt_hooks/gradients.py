@@ -7,6 +7,8 @@ from typing import Any, Dict, List, Mapping
 
 import torch
 
+from .errors import CheckpointError
+
 #: Attributes by which optimizer hooks call the number of iterations: of
 #: mmcv's ``GradientCumulative...OptimizerHook`` (since 1.3.12), and of the
 #: apex_runner family's ``DistOptimizerHook``.
@@ -48,14 +50,23 @@ def capture_gradients(model: torch.nn.Module, hooks: List[Any],
         model (Module): Without wrappers.
         hooks (list): The runner's.
         finished (int): Finished iterations.
+
+    Raises:
+        CheckpointError: If this rank has a part of them only.
     """
     if not is_accumulating(hooks, finished):
         return {}
-    return {
+    found = {
         name: parameter.grad.detach()
         for name, parameter in model.named_parameters()
         if parameter.grad is not None
     }
+    if any(hasattr(one, 'device_mesh') for one in found.values()):
+        raise CheckpointError(
+            'gradients that are accumulated over several iterations, and '
+            'spread over ranks, are not saved: let the interval be a multiple '
+            f'of {max(_periods(hooks))} iterations')
+    return found
 
 
 def restore_gradients(model: torch.nn.Module,

@@ -16,6 +16,7 @@ from .counting import finished_steps
 from .errors import ResumeError
 from .fitting import TAKE_WEIGHTS, check_fit
 from .folder_restore import read_late, read_model, read_optimizers
+from .fsdp_restore import goes_through_fsdp, restore_through_fsdp
 from .gradients import continue_accumulation
 from .mapping import detach
 from .state import restore_hooks, unwrapped
@@ -76,17 +77,7 @@ def restore_runner(runner: Any,
         ResumeError: If the optimizer does not fit; nothing is changed then.
     """
     log, path = runner.logger.info, os.path.join(directory, name)
-    if resume_optimizer:
-        check_fit(runner, checkpoint, path)
-    state_dict = without_prefix(checkpoint['state_dict'])
-    late = read_late(checkpoint, ema.split_late(runner, state_dict))
-    detach(late)
-    model = unwrapped(runner.model)
-    restore_model(model,
-                  read_model(checkpoint, get_state_dict(model), state_dict),
-                  runner.logger)
-    if resume_optimizer:
-        _restore_optimizer(runner, checkpoint, path)
+    late = _restore_tensors(runner, checkpoint, path, resume_optimizer)
     # stock mmcv keeps the state of its fp16 hook in meta
     fp16 = checkpoint['meta'].get('fp16') or {}
     restore_amp(runner.hooks,
@@ -109,6 +100,28 @@ def restore_runner(runner: Any,
     return Restored(directory, name, epoch, finished,
                     resume_state.get('lineage') or '', late, generators,
                     resume_state.get('gradients') or {}, data)
+
+
+def _restore_tensors(runner: Any, checkpoint: Mapping[str, Any], path: str,
+                     resume_optimizer: bool) -> Mapping[str, Any]:
+    """Restore model and optimizer; return what has no owner yet."""
+    model = unwrapped(runner.model)
+    if goes_through_fsdp(checkpoint, model):
+        restore_through_fsdp(checkpoint, model,
+                             runner.optimizer if resume_optimizer else None,
+                             path)
+        return {}
+    if resume_optimizer:
+        check_fit(runner, checkpoint, path)
+    state_dict = without_prefix(checkpoint['state_dict'])
+    late = read_late(checkpoint, ema.split_late(runner, state_dict))
+    detach(late)
+    restore_model(model,
+                  read_model(checkpoint, get_state_dict(model), state_dict),
+                  runner.logger)
+    if resume_optimizer:
+        _restore_optimizer(runner, checkpoint, path)
+    return late
 
 
 def _tell_if_finished(runner: Any, path: str) -> None:

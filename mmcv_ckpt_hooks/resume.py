@@ -207,7 +207,7 @@ def load_verified(path: Path,
             # each rank verifies a part of it
             return together(
                 lambda: load_folder(
-                    folder_of(backend, name),
+                    folder_of(backend, name, access),
                     os.path.join(backend.url, name),
                     share=(rank(), world_size())),
                 f'loading {name}'), directory, name
@@ -232,7 +232,7 @@ def load_weights(path: str,
     backend, _, name = opened(path, access)
     if leads_to_folder(path):
         return load_folder_weights(
-            folder_of(backend, name), os.path.join(backend.url, name))
+            folder_of(backend, name, access), os.path.join(backend.url, name))
     with backend.open(name) as file:
         content = load_checkpoint(file, os.path.join(backend.url, name), trust)
     weights = content.get('state_dict', content) \

@@ -11,8 +11,8 @@ from typing import (IO, TYPE_CHECKING, Callable, Dict, List, Optional, Tuple,
 from .card import card
 from .errors import OutOfSpaceError, StorageError
 from .executor import Repeater
-from .folder import (Sum, bytes_digest, folder_of, manifest, manifest_digest,
-                     remove, unfinished)
+from .folder import (Sum, bytes_digest, folder_of, is_there, manifest,
+                     manifest_digest, remove, unfinished)
 from .folder_layout import (MANIFEST_NAME, METADATA_NAME, REST_NAME,
                             WRITING_NAME, part_name)
 from .guarded import GuardedBackend
@@ -96,7 +96,8 @@ class FolderCommit:
         name, token = info.name, uuid.uuid4().hex
         for dead in unfinished(files):
             remove(files, dead)
-        remove(files, name)
+        if is_there(files, name):
+            remove(files, name)
         folder = folder_of(files, name)
         folder.prepare()
         folder.put(WRITING_NAME, lambda stream: stream.write(token.encode()))

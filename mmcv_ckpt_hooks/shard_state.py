@@ -6,7 +6,7 @@ takes it; the last archive of rank 0 is what no rank has a part of.
 import hashlib
 import zipfile
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import (IO, Any, Callable, Dict, Iterator, List, Optional,
                     Sequence, Tuple, cast)
 
@@ -16,6 +16,9 @@ from .pending import PendingCopy
 from .serialization import write_checkpoint
 from .staging import StagedState, reference
 from .zip_writing import ALIGNMENT, ArchiveLayout
+
+#: Less than that (bytes) is collected, and passed on together.
+_SMALL_BYTES = 1 << 18
 
 
 class ShardLayout(ArchiveLayout):
@@ -52,6 +55,9 @@ class ShardState(StagedState):
     """
     items: int = 0
     plan: Any = None
+    # where the archives lie in the image; of this copy alone
+    _spans: List[Tuple[int, int]] = field(
+        default_factory=list, init=False, repr=False)
 
     def layout(self) -> ShardLayout:
         return ShardLayout(list(self.parts()))
@@ -61,20 +67,23 @@ class ShardState(StagedState):
         for tree, first, last in self.tree:
             yield StagedState(tree, self.storages[first:last])
 
-    def staged_parts(self) -> Iterator[StagedState]:
-        """Yield the archives, each with its part of the copy."""
-        spans = self.layout().spans
-        for (tree, first, last), (begin, end) in zip(self.tree, spans):
-            yield StagedState(
-                tree, self.storages[first:last],
-                None if self.image is None else self.image[begin:end],
-                None if self.pending is None else cast(
-                    PendingCopy, _PartOfCopy(self.pending, first)))
+    def staged_part(self, index: int) -> StagedState:
+        """Return an archive with its part of the copy."""
+        tree, first, last = self.tree[index]
+        image, pending = None, None
+        if self.image is not None:
+            if not self._spans:
+                self._spans = self.layout().spans
+            begin, end = self._spans[index]
+            image = self.image[begin:end]
+        if self.pending is not None:
+            pending = cast(PendingCopy, _PartOfCopy(self.pending, first))
+        return StagedState(tree, self.storages[first:last], image, pending)
 
     @property
     def rest(self) -> StagedState:
         """The archive that holds no tensor of the checkpoint."""
-        return list(self.staged_parts())[self.items]
+        return self.staged_part(self.items)
 
     def write_items(self, stream: IO[bytes],
                     advance: Callable[[int], None]) -> 'Written':
@@ -89,12 +98,11 @@ class ShardState(StagedState):
         """
         out = _Summed(stream, advance)
         spans: List[Tuple[int, int]] = []
-        for part in self.staged_parts():
-            if len(spans) == self.items:
-                break
+        for index in range(self.items):
             begin = out.size_bytes
-            write_checkpoint(cast(IO[bytes], out), part, {})
+            write_checkpoint(cast(IO[bytes], out), self.staged_part(index), {})
             spans.append((begin, out.size_bytes - begin))
+        out.flush()
         if self.pending is not None:
             self.pending.check()
         return Written(spans, out.size_bytes, out.digest())
@@ -155,7 +163,12 @@ class _PartOfCopy:
 
 
 class _Summed:
-    """Passes bytes on, counts them and computes their SHA-256."""
+    """Passes bytes on, counts them and computes their SHA-256.
+
+    Args:
+        stream (file): Where they go.
+        advance (callable): Told of the bytes that pass.
+    """
 
     def __init__(self, stream: IO[bytes], advance: Callable[[int],
                                                             None]) -> None:
@@ -163,15 +176,31 @@ class _Summed:
         self._advance = advance
         self._lend = getattr(stream, 'lend', stream.write)
         self._sum = hashlib.sha256()
+        # an archive has a dozen small pieces
+        self._small = bytearray()
         self.size_bytes = 0
 
     def write(self, data: Any) -> None:
         """Write what comes next; a copy is made of it."""
-        self._pass(data, self._stream.write)
+        self.size_bytes += len(data)
+        self._small += data
+        if len(self._small) >= _SMALL_BYTES:
+            self.flush()
 
     def lend(self, data: memoryview) -> None:
         """Write what stays as it is until the file is complete."""
+        if len(data) < _SMALL_BYTES:
+            self.write(data)
+            return
+        self.flush()
+        self.size_bytes += len(data)
         self._pass(data, self._lend)
+
+    def flush(self) -> None:
+        """Pass on what was collected."""
+        small, self._small = self._small, bytearray()
+        if small:
+            self._pass(small, self._stream.write)
 
     def digest(self) -> str:
         """Return the sum of what has passed."""
@@ -179,6 +208,5 @@ class _Summed:
 
     def _pass(self, data: Any, take: Any) -> None:
         self._sum.update(data)
-        self.size_bytes += len(data)
         take(data)
         self._advance(len(data))

@@ -50,7 +50,7 @@ def is_sharded(tensor: Any) -> bool:
 
 def has_shards(model: torch.nn.Module) -> bool:
     """Whether a part of a model is on other ranks."""
-    return _is_wrapped_by_fsdp(model) or any(
+    return is_wrapped_by_fsdp(model) or any(
         is_sharded(one) for one in model.parameters())
 
 
@@ -132,7 +132,7 @@ def _add_optimizer(found: Shards, model: torch.nn.Module, optimizer: Any,
 def _optimizer_state(model: torch.nn.Module, optimizer: Any,
                      names: Mapping[int, str]) -> Tuple[Any, List[str]]:
     """Return a state by position, and the parameter of each position."""
-    if _is_wrapped_by_fsdp(model):
+    if is_wrapped_by_fsdp(model):
         from torch.distributed.checkpoint.state_dict import \
             get_optimizer_state_dict
         return _by_position(get_optimizer_state_dict(model, optimizer))
@@ -158,14 +158,14 @@ def _by_position(state: Any) -> Tuple[Any, List[str]]:
 
 
 def _model_state(model: torch.nn.Module) -> Mapping[str, Any]:
-    if _is_wrapped_by_fsdp(model):
+    if is_wrapped_by_fsdp(model):
         from torch.distributed.checkpoint.state_dict import \
             get_model_state_dict
         return get_model_state_dict(model)
     return model_state(model)
 
 
-def _is_wrapped_by_fsdp(model: torch.nn.Module) -> bool:
+def is_wrapped_by_fsdp(model: torch.nn.Module) -> bool:
     """Whether FSDP has flattened parameters (not FSDP2, which has DTensors).
     """
     # not imported for it: only who has such a model needs it

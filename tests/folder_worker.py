@@ -2,10 +2,11 @@
 
     folder_worker.py SOURCE WORK_DIR SCENE
 
-Scenes: ``train``: with DDP, up to step 8; ``fsdp`` and ``columns``: resumed
-only, with weights that are spread over the ranks by rows or by columns;
-``auto-8``: trained to step 8 in WORK_DIR, from what is there, and sharded;
-``away``: rank 1 does not see SOURCE; ``damaged``: what each rank says.
+Scenes: ``train``: with DDP, up to step 8; ``fsdp``, ``columns`` and ``flat``:
+resumed only, with weights that are spread over the ranks by rows, by columns
+or as FSDP flattens them; ``auto-8``: trained to step 8 in WORK_DIR, from what
+is there, and sharded; ``away``: rank 1 does not see SOURCE; ``damaged``: what
+each rank says.
 """
 import json
 import os
@@ -26,6 +27,9 @@ AMP = dict(type='IterBasedRunnerAmp', max_iters=8)
 def spread(model, scene):
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import Shard, distribute_tensor
+    if scene == 'flat':
+        from torch.distributed.fsdp import FullyShardedDataParallel
+        return FullyShardedDataParallel(model, device_id=torch.device('cpu'))
     mesh = init_device_mesh('cpu', (dist.get_world_size(), ))
     if scene == 'fsdp':
         from torch.distributed.fsdp import fully_shard
@@ -58,6 +62,8 @@ def resumed(source, work_dir, scene):
         model=model,
         optimizer=torch.optim.AdamW(model.parameters(), lr=0.01))
     runner.resume(source)
+    if scene == 'flat':
+        return flat(runner)
     part = next(iter(runner.optimizer.state.values()))['exp_avg']
     return dict(
         part=type(part).__name__,
@@ -65,6 +71,22 @@ def resumed(source, work_dir, scene):
         iter=runner.iter,
         model=digest_of(whole(dict(model.state_dict()))),
         optimizer=digest_of(whole(runner.optimizer.state_dict()['state'])))
+
+
+def flat(runner):
+    from torch.distributed.checkpoint import state_dict as torchs
+    options = torchs.StateDictOptions(full_state_dict=True)
+    weights, state = torchs.get_state_dict(
+        runner.model, runner.optimizer, options=options)
+    names = [name for name, _ in ToyModel().named_parameters()]
+    return dict(
+        iter=runner.iter,
+        lr=state['param_groups'][0]['lr'],
+        model=digest_of(dict(weights)),
+        optimizer=digest_of({
+            number: dict(state['state'][name])
+            for number, name in enumerate(names)
+        }))
 
 
 def trained(work_dir, steps, **options):
@@ -110,7 +132,7 @@ def main(source, work_dir, scene):
     elif scene.startswith('auto'):
         found = trained(
             work_dir, int(scene[-1]), interval=2, resume='auto', format='dcp')
-    elif scene in ('fsdp', 'columns'):
+    elif scene in ('fsdp', 'columns', 'flat'):
         found = resumed(source, work_dir, scene)
     else:
         found = refused(source, work_dir)

@@ -1,10 +1,16 @@
 """Sharded checkpoints built by hand, of any number of ranks."""
+import pytest
 import torch
 
 from mmcv_ckpt_hooks.folder_chunks import Chunk
 from mmcv_ckpt_hooks.folder_export import Piece, split_checkpoint, write_folder
 from mmcv_ckpt_hooks.loading import load_checkpoint
 from mmcv_ckpt_hooks.storage import open_backend
+from mmcv_ckpt_hooks.version import version_tuple
+
+#: Before, no sharded checkpoint is written.
+NEW_TORCH = pytest.mark.skipif(
+    version_tuple(torch.__version__) < (2, 3), reason='needs torch >= 2.3')
 
 
 def cut(piece, count):

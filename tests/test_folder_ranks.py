@@ -4,12 +4,12 @@ import shutil
 
 import pytest
 import torch
-from folders import folder_of_file, names_of
+from folders import NEW_TORCH, folder_of_file, names_of
 from launching import run_to_the_end
 from toy import train
 from zero_worker import digest_of
 
-pytest.importorskip('torch.distributed.checkpoint')
+pytestmark = NEW_TORCH
 
 
 @pytest.fixture(scope='module')
@@ -78,6 +78,16 @@ def test_each_rank_of_sharded_weights_takes_its_part(saved, tmp_path, scene,
     for one in found:
         assert one['iter'] == 4
         assert one['part'] == 'DTensor' and one['held'] == 16 // world_size
+        assert one['model'] == digest_of(dict(content['state_dict']))
+        assert one['optimizer'] == digest_of(content['optimizer']['state'])
+
+
+@pytest.mark.parametrize('world_size', [1, 2])
+def test_what_fsdp_has_flattened_is_filled(saved, tmp_path, world_size):
+    file, folder = saved
+    content = torch.load(str(file), weights_only=True)
+    for one in ranks_of(folder, tmp_path, 'flat', world_size):
+        assert one['iter'] == 4 and one['lr'] == 0.01
         assert one['model'] == digest_of(dict(content['state_dict']))
         assert one['optimizer'] == digest_of(content['optimizer']['state'])
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 from checkpoint_files import equal
-from folders import folder_of_file, names_of
+from folders import NEW_TORCH, build_folder, folder_of_file, names_of
 from mmcv.runner import EMAHook
 from toy import ToyModel, make_runner, train
 
@@ -15,14 +15,19 @@ from mmcv_ckpt_hooks.cli import main
 from mmcv_ckpt_hooks.errors import (CorruptError, IntegrityError,
                                     MissingCheckpointError, ResumeError,
                                     UnsafeCheckpointError)
+from mmcv_ckpt_hooks.folder_chunks import Chunk
 from mmcv_ckpt_hooks.folder_layout import (MANIFEST_NAME, METADATA_NAME,
                                            REST_NAME)
 from mmcv_ckpt_hooks.folder_opening import open_folder
+from mmcv_ckpt_hooks.folder_reading import FolderReader, Target
 from mmcv_ckpt_hooks.loading import load_checkpoint
 from mmcv_ckpt_hooks.storage import open_backend
 
 dcp = pytest.importorskip('torch.distributed.checkpoint')
-pytestmark = pytest.mark.filterwarnings('ignore:torch.distributed is')
+pytestmark = [
+    NEW_TORCH,
+    pytest.mark.filterwarnings('ignore:torch.distributed is')
+]
 
 AMP = dict(type='IterBasedRunnerAmp', max_iters=8)
 
@@ -172,7 +177,6 @@ def test_several_optimizers_go_on(tmp_path):
             one=torch.optim.AdamW(model.first.parameters(), lr=0.1),
             two=torch.optim.SGD(model.last.parameters(), lr=0.1, momentum=0.9))
 
-    from folders import build_folder
     saved = optimizers(model)
     model(torch.randn(4, 4)).sum().backward()
     for one in saved.values():
@@ -198,6 +202,29 @@ def test_several_optimizers_go_on(tmp_path):
     runner.resume(str(folder))
     for key, one in saved.items():
         assert same_state(runner.optimizer[key], one)
+
+
+@pytest.mark.parametrize('dimension', [0, 1])
+def test_any_part_is_read_of_any_chunks(tmp_path, dimension):
+    values = torch.arange(35.).reshape(7, 5)
+    content = dict(meta={}, state_dict=dict(w=values))
+    folder = build_folder(tmp_path / 'a.dcp', content, {}, ranks=3)
+    reader = FolderReader(open_folder(open_backend(str(folder)), 'a.dcp'))
+    length = values.shape[dimension]
+    for start in range(length):
+        for stop in range(start, length + 1):
+            part = values.narrow(dimension, start, stop - start)
+            offsets = [0, 0]
+            offsets[dimension] = start
+            memory = torch.full((7, 5), -1., dtype=torch.float64)
+            held = memory.narrow(dimension, 0, stop - start)
+            reader.fill([
+                Target('state_dict.w',
+                       Chunk(tuple(offsets), tuple(part.shape)), held)
+            ])
+            assert torch.equal(held, part.double())
+            # nothing beside it
+            assert (memory == -1).sum() == 35 - part.numel()
 
 
 # -- what is wrong with it --------------------------------------------------
@@ -597,3 +624,40 @@ def test_ls_shows_folders(sharded, capsys):
 def test_verify_all_checks_folders(sharded, capsys):
     code, out, _ = command(capsys, 'verify', '--all', sharded)
     assert code == 0 and '2 ok' in out
+
+
+@pytest.fixture
+def elsewhere():
+    fsspec = pytest.importorskip('fsspec')
+    yield 'memory://runs/iter_4.dcp'
+    fsspec.filesystem('memory').store.clear()
+
+
+def test_a_folder_elsewhere_is_read_as_one_here(run, elsewhere, tmp_path,
+                                                capsys):
+    assert command(capsys, 'convert', run.file, elsewhere)[0] == 0
+    assert verify_checkpoint(elsewhere).digest
+    code, out, _ = command(capsys, 'verify', elsewhere)
+    assert code == 0 and out.startswith('ok ')
+    assert command(capsys, 'inspect', elsewhere)[0] == 0
+    runner = make_runner(tmp_path / 'new', runner=AMP, seed=5)
+    runner.resume(elsewhere)
+    assert_resumed(runner, run)
+    target = tmp_path / 'out.pth'
+    assert command(capsys, 'convert', elsewhere, target)[0] == 0
+    verify_checkpoint(str(target))
+
+
+def test_damage_elsewhere_is_found(run, elsewhere, capsys):
+    import fsspec
+    assert command(capsys, 'convert', run.file, elsewhere)[0] == 0
+    files = fsspec.filesystem('memory')
+    path = '/runs/iter_4.dcp/__0_0.distcp'
+    content = bytearray(files.cat_file(path))
+    content[len(content) // 2] ^= 1
+    files.pipe_file(path, bytes(content))
+    with pytest.raises(IntegrityError, match='__0_0.distcp'):
+        verify_checkpoint(elsewhere)
+    files.rm_file(path)
+    with pytest.raises(IntegrityError, match='__0_0.distcp is missing'):
+        verify_checkpoint(elsewhere)

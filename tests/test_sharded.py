@@ -240,6 +240,26 @@ def test_a_full_disk_on_one_rank_commits_nothing_and_the_next_save_works(
     assert 'iter_4.dcp was not saved (OutOfSpaceError' in told['logs'][1]
 
 
+def test_room_is_made_for_the_part_of_another_rank(tmp_path):
+    told = run(
+        tmp_path,
+        steps=6,
+        fault=dict(kind='full', rank=1, part=3),
+        options=dict(max_keep_ckpts=2))
+    assert 'No space for iter_6.dcp: deleted iter_2.dcp' in told['logs'][0]
+    assert 'was not saved' not in ''.join(told['logs'])
+    assert committed(tmp_path) == ['iter_4.dcp', 'iter_6.dcp']
+
+
+def test_ranks_end_when_the_one_that_commits_is_killed(tmp_path):
+    ranks = run_to_the_end(
+        'sharded_worker.py', tmp_path,
+        json.dumps(dict(steps=6, fault=dict(kind='kill', rank=0, part=2))))
+    assert [rank.returncode for rank in ranks] == [-9, 1]
+    assert 'iter_4.dcp was not saved' in ranks[1].output
+    assert committed(tmp_path) == ['iter_2.dcp']
+
+
 @pytest.mark.parametrize('kind', ['stop', 'kill'])
 def test_a_rank_that_falls_silent_in_its_part_commits_nothing(tmp_path, kind):
     status, said = run_shattered(

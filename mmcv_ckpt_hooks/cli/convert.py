@@ -6,7 +6,7 @@ from typing import Any, Dict
 
 from ..errors import ConfigError, DependencyError
 from ..folder_layout import is_folder
-from ..folder_place import folder_of, leads_to_folder
+from ..folder_place import leads_to_folder
 from ..storage.mapped_errors import mapped_errors
 from .output import (add_json, count_text, print_json, print_line, size_text,
                      status, warn)
@@ -93,12 +93,10 @@ def _convert(places: Places, source: str, target: str) -> Any:
             raise ConfigError(f'{source} is a sharded checkpoint, and '
                               f'{target} would be one: give DST a name that '
                               'ends in .pth')
-        source = source.rstrip('/')
-        directory, name = split_path(source)
         where, new_name = split_path(target)
         return converting.folder_to_file(
-            folder_of(places.files(directory), name), source,
-            places.files(where), new_name)
+            places.files(source.rstrip('/')), source, places.files(where),
+            new_name)
     if is_directory(source):
         raise ConfigError(f'{source} is a directory, and no sharded '
                           'checkpoint: expected one of the checkpoints in it')
@@ -106,7 +104,5 @@ def _convert(places: Places, source: str, target: str) -> Any:
         raise ConfigError(f'{source} is a file: expected a DST that ends in '
                           f'.dcp, got {os.path.basename(target)}')
     directory, name = split_path(source)
-    where, new_name = split_path(target.rstrip('/'))
     return converting.file_to_folder(
-        places.files(directory), name,
-        folder_of(places.files(where), new_name))
+        places.files(directory), name, places.files(target.rstrip('/')))

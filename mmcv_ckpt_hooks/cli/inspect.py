@@ -7,7 +7,7 @@ from typing import (Any, Callable, Dict, Iterable, Iterator, List, Mapping,
 
 from ..errors import ConfigError
 from ..folder_opening import open_folder
-from ..folder_place import folder_of, leads_to_folder
+from ..folder_place import leads_to_folder
 from ..folder_verification import read_rest
 from ..instructions import shortened
 from ..outline import Tensor
@@ -126,9 +126,8 @@ def _look(places: Places, path: str) -> Dict[str, Any]:
 
 def _look_folder(places: Places, path: str) -> Dict[str, Any]:
     """Look at a sharded checkpoint: at its metadata, and at the rest."""
-    directory, name = split_path(path)
     with mapped_errors('cannot read', path):
-        folder = open_folder(folder_of(places.files(directory), name), path)
+        folder = open_folder(places.files(path), path)
         content = {} if folder.is_plain else read_rest(folder)
     tensors = ((name, Tensor(saved.dtype, saved.size, ''))
                for name, saved in folder.metadata.tensors.items())

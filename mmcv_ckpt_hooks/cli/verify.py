@@ -10,7 +10,7 @@ from ..errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                       ResumeError, StorageError, UnsafeCheckpointError,
                       UnverifiableError)
 from ..folder_opening import open_folder
-from ..folder_place import folder_of, leads_to_folder
+from ..folder_place import leads_to_folder
 from ..folder_verification import verify_folder
 from ..scanning import verify_loadable
 from ..storage.mapped_errors import mapped_errors
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
                 print_line(f'{path}: {repair_text(repaired[path])}')
     checked: Dict[_Identity, Outcome] = {}
     for target in targets:
-        outcome = _check(target, checked)
+        outcome = _check(target, checked, places)
         outcomes.append(outcome)
         if outcome.status == NOT_CHECKED:
             continue  # it was told
@@ -177,19 +177,21 @@ def _place_of_file(places: Places, directory: str) -> Place:
 # -- checking --------------------------------------------------------------
 
 
-def _check(target: Target, checked: Dict[_Identity, Outcome]) -> Outcome:
+def _check(target: Target, checked: Dict[_Identity, Outcome],
+           places: Places) -> Outcome:
     """Check one file.
 
     Args:
         target (Target): The file.
         checked (dict): Outcomes by what tells a file from another; a hard
             link of one that was found good is not read again.
+        places (Places): How a folder is opened.
     """
     known = target.place.catalog.find(target.name)
     digest = known.digest if known is not None else ''
     try:
         if leads_to_folder(os.path.join(target.place.files.url, target.name)):
-            return _check_folder(target, digest)
+            return _check_folder(target, digest, places)
         with target.place.files.open(target.name) as file:
             key = _identity(target, file)
             same = checked.get(key)
@@ -216,7 +218,7 @@ def _check(target: Target, checked: Dict[_Identity, Outcome]) -> Outcome:
     return outcome
 
 
-def _check_folder(target: Target, digest: str) -> Outcome:
+def _check_folder(target: Target, digest: str, places: Places) -> Outcome:
     """Check a sharded checkpoint.
 
     Raises:
@@ -225,7 +227,7 @@ def _check_folder(target: Target, digest: str) -> Outcome:
     began = time.perf_counter()
     with mapped_errors('cannot read', target.shown):
         folder = open_folder(
-            folder_of(target.place.files, target.name), target.shown, digest)
+            places.files(target.place.path(target.name)), target.shown, digest)
         with progress_of(target.shown, folder.bytes) as advance:
             report = verify_folder(folder, advance)
     return Outcome(

@@ -7,7 +7,7 @@ import pytest
 import torch
 from checkpoint_files import Payload
 from doors import command, in_small_process, load_from, runner_resume
-from folders import folder_of_file, names_of
+from folders import NEW_TORCH, folder_of_file, names_of
 from toy import train
 
 from mmcv_ckpt_hooks import verify_checkpoint
@@ -20,6 +20,8 @@ from mmcv_ckpt_hooks.storage import open_backend
 
 records = pytest.importorskip('torch.distributed.checkpoint.metadata')
 filesystem = pytest.importorskip('torch.distributed.checkpoint.filesystem')
+
+pytestmark = NEW_TORCH
 
 NAME = 'iter_4.dcp'
 DOORS = {

@@ -1,0 +1,102 @@
+"""A folder into a model that FullyShardedDataParallel has flattened.
+
+Only torch knows which part of a parameter this rank has, and under which name:
+its own functions give the parts, which are filled, and take them back. (FSDP2
+needs none of it: its parameters are DTensors.)
+
+Order: on all ranks; FSDP communicates.
+"""
+from typing import Any, Dict, List, Mapping
+
+import torch
+
+from .errors import ResumeError
+from .fitting import TAKE_WEIGHTS
+from .folder_layout import MODEL, optimizer_prefix
+from .folder_loading import FolderCheckpoint
+from .folder_reading import Target
+from .held_parts import held_parts
+from .shards import is_wrapped_by_fsdp
+
+
+def goes_through_fsdp(checkpoint: Mapping[str, Any],
+                      model: torch.nn.Module) -> bool:
+    """Whether torch's functions are needed: of a folder, into such a model."""
+    return isinstance(checkpoint, FolderCheckpoint) and \
+        is_wrapped_by_fsdp(model)
+
+
+def restore_through_fsdp(checkpoint: Any, model: torch.nn.Module,
+                         optimizers: Any, path: str) -> None:
+    """Fill model and optimizers.
+
+    Args:
+        checkpoint (FolderCheckpoint): What was saved.
+        model (Module): Without other wrappers.
+        optimizers (Optimizer | dict): The run's; None to leave them.
+        path (str): Of the folder, for the messages.
+
+    Raises:
+        ResumeError: If they do not fit; nothing is changed then.
+    """
+    from torch.distributed.checkpoint import state_dict as torchs
+    weights = torchs.get_model_state_dict(model)
+    targets = _targets(checkpoint, MODEL, weights, path)
+    saved = checkpoint.get('optimizer')
+    by_name = {} if saved is None or optimizers is None else \
+        {'': (optimizers, saved)} if not isinstance(optimizers, dict) else \
+        {name: (one, saved.get(name)) for name, one in optimizers.items()}
+    states = {
+        name: _optimizer_parts(checkpoint, model, one, name, its, path)
+        for name, (one, its) in by_name.items()
+    }
+    for name, state in states.items():
+        for parameter, values in state['state'].items():
+            targets += _targets(checkpoint,
+                                f'{optimizer_prefix(name)}{parameter}.',
+                                values, path)
+    checkpoint.reader.fill(targets)
+    torchs.set_model_state_dict(model, weights)
+    for name, state in states.items():
+        torchs.set_optimizer_state_dict(model, by_name[name][0], state)
+
+
+def _optimizer_parts(checkpoint: FolderCheckpoint, model: torch.nn.Module,
+                     optimizer: Any, name: str, saved: Any,
+                     path: str) -> Dict[str, Any]:
+    """Return the state of an optimizer by name, with what groups had."""
+    from torch.distributed.checkpoint import state_dict as torchs
+    found: Dict[str, Any] = torchs.get_optimizer_state_dict(model, optimizer)
+    groups = saved.get('param_groups') if isinstance(saved, dict) else None
+    own = found['param_groups']
+    if groups is None or [len(one['params']) for one in groups] != \
+            [len(one['params']) for one in own]:
+        raise ResumeError(
+            f'{path} does not fit this run: its optimizer {name} has other '
+            f'groups of parameters. To go on, {TAKE_WEIGHTS}')
+    found['param_groups'] = [{
+        **group, 'params': mine['params']
+    } for group, mine in zip(groups, own)]
+    return found
+
+
+def _targets(checkpoint: FolderCheckpoint, prefix: str,
+             parts: Mapping[str, Any], path: str) -> List[Target]:
+    tensors = checkpoint.reader.folder.metadata.tensors
+    found: List[Target] = []
+    for key, value in parts.items():
+        if not isinstance(value, torch.Tensor) and \
+                not hasattr(value, 'local_shards'):
+            continue
+        saved = tensors.get(f'{prefix}{key}')
+        if saved is None or saved.size != tuple(value.shape):
+            there = 'is missing' if saved is None else f'has {saved.size}'
+            raise ResumeError(
+                f'{path} does not fit this run: {prefix}{key} {there}, '
+                f'expected the shape {tuple(value.shape)}. To go on, '
+                f'{TAKE_WEIGHTS}')
+        found += [
+            Target(f'{prefix}{key}', part, memory)
+            for part, memory in held_parts(value)
+        ]
+    return found

@@ -1,0 +1,119 @@
+"""What ranks tell each other about a save, over a real store."""
+import threading
+
+import pytest
+from torch.distributed import HashStore
+
+from mmcv_ckpt_hooks import shard_board
+from mmcv_ckpt_hooks.errors import OutOfSpaceError, StorageError
+from mmcv_ckpt_hooks.shard_board import ShardBoard
+
+
+@pytest.fixture
+def boards():
+    store = HashStore()
+    return [ShardBoard(store, 'test', rank, 3) for rank in range(3)]
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(shard_board, 'LOST_SECS', 0.2)
+    monkeypatch.setattr(shard_board, 'BEAT_SECS', 0.05)
+
+
+def test_a_call_is_heard_once_and_then_how_it_ended(boards):
+    first, other = boards[:2]
+    first.call(1, 1, name='iter_2.dcp')
+    assert other.heard(1, 0)['name'] == 'iter_2.dcp'
+    first.call(1, 2, name='again.dcp')
+    assert other.heard(1, 1)['name'] == 'again.dcp'
+    first.conclude(1)
+    assert other.heard(1, 2) is None
+
+
+def test_a_rank_that_looks_late_still_hears_how_a_save_ended(boards):
+    first, other = boards[:2]
+    first.call(1, 1)
+    first.conclude(1)
+    first.conclude(2, 'no space')
+    first.call(3, 1)
+    assert other.heard(1, 1) is None
+    with pytest.raises(StorageError, match='no space'):
+        other.heard(2, 0)
+
+
+def test_what_nobody_knows_any_more_has_been_given_up(boards):
+    for save in range(1, 20):
+        boards[0].conclude(save)
+    boards[0].call(20, 1)
+    with pytest.raises(StorageError, match='given this save up'):
+        boards[1].heard(1, 1)
+    assert len(boards[0]._ends) < 10
+
+
+def test_results_come_from_every_other_rank(boards):
+    for rank in (1, 2):
+        boards[rank].report(4, 1, bytes=rank)
+    assert {
+        rank: result['bytes']
+        for rank, result in boards[0].results(4, 1).items()
+    } == {
+        1: 1,
+        2: 2
+    }
+
+
+@pytest.mark.parametrize('no_space, kind', [(True, OutOfSpaceError),
+                                            (False, StorageError)])
+def test_a_rank_that_failed_is_named(boards, no_space, kind):
+    boards[1].report(1, 1, bytes=1)
+    boards[2].report(1, 1, why='TornError: x', no_space=no_space)
+    with pytest.raises(kind, match='rank 2 could not .*TornError: x') as told:
+        boards[0].results(1, 1)
+    assert type(told.value) is kind
+
+
+def test_an_answer_to_an_earlier_call_is_none(boards, impatient):
+    for rank in (1, 2):
+        boards[rank].report(1, 1, bytes=1)
+    with pytest.raises(StorageError, match='rank 1 does not answer'):
+        boards[0].results(1, 2)
+
+
+def test_a_silent_rank_is_named(boards, impatient):
+    boards[1].report(1, 1, bytes=1)
+    with pytest.raises(StorageError, match='rank 2 does not answer'):
+        boards[0].results(1, 1)
+    with pytest.raises(StorageError, match='rank 0 does not answer'):
+        boards[1].heard(1, 1)
+
+
+def test_a_rank_that_beats_is_waited_for(boards, impatient, monkeypatch):
+    # it comes when others have been given up for long
+    monkeypatch.setattr(shard_board, 'LOST_SECS', 0.5)
+    with boards[2].beating():
+        boards[1].report(1, 1, bytes=1)
+        late = threading.Timer(1.5, boards[2].report, (1, 1), dict(bytes=2))
+        late.start()
+        assert boards[0].results(1, 1)[2]['bytes'] == 2
+        late.join()
+
+
+def test_a_rank_that_lives_but_does_not_come_on_is_given_up(
+        boards, impatient, monkeypatch):
+    monkeypatch.setattr(shard_board, 'STUCK_SECS', 0.2)
+    with boards[1].beating():
+        with pytest.raises(StorageError, match='rank 1 does not answer'):
+            boards[0].results(1, 1)
+
+
+class GoneStore(HashStore):
+
+    def set(self, *arguments):
+        raise RuntimeError('Connection reset by peer')
+
+
+def test_a_store_that_is_gone_is_a_storage_error(boards):
+    boards[1]._store = GoneStore()
+    with pytest.raises(StorageError, match='rank 0 is gone'):
+        boards[1].report(1, 1, bytes=1)

@@ -1,0 +1,223 @@
+"""The commit of a folder: what fails in it, and what stands then."""
+import os
+
+import pytest
+import torch
+from toy import make_loader, make_runner, train
+
+from mmcv_ckpt_hooks import boundary, folder, opening, shard_plan
+from mmcv_ckpt_hooks.cli import main
+from mmcv_ckpt_hooks.errors import (MissingCheckpointError, OutOfSpaceError,
+                                    StorageError)
+from mmcv_ckpt_hooks.shard_commit import write_part
+from mmcv_ckpt_hooks.shard_state import live_state
+from mmcv_ckpt_hooks.storage.local import LocalBackend
+from mmcv_ckpt_hooks.testing.faulty import FaultyBackend
+
+pytest.importorskip('torch.distributed.checkpoint')
+
+
+def sharded(**options):
+    return [
+        dict(
+            type='DurableCheckpointHook', format='dcp', interval=2, **options)
+    ]
+
+
+def train_on(backend, directory, monkeypatch, max_iters=6, **options):
+    """Run with a backend; return the names that its listing has."""
+    monkeypatch.setattr(opening, 'open_backend', lambda *a, **k: backend)
+    train(
+        directory,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=max_iters),
+        hooks=sharded(**options))
+    return [
+        file.name for file in backend.inner.list()
+        if file.name.endswith('.dcp')
+    ]
+
+
+class Armed(FaultyBackend):
+    """Fails at one write into the folder of the second save."""
+
+    def __init__(self, inner, error, verb, nth):
+        super().__init__(inner)
+        self.fault = verb, nth, error
+        self.count = 0
+
+    def folder(self, name):
+        inside = super().folder(name)
+        enter = inside._enter
+
+        def armed(verb, *names):
+            found = enter(verb, *names)
+            if name == 'iter_4.dcp' and verb == self.fault[0]:
+                self.count += 1
+                if self.count == self.fault[1]:
+                    raise self.fault[2]
+            return found
+
+        inside._enter = armed
+        return inside
+
+
+@pytest.mark.parametrize('error', [OutOfSpaceError('full'), OSError('broken')])
+@pytest.mark.parametrize('verb, nth', [
+    ('prepare', 1),
+    ('put', 1),
+    ('put', 2),
+    ('put', 3),
+    ('put', 4),
+    ('delete', 1),
+    ('put', 5),
+])
+def test_whatever_fails_commits_nothing_and_the_next_save_works(
+        tmp_path, monkeypatch, caplog, error, verb, nth):
+    backend = Armed(LocalBackend(str(tmp_path)), error, verb, nth)
+    found = train_on(backend, tmp_path, monkeypatch)
+    assert backend.count >= nth
+    assert found == ['iter_2.dcp', 'iter_6.dcp']
+    assert 'iter_4.dcp was not saved' in caplog.text
+    assert 'What was committed before is unchanged' in caplog.text
+    # what it left went with the next save
+    assert not (tmp_path / 'iter_4.dcp').exists()
+    assert os.readlink(tmp_path / 'latest.dcp') == 'iter_6.dcp'
+
+
+def test_metadata_is_written_last_and_deleted_first(tmp_path, monkeypatch):
+    backend = FaultyBackend(LocalBackend(str(tmp_path)))
+    train_on(backend, tmp_path, monkeypatch, 4, max_keep_ckpts=1)
+    calls = backend.calls
+    inside = [
+        call for call in calls if call.split()[0] in ('put', 'delete') and any(
+            name in call
+            for name in ('.metadata', 'writing', 'distcp', 'rest', 'manifest'))
+    ]
+    one_save = [
+        'put writing', 'put __0_0.distcp', 'put rest.pth', 'put manifest.json',
+        'delete writing', 'put .metadata'
+    ]
+    assert inside[:6] == inside[6:12] == one_save
+    assert inside[12] == 'delete .metadata' and len(inside) > 15
+    # and only when the new one is known
+    assert calls.index('put checkpoints.json') < calls.index(
+        'delete .metadata')
+
+
+def test_no_space_makes_room_as_for_a_file(tmp_path, monkeypatch, caplog):
+    put, failed = LocalBackend.put, []
+
+    def put_once(self, name, write):
+        if name == 'rest.pth' and self.url.endswith('iter_6.dcp') and \
+                not failed:
+            failed.append(name)
+            raise OutOfSpaceError('full')
+        return put(self, name, write)
+
+    monkeypatch.setattr(LocalBackend, 'put', put_once)
+    train(
+        tmp_path,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=6),
+        hooks=sharded(max_keep_ckpts=2))
+    assert 'No space for iter_6.dcp: deleted iter_2.dcp' in caplog.text
+    assert 'was not saved' not in caplog.text and failed
+    assert sorted(path.name for path in tmp_path.glob('iter_*')) == \
+        ['iter_4.dcp', 'iter_6.dcp']
+
+
+def test_a_rank_that_comes_late_replaces_nothing(tmp_path):
+    files = LocalBackend(str(tmp_path))
+    inside = files.folder('iter_2.dcp')
+    inside.prepare()
+    inside.put('writing', lambda stream: stream.write(b'new'))
+    inside.put('__1_0.distcp', lambda stream: stream.write(b'of the new one'))
+    late = live_state([torch.zeros(3)], None)
+    with pytest.raises(StorageError, match='written by another save'):
+        write_part(files, 'iter_2.dcp', 1, late, 'old', lambda nbytes: None)
+    inside.delete('writing')  # committed meanwhile
+    with pytest.raises(MissingCheckpointError):
+        write_part(files, 'iter_2.dcp', 1, late, 'new', lambda nbytes: None)
+    with inside.open('__1_0.distcp') as file:
+        assert file.read() == b'of the new one'
+
+
+def test_another_runs_folder_is_not_replaced(tmp_path, caplog):
+    train(
+        tmp_path,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=2),
+        hooks=sharded())
+    before = (tmp_path / 'iter_2.dcp' / 'manifest.json').read_bytes()
+    train(
+        tmp_path,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=4),
+        hooks=sharded())
+    assert 'iter_2.dcp belongs to another run: move it away' in caplog.text
+    assert (tmp_path / 'iter_2.dcp' / 'manifest.json').read_bytes() == before
+    assert (tmp_path / 'iter_4.dcp' / '.metadata').exists()
+
+
+def test_a_plan_is_made_once_while_nothing_changes(tmp_path, monkeypatch):
+    made = []
+    united = shard_plan.Planner.united
+
+    def counted(planner, plans):
+        made.append(len(plans[0].items))
+        return united(planner, plans)
+
+    monkeypatch.setattr(shard_plan.Planner, 'united', counted)
+    train(tmp_path, hooks=sharded())
+    assert len(made) == 1
+    # a new tensor, and the plan is another
+    made.clear()
+
+    class Grows(torch.optim.SGD):
+
+        def step(self, closure=None):
+            super().step(closure)
+            for group in self.param_groups:
+                for one in group['params']:
+                    self.state[one].setdefault('count', torch.zeros(1))
+
+    model = make_runner(tmp_path).model
+    runner = make_runner(
+        tmp_path / 'other',
+        model=model,
+        optimizer=Grows(model.parameters(), lr=0.1, momentum=0.9),
+        hooks=sharded())
+    optimizer = runner.optimizer
+    save = boundary.Boundary.request
+
+    def grown(self, *arguments):
+        if self.iter == 6:
+            for state in optimizer.state.values():
+                state['late'] = torch.zeros(2)
+        return save(self, *arguments)
+
+    monkeypatch.setattr(boundary.Boundary, 'request', grown)
+    runner.run([make_loader()], [('train', 1)])
+    assert len(made) == 2 and made[1] > made[0]
+
+
+def test_ls_lists_folders_and_says_which_is_damaged(tmp_path, capsys):
+    train(tmp_path, hooks=sharded())
+    (tmp_path / 'iter_4.dcp' / 'rest.pth').unlink()
+    assert main(['ls', str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    rows = {
+        line.split()[0]: line
+        for line in told.splitlines() if line.startswith('iter_')
+    }
+    assert sorted(rows) == [f'iter_{step}.dcp' for step in (2, 4, 6, 8)]
+    assert 'damaged' in rows['iter_4.dcp']
+    assert 'latest' in rows['iter_8.dcp'] and ' kB' in rows['iter_8.dcp']
+
+
+def test_a_folder_without_metadata_is_no_checkpoint(tmp_path):
+    train(tmp_path, hooks=sharded())
+    files = LocalBackend(str(tmp_path))
+    folder.folder_of(files, 'iter_4.dcp').delete('.metadata')
+    assert folder.unfinished(files) == ['iter_4.dcp']
+    assert not folder.is_there(files, 'iter_4.dcp')
+    assert folder.sweep_folders(files) == ['iter_4.dcp']
+    assert not (tmp_path / 'iter_4.dcp').exists()
+    assert folder.is_there(files, 'iter_6.dcp')
