@@ -1,7 +1,8 @@
 """A folder as a checkpoint: its fields, with tensors that are not read yet."""
 import math
 from collections import OrderedDict
-from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Tuple
+from typing import (Any, Callable, Dict, Iterator, List, Mapping, Optional,
+                    Tuple)
 
 import torch
 
@@ -11,7 +12,7 @@ from .folder_layout import (MODEL, OPTIMIZER, REST_NAME, optimizer_prefix,
                             split_state)
 from .folder_metadata import SavedTensor
 from .folder_opening import open_folder
-from .folder_reading import FolderReader
+from .folder_reading import FolderReader, Target, whole
 from .folder_verification import verify_folder
 from .loading import load_checkpoint
 from .types import StorageBackend
@@ -31,11 +32,15 @@ class FolderCheckpoint(Dict[str, Any]):
 
     def __init__(self, reader: FolderReader) -> None:
         self.reader = reader
+        self._small: List[Target] = []
         super().__init__(fields_of(reader, self._stand_in))
+        reader.fill(self._small)
 
     def _stand_in(self, name: str, saved: SavedTensor) -> torch.Tensor:
         if name.startswith(OPTIMIZER) and math.prod(saved.size) == 1:
-            return self.reader.tensor(name)
+            memory = torch.empty(saved.size, dtype=self.reader.dtype(name))
+            self._small.append(Target(name, whole(saved.size), memory))
+            return memory
         return StandInTensor.of(name, saved, self.reader.dtype(name))
 
     def plain(self) -> Dict[str, Any]:

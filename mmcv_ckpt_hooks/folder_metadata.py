@@ -17,7 +17,7 @@ from .instructions import Malformed, Refused, shortened
 from .outline import Dtype
 from .storage.names import is_plain
 
-#: Largest ``.metadata`` that is read (bytes): 230,000 chunks take 30 MB.
+#: Largest ``.metadata`` that is read (bytes): 190,000 chunks take 25 MB.
 METADATA_LIMIT_BYTES = 128 << 20
 
 #: A tensor, or a part of one by where it begins; None of what is no tensor.

@@ -149,8 +149,8 @@ _CALLS: Dict[str, Callable[..., Any]] = {
 
 
 class _FolderVocabulary(Vocabulary):
-    #: those of 230,000 chunks: 400 parameters and their Adam on 140 ranks
-    values_limit = 6 << 20
+    #: those of 190,000 chunks: 400 parameters and their Adam on 120 ranks
+    values_limit = 5 << 20
     has_objects = True
 
     def __init__(self) -> None:

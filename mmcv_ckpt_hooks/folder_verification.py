@@ -11,7 +11,6 @@ from .errors import CorruptError
 from .executor import run_together
 from .folder_chunks import Chunk
 from .folder_layout import REST_NAME
-from .folder_manifest import ListedFile
 from .folder_metadata import Item
 from .folder_opening import Folder, check_digest
 from .instructions import shortened
@@ -58,7 +57,7 @@ def verify_folder(
         *folder.metadata.files, REST_NAME
     ]
     number, count = share
-    left, stop, lock = iter(sorted(names)[number::count]), Event(), Lock()
+    lock, stop = Lock(), Event()
     reports: List[VerifyReport] = []
 
     def advance(done: int) -> None:
@@ -66,13 +65,16 @@ def verify_folder(
             with lock:
                 progress(done)
 
+    left = iter([
+        job for name in sorted(names)[number::count]
+        for job in _jobs(folder, name, advance)
+    ])
+
     def check_all() -> None:
-        for name in left:
+        for job in left:
             if stop.is_set():
                 return
-            reports.append(
-                _verify_rest(folder, advance) if name ==
-                REST_NAME else _verify_file(folder, name, advance))
+            reports.append(job())
 
     if folder.bytes < _LARGE_BYTES:
         check_all()
@@ -110,28 +112,52 @@ def _verify_rest(folder: Folder, progress: Advance) -> VerifyReport:
                                folder.manifest[REST_NAME].digest, progress)
 
 
-def _verify_file(folder: Folder, name: str, progress: Advance) -> VerifyReport:
-    """Check a file of tensors."""
-    listed, records = folder.manifest.get(name), 0
+def _jobs(folder: Folder, name: str,
+          advance: Advance) -> List[Callable[[], VerifyReport]]:
+    """Return what is to be done to check a file, in any order."""
+    if name == REST_NAME:
+        return [lambda: _verify_rest(folder, advance)]
+    jobs = [lambda: _verify_items(folder, name, advance)]
+    if not folder.is_plain:
+        jobs.append(lambda: _verify_digest(folder, name, advance))
+    return jobs
+
+
+def _verify_items(folder: Folder, name: str, advance: Advance) -> VerifyReport:
+    """Check what lies in a file of tensors."""
+    records = 0
     with folder.files.open(name) as file:
         # who reads from elsewhere reads once: the digest covers all
-        by_digest = listed is not None and descriptor(file) is None
+        by_digest = not folder.is_plain and descriptor(file) is None
         for held, chunk, item in folder.items(name):
             path = item_path(folder, held, item)
             with open_archive(window(file, item), path) as archive:
                 if not by_digest:
-                    report = verify_archive(
+                    records += verify_archive(
                         archive,
                         path,
-                        progress=progress if listed is None else None)
-                    records += report.records
+                        progress=advance if folder.is_plain else None).records
                 content = read_outline(archive, path)
             if chunk is not None:
                 _check_content(content, folder, held, chunk, path)
-        if listed is not None:
-            check_digest(folder.path, name, listed,
-                         _sha256(file, folder, name, listed, progress))
     return VerifyReport(folder.file_path(name), 0, records, '', {})
+
+
+def _verify_digest(folder: Folder, name: str,
+                   advance: Advance) -> VerifyReport:
+    content = hashlib.sha256()
+    buffer = memoryview(bytearray(_BLOCK_BYTES))
+    with folder.files.open(name) as file, \
+            reading(folder.file_path(name), 'it'):
+        readinto: Any = getattr(file, 'readinto')
+        while True:
+            size = readinto(buffer)
+            if not size:
+                break
+            content.update(buffer[:size])
+            advance(size)
+    check_digest(folder.path, name, folder.manifest[name], content.hexdigest())
+    return VerifyReport(folder.file_path(name), 0, 0, '', {})
 
 
 def _check_content(content: Any, folder: Folder, name: str, chunk: Chunk,
@@ -143,18 +169,3 @@ def _check_content(content: Any, folder: Folder, name: str, chunk: Chunk,
             if isinstance(content, Tensor) else shortened(content)
         raise CorruptError(f'{path} holds {found}, expected {dtype} of '
                            f'{chunk.sizes}')
-
-
-def _sha256(file: IO[bytes], folder: Folder, name: str, listed: ListedFile,
-            progress: Advance) -> str:
-    content = hashlib.sha256()
-    buffer = memoryview(bytearray(_BLOCK_BYTES))
-    with reading(folder.file_path(name), 'it'):
-        file.seek(0)
-        readinto: Any = getattr(file, 'readinto')
-        while True:
-            size = readinto(buffer)
-            if not size:
-                return content.hexdigest()
-            content.update(buffer[:size])
-            progress(size)

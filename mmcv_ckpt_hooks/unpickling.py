@@ -61,9 +61,9 @@ def unpickle(data: bytes,
         CorruptError: If no program would have written it so.
         UnsafeCheckpointError: If it asks for more than this module does.
     """
+    kind = _ObjectMachine if vocabulary.has_objects else _Machine
+    machine = kind(data, vocabulary, read)
     try:
-        kind = _ObjectMachine if vocabulary.has_objects else _Machine
-        machine = kind(data, vocabulary, read)
         return _Finish().value(machine.load())
     except Malformed as error:
         raise CorruptError(f'{path} is malformed: {error}') from error
@@ -75,6 +75,9 @@ def unpickle(data: bytes,
         raise CorruptError(
             f'{path} is malformed: its pickle cannot be read '
             f'({type(error).__name__}: {str(error)[:200]})') from error
+    finally:
+        # an error keeps the machine, which would keep all that it has built
+        vars(machine).clear()
 
 
 def _counted(number: int) -> Callable[[Any], None]:
