@@ -5,7 +5,7 @@ Standard library only.
 import hashlib
 import json
 from contextlib import suppress
-from typing import Any, Dict, List, Mapping, Tuple, cast
+from typing import Any, Dict, Iterable, List, Mapping, Tuple, cast
 
 from .errors import CorruptError, MissingCheckpointError
 from .folder_layout import (MANIFEST_NAME, METADATA_NAME, REST_NAME,
@@ -67,6 +67,16 @@ def manifest(sums: Mapping[str, Sum]) -> bytes:
 def manifest_digest(content: bytes) -> str:
     """Return the digest of a whole checkpoint, by its manifest."""
     return f'sha256-manifest:{hashlib.sha256(content).hexdigest()}'
+
+
+def items_digest(digests: Iterable[str]) -> str:
+    """Return the digest of a file of items, by theirs in their order.
+
+    Those cover the CRC-32 of every record: a SHA-256 over all bytes would
+    take longer than to write them.
+    """
+    content = '\n'.join(digests).encode()
+    return f'sha256-zipdirs:{hashlib.sha256(content).hexdigest()}'
 
 
 def bytes_digest(content: bytes) -> str:

@@ -1,5 +1,4 @@
 """A folder written by one process, of tensors that it has."""
-import hashlib
 import pickle
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from typing import IO, Any, Dict, List, Mapping, Sequence, Tuple
 import torch
 
 from .errors import CheckpointError
-from .folder import Sum, bytes_digest, manifest, manifest_digest
+from .folder import Sum, bytes_digest, items_digest, manifest, manifest_digest
 from .folder_chunks import Chunk
 from .folder_layout import (MANIFEST_NAME, METADATA_NAME, MODEL, REST_NAME,
                             optimizer_prefix, part_name)
@@ -122,7 +121,7 @@ def write_folder(files: StorageBackend, by_rank: Sequence[Sequence[Piece]],
         name = part_name(rank)
         writer = _Items(pieces)
         size = files.put(name, writer.write)
-        sums[name] = size, f'sha256:{writer.digest}'
+        sums[name] = size, items_digest(writer.digests)
         places += [(piece, name, start, length)
                    for piece, (start, length) in zip(pieces, writer.places)]
     digests: List[str] = []
@@ -150,29 +149,27 @@ class _Items:
         self._pieces = pieces
         #: begin and length of each (bytes)
         self.places: List[Tuple[int, int]] = []
-        self.digest = ''
+        self.digests: List[str] = []
 
     def write(self, stream: IO[bytes]) -> None:
         """Write them; again, if the storage found them damaged."""
-        summed: Any = _Summed(stream)
-        self.places = []
+        counted: Any = _Counted(stream)
+        self.places, self.digests = [], []
         for piece in self._pieces:
-            start = summed.count
-            write_checkpoint(summed, reference(piece.values), {})
-            self.places.append((start, summed.count - start))
-        self.digest = summed.content.hexdigest()
+            start = counted.count
+            self.digests.append(
+                write_checkpoint(counted, reference(piece.values), {}))
+            self.places.append((start, counted.count - start))
 
 
-class _Summed:
+class _Counted:
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
         self.count = 0
-        self.content = hashlib.sha256()
 
     def write(self, data: Any) -> None:
         self._stream.write(data)
-        self.content.update(data)
         self.count += len(data)
 
 

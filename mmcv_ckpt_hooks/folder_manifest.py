@@ -15,7 +15,7 @@ from .storage.names import is_plain
 MANIFEST_VERSION = 1
 #: Largest one that is read (bytes): a line of 150 for each of 100,000 ranks.
 MANIFEST_LIMIT_BYTES = 16 << 20
-_DIGEST = re.compile(r'(sha256|sha256-zipdir):[0-9a-f]{64}')
+_DIGEST = re.compile(r'(sha256|sha256-zipdirs?):[0-9a-f]{64}')
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,9 @@ class ListedFile:
 
     Args:
         bytes (int): Its size.
-        digest (str): ``sha256:<hex>`` over its bytes, or of a checkpoint file
-            ``sha256-zipdir:<hex>``.
+        digest (str): ``sha256:<hex>`` over its bytes; of a checkpoint file
+            ``sha256-zipdir:<hex>``, of one of items
+            ``sha256-zipdirs:<hex>``, see :func:`folder.items_digest`.
     """
     bytes: int
     digest: str

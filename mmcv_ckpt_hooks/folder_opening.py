@@ -2,14 +2,13 @@
 
 Only the small files are read. Standard library only.
 """
-import hashlib
 import os
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Dict, Iterator, Mapping, Optional, Tuple
 
 from .errors import CorruptError, TruncatedError
-from .folder import manifest_digest
+from .folder import bytes_digest, manifest_digest
 from .folder_chunks import Chunk
 from .folder_layout import MANIFEST_NAME, METADATA_NAME, REST_NAME
 from .folder_manifest import MANIFEST_LIMIT_BYTES, ListedFile, parse_manifest
@@ -113,7 +112,7 @@ def open_folder(files: StorageBackend,
     data = _read(files, METADATA_NAME, sizes, METADATA_LIMIT_BYTES, path)
     if manifest:
         check_digest(path, METADATA_NAME, manifest[METADATA_NAME],
-                     hashlib.sha256(data).hexdigest())
+                     bytes_digest(data))
     metadata = parse_metadata(data, os.path.join(path, METADATA_NAME))
     check_places(metadata, {name: sizes[name]
                             for name in manifest} if manifest else sizes, path)
@@ -121,15 +120,15 @@ def open_folder(files: StorageBackend,
 
 
 def check_digest(path: str, name: str, listed: ListedFile, found: str) -> None:
-    """Check the SHA-256 of a file.
+    """Check the digest of a file.
 
     Raises:
         CorruptError: If it is not that of the manifest.
     """
-    if listed.digest != f'sha256:{found}':
+    if listed.digest != found:
         raise CorruptError(
             f'{path}: {name} is damaged, or is that of another checkpoint '
-            f'(its digest is sha256:{found}, {MANIFEST_NAME} has '
+            f'(its digest is {found}, {MANIFEST_NAME} has '
             f'{listed.digest}). {ADVICE}')
 
 

@@ -3,31 +3,35 @@
 Standard library only: neither torch nor mmcv is needed, and nothing is
 unpickled.
 """
-import hashlib
+from functools import partial
 from threading import Event, Lock
-from typing import IO, Any, Callable, List, Optional, Tuple, cast
+from typing import (IO, Any, Callable, Dict, Iterator, List, Optional,
+                    Sequence, Tuple, cast)
 
 from .errors import CorruptError
 from .executor import run_together
+from .folder import items_digest
 from .folder_chunks import Chunk
 from .folder_layout import REST_NAME
 from .folder_metadata import Item
 from .folder_opening import Folder, check_digest
 from .instructions import shortened
 from .outline import Tensor
-from .records import descriptor, reading
 from .scanning import read_outline, verify_loadable
 from .storage.window import Window
 from .verification import VerifyReport, open_archive, verify_archive
 
-_BLOCK_BYTES = 1 << 20
-#: Folders from this size on (bytes) are checked by two threads.
+#: Folders from this size on (bytes) are checked by two threads, so much of
+#: a file at a time.
 _LARGE_BYTES = 64 << 20
 #: Of a folder of torch.distributed.checkpoint alone.
 PLAIN_NOTE = 'written by torch.distributed.checkpoint alone: it has no ' \
     'digests, and no state of a run beside its tensors'
 
 Advance = Callable[[int], None]
+Job = Callable[[], VerifyReport]
+#: Name, chunk (None: no tensor) and place.
+Held = Tuple[str, Optional[Chunk], Item]
 
 
 def verify_folder(
@@ -65,9 +69,10 @@ def verify_folder(
             with lock:
                 progress(done)
 
+    check = _Check(folder, advance)
     left = iter([
         job for name in sorted(names)[number::count]
-        for job in _jobs(folder, name, advance)
+        for job in check.jobs(name)
     ])
 
     def check_all() -> None:
@@ -79,8 +84,9 @@ def verify_folder(
     if folder.bytes < _LARGE_BYTES:
         check_all()
     else:
-        # reading, CRC-32 and SHA-256 release the interpreter lock
+        # reading and CRC-32 release the interpreter lock
         run_together(check_all, 2, stop.set)
+    check.finish()
     info = next((one.info for one in reports if one.info), {})
     return VerifyReport(folder.path, folder.bytes,
                         sum(one.records for one in reports), folder.digest,
@@ -106,58 +112,62 @@ def item_path(folder: Folder, name: str, item: Item) -> str:
     return f'{folder.file_path(item.file)} ({shortened(name)[1:-1]})'
 
 
-def _verify_rest(folder: Folder, progress: Advance) -> VerifyReport:
-    with folder.files.open(REST_NAME) as file:
-        return verify_loadable(file, folder.file_path(REST_NAME),
-                               folder.manifest[REST_NAME].digest, progress)
+class _Check:
+    """Checks the files of a folder, some items at a time.
 
+    Args:
+        folder (Folder): Opened.
+        advance (callable): Told of the bytes that are checked.
+    """
 
-def _jobs(folder: Folder, name: str,
-          advance: Advance) -> List[Callable[[], VerifyReport]]:
-    """Return what is to be done to check a file, in any order."""
-    if name == REST_NAME:
-        return [lambda: _verify_rest(folder, advance)]
-    jobs = [lambda: _verify_items(folder, name, advance)]
-    if not folder.is_plain:
-        jobs.append(lambda: _verify_digest(folder, name, advance))
-    return jobs
+    def __init__(self, folder: Folder, advance: Advance) -> None:
+        self._folder = folder
+        self._advance = advance
+        # of each file, by the place of the item
+        self._digests: Dict[str, Dict[int, str]] = {}
 
+    def jobs(self, name: str) -> Iterator[Job]:
+        """Yield what is to be done for a file, in any order."""
+        if name == REST_NAME:
+            yield self._verify_rest
+            return
+        self._digests[name] = {}
+        part: List[Held] = []
+        for held in self._folder.items(name):
+            part.append(held)
+            if sum(item.length for _, _, item in part) >= _LARGE_BYTES:
+                yield partial(self._verify_items, name, part)
+                part = []
+        yield partial(self._verify_items, name, part)
 
-def _verify_items(folder: Folder, name: str, advance: Advance) -> VerifyReport:
-    """Check what lies in a file of tensors."""
-    records = 0
-    with folder.files.open(name) as file:
-        # who reads from elsewhere reads once: the digest covers all
-        by_digest = not folder.is_plain and descriptor(file) is None
-        for held, chunk, item in folder.items(name):
-            path = item_path(folder, held, item)
-            with open_archive(window(file, item), path) as archive:
-                if not by_digest:
-                    records += verify_archive(
-                        archive,
-                        path,
-                        progress=advance if folder.is_plain else None).records
-                content = read_outline(archive, path)
-            if chunk is not None:
-                _check_content(content, folder, held, chunk, path)
-    return VerifyReport(folder.file_path(name), 0, records, '', {})
+    def finish(self) -> None:
+        """Hold what all items have given against the manifest."""
+        for name, digests in self._digests.items():
+            if not self._folder.is_plain:
+                check_digest(
+                    self._folder.path, name, self._folder.manifest[name],
+                    items_digest(digests[place] for place in sorted(digests)))
 
+    def _verify_rest(self) -> VerifyReport:
+        with self._folder.files.open(REST_NAME) as file:
+            return verify_loadable(file, self._folder.file_path(REST_NAME),
+                                   self._folder.manifest[REST_NAME].digest,
+                                   self._advance)
 
-def _verify_digest(folder: Folder, name: str,
-                   advance: Advance) -> VerifyReport:
-    content = hashlib.sha256()
-    buffer = memoryview(bytearray(_BLOCK_BYTES))
-    with folder.files.open(name) as file, \
-            reading(folder.file_path(name), 'it'):
-        readinto: Any = getattr(file, 'readinto')
-        while True:
-            size = readinto(buffer)
-            if not size:
-                break
-            content.update(buffer[:size])
-            advance(size)
-    check_digest(folder.path, name, folder.manifest[name], content.hexdigest())
-    return VerifyReport(folder.file_path(name), 0, 0, '', {})
+    def _verify_items(self, name: str, part: Sequence[Held]) -> VerifyReport:
+        records = 0
+        with self._folder.files.open(name) as file:
+            for held, chunk, item in part:
+                path = item_path(self._folder, held, item)
+                with open_archive(window(file, item), path) as archive:
+                    report = verify_archive(
+                        archive, path, progress=self._advance)
+                    content = read_outline(archive, path)
+                records += report.records
+                self._digests[name][item.offset] = report.digest
+                if chunk is not None:
+                    _check_content(content, self._folder, held, chunk, path)
+        return VerifyReport(self._folder.file_path(name), 0, records, '', {})
 
 
 def _check_content(content: Any, folder: Folder, name: str, chunk: Chunk,

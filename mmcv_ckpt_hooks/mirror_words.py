@@ -10,7 +10,7 @@ from .errors import CheckpointError
 from .options import CheckpointOptions
 from .storage import OBJECT_STORES, scheme_of
 from .storage.names import without_credentials
-from .storage.object_url import server_of, parse_place
+from .storage.object_url import parse_place, server_of
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 Each tensor is what ``torch.save`` would make of it, so that torch's own reader
 takes it; the last archive of rank 0 is what no rank has a part of.
 """
-import hashlib
 import zipfile
 from copy import copy
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import (IO, Any, Callable, Dict, Iterator, List, Optional,
 
 import torch
 
+from .folder import items_digest
 from .pending import PendingCopy
 from .serialization import write_checkpoint
 from .staging import StagedState, reference
@@ -96,16 +96,19 @@ class ShardState(StagedState):
         Raises:
             TornError: If tensors changed while they were copied.
         """
-        out = _Summed(stream, advance)
+        out = _Counted(stream, advance)
         spans: List[Tuple[int, int]] = []
+        digests: List[str] = []
         for index in range(self.items):
             begin = out.size_bytes
-            write_checkpoint(cast(IO[bytes], out), self.staged_part(index), {})
+            digests.append(
+                write_checkpoint(
+                    cast(IO[bytes], out), self.staged_part(index), {}))
             spans.append((begin, out.size_bytes - begin))
         out.flush()
         if self.pending is not None:
             self.pending.check()
-        return Written(spans, out.size_bytes, out.digest())
+        return Written(spans, out.size_bytes, items_digest(digests))
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ class Written:
     Args:
         spans (list): First byte and length of each item in its file.
         bytes (int): Size of the file; 0 if it has none.
-        digest (str): ``sha256:<hex>`` over the file.
+        digest (str): Of the file, see :func:`folder.items_digest`.
     """
     spans: List[Tuple[int, int]]
     bytes: int
@@ -162,8 +165,8 @@ class _PartOfCopy:
         """Nothing: it is checked when all are written."""
 
 
-class _Summed:
-    """Passes bytes on, counts them and computes their SHA-256.
+class _Counted:
+    """Passes bytes on, small pieces together, and counts them.
 
     Args:
         stream (file): Where they go.
@@ -175,7 +178,6 @@ class _Summed:
         self._stream = stream
         self._advance = advance
         self._lend = getattr(stream, 'lend', stream.write)
-        self._sum = hashlib.sha256()
         # an archive has a dozen small pieces
         self._small = bytearray()
         self.size_bytes = 0
@@ -202,11 +204,6 @@ class _Summed:
         if small:
             self._pass(small, self._stream.write)
 
-    def digest(self) -> str:
-        """Return the sum of what has passed."""
-        return f'sha256:{self._sum.hexdigest()}'
-
     def _pass(self, data: Any, take: Any) -> None:
-        self._sum.update(data)
         take(data)
         self._advance(len(data))
