@@ -77,7 +77,7 @@ def unpickle(data: bytes,
             f'({type(error).__name__}: {str(error)[:200]})') from error
     finally:
         # an error keeps the machine, which would keep all that it has built
-        vars(machine).clear()
+        machine.__dict__.clear()
 
 
 def _counted(number: int) -> Callable[[Any], None]:
