@@ -22,10 +22,6 @@ def check_format(options: CheckpointOptions) -> None:
     if options.format != 'dcp':
         return
     start = "DurableCheckpointHook: format='dcp' "
-    version = getattr(sys.modules.get('torch'), '__version__', MIN_TORCH)
-    if version_tuple(version) < version_tuple(MIN_TORCH):
-        raise ConfigError(f'{start}needs torch >= {MIN_TORCH}, but {version} '
-                          "is installed: use format='pth'")
     scheme = scheme_of(options.out_dir or '')
     if options.file_client_args is not None:
         raise ConfigError(f'{start}writes several files a checkpoint, which '
@@ -38,3 +34,8 @@ def check_format(options: CheckpointOptions) -> None:
     if options.mirror is not None:
         raise ConfigError(f"{start}has no mirror yet: remove mirror, or use "
                           "format='pth'")
+    # not imported for it: who has a hook has it
+    version = getattr(sys.modules.get('torch'), '__version__', MIN_TORCH)
+    if version_tuple(version) < version_tuple(MIN_TORCH):
+        raise ConfigError(f'{start}needs torch >= {MIN_TORCH}, but {version} '
+                          "is installed: use format='pth'")

@@ -14,7 +14,8 @@ from mmcv_ckpt_hooks.shard_state import live_state
 from mmcv_ckpt_hooks.storage.local import LocalBackend
 from mmcv_ckpt_hooks.testing.faulty import FaultyBackend
 
-pytest.importorskip('torch.distributed.checkpoint')
+# torch >= 2.3
+pytest.importorskip('torch.distributed.checkpoint.format_utils')
 
 
 def sharded(**options):

@@ -11,8 +11,9 @@ from mmcv_ckpt_hooks.errors import ConfigError
 from mmcv_ckpt_hooks.storage.local import LocalBackend
 from mmcv_ckpt_hooks.verification import verify_file
 
-dcp = pytest.importorskip('torch.distributed.checkpoint')
+# torch >= 2.3
 format_utils = pytest.importorskip('torch.distributed.checkpoint.format_utils')
+dcp = pytest.importorskip('torch.distributed.checkpoint')
 
 
 def run(directory, world_size=2, **given):
