@@ -5,8 +5,8 @@
 Scenes: ``train``: with DDP, up to step 8; ``fsdp``, ``columns`` and ``flat``:
 resumed only, with weights that are spread over the ranks by rows, by columns
 or as FSDP flattens them; ``auto-8``: trained to step 8 in WORK_DIR, from what
-is there, and sharded; ``away``: rank 1 does not see SOURCE; ``damaged``: what
-each rank says.
+is there, and sharded; ``zero``: with an optimizer that is spread over the
+ranks; ``away``: rank 1 does not see SOURCE; ``damaged``: what each rank says.
 """
 import json
 import os
@@ -17,7 +17,7 @@ from ddp_exact_worker import wrapped
 from mmcv.runner import iter_based_runner
 from torch import distributed as dist
 from toy import ToyModel, make_loader, make_runner
-from zero_worker import digest_of
+from zero_worker import digest_of, zero
 
 from mmcv_ckpt_hooks.errors import CheckpointError
 
@@ -71,6 +71,19 @@ def resumed(source, work_dir, scene):
         iter=runner.iter,
         model=digest_of(whole(dict(model.state_dict()))),
         optimizer=digest_of(whole(runner.optimizer.state_dict()['state'])))
+
+
+def gathered_state(source, work_dir):
+    model = wrapped(ToyModel())
+    runner = make_runner(
+        work_dir,
+        runner=AMP,
+        model=model,
+        optimizer=zero(model.parameters(), lr=0.01))
+    runner.resume(source)
+    runner.optimizer.consolidate_state_dict(0)
+    return dict(optimizer=dist.get_rank() == 0
+                and digest_of(runner.optimizer.state_dict()['state']))
 
 
 def flat(runner):
@@ -132,6 +145,8 @@ def main(source, work_dir, scene):
     elif scene.startswith('auto'):
         found = trained(
             work_dir, int(scene[-1]), interval=2, resume='auto', format='dcp')
+    elif scene == 'zero':
+        found = gathered_state(source, work_dir)
     elif scene in ('fsdp', 'columns', 'flat'):
         found = resumed(source, work_dir, scene)
     else:

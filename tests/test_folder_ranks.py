@@ -92,6 +92,13 @@ def test_what_fsdp_has_flattened_is_filled(saved, tmp_path, world_size):
         assert one['optimizer'] == digest_of(content['optimizer']['state'])
 
 
+def test_an_optimizer_that_is_spread_takes_its_part(saved, tmp_path):
+    file, folder = saved
+    content = torch.load(str(file), weights_only=True)
+    first, _ = ranks_of(folder, tmp_path, 'zero', 2)
+    assert first['optimizer'] == digest_of(content['optimizer']['state'])
+
+
 def test_a_rank_that_does_not_see_the_folder_says_so(saved, tmp_path):
     first, second = ranks_of(saved[1], tmp_path, 'away', 2)
     assert second['error'] == 'MissingCheckpointError'
