@@ -1,4 +1,6 @@
 """Sharded checkpoints built by hand, of any number of ranks."""
+import struct
+
 import pytest
 import torch
 
@@ -58,6 +60,14 @@ def build_folder(directory,
     files.prepare()
     write_folder(files, by_rank, rest, card or {})
     return directory
+
+
+def with_another_value(content):
+    """Return a file of items with one bit of a value changed."""
+    name_bytes, extra_bytes = struct.unpack_from('<2H', content, 26)
+    changed = bytearray(content)
+    changed[30 + name_bytes + extra_bytes] ^= 1
+    return bytes(changed)
 
 
 def names_of(model, optimizer):

@@ -13,8 +13,7 @@ from toy import train
 from mmcv_ckpt_hooks import verify_checkpoint
 from mmcv_ckpt_hooks.errors import CheckpointError
 from mmcv_ckpt_hooks.folder import bytes_digest, manifest
-from mmcv_ckpt_hooks.folder_layout import (MANIFEST_NAME, METADATA_NAME,
-                                           REST_NAME)
+from mmcv_ckpt_hooks.folder_layout import MANIFEST_NAME, METADATA_NAME
 from mmcv_ckpt_hooks.folder_manifest import parse_manifest
 from mmcv_ckpt_hooks.storage import open_backend
 
@@ -69,12 +68,9 @@ def outcomes(tmp_path, good, metadata, doors=READING):
     files = dict(good)
     files[METADATA_NAME] = metadata
     # whoever can write the folder can write its manifest
-    rest = parse_manifest(files[MANIFEST_NAME], 'a.dcp')[REST_NAME]
-    sums = {
-        name: (len(content), bytes_digest(content))
-        for name, content in files.items() if name != MANIFEST_NAME
-    }
-    sums[REST_NAME] = rest.bytes, rest.digest
+    listed = parse_manifest(files[MANIFEST_NAME], 'a.dcp')
+    sums = {name: (file.bytes, file.digest) for name, file in listed.items()}
+    sums[METADATA_NAME] = len(metadata), bytes_digest(metadata)
     files[MANIFEST_NAME] = manifest(sums)
 
     def try_all():
