@@ -5,9 +5,9 @@ Standard library only.
 import hashlib
 import json
 from contextlib import suppress
-from typing import Any, Dict, Iterable, List, Mapping, Tuple, cast
+from typing import Any, Dict, Iterable, List, Mapping, Set, Tuple, cast
 
-from .errors import CorruptError, MissingCheckpointError
+from .errors import CorruptError, MissingCheckpointError, OutOfSpaceError
 from .folder_layout import (MANIFEST_NAME, METADATA_NAME, REST_NAME,
                             WRITING_NAME, is_folder)
 from .types import StorageBackend
@@ -96,20 +96,38 @@ def remove(files: StorageBackend, name: str) -> None:
     folder = folder_of(files, name)
     with suppress(MissingCheckpointError):
         folder.delete(METADATA_NAME)
-        # before the files: ranks that write yet see that it is over
-        folder.delete(WRITING_NAME)
-        for file in folder.list():
-            folder.delete(file.name)
+        names = [file.name for file in folder.list()]
+        if WRITING_NAME in names:
+            with suppress(OutOfSpaceError):
+                # ranks that write yet see that it is over
+                folder.put(WRITING_NAME, lambda stream: stream.write(b'over'))
+            # last: it says whose the folder is
+            names.remove(WRITING_NAME)
+            names.append(WRITING_NAME)
+        for one in names:
+            folder.delete(one)
     files.delete(name)
 
 
 def unfinished(files: StorageBackend) -> List[str]:
-    """Return the folders that are no checkpoint, or not yet."""
+    """Return the folders of saves that did not come to their end.
+
+    INVARIANT: never one that another program writes, as torch itself does,
+    which knows neither our manifest nor the token.
+    """
     if not files.capabilities.folders:
         return []
     names = cast(FolderedBackend, files).folders()
     committed = {file.name for file in files.list()} if names else set()
-    return [name for name in names if name not in committed]
+    return [
+        name for name in names if name not in committed
+        and _is_ours({file.name
+                      for file in folder_of(files, name).list()})
+    ]
+
+
+def _is_ours(names: Set[str]) -> bool:
+    return not names or bool(names & {WRITING_NAME, MANIFEST_NAME, REST_NAME})
 
 
 def sweep_folders(files: StorageBackend) -> List[str]:

@@ -217,8 +217,12 @@ def test_a_folder_without_metadata_is_no_checkpoint(tmp_path):
     train(tmp_path, hooks=sharded())
     files = LocalBackend(str(tmp_path))
     folder.folder_of(files, 'iter_4.dcp').delete('.metadata')
+    # what another program is writing
+    (tmp_path / 'own.dcp').mkdir()
+    (tmp_path / 'own.dcp' / '__0_0.distcp').write_bytes(b'half')
     assert folder.unfinished(files) == ['iter_4.dcp']
     assert not folder.is_there(files, 'iter_4.dcp')
     assert folder.sweep_folders(files) == ['iter_4.dcp']
     assert not (tmp_path / 'iter_4.dcp').exists()
     assert folder.is_there(files, 'iter_6.dcp')
+    assert (tmp_path / 'own.dcp' / '__0_0.distcp').exists()

@@ -148,6 +148,7 @@ def test_retention_and_a_lost_catalog_know_folders(tmp_path):
     (tmp_path / 'checkpoints.json').unlink()
     (tmp_path / 'iter_3.dcp').mkdir()  # of a save that was killed
     (tmp_path / 'iter_3.dcp' / '__0_0.distcp').write_bytes(b'half')
+    (tmp_path / 'iter_3.dcp' / 'writing').write_bytes(b'token')
     runner = make_runner(tmp_path, **options)
     runner.call_hook('before_run')
     assert folders(tmp_path) == ['iter_6.dcp', 'iter_8.dcp']
