@@ -8,8 +8,10 @@ the cores.
 """
 import json
 import os
+import shutil
 import subprocess
 import sys
+import time
 
 from parts import SETTINGS, durable
 
@@ -35,14 +37,23 @@ def add_ranks(workers, result):
     found = result['ranks'] = dict(layers=LAYERS, saves=_SAVES, runs={})
     for world_size in WORLDS:
         for way in WAYS:
-            one = workers.run(
-                f'ranks: {world_size}, {WAYS[way]}',
+            spec = dict(
+                SETTINGS['idle'],
                 kind='ranks',
+                layers=LAYERS,
                 world_size=world_size,
-                way=way,
-                **dict(SETTINGS['idle'], layers=LAYERS))
+                way=way)
+            title = f'ranks: {world_size}, {WAYS[way]}'
+            one = workers.run(title, keep='ranks', **spec)
             if one:
                 found['runs'].setdefault(way, {})[str(world_size)] = one
+            if one and way != 'dcp.save':
+                again = workers.run(
+                    f'{title}, resumed', keep='ranks', resumes=True, **spec)
+                for rank, resumed in zip(one, again or []):
+                    rank['opened'] = resumed['opened']
+            shutil.rmtree(
+                os.path.join(workers.directory, 'ranks'), ignore_errors=True)
 
 
 def ranks(spec):
@@ -90,26 +101,34 @@ def rank_of(spec):
     for layer in model.layers[1:]:
         layer.requires_grad_(False)
     plan = Plan(_SAVES, round(_BUSY_SECS / spec['idle_secs']), _QUIET)
+    resumes = spec.get('resumes', False)
     runner = workload.make_runner(
         _config(spec, plan.interval), MMDistributedDataParallel(model),
-        optimizer, plan.iters)
-    waits, peer = Waits('mmcv_ckpt_hooks', lambda: None), None
+        optimizer, plan.iters + 4 * resumes)
+    owner, peer = 'mmcv_ckpt_hooks', None
     if spec['way'] == 'dcp.save':
-        waits, peer = Waits(__name__,
-                            lambda: None), _PlainSave(spec['work_dir'],
-                                                      plan.interval)
+        owner, peer = __name__, _PlainSave(spec['work_dir'], plan.interval)
         runner.register_hook(peer)
+    waits = Waits(owner, lambda: None)
     runner.register_hook(Observer(waits, stamps), priority='LOWEST')
     commits = Commits()
     runner.logger.addHandler(commits)
     waits.watch_start(runner)
+    begun = time.perf_counter()
     runner.run([workload.make_loader(spec['batch'])], [('train', 1)])
+    if resumes:
+        return _end(dict(opened=stamps.begun[0] - begun))
     done = peer.at if peer else commits.at
     found = costs(plan, stamps, waits, done[:_SAVES])
     found['written'] = [
         stamps.values[plan.beside(save)[-1] + 1] -
         stamps.values[plan.beside(save)[0]] for save in range(_SAVES)
     ]
+    return _end(found)
+
+
+def _end(found):
+    from torch import distributed as dist
     dist.barrier()
     dist.destroy_process_group()
     return found
@@ -119,15 +138,13 @@ def _config(spec, interval):
     if spec['way'] == 'dcp.save':
         return spec
     way = durable()
-    way['hook'].update(interval=interval, format=spec['way'])
-    return dict(spec, **way)
+    way['hook'].update(interval=interval, format=spec['way'], resume='auto')
+    return dict(spec, runner='IterBasedRunnerAmp', **way)
 
 
 def _PlainSave(work_dir, interval):
     """A hook that has all ranks call ``torch.distributed.checkpoint.save``.
     """
-    import time
-
     from mmcv.runner import Hook
     from torch.distributed import checkpoint
 
@@ -169,11 +186,14 @@ def show_ranks(result):
                 WAYS[way], world_size,
                 form(max(mean(rank['blocked']) for rank in one) * 1e3, 1),
                 form(median(one[0]['durable'])), ', '.join(
-                    form(median(rank['written']) / 1e6, 0) for rank in one)
+                    form(median(rank['written']) / 1e6, 0) for rank in one),
+                form(max(rank['opened']
+                         for rank in one), 2) if 'opened' in one[0] else '-'
             ])
     table([
         'what', 'ranks', 'blocked (ms), mean, of the slowest rank',
-        'durable (s)', 'MB written by each rank'
+        'durable (s)', 'MB written by each rank',
+        'resumed, until the first step begins (s)'
     ], rows)
 
 
