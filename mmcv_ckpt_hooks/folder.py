@@ -5,11 +5,13 @@ Standard library only.
 import hashlib
 import json
 from contextlib import suppress
-from typing import Any, Dict, Iterable, List, Mapping, Set, Tuple, cast
+from typing import (Any, Callable, Dict, Iterable, List, Mapping, Optional,
+                    Set, Tuple, cast)
 
-from .errors import CorruptError, MissingCheckpointError, OutOfSpaceError
+from .errors import (CorruptError, MissingCheckpointError, OutOfSpaceError,
+                     StorageError)
 from .folder_layout import (MANIFEST_NAME, METADATA_NAME, REST_NAME,
-                            WRITING_NAME, is_folder)
+                            WRITING_NAME, is_checkpoint, is_folder)
 from .types import StorageBackend
 from .verification import open_archive, read_info
 
@@ -36,6 +38,9 @@ class FolderedBackend(StorageBackend, Protocol):
     def folders(self) -> List[str]:
         """Return the names of the folders that a save has begun."""
 
+    def is_link(self, name: str) -> bool:
+        """Whether a name is that of a link, whatever it leads to."""
+
 
 def folder_of(files: StorageBackend, name: str) -> StorageBackend:
     """Return a folder of a backend that declares ``folders``."""
@@ -46,12 +51,23 @@ def is_there(files: StorageBackend, name: str) -> bool:
     """Whether a checkpoint, of one file or a folder, can be opened."""
     place, file = files, name
     if is_folder(name):
+        if not files.capabilities.folders:
+            return False
         place, file = folder_of(files, name), METADATA_NAME
     try:
         place.open(file).close()
     except MissingCheckpointError:
         return False
     return True
+
+
+def is_listed(files: StorageBackend, name: str) -> bool:
+    """Whether a name in a listing is that of a checkpoint of this place.
+
+    Where it has no folders it may be any object's.
+    """
+    return is_checkpoint(name) and (files.capabilities.folders
+                                    or not is_folder(name))
 
 
 def manifest(sums: Mapping[str, Sum]) -> bytes:
@@ -88,9 +104,9 @@ def remove(files: StorageBackend, name: str) -> None:
     """Delete a checkpoint, of one file or a folder.
 
     INVARIANT: ``.metadata`` goes first: what is left of a folder then, if the
-    process dies, is no checkpoint.
+    process dies, is no checkpoint. What a link leads to is never touched.
     """
-    if not is_folder(name):
+    if not is_folder(name) or cast(FolderedBackend, files).is_link(name):
         files.delete(name)
         return
     folder = folder_of(files, name)
@@ -127,21 +143,47 @@ def unfinished(files: StorageBackend) -> List[str]:
 
 
 def _is_ours(names: Set[str]) -> bool:
-    return not names or bool(names & {WRITING_NAME, MANIFEST_NAME, REST_NAME})
+    return bool(names & {WRITING_NAME, MANIFEST_NAME, REST_NAME})
 
 
-def sweep_folders(files: StorageBackend) -> List[str]:
+def lineage_of(files: StorageBackend, name: str) -> Optional[str]:
+    """Return the run that a folder belongs to.
+
+    Returns:
+        str | None: Empty for one of another program; None if it is damaged
+        and does not tell any more.
+    """
+    try:
+        return str(read_card(files, name)[1].get('lineage', ''))
+    except CorruptError:
+        names = {file.name for file in folder_of(files, name).list()}
+        return None if _is_ours(names) else ''
+
+
+def sweep_folders(files: StorageBackend, warn: Callable[[str],
+                                                        None]) -> List[str]:
     """Remove the folders that a save has not finished.
 
     The caller has the lock of the place: no live run writes there.
 
+    Args:
+        files (StorageBackend): The place.
+        warn (callable): Told of those that cannot be removed.
+
     Returns:
         list[str]: Names of what was removed.
     """
-    names = unfinished(files)
-    for name in names:
-        remove(files, name)
-    return names
+    swept = []
+    for name in unfinished(files):
+        try:
+            remove(files, name)
+        except StorageError as error:
+            # such as one in which somebody made a directory
+            warn(f'What a killed save left of {name} cannot be removed: '
+                 f'{error}')
+        else:
+            swept.append(name)
+    return swept
 
 
 def read_card(files: StorageBackend, name: str) -> Tuple[str, Dict[str, Any]]:

@@ -77,6 +77,9 @@ class GuardedBackend:
     def folders(self) -> List[str]:
         return cast(FolderedBackend, self._inner).folders()
 
+    def is_link(self, name: str) -> bool:
+        return cast(FolderedBackend, self._inner).is_link(name)
+
 
 def lock_of(home: StorageBackend, catalog_name: str,
             log: Callable[[str], None]) -> Optional[RunLock]:

@@ -194,7 +194,7 @@ def _occupy(runner: Any, backend: StorageBackend, home: StorageBackend,
             lock: Optional[RunLock]) -> None:
     """Refuse a second live run, and remove what dead ones left."""
     swept = [] if lock is None else take(lock, backend, home)
-    swept += backend.sweep() + sweep_folders(backend)
+    swept += backend.sweep() + sweep_folders(backend, runner.logger.warning)
     if swept:
         runner.logger.info('Removed what a killed save left behind: '
                            f'{", ".join(swept)}')

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Sequence
 
 from .card import describe
 from .errors import MissingCheckpointError, StorageError
-from .folder import is_there
-from .folder_layout import is_checkpoint
+from .folder import is_listed, is_there
 from .latest import described_latest
 from .lease import lock_name
 from .storage.names import is_plain
@@ -92,7 +91,7 @@ def reconciled(files: StorageBackend, listed: Sequence[StoredFile],
         listed = _with(files, listed, max(gone))
     for file in listed:
         entry = known.get(file.name)
-        if not is_checkpoint(file.name):
+        if not is_listed(files, file.name):
             continue
         if file.name == LATEST_NAME:
             latest = file
@@ -127,7 +126,7 @@ def agrees(files: StorageBackend, listed: Sequence[StoredFile],
     """
     for file in listed:
         entry = known.get(file.name)
-        if not is_checkpoint(file.name) or file.name == LATEST_NAME:
+        if not is_listed(files, file.name) or file.name == LATEST_NAME:
             continue
         try:
             found = describe(files, file.name, file.bytes)

@@ -4,15 +4,16 @@ Order: rank 0 makes the folder, and calls; every rank writes its part; rank 0
 hears of all, then writes the rest, the manifest and, last, ``.metadata``.
 """
 import uuid
+from contextlib import suppress
 from dataclasses import asdict
-from typing import (IO, TYPE_CHECKING, Callable, Dict, List, Optional, Tuple,
-                    Union)
+from typing import (IO, TYPE_CHECKING, Callable, Dict, List, Optional, Set,
+                    Tuple, Union, cast)
 
 from .card import card
 from .errors import OutOfSpaceError, StorageError
 from .executor import Repeater
-from .folder import (Sum, bytes_digest, folder_of, is_there, manifest,
-                     manifest_digest, remove, unfinished)
+from .folder import (FolderedBackend, Sum, bytes_digest, folder_of, is_there, lineage_of,
+                     manifest, manifest_digest, remove)
 from .folder_layout import (MANIFEST_NAME, METADATA_NAME, REST_NAME,
                             WRITING_NAME, part_name)
 from .guarded import GuardedBackend
@@ -76,6 +77,8 @@ class FolderCommit:
         # the save that the others wait for; None for none
         self._open: Optional[int] = None
         self._beat: Optional[Repeater] = None
+        # names of folders that have not been committed
+        self._begun: Set[str] = set()
 
     def open(self, save: int, beat: Optional[Repeater]) -> None:
         """Begin a save; 0: the other ranks take no part in it.
@@ -94,10 +97,7 @@ class FolderCommit:
             StorageError: If it was not committed.
         """
         name, token = info.name, uuid.uuid4().hex
-        for dead in unfinished(files):
-            remove(files, dead)
-        if is_there(files, name):
-            remove(files, name)
+        self._clear(files, info)
         folder = folder_of(files, name)
         folder.prepare()
         folder.put(WRITING_NAME, lambda stream: stream.write(token.encode()))
@@ -123,6 +123,7 @@ class FolderCommit:
         folder.delete(WRITING_NAME)
         # INVARIANT: last; a folder without it is no checkpoint
         folder.put(METADATA_NAME, lambda stream: stream.write(metadata))
+        self._begun.discard(name)
         self.conclude()
         return len(content) + sum(one for one, _ in sums.values()), \
             manifest_digest(content)
@@ -136,6 +137,28 @@ class FolderCommit:
             beat.stop()
         if save is not None and self._board is not None:
             self._board.conclude(save, why)
+
+    def _clear(self, files: StorageBackend, info: CheckpointInfo) -> None:
+        """Remove what earlier saves of this run have left.
+
+        Raises:
+            StorageError: If what has the name is another's.
+        """
+        for dead in list(self._begun - {info.name}):
+            with suppress(StorageError):  # the next start tells of it
+                remove(files, dead)
+                self._begun.discard(dead)
+        if info.name in self._begun or \
+                cast(FolderedBackend, files).is_link(info.name):
+            remove(files, info.name)
+        elif is_there(files, info.name):
+            # INVARIANT: it may have come since the catalog was made
+            if lineage_of(files, info.name) not in (info.lineage, None):
+                raise StorageError(f'{files.url}/{info.name} belongs to '
+                                   'another run: move it away, or give '
+                                   'another out_dir')
+            remove(files, info.name)
+        self._begun.add(info.name)
 
     def _call(self, name: str, token: str) -> None:
         if self._open is not None and self._board is not None:

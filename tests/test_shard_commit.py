@@ -5,7 +5,9 @@ import pytest
 import torch
 from toy import make_loader, make_runner, train
 
-from mmcv_ckpt_hooks import boundary, folder, opening, shard_plan
+from mmcv_ckpt_hooks import (boundary, find_resumable, folder, opening,
+                             shard_plan, verify_checkpoint)
+from mmcv_ckpt_hooks.catalog import Catalog
 from mmcv_ckpt_hooks.cli import main
 from mmcv_ckpt_hooks.errors import (MissingCheckpointError, OutOfSpaceError,
                                     StorageError)
@@ -13,6 +15,7 @@ from mmcv_ckpt_hooks.shard_commit import write_part
 from mmcv_ckpt_hooks.shard_state import live_state
 from mmcv_ckpt_hooks.storage.local import LocalBackend
 from mmcv_ckpt_hooks.testing.faulty import FaultyBackend
+from mmcv_ckpt_hooks.testing.memory import MemoryBackend
 
 # torch >= 2.3
 pytest.importorskip('torch.distributed.checkpoint.format_utils')
@@ -21,7 +24,8 @@ pytest.importorskip('torch.distributed.checkpoint.format_utils')
 def sharded(**options):
     return [
         dict(
-            type='DurableCheckpointHook', format='dcp', interval=2, **options)
+            dict(type='DurableCheckpointHook', format='dcp', interval=2),
+            **options)
     ]
 
 
@@ -220,9 +224,109 @@ def test_a_folder_without_metadata_is_no_checkpoint(tmp_path):
     # what another program is writing
     (tmp_path / 'own.dcp').mkdir()
     (tmp_path / 'own.dcp' / '__0_0.distcp').write_bytes(b'half')
+    (tmp_path / 'empty.dcp').mkdir()
     assert folder.unfinished(files) == ['iter_4.dcp']
     assert not folder.is_there(files, 'iter_4.dcp')
-    assert folder.sweep_folders(files) == ['iter_4.dcp']
+    assert folder.sweep_folders(files, pytest.fail) == ['iter_4.dcp']
     assert not (tmp_path / 'iter_4.dcp').exists()
     assert folder.is_there(files, 'iter_6.dcp')
     assert (tmp_path / 'own.dcp' / '__0_0.distcp').exists()
+
+
+def moved(work_dir, archive, name):
+    """Move a folder away; a link is left in its place."""
+    archive.mkdir()
+    os.rename(work_dir / name, archive / name)
+    (work_dir / name).symlink_to(archive / name)
+
+
+def test_a_folder_behind_a_link_is_resumed_from(tmp_path, caplog):
+    train(tmp_path, hooks=sharded())
+    moved(tmp_path, tmp_path / 'archive', 'iter_8.dcp')
+    runner = make_runner(
+        tmp_path,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=10),
+        hooks=sharded(resume='auto'))
+    runner.run([make_loader()], [('train', 1)])
+    assert 'Resumed from' in caplog.text and 'iter_8.dcp' in caplog.text
+    assert find_resumable(tmp_path) == str(tmp_path / 'iter_10.dcp')
+
+
+@pytest.mark.parametrize('keeps_catalog', [True, False])
+def test_what_a_link_leads_to_is_never_touched(tmp_path, keeps_catalog):
+    train(tmp_path / 'run', hooks=sharded())
+    archive = tmp_path / 'archive'
+    moved(tmp_path / 'run', archive, 'iter_4.dcp')
+    if not keeps_catalog:
+        (tmp_path / 'run' / 'checkpoints.json').unlink()
+    before = sorted(path.name for path in (archive / 'iter_4.dcp').iterdir())
+    # from an older one: the same names again, and retention
+    train(
+        tmp_path / 'run',
+        hooks=sharded(
+            resume=str(tmp_path / 'run' / 'iter_2.dcp'), keep=dict(last=1)))
+    assert sorted(path.name
+                  for path in (archive / 'iter_4.dcp').iterdir()) == before
+    verify_checkpoint(str(archive / 'iter_4.dcp'))
+
+
+def test_a_link_that_leads_nowhere_is_in_nobodys_way(tmp_path):
+    (tmp_path / 'iter_4.dcp').symlink_to(tmp_path / 'unmounted' / 'iter_4.dcp')
+    train(tmp_path, hooks=sharded())
+    assert not (tmp_path / 'iter_4.dcp').is_symlink()
+    verify_checkpoint(str(tmp_path / 'iter_4.dcp'))
+
+
+@pytest.mark.parametrize('form', ['pth', 'dcp'])
+def test_a_file_with_the_name_of_a_folder_is_nobodys(tmp_path, form, capsys):
+    (tmp_path / 'notes.dcp').write_text('mine')
+    train(tmp_path, hooks=sharded(format=form))
+    assert find_resumable(tmp_path) == str(tmp_path / f'iter_8.{form}')
+    assert main(['ls', str(tmp_path)]) == 0
+    assert 'notes' not in capsys.readouterr().out
+    assert (tmp_path / 'notes.dcp').read_text() == 'mine'
+
+
+def test_an_object_with_the_name_of_a_folder_is_nobodys():
+    files = MemoryBackend()
+    files.put('notes.dcp', lambda stream: stream.write(b'mine'))
+    catalog = Catalog(files, files, pytest.fail)
+    catalog.open()
+    assert not catalog.checkpoints()
+
+
+def test_a_dead_folder_that_stays_stops_nobody(tmp_path, caplog):
+    train(tmp_path, hooks=sharded())
+    (tmp_path / 'iter_4.dcp' / '.metadata').unlink()
+    (tmp_path / 'iter_4.dcp' / '@eaDir').mkdir()
+    train(
+        tmp_path,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=10),
+        hooks=sharded(resume='auto'))
+    assert 'left of iter_4.dcp cannot be removed' in caplog.text
+    assert find_resumable(tmp_path) == str(tmp_path / 'iter_10.dcp')
+
+
+@pytest.mark.parametrize('whose', ['another run', 'torch'])
+def test_what_came_during_a_run_is_not_replaced(tmp_path, whose, caplog):
+    train(tmp_path / 'other', hooks=sharded())
+    came = tmp_path / 'other' / 'iter_4.dcp'
+    if whose == 'torch':
+        for name in ('manifest.json', 'rest.pth'):
+            (came / name).unlink()
+    runner = make_runner(tmp_path / 'run', hooks=sharded())
+    step = runner.model.train_step
+
+    def bringing(*args, **kwargs):
+        if runner.iter == 3:
+            os.rename(came, tmp_path / 'run' / 'iter_4.dcp')
+        return step(*args, **kwargs)
+
+    runner.model.train_step = bringing
+    before = sorted(path.name for path in came.iterdir())
+    runner.run([make_loader()], [('train', 1)])
+    assert 'iter_4.dcp belongs to another run' in caplog.text
+    kept = tmp_path / 'run' / 'iter_4.dcp'
+    assert sorted(path.name for path in kept.iterdir()) == before
+    assert find_resumable(tmp_path / 'run') == \
+        str(tmp_path / 'run' / 'iter_8.dcp')

@@ -5,8 +5,9 @@ import stat
 from typing import Optional
 
 from ..errors import MissingCheckpointError
-from ..folder_layout import LATEST_FOLDER
+from ..folder_layout import LATEST_FOLDER, is_checkpoint, is_folder
 from ..types import LATEST_NAME, UNKNOWN_BYTES, StoredFile
+from .local_folders import found_folder
 from .mapped_errors import mapped_errors
 
 #: Errors of a link that leads to nothing; any other may be a server that is
@@ -40,7 +41,7 @@ def found_link(path: str) -> Optional[StoredFile]:
         StorageError: If what it leads to may not be looked at.
     """
     name = os.path.basename(path)
-    if not name.endswith('.pth') or is_pointer(path):
+    if not is_checkpoint(name) or is_pointer(path):
         return None
     target, size = os.readlink(path), _target_bytes(path)
     return StoredFile(name, UNKNOWN_BYTES if size is None else size, target)
@@ -77,7 +78,7 @@ def leads_away(path: str) -> bool:
 
 
 def _target_bytes(path: str) -> Optional[int]:
-    """Size of the regular file that a link leads to; None if there is none."""
+    """Size of the checkpoint that a link leads to; None if there is none."""
     with mapped_errors('cannot follow the link', path):
         try:
             status = os.stat(path)
@@ -85,6 +86,10 @@ def _target_bytes(path: str) -> Optional[int]:
             if error.errno in _NOWHERE:
                 return None
             raise
+        if is_folder(path):
+            found = found_folder(path) if stat.S_ISDIR(status.st_mode) else \
+                None
+            return None if found is None else found.bytes
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 

@@ -120,6 +120,9 @@ class LocalBackend:
         with mapped_errors('cannot list the checkpoint directory', self.url):
             return folders_in(self.url)
 
+    def is_link(self, name: str) -> bool:
+        return os.path.islink(self._path(name))
+
     def link(self, source: str, name: str) -> None:
         """Hard link; where the file system has none, a durable copy.
 
@@ -246,8 +249,8 @@ class LocalBackend:
 def _found(entry: 'os.DirEntry[str]') -> Optional[StoredFile]:
     if entry.is_symlink():
         return found_link(entry.path)
-    if is_folder(entry.name) and entry.is_dir():
-        return found_folder(entry.path)
+    if is_folder(entry.name):
+        return found_folder(entry.path) if entry.is_dir() else None
     status = entry.stat()
     return StoredFile(entry.name, status.st_size) \
         if stat.S_ISREG(status.st_mode) else None

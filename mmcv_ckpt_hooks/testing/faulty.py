@@ -122,6 +122,9 @@ class FaultyBackend:
         self._enter('folders')
         return cast(FolderedBackend, self.inner).folders()
 
+    def is_link(self, name: str) -> bool:
+        return cast(FolderedBackend, self.inner).is_link(name)
+
     def _enter(self, verb: str, *names: str) -> Optional[Fault]:
         """Record a call; raise its fault, or return one that comes later."""
         self.calls.append(' '.join((verb, *names)))
