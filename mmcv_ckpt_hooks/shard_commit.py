@@ -12,8 +12,8 @@ from typing import (IO, TYPE_CHECKING, Callable, Dict, List, Optional, Set,
 from .card import card
 from .errors import OutOfSpaceError, StorageError
 from .executor import Repeater
-from .folder import (FolderedBackend, Sum, bytes_digest, folder_of, is_there, lineage_of,
-                     manifest, manifest_digest, remove)
+from .folder import (FolderedBackend, Sum, bytes_digest, folder_of, is_there,
+                     lineage_of, manifest, manifest_digest, remove)
 from .folder_layout import (MANIFEST_NAME, METADATA_NAME, REST_NAME,
                             WRITING_NAME, part_name)
 from .guarded import GuardedBackend

@@ -252,22 +252,26 @@ def test_a_folder_behind_a_link_is_resumed_from(tmp_path, caplog):
     assert find_resumable(tmp_path) == str(tmp_path / 'iter_10.dcp')
 
 
+@pytest.mark.parametrize('resume', ['auto', None])
 @pytest.mark.parametrize('keeps_catalog', [True, False])
-def test_what_a_link_leads_to_is_never_touched(tmp_path, keeps_catalog):
-    train(tmp_path / 'run', hooks=sharded())
-    archive = tmp_path / 'archive'
-    moved(tmp_path / 'run', archive, 'iter_4.dcp')
-    if not keeps_catalog:
-        (tmp_path / 'run' / 'checkpoints.json').unlink()
-    before = sorted(path.name for path in (archive / 'iter_4.dcp').iterdir())
-    # from an older one: the same names again, and retention
+def test_what_a_link_leads_to_is_never_touched(tmp_path, keeps_catalog,
+                                               resume):
+    """By retention of the run that goes on, or by a new one's save."""
+    run = tmp_path / 'run'
     train(
-        tmp_path / 'run',
-        hooks=sharded(
-            resume=str(tmp_path / 'run' / 'iter_2.dcp'), keep=dict(last=1)))
+        run,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=4),
+        hooks=sharded())
+    archive = tmp_path / 'archive'
+    moved(run, archive, 'iter_2.dcp')
+    if not keeps_catalog:
+        (run / 'checkpoints.json').unlink()
+    before = sorted(path.name for path in (archive / 'iter_2.dcp').iterdir())
+    train(run, hooks=sharded(resume=resume, keep=dict(last=1)))
+    assert find_resumable(run) == str(run / 'iter_8.dcp')
     assert sorted(path.name
-                  for path in (archive / 'iter_4.dcp').iterdir()) == before
-    verify_checkpoint(str(archive / 'iter_4.dcp'))
+                  for path in (archive / 'iter_2.dcp').iterdir()) == before
+    verify_checkpoint(str(archive / 'iter_2.dcp'))
 
 
 def test_a_link_that_leads_nowhere_is_in_nobodys_way(tmp_path):
