@@ -28,7 +28,7 @@ import ranks
 import report
 from workers import HERE, Workers
 
-#: Bytes that one layer adds to a checkpoint; workload.py has the same.
+#: Bytes that one layer adds to a checkpoint: weight and bias, three times.
 LAYER_BYTES = 3 * 4 * (1024 * 1024 + 1024)
 
 #: What runs when nothing is said.

@@ -1,4 +1,7 @@
-"""How blocked and durable grow with the size of the state."""
+"""How blocked and durable grow with the size of the state.
+
+The number of tensors stays: what each of them costs is another question.
+"""
 import math
 import time
 
@@ -6,13 +9,15 @@ import floors
 import parts
 import report
 
+#: Of every model; they become wider.
+_LAYERS = 61
 #: Part of the available memory that a run may take.
 _MEMORY_SHARE = 0.85
 
 
 def measure(workers, args, versions, sizes):
     """Run stock and ours for each size in GB."""
-    from bench import LAYER_BYTES, commit, host
+    from bench import commit, host
     result = dict(
         device=args.device,
         saves=args.saves,
@@ -30,10 +35,11 @@ def measure(workers, args, versions, sizes):
         grown=[])
     setting = 'gpu' if args.device == 'cuda' else 'free'
     for size in sizes:
-        layers = max(1, round(size * 1e9 / LAYER_BYTES))
+        # three times 4 bytes for each number of each layer
+        width = round(math.sqrt(size * 1e9 / _LAYERS / 12))
         one = dict(
-            bytes=layers * LAYER_BYTES,
-            layers=layers,
+            bytes=_LAYERS * 12 * (width + 1) * width,
+            width=width,
             floor_turns=[],
             floor=None,
             runs={},
@@ -47,7 +53,8 @@ def measure(workers, args, versions, sizes):
 
 
 def _add_ways(workers, one, setting, args):
-    base = parts.train(workers, one, setting, 'none', 1, layers=one['layers'])
+    model = dict(layers=_LAYERS, width=one['width'])
+    base = parts.train(workers, one, setting, 'none', 1, **model)
     if base is None:
         return
     busy = max(3, math.ceil(2.5 * one['floor'] / base['step']))
@@ -60,15 +67,9 @@ def _add_ways(workers, one, setting, args):
                 f'{one["bytes"] / 1e9:.1f} GB, {way}: needs '
                 f'{needed / 1e9:.0f} GB of memory')
             continue
-        parts.train(
-            workers,
-            one,
-            setting,
-            way,
-            min(args.saves, 2) if one['bytes'] > 2e9 else args.saves,
-            busy,
-            1,
-            layers=one['layers'])
+        parts.train(workers, one, setting, way,
+                    min(args.saves, 2) if one['bytes'] > 2e9 else args.saves,
+                    busy, 1, **model)
 
 
 def available_bytes():

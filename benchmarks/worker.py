@@ -92,6 +92,7 @@ def train(spec):
     model, optimizer = workload.make_state(
         spec['layers'],
         spec['device'],
+        width=spec.get('width', workload.WIDTH),
         idle_secs=spec.get('idle_secs', 0.),
         on_step=stamps.add)
     plan = Plan(spec['saves'], spec['busy'], spec['quiet'])
@@ -111,7 +112,9 @@ def train(spec):
     commits = Commits()
     runner.logger.addHandler(commits)
     waits.watch_start(runner)
-    runner.run([workload.make_loader(spec['batch'])], [('train', 1)])
+    loader = workload.make_loader(spec['batch'],
+                                  spec.get('width', workload.WIDTH))
+    runner.run([loader], [('train', 1)])
     done = peer.at if peer else commits.at
     result = costs(plan, stamps, waits, done[:plan.saves])
     result['copying'] = profile.secs() if profile else None

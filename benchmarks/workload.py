@@ -16,8 +16,6 @@ from torch.utils.data import DataLoader, Dataset
 import mmcv_ckpt_hooks  # noqa: F401  registers the hooks
 
 WIDTH = 1024
-#: What one layer adds to a checkpoint: weight and bias, three times.
-LAYER_BYTES = 3 * 4 * (WIDTH * WIDTH + WIDTH)
 
 
 class Stack(nn.Module):
@@ -25,15 +23,20 @@ class Stack(nn.Module):
 
     Args:
         layers (int): How many.
+        width (int): Of each.
         idle_secs (float): If not 0 only the first layer is trained, and the
             rest of a step is so long a sleep: a CPU that waits for a GPU.
         on_step (callable): Called at the beginning of each step.
     """
 
-    def __init__(self, layers, idle_secs=0., on_step=lambda: None):
+    def __init__(self,
+                 layers,
+                 width=WIDTH,
+                 idle_secs=0.,
+                 on_step=lambda: None):
         super().__init__()
         self.layers = nn.ModuleList(
-            nn.Linear(WIDTH, WIDTH) for _ in range(layers))
+            nn.Linear(width, width) for _ in range(layers))
         self.idle_secs = idle_secs
         self.on_step = on_step
 
@@ -59,8 +62,8 @@ class Stack(nn.Module):
 class Noise(Dataset):
     """So many samples that no run begins with them again."""
 
-    def __init__(self, batch):
-        self.samples = torch.randn(batch, WIDTH)
+    def __init__(self, batch, width):
+        self.samples = torch.randn(batch, width)
 
     def __len__(self):
         return 1 << 30
@@ -81,8 +84,8 @@ def make_state(layers, device='cpu', **kwargs):
     return model, optimizer
 
 
-def make_loader(batch):
-    return DataLoader(Noise(batch), batch_size=batch)
+def make_loader(batch, width=WIDTH):
+    return DataLoader(Noise(batch, width), batch_size=batch)
 
 
 def make_logger():
