@@ -43,10 +43,21 @@ def check_fields(checkpoint: Any, path: str) -> None:
             f"{path} cannot be resumed from: expected the fields 'meta' and "
             f"'state_dict', found {shortened(held)}. Use load_from to take "
             'only the weights')
+    if _is_part(checkpoint.get('optimizer')):
+        raise ResumeError(f'{path} is a part of a sharded checkpoint, without '
+                          'its tensors: give the folder')
     defect = _defect(checkpoint)
     if defect:
         raise ResumeError(f'{path} cannot be resumed from: {defect}. Resume '
                           'from another checkpoint')
+
+
+def _is_part(optimizer: Any) -> bool:
+    """Whether the tensors of an optimizer are in the files beside it."""
+    if not isinstance(optimizer, dict):
+        return False
+    return any('param_names' in one for one in (optimizer, *optimizer.values())
+               if isinstance(one, dict))
 
 
 def _defect(checkpoint: Mapping[str, Any]) -> str:

@@ -47,6 +47,7 @@ class FailureLog:
             but = f', but {gone} was deleted to make room' if gone else ''
             known = self._catalog.find(request.name)
             if known is not None and known.iter == request.iter and \
+                    known.lineage == self._catalog.lineage and \
                     known.generation == self._catalog.generation:
                 message = f'Checkpoint {request.name} is saved, but what ' \
                     f'follows failed {why}'

@@ -41,6 +41,9 @@ class FolderedBackend(StorageBackend, Protocol):
     def is_link(self, name: str) -> bool:
         """Whether a name is that of a link, whatever it leads to."""
 
+    def move(self, name: str, other: str) -> None:
+        """Give a folder another name, which nothing has."""
+
 
 def folder_of(files: StorageBackend, name: str) -> StorageBackend:
     """Return a folder of a backend that declares ``folders``."""
@@ -111,39 +114,50 @@ def remove(files: StorageBackend, name: str) -> None:
         return
     folder = folder_of(files, name)
     with suppress(MissingCheckpointError):
+        names = {file.name for file in folder.list()} - {WRITING_NAME}
+        with suppress(OutOfSpaceError):
+            # whose it is, if the process dies; ranks that write yet see that
+            # it is over
+            folder.put(WRITING_NAME, lambda stream: stream.write(b'over'))
         folder.delete(METADATA_NAME)
-        names = [file.name for file in folder.list()]
-        if WRITING_NAME in names:
-            with suppress(OutOfSpaceError):
-                # ranks that write yet see that it is over
-                folder.put(WRITING_NAME, lambda stream: stream.write(b'over'))
-            # last: it says whose the folder is
-            names.remove(WRITING_NAME)
-            names.append(WRITING_NAME)
-        for one in names:
+        for one in sorted(names - {METADATA_NAME}):
             folder.delete(one)
+        folder.delete(WRITING_NAME)
     files.delete(name)
 
 
 def unfinished(files: StorageBackend) -> List[str]:
     """Return the folders of saves that did not come to their end.
 
-    INVARIANT: never one that another program writes, as torch itself does,
-    which knows neither our manifest nor the token.
+    INVARIANT: never one that another program writes, as torch itself does, or
+    that somebody has copied without ``.metadata``: a save, and a removal, has
+    its mark there from the first moment to the last.
     """
     if not files.capabilities.folders:
         return []
     names = cast(FolderedBackend, files).folders()
     committed = {file.name for file in files.list()} if names else set()
     return [
-        name for name in names if name not in committed
-        and _is_ours({file.name
-                      for file in folder_of(files, name).list()})
+        name for name in names
+        if name not in committed and WRITING_NAME in _names(files, name)
     ]
 
 
-def _is_ours(names: Set[str]) -> bool:
-    return bool(names & {WRITING_NAME, MANIFEST_NAME, REST_NAME})
+def incomplete(files: StorageBackend) -> List[str]:
+    """Return the folders that were a checkpoint, and lack ``.metadata``."""
+    if not files.capabilities.folders:
+        return []
+    found = []
+    for name in cast(FolderedBackend, files).folders():
+        names = _names(files, name)
+        if MANIFEST_NAME in names and \
+                not names & {METADATA_NAME, WRITING_NAME}:
+            found.append(name)
+    return found
+
+
+def _names(files: StorageBackend, name: str) -> Set[str]:
+    return {file.name for file in folder_of(files, name).list()}
 
 
 def lineage_of(files: StorageBackend, name: str) -> Optional[str]:
@@ -156,8 +170,8 @@ def lineage_of(files: StorageBackend, name: str) -> Optional[str]:
     try:
         return str(read_card(files, name)[1].get('lineage', ''))
     except CorruptError:
-        names = {file.name for file in folder_of(files, name).list()}
-        return None if _is_ours(names) else ''
+        is_ours = _names(files, name) & {MANIFEST_NAME, REST_NAME}
+        return None if is_ours else ''
 
 
 def sweep_folders(files: StorageBackend, warn: Callable[[str],
@@ -183,6 +197,12 @@ def sweep_folders(files: StorageBackend, warn: Callable[[str],
                  f'{error}')
         else:
             swept.append(name)
+    left = incomplete(files)
+    if left:
+        warn(f'{", ".join(left)} in {files.url} cannot be used, and is left '
+             f'as it is: it lacks {METADATA_NAME}, as a copy does that was '
+             'made of the files one by one, without those whose name begins '
+             'with a dot')
     return swept
 
 

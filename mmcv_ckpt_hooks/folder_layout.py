@@ -12,7 +12,7 @@ METADATA_NAME = '.metadata'
 #: Sizes and digests of all files.
 MANIFEST_NAME = 'manifest.json'
 #: All that is no tensor of the model or of its optimizers.
-REST_NAME = 'rest.pth'
+REST_NAME = 'rest.zip'
 #: There while the ranks write, with the token of their save.
 WRITING_NAME = 'writing'
 #: What leads to the newest.

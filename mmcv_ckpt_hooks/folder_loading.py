@@ -141,7 +141,7 @@ def fields_of(reader: FolderReader,
     """Return the fields of a checkpoint file with the content of a folder.
 
     Args:
-        reader (FolderReader): Of a folder with ``rest.pth``.
+        reader (FolderReader): Of a folder with ``rest.zip``.
         stand_in (callable): See :data:`StandIn`.
         only (tuple[str]): Which fields. Default: none, which means all.
 

@@ -94,7 +94,7 @@ def verify_folder(
 
 
 def read_rest(folder: Folder) -> Any:
-    """Return what ``rest.pth`` holds, with outlines in the place of tensors.
+    """Return what ``rest.zip`` holds, with outlines in the place of tensors.
     """
     path = folder.file_path(REST_NAME)
     with folder.files.open(REST_NAME) as file, \

@@ -80,6 +80,10 @@ class GuardedBackend:
     def is_link(self, name: str) -> bool:
         return cast(FolderedBackend, self._inner).is_link(name)
 
+    def move(self, name: str, other: str) -> None:
+        self._check()
+        cast(FolderedBackend, self._inner).move(name, other)
+
 
 def lock_of(home: StorageBackend, catalog_name: str,
             log: Callable[[str], None]) -> Optional[RunLock]:

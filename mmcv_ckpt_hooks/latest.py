@@ -1,10 +1,11 @@
 """``latest.pth``: what it is, and where it leads. Standard library only."""
 import hashlib
 from contextlib import ExitStack, suppress
-from typing import TYPE_CHECKING, Callable, Optional, Sequence
+from typing import TYPE_CHECKING, Callable, Optional, Sequence, cast
 
 from .card import describe
-from .errors import MissingCheckpointError, StorageError
+from .errors import MissingCheckpointError
+from .folder import FolderedBackend
 from .folder_layout import LATEST_FOLDER, is_folder
 from .types import LATEST_NAME, CheckpointInfo, StorageBackend, StoredFile
 
@@ -91,9 +92,6 @@ def set_aside(backend: StorageBackend, catalog: 'Catalog', name: str,
     known, leads_to = catalog.find(name), catalog.link(name)
     if leads_to:
         _keep_link(backend, name, leads_to, log)
-    elif is_folder(name) and known and known.lineage != catalog.lineage:
-        raise StorageError(f'{backend.url}/{name} belongs to another run: '
-                           'move it away, or give another out_dir')
     elif known is not None and (known.lineage != catalog.lineage
                                 or name == LATEST_NAME):
         _keep_aside(backend, known, log)
@@ -149,7 +147,7 @@ def _keep_aside(backend: StorageBackend, known: CheckpointInfo,
     whose = 'is no link to a checkpoint here' if is_latest else \
         'belongs to another run'
     able = backend.capabilities
-    if not (able.link or able.server_copy):
+    if not (able.link or able.server_copy or is_folder(name)):
         log(f'{name} {whose} and is replaced: {backend.url} cannot keep it '
             'under another name')
         return
@@ -158,7 +156,10 @@ def _keep_aside(backend: StorageBackend, known: CheckpointInfo,
     mark = (content if is_latest else known.lineage or content) or 'damaged'
     # a lineage is what a file says: it may hold a separator or '.pth'
     aside = f'{name}.{mark[:8] if mark.isalnum() else _hashed(mark)}'
-    backend.link(name, aside)
+    if is_folder(name):
+        cast(FolderedBackend, backend).move(name, aside)
+    else:
+        backend.link(name, aside)
     log(f'{name} {whose}; that one is kept as {aside}')
 
 

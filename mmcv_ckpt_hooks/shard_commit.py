@@ -120,9 +120,9 @@ class FolderCommit:
         sums[METADATA_NAME] = len(metadata), bytes_digest(metadata)
         content = manifest(sums)
         folder.put(MANIFEST_NAME, lambda stream: stream.write(content))
-        folder.delete(WRITING_NAME)
         # INVARIANT: last; a folder without it is no checkpoint
         folder.put(METADATA_NAME, lambda stream: stream.write(metadata))
+        folder.delete(WRITING_NAME)
         self._begun.discard(name)
         self.conclude()
         return len(content) + sum(one for one, _ in sums.values()), \

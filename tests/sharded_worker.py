@@ -107,7 +107,7 @@ def load_plainly(runner, folder):
         dict(
             state=state['optimizer']['state'],
             param_groups=optimizer['param_groups']))
-    rest = torch.load(os.path.join(folder, 'rest.pth'))
+    rest = torch.load(os.path.join(folder, 'rest.zip'))
     runner._iter = rest['meta']['iter']
 
 

@@ -110,7 +110,7 @@ def test_a_rank_that_does_not_see_the_folder_says_so(saved, tmp_path):
 
 def test_damage_is_found_by_one_rank_and_stops_all(saved, tmp_path):
     folder = shutil.copytree(saved[1], tmp_path / 'iter_4.dcp')
-    for name in ('__0_0.distcp', '__1_0.distcp', '__2_0.distcp', 'rest.pth'):
+    for name in ('__0_0.distcp', '__1_0.distcp', '__2_0.distcp', 'rest.zip'):
         path = folder / name
         content = path.read_bytes()
         at = content.index(b'FB', 40) + 80

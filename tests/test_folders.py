@@ -526,7 +526,7 @@ def test_a_folder_of_torch_becomes_a_file(plain, tmp_path, capsys):
 def test_a_folder_of_torch_is_no_run_but_has_weights(plain, tmp_path):
     folder, tree = plain
     runner = make_runner(tmp_path / 'new', runner=AMP, seed=5)
-    with pytest.raises(ResumeError, match='without rest.pth'):
+    with pytest.raises(ResumeError, match='without rest.zip'):
         runner.resume(str(folder))
     runner.load_checkpoint(str(folder))
     assert equal(dict(runner.model.state_dict()), dict(tree['state_dict']))

@@ -10,7 +10,7 @@ from mmcv_ckpt_hooks import (boundary, find_resumable, folder, opening,
 from mmcv_ckpt_hooks.catalog import Catalog
 from mmcv_ckpt_hooks.cli import main
 from mmcv_ckpt_hooks.errors import (MissingCheckpointError, OutOfSpaceError,
-                                    StorageError)
+                                    ResumeError, StorageError)
 from mmcv_ckpt_hooks.shard_commit import write_part
 from mmcv_ckpt_hooks.shard_state import live_state
 from mmcv_ckpt_hooks.storage.local import LocalBackend
@@ -99,11 +99,12 @@ def test_metadata_is_written_last_and_deleted_first(tmp_path, monkeypatch):
             for name in ('.metadata', 'writing', 'distcp', 'rest', 'manifest'))
     ]
     one_save = [
-        'put writing', 'put __0_0.distcp', 'put rest.pth', 'put manifest.json',
-        'delete writing', 'put .metadata'
+        'put writing', 'put __0_0.distcp', 'put rest.zip', 'put manifest.json',
+        'put .metadata', 'delete writing'
     ]
     assert inside[:6] == inside[6:12] == one_save
-    assert inside[12] == 'delete .metadata' and len(inside) > 15
+    assert inside[12:14] == ['put writing', 'delete .metadata']
+    assert inside[-1] == 'delete writing' and len(inside) > 16
     # and only when the new one is known
     assert calls.index('put checkpoints.json') < calls.index(
         'delete .metadata')
@@ -113,7 +114,7 @@ def test_no_space_makes_room_as_for_a_file(tmp_path, monkeypatch, caplog):
     put, failed = LocalBackend.put, []
 
     def put_once(self, name, write):
-        if name == 'rest.pth' and self.url.endswith('iter_6.dcp') and \
+        if name == 'rest.zip' and self.url.endswith('iter_6.dcp') and \
                 not failed:
             failed.append(name)
             raise OutOfSpaceError('full')
@@ -146,7 +147,7 @@ def test_a_rank_that_comes_late_replaces_nothing(tmp_path):
         assert file.read() == b'of the new one'
 
 
-def test_another_runs_folder_is_not_replaced(tmp_path, caplog):
+def test_another_runs_folder_is_kept_under_another_name(tmp_path, caplog):
     train(
         tmp_path,
         runner=dict(type='IterBasedRunnerAmp', max_iters=2),
@@ -156,9 +157,13 @@ def test_another_runs_folder_is_not_replaced(tmp_path, caplog):
         tmp_path,
         runner=dict(type='IterBasedRunnerAmp', max_iters=4),
         hooks=sharded())
-    assert 'iter_2.dcp belongs to another run: move it away' in caplog.text
-    assert (tmp_path / 'iter_2.dcp' / 'manifest.json').read_bytes() == before
-    assert (tmp_path / 'iter_4.dcp' / '.metadata').exists()
+    assert 'iter_2.dcp belongs to another run; that one is kept as' in \
+        caplog.text
+    kept, = tmp_path.glob('iter_2.dcp.*')
+    assert (kept / 'manifest.json').read_bytes() == before
+    verify_checkpoint(str(kept))
+    assert (tmp_path / 'iter_2.dcp' / 'manifest.json').read_bytes() != before
+    verify_checkpoint(str(tmp_path / 'iter_2.dcp'))
 
 
 def test_a_plan_is_made_once_while_nothing_changes(tmp_path, monkeypatch):
@@ -205,7 +210,7 @@ def test_a_plan_is_made_once_while_nothing_changes(tmp_path, monkeypatch):
 
 def test_ls_lists_folders_and_says_which_is_damaged(tmp_path, capsys):
     train(tmp_path, hooks=sharded())
-    (tmp_path / 'iter_4.dcp' / 'rest.pth').unlink()
+    (tmp_path / 'iter_4.dcp' / 'rest.zip').unlink()
     assert main(['ls', str(tmp_path)]) == 0
     told = capsys.readouterr().out
     rows = {
@@ -217,20 +222,72 @@ def test_ls_lists_folders_and_says_which_is_damaged(tmp_path, capsys):
     assert 'latest' in rows['iter_8.dcp'] and ' kB' in rows['iter_8.dcp']
 
 
-def test_a_folder_without_metadata_is_no_checkpoint(tmp_path):
+def test_only_what_a_save_has_marked_is_swept(tmp_path):
     train(tmp_path, hooks=sharded())
-    files = LocalBackend(str(tmp_path))
-    folder.folder_of(files, 'iter_4.dcp').delete('.metadata')
-    # what another program is writing
+    files, told = LocalBackend(str(tmp_path)), []
+    (tmp_path / 'iter_4.dcp' / '.metadata').unlink()
+    (tmp_path / 'iter_4.dcp' / 'writing').write_bytes(b'a token')
+    # a copy of the files one by one
+    (tmp_path / 'iter_2.dcp' / '.metadata').unlink()
+    # what another program is writing, and has begun
     (tmp_path / 'own.dcp').mkdir()
     (tmp_path / 'own.dcp' / '__0_0.distcp').write_bytes(b'half')
     (tmp_path / 'empty.dcp').mkdir()
     assert folder.unfinished(files) == ['iter_4.dcp']
     assert not folder.is_there(files, 'iter_4.dcp')
-    assert folder.sweep_folders(files, pytest.fail) == ['iter_4.dcp']
+    assert folder.sweep_folders(files, told.append) == ['iter_4.dcp']
     assert not (tmp_path / 'iter_4.dcp').exists()
     assert folder.is_there(files, 'iter_6.dcp')
     assert (tmp_path / 'own.dcp' / '__0_0.distcp').exists()
+    assert (tmp_path / 'iter_2.dcp' / 'manifest.json').exists()
+    assert len(told) == 1 and 'iter_2.dcp' in told[0]
+
+
+@pytest.mark.parametrize('verbs', range(1, 7))
+def test_a_removal_that_is_cut_off_is_finished_by_the_next_start(
+        tmp_path, verbs):
+    train(tmp_path, hooks=sharded())
+    backend, error = FaultyBackend(LocalBackend(str(tmp_path))), StorageError
+    left = [verbs]
+
+    class Dies(FaultyBackend):
+
+        def _enter(self, verb, *names):
+            if verb in ('put', 'delete'):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise error('dead')
+            return None
+
+        def folder(self, name):
+            return Dies(self.inner.folder(name))
+
+    with pytest.raises(error):
+        folder.remove(Dies(backend.inner), 'iter_4.dcp')
+    files = LocalBackend(str(tmp_path))
+    if (tmp_path / 'iter_4.dcp' / '.metadata').exists():
+        verify_checkpoint(str(tmp_path / 'iter_4.dcp'))
+    elif (tmp_path / 'iter_4.dcp' / 'writing').exists():
+        assert folder.sweep_folders(files, pytest.fail) == ['iter_4.dcp']
+        assert not (tmp_path / 'iter_4.dcp').exists()
+    else:
+        assert not list((tmp_path / 'iter_4.dcp').iterdir())
+
+
+@pytest.mark.parametrize('way', ['resume', 'runner'])
+def test_the_rest_alone_is_no_checkpoint(tmp_path, way):
+    train(tmp_path / 'run', hooks=sharded())
+    rest = str(tmp_path / 'run' / 'iter_8.dcp' / 'rest.zip')
+    hooks = sharded(resume=rest) if way == 'resume' else sharded()
+    runner = make_runner(
+        tmp_path / 'other',
+        runner=dict(type='IterBasedRunnerAmp', max_iters=9),
+        hooks=hooks)
+    with pytest.raises(ResumeError, match='part of a sharded checkpoint'):
+        if way == 'resume':
+            runner.run([make_loader()], [('train', 1)])
+        else:
+            runner.resume(rest)
 
 
 def moved(work_dir, archive, name):
@@ -302,6 +359,7 @@ def test_an_object_with_the_name_of_a_folder_is_nobodys():
 def test_a_dead_folder_that_stays_stops_nobody(tmp_path, caplog):
     train(tmp_path, hooks=sharded())
     (tmp_path / 'iter_4.dcp' / '.metadata').unlink()
+    (tmp_path / 'iter_4.dcp' / 'writing').write_bytes(b'a token')
     (tmp_path / 'iter_4.dcp' / '@eaDir').mkdir()
     train(
         tmp_path,
@@ -316,7 +374,7 @@ def test_what_came_during_a_run_is_not_replaced(tmp_path, whose, caplog):
     train(tmp_path / 'other', hooks=sharded())
     came = tmp_path / 'other' / 'iter_4.dcp'
     if whose == 'torch':
-        for name in ('manifest.json', 'rest.pth'):
+        for name in ('manifest.json', 'rest.zip'):
             (came / name).unlink()
     runner = make_runner(tmp_path / 'run', hooks=sharded())
     step = runner.model.train_step

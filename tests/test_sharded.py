@@ -102,10 +102,10 @@ def test_one_process_writes_what_torch_reads(tmp_path):
     assert sorted(found['optimizer']['state']['last.bias']) == [
         'exp_avg', 'exp_avg_sq', 'step'
     ]
-    with open(work_dir / 'iter_8.dcp' / 'rest.pth', 'rb') as file:
-        report = verify_file(file, 'rest.pth')
+    with open(work_dir / 'iter_8.dcp' / 'rest.zip', 'rb') as file:
+        report = verify_file(file, 'rest.zip')
     assert report.info['name'] == 'iter_8.dcp' and report.info['iter'] == 8
-    rest = torch.load(work_dir / 'iter_8.dcp' / 'rest.pth')
+    rest = torch.load(work_dir / 'iter_8.dcp' / 'rest.zip')
     assert rest['optimizer']['param_names'][0] == 'first.weight'
     assert rest['optimizer']['param_groups'][0]['params'] == [*range(6)]
 
@@ -115,7 +115,7 @@ def test_the_manifest_has_every_file(tmp_path):
     folder = tmp_path / 'iter_8.dcp'
     content = (folder / 'manifest.json').read_bytes()
     files = json.loads(content)['files']
-    assert sorted(files) == ['.metadata', '__0_0.distcp', 'rest.pth']
+    assert sorted(files) == ['.metadata', '__0_0.distcp', 'rest.zip']
     for name, told in files.items():
         data = (folder / name).read_bytes()
         assert told['bytes'] == len(data)
@@ -197,7 +197,7 @@ def test_ranks_write_each_tensor_once_and_share_the_bytes(
     found = plain(folder, tmp_path)
     model = ToyModel(width=64)
     model.load_state_dict(found['state_dict'])
-    rest = torch.load(folder / 'rest.pth')
+    rest = torch.load(folder / 'rest.zip')
     assert rest['resume_state']['world_size'] == world_size
     assert len(rest['resume_state']['rng']) == world_size
 

@@ -13,7 +13,7 @@ from ..types import POINTER_FILE, Capabilities, StoredFile
 from .leftovers import claim, sweep_abandoned
 from .links import check_target, found_link, is_pointer, leads_away
 from .local_folders import folders_in, found_folder, remove_folder
-from .mapped_errors import NO_SPACE, mapped_errors
+from .mapped_errors import mapped_errors, raise_if_full
 from .names import is_temporary, plain_name, temporary_beside
 from .streams import fill_file
 
@@ -123,6 +123,11 @@ class LocalBackend:
     def is_link(self, name: str) -> bool:
         return os.path.islink(self._path(name))
 
+    def move(self, name: str, other: str) -> None:
+        with mapped_errors(f'cannot move {name} to', self._path(other)):
+            os.rename(self._path(name), self._path(other))
+            self._sync_directory(self.url)
+
     def link(self, source: str, name: str) -> None:
         """Hard link; where the file system has none, a durable copy.
 
@@ -141,7 +146,7 @@ class LocalBackend:
             except FileNotFoundError:
                 raise
             except (OSError, NotImplementedError) as error:
-                _raise_if_full(error)
+                raise_if_full(error)
                 # FAT, some FUSE and network file systems have no links
                 self._copy(source, name)
                 return
@@ -189,7 +194,7 @@ class LocalBackend:
                 return True
             except (OSError, NotImplementedError) as error:
                 # no privilege (Windows), EPERM, EOPNOTSUPP (FAT, CIFS)
-                _raise_if_full(error)
+                raise_if_full(error)
         return False
 
     def _commit_link(self, temporary: str, path: str) -> None:
@@ -286,11 +291,6 @@ def _replace(source: str, target: str) -> None:
                 raise
         time.sleep(pause_secs)
     os.replace(source, target)
-
-
-def _raise_if_full(error: BaseException) -> None:
-    if getattr(error, 'errno', None) in NO_SPACE:
-        raise error
 
 
 def _unlink_quietly(path: str) -> None:

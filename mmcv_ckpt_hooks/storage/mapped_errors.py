@@ -82,3 +82,9 @@ def _http_status(error: OSError) -> Optional[int]:
     if status is None:
         status = getattr(error, 'code', None)  # urllib
     return status if isinstance(status, int) else None
+
+
+def raise_if_full(error: BaseException) -> None:
+    """Raise an error again that says that there is no space."""
+    if getattr(error, 'errno', None) in NO_SPACE:
+        raise error

@@ -7,7 +7,7 @@ from ..storage.shared_file import share
 from ..types import SharedFile, StorageBackend, StoredFile
 
 _VERBS = ('prepare', 'put', 'open', 'list', 'delete', 'link', 'point', 'sweep',
-          'share', 'look', 'replace', 'folders')
+          'share', 'look', 'replace', 'folders', 'move')
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,10 @@ class FaultyBackend:
 
     def is_link(self, name: str) -> bool:
         return cast(FolderedBackend, self.inner).is_link(name)
+
+    def move(self, name: str, other: str) -> None:
+        self._enter('move', name, other)
+        cast(FolderedBackend, self.inner).move(name, other)
 
     def _enter(self, verb: str, *names: str) -> Optional[Fault]:
         """Record a call; raise its fault, or return one that comes later."""
