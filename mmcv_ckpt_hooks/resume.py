@@ -192,6 +192,9 @@ def load_verified(path: Path,
         ResumeError: If it holds no checkpoint of a run.
     """
     path = os.fspath(path)
+    if leads_to_folder(path):
+        # a shell completes the name of a folder with a slash
+        path = path.rstrip('/')
     directory, name = split_filename(path)
     backend = open_backend(directory, **access)
     if name in (LATEST_NAME, LATEST_FOLDER) and backend.capabilities.listing:
