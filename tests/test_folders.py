@@ -1,5 +1,6 @@
 """Sharded checkpoints: checked, resumed from, converted."""
 import json
+import os
 import pickle
 import shutil
 
@@ -8,6 +9,7 @@ import torch
 from checkpoint_files import equal
 from folders import (NEW_TORCH, build_folder, folder_of_file, names_of,
                      with_another_value)
+from mmcv import Config
 from mmcv.runner import EMAHook
 from toy import ToyModel, make_runner, train
 
@@ -30,6 +32,7 @@ pytestmark = [
     pytest.mark.filterwarnings('ignore:torch.distributed is')
 ]
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 AMP = dict(type='IterBasedRunnerAmp', max_iters=8)
 
 
@@ -651,6 +654,19 @@ def test_a_path_may_end_in_a_slash(sharded, tmp_path, name, step):
         ])
     assert runner.restored.name == f'iter_{step}.dcp'
     assert runner.restored.directory == str(sharded) and runner.iter == 5
+
+
+def test_the_config_that_is_shipped_runs(tmp_path):
+    config = Config.fromfile(f'{HERE}/../configs/checkpoints_sharded.py')
+    for steps in (4, 8):
+        runner = train(
+            tmp_path,
+            runner=dict(AMP, max_iters=steps),
+            checkpoint_config=config.checkpoint_config,
+            hooks=config.custom_hooks)
+    assert runner.restored.name == 'iter_4.dcp'
+    assert [path.name for path in sorted(tmp_path.glob('iter_*'))
+            ] == ['iter_6.dcp', 'iter_8.dcp']
 
 
 def test_ls_shows_folders(sharded, capsys):
