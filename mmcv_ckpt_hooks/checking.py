@@ -6,7 +6,7 @@ from typing import Any, Mapping, Optional, Tuple
 from .catalog import Catalog
 from .errors import ResumeError, StorageError
 from .folder_opening import open_folder
-from .folder_place import folder_of, leads_to_folder
+from .folder_place import any_folder_of, leads_to_folder
 from .folder_verification import verify_folder
 from .scanning import verify_loadable
 from .storage import Path, open_backend, scheme_of, split_filename
@@ -48,7 +48,7 @@ def verify_checkpoint(path: Path,
     backend, _, name = opened(path, access)
     if leads_to_folder(path):
         folder = open_folder(
-            folder_of(backend, name, access), path,
+            any_folder_of(backend, name, access), path,
             _listed_digest(backend, name))
         return verify_folder(folder)
     with backend.open(name) as file:

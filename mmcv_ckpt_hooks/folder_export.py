@@ -11,13 +11,11 @@ from .folder import Sum, bytes_digest, items_digest, manifest, manifest_digest
 from .folder_chunks import Chunk
 from .folder_layout import (MANIFEST_NAME, METADATA_NAME, MODEL, REST_NAME,
                             optimizer_prefix, part_name)
+from .folder_limits import MIN_TORCH
 from .serialization import write_checkpoint
 from .staging import reference
 from .types import StorageBackend
 from .version import version_tuple
-
-#: Whose metadata plain torch.distributed.checkpoint of today reads.
-_OLDEST_TORCH = (2, 3)
 
 
 @dataclass(frozen=True)
@@ -174,10 +172,10 @@ class _Counted:
 
 
 def _check_torch() -> None:
-    if version_tuple(torch.__version__) < _OLDEST_TORCH or \
+    if version_tuple(torch.__version__) < version_tuple(MIN_TORCH) or \
             not torch.distributed.is_available():
         raise CheckpointError(
-            'a sharded checkpoint needs torch >= 2.3 with '
+            f'a sharded checkpoint needs torch >= {MIN_TORCH} with '
             f'torch.distributed, found torch {torch.__version__}')
 
 

@@ -9,7 +9,8 @@ from .options import CheckpointOptions
 from .storage import scheme_of
 from .version import version_tuple
 
-#: The oldest torch whose planner spreads what all ranks have alike.
+#: The oldest torch whose planner spreads what all ranks have alike, and whose
+#: metadata that of today reads.
 MIN_TORCH = '2.3'
 
 

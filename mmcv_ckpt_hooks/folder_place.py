@@ -9,11 +9,11 @@ from .storage import Path, open_backend, scheme_of
 from .types import StorageBackend
 
 
-def folder_of(files: StorageBackend,
-              name: str,
-              access: Mapping[str, Any] = MappingProxyType({})) -> \
+def any_folder_of(files: StorageBackend,
+                  name: str,
+                  access: Mapping[str, Any] = MappingProxyType({})) -> \
         StorageBackend:
-    """Return a folder of a place, as a place.
+    """Return a folder of a place of any storage, as a place.
 
     Args:
         files (StorageBackend): The place.

@@ -17,7 +17,7 @@ from .state_loading import has_own_load
 
 def read_model(checkpoint: Mapping[str, Any], own: Mapping[str, Any],
                saved: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Fill the tensors of a model in place.
+    """Fill the tensors of a model in place, and read all others.
 
     Args:
         checkpoint (dict): Of a file: then nothing is done.
@@ -26,7 +26,8 @@ def read_model(checkpoint: Mapping[str, Any], own: Mapping[str, Any],
 
     Returns:
         dict: What :func:`state_loading.restore_model` is given: the model's
-        own tensors, where they are filled; what does not fit as it was.
+        own tensors, where they are filled; of what does not fit the values,
+        as a file has them.
     """
     if not isinstance(checkpoint, FolderCheckpoint):
         return saved
@@ -34,11 +35,14 @@ def read_model(checkpoint: Mapping[str, Any], own: Mapping[str, Any],
     setattr(found, '_metadata', getattr(saved, '_metadata', OrderedDict()))
     targets: List[Target] = []
     for key, value in saved.items():
+        if not isinstance(value, StandInTensor):
+            continue
         live = own.get(key)
-        if isinstance(value, StandInTensor) and \
-                isinstance(live, torch.Tensor) and live.shape == value.shape:
-            targets += _targets(value.saved_name, live)
-            found[key] = live
+        # else a module may take it by its own rules, under another name
+        found[key] = live if isinstance(live, torch.Tensor) and \
+            live.shape == value.shape else \
+            torch.empty(value.shape, dtype=value.dtype)
+        targets += _targets(value.saved_name, found[key])
     checkpoint.reader.fill(targets)
     return found
 

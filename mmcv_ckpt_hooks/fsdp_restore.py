@@ -12,10 +12,11 @@ import torch
 
 from .errors import ResumeError
 from .fitting import TAKE_WEIGHTS
-from .folder_layout import MODEL, optimizer_prefix
+from .folder_layout import MODEL, REST_NAME, optimizer_prefix
 from .folder_loading import FolderCheckpoint
 from .folder_reading import Target
 from .held_parts import held_parts
+from .loading import load_checkpoint
 from .shards import is_wrapped_by_fsdp
 
 
@@ -77,7 +78,42 @@ def _optimizer_parts(checkpoint: FolderCheckpoint, model: torch.nn.Module,
     found['param_groups'] = [{
         **group, 'params': mine['params']
     } for group, mine in zip(groups, own)]
+    _take_plain(found['state'], _plain_values(checkpoint, name),
+                optimizer_prefix(name), path)
     return found
+
+
+def _plain_values(checkpoint: FolderCheckpoint,
+                  name: str) -> Dict[str, Mapping[str, Any]]:
+    """Return what is no tensor in the state of an optimizer, by parameter.
+
+    The fields of a checkpoint have it by position, and torch's order of the
+    parameters need not be that of who has saved.
+    """
+    folder = checkpoint.reader.folder
+    with folder.files.open(REST_NAME) as file:
+        saved = load_checkpoint(file, folder.file_path(REST_NAME))['optimizer']
+    if name:
+        saved = saved[name]
+    names = dict(enumerate(saved.get('param_names', ())))
+    return {
+        names[number]: values
+        for number, values in saved['state'].items() if number in names
+    }
+
+
+def _take_plain(state: Mapping[str, Dict[str, Any]],
+                saved: Mapping[str, Mapping[str, Any]], prefix: str,
+                path: str) -> None:
+    for parameter, values in state.items():
+        its = saved.get(parameter, {})
+        for key, value in values.items():
+            # torch has taken a first step to make them
+            if value is not None and not _is_tensor(value) and key not in its:
+                raise ResumeError(
+                    f'{path} does not fit this run: {prefix}{parameter}.{key} '
+                    f'is missing. To go on, {TAKE_WEIGHTS}')
+        values.update(its)
 
 
 def _targets(checkpoint: FolderCheckpoint, prefix: str,
@@ -85,8 +121,7 @@ def _targets(checkpoint: FolderCheckpoint, prefix: str,
     tensors = checkpoint.reader.folder.metadata.tensors
     found: List[Target] = []
     for key, value in parts.items():
-        if not isinstance(value, torch.Tensor) and \
-                not hasattr(value, 'local_shards'):
+        if not _is_tensor(value):
             continue
         saved = tensors.get(f'{prefix}{key}')
         if saved is None or saved.size != tuple(value.shape):
@@ -100,3 +135,7 @@ def _targets(checkpoint: FolderCheckpoint, prefix: str,
             for part, memory in held_parts(value)
         ]
     return found
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) or hasattr(value, 'local_shards')

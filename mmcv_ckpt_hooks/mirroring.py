@@ -9,6 +9,7 @@ from typing import Any, Callable, List, Mapping, Optional
 
 from .catalog import CATALOG_NAME, Catalog
 from .errors import ConfigError, MissingCheckpointError
+from .folder_layout import is_folder
 from .guarded import guarded, left_on_failure, lock_of, take
 from .history import History, open_history
 from .latest import move_latest, set_aside
@@ -156,13 +157,14 @@ class MirrorPlace:
     def missing(self, run: Catalog) -> List[CheckpointInfo]:
         """Return what is to be copied, the newest first.
 
-        What this place's own retention would delete at once is left out.
+        What this place's own retention would delete at once is left out, and
+        what is sharded.
 
         Args:
             run (Catalog): Of the run.
         """
         self._rank()
-        owned = run.owned()
+        owned = [info for info in run.owned() if not is_folder(info.name)]
         there = {info.name: info for info in self.catalog.owned()}
         there.update({info.name: info for info in owned})
         together = sorted(there.values(), key=by_step)

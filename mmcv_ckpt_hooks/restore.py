@@ -107,9 +107,9 @@ def _restore_tensors(runner: Any, checkpoint: Mapping[str, Any], path: str,
     """Restore model and optimizer; return what has no owner yet."""
     model = unwrapped(runner.model)
     if goes_through_fsdp(checkpoint, model):
+        takes = resume_optimizer and _has_optimizer(runner, checkpoint, path)
         restore_through_fsdp(checkpoint, model,
-                             runner.optimizer if resume_optimizer else None,
-                             path)
+                             runner.optimizer if takes else None, path)
         return {}
     if resume_optimizer:
         check_fit(runner, checkpoint, path)
@@ -241,10 +241,7 @@ def without_prefix(
 
 def _restore_optimizer(runner: Any, checkpoint: Mapping[str, Any],
                        path: str) -> None:
-    if checkpoint.get('optimizer') is None:
-        if runner.optimizer is not None:
-            runner.logger.warning(
-                f'{path} holds no optimizer state: the optimizer starts anew')
+    if not _has_optimizer(runner, checkpoint, path):
         return
     try:
         restore_optimizer(runner.optimizer,
@@ -254,6 +251,16 @@ def _restore_optimizer(runner: Any, checkpoint: Mapping[str, Any],
             f'{path} does not fit this run: its optimizer cannot be loaded '
             f'({type(error).__name__}: {error}). To go on, {TAKE_WEIGHTS}'
         ) from error
+
+
+def _has_optimizer(runner: Any, checkpoint: Mapping[str, Any],
+                   path: str) -> bool:
+    if checkpoint.get('optimizer') is not None:
+        return True
+    if runner.optimizer is not None:
+        runner.logger.warning(
+            f'{path} holds no optimizer state: the optimizer starts anew')
+    return False
 
 
 def _restore_messages(runner: Any, meta: Mapping[str, Any],

@@ -15,7 +15,7 @@ from .errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                      ResumeError, StorageError, UnsafeCheckpointError)
 from .folder_layout import LATEST_FOLDER, is_folder
 from .folder_loading import load_folder, load_folder_weights
-from .folder_place import folder_of, leads_to_folder
+from .folder_place import any_folder_of, leads_to_folder
 from .loading import load_checkpoint, load_fields, load_mapped
 from .storage import Path, open_backend, split_filename
 from .types import LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend
@@ -192,6 +192,9 @@ def load_verified(path: Path,
         ResumeError: If it holds no checkpoint of a run.
     """
     path = os.fspath(path)
+    if leads_to_folder(path):
+        # a shell completes the name of a folder with a slash
+        path = path.rstrip('/')
     directory, name = split_filename(path)
     backend = open_backend(directory, **access)
     if name in (LATEST_NAME, LATEST_FOLDER) and backend.capabilities.listing:
@@ -207,7 +210,7 @@ def load_verified(path: Path,
             # each rank verifies a part of it
             return together(
                 lambda: load_folder(
-                    folder_of(backend, name, access),
+                    any_folder_of(backend, name, access),
                     os.path.join(backend.url, name),
                     share=(rank(), world_size())),
                 f'loading {name}'), directory, name
@@ -232,7 +235,8 @@ def load_weights(path: str,
     backend, _, name = opened(path, access)
     if leads_to_folder(path):
         return load_folder_weights(
-            folder_of(backend, name, access), os.path.join(backend.url, name))
+            any_folder_of(backend, name, access),
+            os.path.join(backend.url, name))
     with backend.open(name) as file:
         content = load_checkpoint(file, os.path.join(backend.url, name), trust)
     weights = content.get('state_dict', content) \
@@ -257,9 +261,9 @@ def load_from(backend: StorageBackend,
     """
     if is_folder(info.name):
         return load_folder(
-            folder_of(backend,
-                      info.name), os.path.join(backend.url, info.name),
-            info.digest, None if verified else (0, 1))
+            any_folder_of(backend, info.name),
+            os.path.join(backend.url, info.name), info.digest,
+            None if verified else (0, 1))
     with backend.open(info.name) as file:
         checkpoint = load_mapped(file, os.path.join(backend.url, info.name),
                                  trust, info.digest, copied)

@@ -4,9 +4,10 @@
 
 Scenes: ``train``: with DDP, up to step 8; ``fsdp``, ``columns`` and ``flat``:
 resumed only, with weights that are spread over the ranks by rows, by columns
-or as FSDP flattens them; ``auto-8``: trained to step 8 in WORK_DIR, from what
-is there, and sharded; ``zero``: with an optimizer that is spread over the
-ranks; ``away``: rank 1 does not see SOURCE; ``damaged``: what each rank says.
+or as FSDP flattens them, ``flat-counted`` with another optimizer;
+``auto-8``: trained to step 8 in WORK_DIR, from what is there, and sharded;
+``zero``: with an optimizer that is spread over the ranks; ``away``: rank 1
+does not see SOURCE; ``damaged``: what each rank says.
 """
 import json
 import os
@@ -24,10 +25,22 @@ from mmcv_ckpt_hooks.errors import CheckpointError
 AMP = dict(type='IterBasedRunnerAmp', max_iters=8)
 
 
+class Counted(torch.optim.SGD):
+    """Counts its steps in a number, as optimizers of other programs do."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr=lr, momentum=0.9)
+
+    def step(self, closure=None):
+        super().step(closure)
+        for state in self.state.values():
+            state['step'] = state.get('step', 0) + 1
+
+
 def spread(model, scene):
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.tensor import Shard, distribute_tensor
-    if scene == 'flat':
+    if scene.startswith('flat'):
         from torch.distributed.fsdp import FullyShardedDataParallel
         return FullyShardedDataParallel(model, device_id=torch.device('cpu'))
     mesh = init_device_mesh('cpu', (dist.get_world_size(), ))
@@ -56,14 +69,17 @@ def whole(tree):
 
 def resumed(source, work_dir, scene):
     model = spread(ToyModel(), scene)
+    kind = Counted if scene == 'flat-counted' else torch.optim.AdamW
     runner = make_runner(
         work_dir,
         runner=AMP,
         model=model,
-        optimizer=torch.optim.AdamW(model.parameters(), lr=0.01))
+        optimizer=kind(model.parameters(), lr=0.01))
+    said = []
+    runner.logger.warning = said.append
     runner.resume(source)
-    if scene == 'flat':
-        return flat(runner)
+    if scene.startswith('flat'):
+        return dict(flat(runner), said=said)
     part = next(iter(runner.optimizer.state.values()))['exp_avg']
     return dict(
         part=type(part).__name__,
@@ -95,6 +111,7 @@ def flat(runner):
     return dict(
         iter=runner.iter,
         lr=state['param_groups'][0]['lr'],
+        steps=[float(one.get('step', 0)) for one in state['state'].values()],
         model=digest_of(dict(weights)),
         optimizer=digest_of({
             number: dict(state['state'][name])
@@ -147,7 +164,7 @@ def main(source, work_dir, scene):
             work_dir, int(scene[-1]), interval=2, resume='auto', format='dcp')
     elif scene == 'zero':
         found = gathered_state(source, work_dir)
-    elif scene in ('fsdp', 'columns', 'flat'):
+    elif scene in ('fsdp', 'columns') or scene.startswith('flat'):
         found = resumed(source, work_dir, scene)
     else:
         found = refused(source, work_dir)

@@ -4,20 +4,20 @@ import shutil
 
 import pytest
 import torch
-from folders import NEW_TORCH, folder_of_file, names_of
+from folder_worker import Counted
+from folders import NEW_TORCH, build_folder, folder_of_file, names_of
 from launching import run_to_the_end
-from toy import train
+from toy import ToyModel, train
 from zero_worker import digest_of
 
 pytestmark = NEW_TORCH
 
 
-@pytest.fixture(scope='module')
-def saved(tmp_path_factory):
-    """A file, and what three ranks would have written of it."""
-    directory = tmp_path_factory.mktemp('saved')
+def save(directory, model=None, optimizer=None):
     runner = train(
         directory,
+        model=model,
+        optimizer=optimizer,
         runner=dict(type='IterBasedRunnerAmp', max_iters=4),
         hooks=[dict(type='DurableCheckpointHook', interval=4)])
     folder = folder_of_file(
@@ -26,6 +26,12 @@ def saved(tmp_path_factory):
         names_of(runner.model, runner.optimizer),
         ranks=3)
     return directory / 'iter_4.pth', folder
+
+
+@pytest.fixture(scope='module')
+def saved(tmp_path_factory):
+    """A file, and what three ranks would have written of it."""
+    return save(tmp_path_factory.mktemp('saved'))
 
 
 def ranks_of(source, work_dir, scene, world_size):
@@ -90,6 +96,25 @@ def test_what_fsdp_has_flattened_is_filled(saved, tmp_path, world_size):
         assert one['iter'] == 4 and one['lr'] == 0.01
         assert one['model'] == digest_of(dict(content['state_dict']))
         assert one['optimizer'] == digest_of(content['optimizer']['state'])
+
+
+def test_what_an_optimizer_has_in_numbers_is_restored_into_fsdp(tmp_path):
+    model = ToyModel()
+    file, folder = save(tmp_path / 'saved', model,
+                        Counted(model.parameters(), lr=0.01))
+    content = torch.load(str(file), weights_only=True)
+    for one in ranks_of(folder, tmp_path, 'flat-counted', 2):
+        assert one['steps'] == [4.] * 6
+        assert one['optimizer'] == digest_of(content['optimizer']['state'])
+
+
+def test_a_folder_without_an_optimizer_into_fsdp_is_warned_of(saved, tmp_path):
+    content = torch.load(str(saved[0]), weights_only=True)
+    del content['optimizer']
+    folder = build_folder(tmp_path / 'iter_4.dcp', content, {})
+    [one] = ranks_of(folder, tmp_path, 'flat', 1)
+    assert one['model'] == digest_of(dict(content['state_dict']))
+    assert any('holds no optimizer state' in said for said in one['said'])
 
 
 def test_an_optimizer_that_is_spread_takes_its_part(saved, tmp_path):

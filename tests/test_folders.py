@@ -1,5 +1,6 @@
 """Sharded checkpoints: checked, resumed from, converted."""
 import json
+import os
 import pickle
 import shutil
 
@@ -8,6 +9,7 @@ import torch
 from checkpoint_files import equal
 from folders import (NEW_TORCH, build_folder, folder_of_file, names_of,
                      with_another_value)
+from mmcv import Config
 from mmcv.runner import EMAHook
 from toy import ToyModel, make_runner, train
 
@@ -30,6 +32,7 @@ pytestmark = [
     pytest.mark.filterwarnings('ignore:torch.distributed is')
 ]
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 AMP = dict(type='IterBasedRunnerAmp', max_iters=8)
 
 
@@ -98,6 +101,34 @@ def test_a_run_goes_on_from_what_any_number_of_ranks_has_saved(
     runner = make_runner(tmp_path, runner=AMP, seed=5)
     runner.resume(str(folder))
     assert_resumed(runner, run)
+
+
+class Renamed(torch.nn.Linear):
+    """A layer whose weight had another name and form when it was saved."""
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        old = state_dict.pop(prefix + 'kernel', None)
+        if old is not None:
+            state_dict[prefix + 'weight'] = old.reshape(self.weight.shape)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def test_a_module_takes_under_a_new_name_what_a_file_would_give(
+        run, tmp_path, caplog):
+    checkpoint = torch.load(str(run.file), weights_only=True)
+    weights = checkpoint['state_dict']
+    weights['last.kernel'] = weights.pop('last.weight').reshape(-1)
+    folder = build_folder(
+        tmp_path / 'iter_4.dcp',
+        checkpoint,
+        names_of(run.runner.model, run.runner.optimizer),
+        ranks=2)
+    model = ToyModel()
+    model.last = Renamed(4, 2)
+    runner = make_runner(tmp_path / 'new', runner=AMP, model=model, seed=5)
+    runner.resume(str(folder))
+    assert_resumed(runner, run)
+    assert 'meta tensor' not in caplog.text
 
 
 def test_a_run_ends_with_the_same_bits_as_from_the_file(run, made, tmp_path):
@@ -608,6 +639,34 @@ def test_an_explicit_damaged_one_names_the_newest_good_one(sharded, tmp_path):
         runner.resume(str(sharded / 'iter_4.dcp'))
     runner.resume(str(sharded / 'latest.dcp'))
     assert runner.restored.name == 'iter_2.dcp' and runner.iter == 2
+
+
+@pytest.mark.parametrize('name, step', [('iter_2.dcp', 2), ('latest.dcp', 4)])
+def test_a_path_may_end_in_a_slash(sharded, tmp_path, name, step):
+    runner = train(
+        tmp_path / 'new',
+        runner=dict(AMP, max_iters=5),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=100,
+                resume=f'{sharded / name}/')
+        ])
+    assert runner.restored.name == f'iter_{step}.dcp'
+    assert runner.restored.directory == str(sharded) and runner.iter == 5
+
+
+def test_the_config_that_is_shipped_runs(tmp_path):
+    config = Config.fromfile(f'{HERE}/../configs/checkpoints_sharded.py')
+    for steps in (4, 8):
+        runner = train(
+            tmp_path,
+            runner=dict(AMP, max_iters=steps),
+            checkpoint_config=config.checkpoint_config,
+            hooks=config.custom_hooks)
+    assert runner.restored.name == 'iter_4.dcp'
+    assert [path.name for path in sorted(tmp_path.glob('iter_*'))
+            ] == ['iter_6.dcp', 'iter_8.dcp']
 
 
 def test_ls_shows_folders(sharded, capsys):

@@ -12,7 +12,7 @@ from ..errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                       UnsafeCheckpointError, UnverifiableError)
 from ..folder_layout import is_folder
 from ..folder_opening import open_folder
-from ..folder_place import folder_of
+from ..folder_place import any_folder_of
 from ..lineage import by_step
 from ..scanning import read_outline
 from ..types import CheckpointInfo
@@ -129,7 +129,7 @@ def _structure_problem(place: Place, info: CheckpointInfo) -> str:
     """
     try:
         if is_folder(info.name):
-            folder = folder_of(place.files, info.name)
+            folder = any_folder_of(place.files, info.name)
             found = open_folder(folder, info.name).digest
         else:
             with place.files.open(info.name) as file, \

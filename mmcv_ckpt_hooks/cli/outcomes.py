@@ -39,7 +39,8 @@ class Outcome:
         bytes (int): Size of the file.
         records (int): Records whose CRC-32 was checked.
         secs (float): How long that took.
-        digest (str): ``sha256-zipdir:<hex>``.
+        digest (str): ``sha256-zipdir:<hex>``, of a folder
+            ``sha256-manifest:<hex>``; empty if it has none.
         same_as (str): Path under which the same file was checked before;
             empty if none.
         error (str): Class of the error; empty if all is well.

@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ..catalog import CATALOG_NAME
 from ..errors import AccessError, CheckpointError, ConfigError, IntegrityError
+from ..folder_layout import is_folder
 from ..guarded import lock_of
 from ..lease import Owner
 from ..mirroring import MirrorPlace
@@ -179,8 +180,12 @@ def _push(place: Place, mirror: MirrorPlace, quiet: bool) -> List[Outcome]:
 
 
 def _skipped(info: CheckpointInfo, mirror: MirrorPlace) -> Outcome:
-    why = 'the mirror does not keep it' \
-        if mirror.catalog.same(info) is None else 'it is there'
+    if is_folder(info.name):
+        why = 'sharded checkpoints are not mirrored yet'
+    elif mirror.catalog.same(info) is None:
+        why = 'the mirror does not keep it'
+    else:
+        why = 'it is there'
     return Outcome(info.name, _SKIPPED, info.bytes, why=why)
 
 

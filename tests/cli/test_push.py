@@ -5,6 +5,7 @@ import shutil
 import threading
 
 import pytest
+from folders import NEW_TORCH
 from toy import names, train
 
 from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
@@ -224,6 +225,30 @@ def test_what_is_damaged_is_named_and_all_else_copied(run_dir, tmp_path,
     assert by_status(content, 'failed') == ['iter_8.pth']
     assert 'iter_8.pth is not copied' in err
     assert names(tmp_path / 'there')[:-1] == ALL[:-1]
+
+
+@NEW_TORCH
+def test_folders_are_skipped_and_all_else_copied(tmp_path, capsys):
+    run, there = tmp_path / 'run', tmp_path / 'there'
+    for steps, form in ((2, 'dcp'), (4, 'pth'), (6, 'dcp')):
+        train(
+            run,
+            runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
+            hooks=[
+                dict(
+                    type='DurableCheckpointHook',
+                    interval=2,
+                    format=form,
+                    resume='auto')
+            ])
+    code, content, err = push(capsys, run, there)
+    assert code == 0 and 'not copied' not in err
+    assert by_status(content, 'copied') == ['iter_4.pth']
+    why = {one['name']: one['why'] for one in content['checkpoints']}
+    for name in ('iter_2.dcp', 'iter_6.dcp'):
+        assert why[name] == 'sharded checkpoints are not mirrored yet'
+        assert not (there / name).exists()
+    assert find_resumable(there) == str(there / 'iter_4.pth')
 
 
 @pytest.mark.parametrize('who', ['run', 'mirror'])
