@@ -1,16 +1,18 @@
 """The commit of a folder: what fails in it, and what stands then."""
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
-from toy import make_loader, make_runner, train
+from toy import ToyModel, make_loader, make_runner, train
 
 from mmcv_ckpt_hooks import boundary, folder, opening, shard_plan
 from mmcv_ckpt_hooks.cli import main
-from mmcv_ckpt_hooks.errors import (MissingCheckpointError, OutOfSpaceError,
-                                    StorageError)
+from mmcv_ckpt_hooks.errors import (CheckpointError, MissingCheckpointError,
+                                    OutOfSpaceError, StorageError)
 from mmcv_ckpt_hooks.shard_commit import write_part
 from mmcv_ckpt_hooks.shard_state import live_state
+from mmcv_ckpt_hooks.sharding import Sharding
 from mmcv_ckpt_hooks.storage.local import LocalBackend
 from mmcv_ckpt_hooks.testing.faulty import FaultyBackend
 
@@ -197,6 +199,24 @@ def test_a_plan_is_made_once_while_nothing_changes(tmp_path, monkeypatch):
     monkeypatch.setattr(boundary.Boundary, 'request', grown)
     runner.run([make_loader()], [('train', 1)])
     assert len(made) == 2 and made[1] > made[0]
+
+
+class Unreadable(torch.optim.SGD):
+
+    def state_dict(self):
+        raise ValueError('no state')
+
+
+def test_what_cannot_be_planned_alone_fails_as_a_save():
+    model = ToyModel()
+    runner = SimpleNamespace(
+        model=model, optimizer=Unreadable(model.parameters(), lr=0.1))
+    sharding = Sharding(None)
+    with sharding.planned(runner, True, None, ['known'], False) as ranks:
+        assert ranks == ['known']
+        assert sharding.begin() == {}
+        with pytest.raises(CheckpointError, match='ValueError: no state'):
+            sharding.state()
 
 
 def test_ls_lists_folders_and_says_which_is_damaged(tmp_path, capsys):
