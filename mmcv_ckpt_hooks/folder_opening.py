@@ -5,7 +5,7 @@ Only the small files are read. Standard library only.
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Dict, Iterator, Mapping, Optional, Tuple
+from typing import Dict, Iterator, List, Mapping, Optional, Tuple
 
 from .errors import CorruptError, TruncatedError
 from .folder import bytes_digest, manifest_digest
@@ -54,11 +54,18 @@ class Folder:
 
     def items(self, file: str) -> Iterator[Tuple[str, Optional[Chunk], Item]]:
         """Yield what lies in a file: name, chunk (None: no tensor), place."""
-        of_file = [(item.offset, key, item)
-                   for key, item in self.metadata.items.items()
-                   if item.file == file]
-        for _, key, item in sorted(of_file, key=lambda one: one[0]):
+        for key, item in self._items.get(file, ()):
             yield key[0], self._chunks.get(key), item
+
+    @cached_property
+    def _items(self) -> Mapping[str, List[Tuple[Key, Item]]]:
+        """By file, in their order there."""
+        found: Dict[str, List[Tuple[Key, Item]]] = {}
+        for key, item in self.metadata.items.items():
+            found.setdefault(item.file, []).append((key, item))
+        for items in found.values():
+            items.sort(key=lambda one: one[1].offset)
+        return found
 
     @cached_property
     def _chunks(self) -> Mapping[Key, Chunk]:

@@ -133,11 +133,13 @@ class _Check:
             return
         self._digests[name] = {}
         part: List[Held] = []
+        nbytes = 0
         for held in self._folder.items(name):
             part.append(held)
-            if sum(item.length for _, _, item in part) >= _LARGE_BYTES:
+            nbytes += held[2].length
+            if nbytes >= _LARGE_BYTES:
                 yield partial(self._verify_items, name, part)
-                part = []
+                part, nbytes = [], 0
         yield partial(self._verify_items, name, part)
 
     def finish(self) -> None:

@@ -34,7 +34,7 @@ class ShardBoard:
     Order: the constructor on all ranks, and something collective before
     anything is read.
 
-    Thread: the writer's; :meth:`beating` begins on training's.
+    Thread: the writer's; :meth:`start_beating` is called on training's.
     """
 
     def __init__(self, store: Any, name: str, rank: int,
@@ -62,8 +62,10 @@ class ShardBoard:
     def conclude(self, save: int, why: str = '') -> None:
         """Tell the others that a save is committed, or why it is not."""
         self._ends[str(save)] = why
-        # a rank may look when the next one has ended, too
-        self._ends.pop(str(save - _ENDS), None)
+        # a rank may look when the next one has ended, too; saves that are
+        # left out have a number and no end
+        while len(self._ends) > _ENDS:
+            del self._ends[next(iter(self._ends))]
         with _reached():
             self._set('ends', self._ends)
 
@@ -89,7 +91,10 @@ class ShardBoard:
         Raises:
             StorageError: If it is not; if rank 0 fell silent.
         """
-        ear = _Ear(lambda: self._beats(0), 'rank 0')
+        ear = self._ear(0)
+        if not attempt:
+            with _reached():
+                self._set(f'at {self._rank}', [save, attempt])
         while True:
             with _reached():
                 call: Dict[str, Any] = self._get('call')
@@ -113,17 +118,8 @@ class ShardBoard:
 
     # -- all of them -------------------------------------------------------
 
-    @contextmanager
-    def beating(self) -> Iterator[None]:
-        """Be known to live meanwhile."""
-        beat = self.start_beating()
-        try:
-            yield
-        finally:
-            beat.stop()
-
     def start_beating(self) -> Repeater:
-        """As :meth:`beating`; the caller stops it."""
+        """Be known to live; the caller stops it."""
         beat = Repeater(_Beat(self._beat, lambda: self._progress), BEAT_SECS)
         beat.start()
         return beat
@@ -143,13 +139,23 @@ class ShardBoard:
         with _reached():
             return int(self._store.add(f'{self._name} beat {rank}', 0))
 
+    def _ear(self, rank: int) -> '_Ear':
+        # INVARIANT: to wait for who comes on is to come on, or whoever waits
+        # for this one would lose it. Two that wait for each other, each in a
+        # save of its own, do not go on for ever: the later save is told
+        return _Ear(lambda: self._beats(rank), f'rank {rank}',
+                    lambda: self.advance(1))
+
     def _result(self, rank: int, save: int, attempt: int) -> Any:
-        ear = _Ear(lambda: self._beats(rank), f'rank {rank}')
+        ear = self._ear(rank)
         while True:
             with _reached():
-                is_there = self._get(f'at {rank}') == [save, attempt]
-            if is_there:
+                at = self._get(f'at {rank}')
+            if at == [save, attempt]:
                 break
+            if at[0] > save:
+                raise StorageError(f'rank {rank} has given this save up: rank '
+                                   '0 was silent meanwhile')
             ear.listen()
         with _reached():
             result = self._get(f'result {rank}')
@@ -198,11 +204,14 @@ class _Ear:
     Args:
         beats (callable): Returns how often the rank has beaten.
         who (str): For the message.
+        heard (callable): Called when it has beaten.
     """
 
-    def __init__(self, beats: Callable[[], int], who: str) -> None:
+    def __init__(self, beats: Callable[[], int], who: str,
+                 heard: Callable[[], None]) -> None:
         self._beats = beats
         self._who = who
+        self._heard = heard
         self._seen = -1
         self._looks = 0
         # whoever replaces time.sleep would make all ranks seem silent
@@ -221,6 +230,7 @@ class _Ear:
             if beats != self._seen:
                 self._seen = beats
                 self._looks = 0
+                self._heard()
             elif self._looks * _POLL_SECS >= LOST_SECS:
                 raise StorageError(
                     f'{self._who} does not answer (no sign of life for '

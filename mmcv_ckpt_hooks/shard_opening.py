@@ -3,12 +3,13 @@ import time
 import uuid
 from contextlib import suppress
 from functools import partial
-from typing import Any, Callable, List, Optional
+from typing import Any, Callable, List
 
 from . import distributed
 from .best import eval_hooks
 from .compat import default_store
-from .errors import CheckpointError, ConfigError, MissingCheckpointError
+from .errors import (CheckpointError, ConfigError, MissingCheckpointError,
+                     StorageError)
 from .executor import BackgroundExecutor, InlineExecutor
 from .failure_log import failure_logger
 from .options import CheckpointOptions
@@ -103,25 +104,30 @@ def _check_run(runner: Any, options: CheckpointOptions) -> None:
 
 def _check_place(files: StorageBackend) -> None:
     """Check that all ranks see what rank 0 writes, and can write there."""
-    token = uuid.uuid4().hex if distributed.rank() == 0 else ''
-    failure: Optional[Exception] = None
-    try:
+    rank, token = distributed.rank(), uuid.uuid4().hex
+
+    def write() -> None:
         files.prepare()
-        if token:
+        if rank == 0:
             files.put(_PROBE_NAME, lambda stream: stream.write(token.encode()))
-    except CheckpointError as error:  # passed on to all ranks
-        failure = error
-    token = distributed.broadcast_object(token)
-    if failure is None and not _sees(files, token):
-        failure = ConfigError(
-            f"format='dcp' needs an out_dir that all ranks see, but "
-            f'{files.url} of rank {distributed.rank()} is another one than '
-            'that of rank 0: give a directory on a shared file system')
+
+    def look(token: str) -> None:
+        if not _sees(files, token):
+            raise ConfigError(
+                f"format='dcp' needs an out_dir that all ranks see, but "
+                f'{files.url} of rank {rank} is another one than that of rank '
+                '0: give a directory on a shared file system')
+
+    what = f'opening {files.url}'
     try:
-        distributed.raise_together(failure, f'opening {files.url}')
+        distributed.together(write, what)
+        seen = distributed.broadcast_object(token)
+        distributed.together(partial(look, seen), what)
     finally:
-        if distributed.rank() == 0:
-            files.delete(_PROBE_NAME)
+        if rank == 0:
+            # the others begin to train; the next start writes it anew
+            with suppress(StorageError):
+                files.delete(_PROBE_NAME)
 
 
 def _sees(files: StorageBackend, token: str) -> bool:

@@ -10,7 +10,7 @@ from .shard_board import ShardBoard
 from .shard_commit import FolderCommit
 from .shard_plan import Plan, Planner
 from .shard_state import ShardState, live_state
-from .shards import Shards, collect
+from .shards import Shards, collect, has_shards
 from .state import capture_rank
 
 Gather = Callable[[Any], List[Any]]
@@ -123,15 +123,19 @@ class Sharding:
         return beat
 
     def _plan_alone(self, runner: Any, optimizers: Any) -> None:
-        self.current = Current(0)
-        if self._rank == 0:
-            shards = collect(runner.model, optimizers)
-            planner = Planner(shards, True)
-            self.current = Current(
-                0,
-                shards=shards,
-                planner=planner,
-                plan=planner.united([planner.local()]))
+        now = self.current = Current(0)
+        if self._rank:
+            return
+        if distributed.world_size() > 1 and has_shards(runner.model):
+            now.failure = 'parts of the model are on other ranks, which ' \
+                'cannot be reached'
+            return
+        try:
+            now.shards = collect(runner.model, optimizers)
+            now.planner = Planner(now.shards, True)
+            now.plan = now.planner.united([now.planner.local()])
+        except Exception as error:  # raised where the save is made
+            now.failure = f'{type(error).__name__}: {error}'
 
     def _plan_together(self, runner: Any, optimizers: Any, gather: Gather,
                        would_skip: bool) -> List[Any]:

@@ -3,8 +3,10 @@
     sharded_worker.py WORK_DIR JSON
 
 The JSON has ``steps``, ``scene`` (``ddp``, ``fsdp2``, ``fsdp``, ``plain``),
-``options`` of the hook, and ``fault``: what befalls which ``rank`` in the
-middle of its part of the save of which ``name``.
+``options`` of the hook, ``fault``: what befalls which ``rank`` in the
+middle of its part of the save of which ``name``, ``refused``: a verb of the
+place that fails on a ``rank`` at the start, and ``alone_at``: in which
+iteration all ranks get a signal, without reaching each other.
 """
 import errno
 import json
@@ -21,7 +23,9 @@ from toy import ToyModel, make_loader, make_runner
 from zero_worker import digest_of
 
 from mmcv_ckpt_hooks import shard_board, shard_state
+from mmcv_ckpt_hooks.errors import AccessError
 from mmcv_ckpt_hooks.storage import block_file
+from mmcv_ckpt_hooks.storage.local import LocalBackend
 
 
 class WideModel(ToyModel):
@@ -83,6 +87,32 @@ class Fault:
         block_file.BlockFile._put = put_block
 
 
+def refuse(verb, rank):
+    """Let a verb fail for what only the start writes."""
+    inner = getattr(LocalBackend, verb)
+
+    def refusing(files, name, *arguments):
+        if name == 'checkpoints.probe' and dist.get_rank() == rank:
+            raise AccessError(f'cannot {verb} {name}: Stale file handle')
+        return inner(files, name, *arguments)
+
+    setattr(LocalBackend, verb, refusing)
+
+
+class Alone(Hook):
+    """A signal comes when no rank can be reached any more."""
+
+    def __init__(self, at):
+        self.at = at
+
+    def before_train_iter(self, runner):
+        if runner.iter == self.at:
+            for hook in runner.hooks:
+                if hasattr(hook, '_interrupts'):
+                    hook._interrupts._agreement._give_up('test')
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
 class Saved(Hook):
     """Waits for each save: what comes then is known by the next step."""
     comes = 'LOW'
@@ -127,13 +157,15 @@ def main(work_dir, given):
     lines = Lines()
     logging.getLogger('toy').addHandler(lines)
     logging.getLogger('toy').setLevel(logging.INFO)
-    if 'fault' in given:
+    if 'fault' in given or 'alone_at' in given:
         # read while the run lasts
         logging.getLogger('toy').addHandler(logging.StreamHandler(sys.stdout))
     torch.manual_seed(0)
     model = spread_model(given.get('scene', 'ddp'))
     if 'fault' in given:
         Fault(**given['fault'])
+    if 'refused' in given:
+        refuse(**given['refused'])
     runner = make_runner(
         work_dir,
         model=model,
@@ -145,7 +177,8 @@ def main(work_dir, given):
                 type='DurableCheckpointHook',
                 format='dcp',
                 **given.get('options', {})),
-            *([Saved()] if given.get('waits', True) else [])
+            *([Saved()] if given.get('waits', True) else []),
+            *([Alone(given['alone_at'])] if 'alone_at' in given else [])
         ])
     if 'load' in given:
         load_plainly(runner, given['load'])

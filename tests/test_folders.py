@@ -3,6 +3,7 @@ import json
 import os
 import pickle
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from mmcv import Config
 from mmcv.runner import EMAHook
 from toy import ToyModel, make_runner, train
 
-from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
+from mmcv_ckpt_hooks import (find_resumable, folder_verification,
+                             verify_checkpoint)
 from mmcv_ckpt_hooks.cli import main
 from mmcv_ckpt_hooks.errors import (CorruptError, IntegrityError,
                                     MissingCheckpointError, ResumeError,
@@ -369,6 +371,48 @@ def test_a_folder_that_is_not_there_is_missing(tmp_path):
 
 
 # -- the command line -------------------------------------------------------
+
+
+class Counted(dict):
+    """Counts how often all of it is gone through."""
+    rounds = 0
+
+    def items(self):
+        self.rounds += 1
+        return super().items()
+
+
+def test_items_are_sorted_by_file_once(made):
+    folder = open_folder(open_backend(str(made)), str(made))
+    items = Counted(folder.metadata.items)
+    object.__setattr__(folder.metadata, 'items', items)
+    for name in [*folder.metadata.files] * 3:
+        found = [item for _, _, item in folder.items(name)]
+        assert found == sorted(
+            (one for one in items.values() if one.file == name),
+            key=lambda one: one.offset)
+    assert items.rounds == 1
+
+
+class Measured:
+    """An item that counts how often its size is asked for."""
+    asked = 0
+
+    @property
+    def length(self):
+        self.asked += 1
+        return 100
+
+
+def test_items_are_divided_into_jobs_in_one_pass(monkeypatch):
+    monkeypatch.setattr(folder_verification, '_LARGE_BYTES', 1000)
+    held = [('name', None, Measured()) for _ in range(35)]
+    folder = SimpleNamespace(items=lambda name: iter(held))
+    check = folder_verification._Check(folder, lambda done: None)
+    jobs = [job.args[1] for job in check.jobs('__0_0.distcp')]
+    assert [len(one) for one in jobs] == [10, 10, 10, 5]
+    assert sum(jobs, []) == held
+    assert {item.asked for _, _, item in held} == {1}
 
 
 def command(capsys, *arguments):

@@ -1,18 +1,20 @@
 """The commit of a folder: what fails in it, and what stands then."""
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
-from toy import make_loader, make_runner, train
+from toy import ToyModel, make_loader, make_runner, train
 
 from mmcv_ckpt_hooks import (boundary, find_resumable, folder, opening,
                              shard_plan, verify_checkpoint)
 from mmcv_ckpt_hooks.catalog import Catalog
 from mmcv_ckpt_hooks.cli import main
-from mmcv_ckpt_hooks.errors import (MissingCheckpointError, OutOfSpaceError,
-                                    ResumeError, StorageError)
+from mmcv_ckpt_hooks.errors import (CheckpointError, MissingCheckpointError,
+                                    OutOfSpaceError, ResumeError, StorageError)
 from mmcv_ckpt_hooks.shard_commit import write_part
 from mmcv_ckpt_hooks.shard_state import live_state
+from mmcv_ckpt_hooks.sharding import Sharding
 from mmcv_ckpt_hooks.storage.local import LocalBackend
 from mmcv_ckpt_hooks.testing.faulty import FaultyBackend
 from mmcv_ckpt_hooks.testing.memory import MemoryBackend
@@ -206,6 +208,24 @@ def test_a_plan_is_made_once_while_nothing_changes(tmp_path, monkeypatch):
     monkeypatch.setattr(boundary.Boundary, 'request', grown)
     runner.run([make_loader()], [('train', 1)])
     assert len(made) == 2 and made[1] > made[0]
+
+
+class Unreadable(torch.optim.SGD):
+
+    def state_dict(self):
+        raise ValueError('no state')
+
+
+def test_what_cannot_be_planned_alone_fails_as_a_save():
+    model = ToyModel()
+    runner = SimpleNamespace(
+        model=model, optimizer=Unreadable(model.parameters(), lr=0.1))
+    sharding = Sharding(None)
+    with sharding.planned(runner, True, None, ['known'], False) as ranks:
+        assert ranks == ['known']
+        assert sharding.begin() == {}
+        with pytest.raises(CheckpointError, match='ValueError: no state'):
+            sharding.state()
 
 
 def test_ls_lists_folders_and_says_which_is_damaged(tmp_path, capsys):

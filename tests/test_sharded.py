@@ -229,6 +229,36 @@ def test_what_is_sharded_stays_so(tmp_path, scene):
     assert resumed['model'] == whole['model']
 
 
+@pytest.mark.parametrize('rank', [0, 1])
+def test_a_place_that_one_rank_cannot_read_is_refused_on_all(tmp_path, rank):
+    ranks = run_to_the_end(
+        'sharded_worker.py', tmp_path,
+        json.dumps(dict(steps=2, refused=dict(verb='open', rank=rank))))
+    assert [one.returncode for one in ranks] == [1, 1]
+    assert 'AccessError: cannot open checkpoints.probe' in ranks[rank].output
+    assert f'failed on rank {rank}: AccessError: cannot open' in \
+        ranks[1 - rank].output
+    assert not (tmp_path / 'checkpoints.probe').exists()
+
+
+def test_a_probe_that_cannot_be_removed_stops_nobody(tmp_path):
+    run(tmp_path, steps=2, refused=dict(verb='delete', rank=0))
+    assert committed(tmp_path) == ['iter_2.dcp']
+
+
+@pytest.mark.parametrize('scene', ['fsdp2', 'fsdp'])
+def test_a_signal_saves_no_parts_when_the_other_ranks_are_gone(
+        tmp_path, scene):
+    ranks = run_to_the_end('sharded_worker.py', tmp_path,
+                           json.dumps(dict(steps=6, scene=scene, alone_at=2)))
+    first, other = [one.output for one in ranks]
+    assert [one.returncode for one in ranks] == [143, 143], first[-3000:]
+    assert 'iter_3.dcp was not saved (CheckpointError: parts of the model ' \
+        'are on other ranks' in first
+    assert 'was not saved' not in other
+    assert committed(tmp_path) == ['iter_2.dcp']
+
+
 def test_a_full_disk_on_one_rank_commits_nothing_and_the_next_save_works(
         tmp_path):
     """The error comes on a thread behind the writer's.
