@@ -1,7 +1,9 @@
-"""What becomes of a save while the one before is still being written.
+"""What is being written beside training, and what a save meanwhile becomes.
 
 Standard library only.
 """
+from typing import Optional
+
 from .executor import BackgroundExecutor
 from .types import SaveRequest
 
@@ -9,14 +11,40 @@ from .types import SaveRequest
 _REPEATED = ('interval', 'time')
 
 
-def would_skip(executor: BackgroundExecutor, backlog: str,
-               request: SaveRequest) -> bool:
-    """Whether a save is left out.
+class WritesBehind:
+    """Who saves on an executor.
 
     Args:
         executor (BackgroundExecutor): Who writes.
         backlog (str): ``'wait'`` or ``'skip'``.
-        request (SaveRequest): What is to be saved.
+
+    Thread: training's, where nothing else is said.
     """
-    return executor.busy() and backlog == 'skip' and \
-        request.trigger in _REPEATED and not request.is_last
+
+    def __init__(self, executor: BackgroundExecutor, backlog: str) -> None:
+        self._executor = executor
+        self._backlog = backlog
+
+    def would_skip(self, request: SaveRequest) -> bool:
+        """Whether a save is left out now."""
+        return self.busy() and self._backlog == 'skip' and \
+            request.trigger in _REPEATED and not request.is_last
+
+    def wait(self) -> None:
+        """Wait until what was saved is committed or has failed."""
+        self._executor.wait()
+
+    def take_error(self) -> Optional[BaseException]:
+        """Return an error of an earlier save, once."""
+        return self._executor.take_error()
+
+    def busy(self) -> bool:
+        """Whether anything is being written, or a commit is waited for."""
+        return self._executor.busy()
+
+    def abandon(self) -> bool:
+        """Let the process end without what is being written, if anything is.
+
+        Thread: also a signal's handler.
+        """
+        return self._executor.abandon()

@@ -10,8 +10,8 @@ from typing import (Any, Callable, Dict, Iterable, List, Mapping, Optional,
 
 from .errors import (CorruptError, MissingCheckpointError, OutOfSpaceError,
                      StorageError)
-from .folder_layout import (MANIFEST_NAME, METADATA_NAME, REST_NAME,
-                            WRITING_NAME, is_checkpoint, is_folder)
+from .folder_layout import (MANIFEST_NAME, MANIFEST_VERSION, METADATA_NAME,
+                            REST_NAME, WRITING_NAME, is_checkpoint, is_folder)
 from .types import StorageBackend
 from .verification import open_archive, read_info
 
@@ -20,7 +20,6 @@ try:  # Python 3.8: Protocol is in typing since 3.8
 except ImportError:  # pragma: no cover
     from typing_extensions import Protocol  # type: ignore
 
-_VERSION = 1
 #: Size and digest of a file.
 Sum = Tuple[int, str]
 
@@ -80,7 +79,7 @@ def manifest(sums: Mapping[str, Sum]) -> bytes:
         for name, (size, digest) in sums.items()
     }
     return json.dumps(
-        dict(version=_VERSION, files=files), sort_keys=True).encode()
+        dict(version=MANIFEST_VERSION, files=files), sort_keys=True).encode()
 
 
 def manifest_digest(content: bytes) -> str:

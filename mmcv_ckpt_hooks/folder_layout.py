@@ -11,7 +11,10 @@ SUFFIX = '.dcp'
 METADATA_NAME = '.metadata'
 #: Sizes and digests of all files.
 MANIFEST_NAME = 'manifest.json'
-#: All that is no tensor of the model or of its optimizers.
+#: Of its format; another one is refused.
+MANIFEST_VERSION = 1
+#: All that is no tensor of the model or of its optimizers. No ``.pth``: by
+#: itself it is no checkpoint.
 REST_NAME = 'rest.zip'
 #: There while the ranks write, with the token of their save.
 WRITING_NAME = 'writing'

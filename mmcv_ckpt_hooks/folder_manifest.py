@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Dict
 
 from .errors import CorruptError
-from .folder_layout import MANIFEST_NAME
+from .folder_layout import MANIFEST_NAME, MANIFEST_VERSION
 from .instructions import shortened
 from .storage.names import is_plain
 
-MANIFEST_VERSION = 1
 #: Largest one that is read (bytes): a line of 150 for each of 100,000 ranks.
 MANIFEST_LIMIT_BYTES = 16 << 20
 _DIGEST = re.compile(r'(sha256|sha256-zipdirs?):[0-9a-f]{64}')

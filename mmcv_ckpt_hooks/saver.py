@@ -3,7 +3,7 @@ import time
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 
-from .backlog import would_skip
+from .backlog import WritesBehind
 from .best_scores import BestScore
 from .catalog import Catalog
 from .commit import Committer
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .ranking import Ranking
 
 
-class Saver:
+class Saver(WritesBehind):
     """Saves checkpoints of one run to one place.
 
     Args:
@@ -68,11 +68,10 @@ class Saver:
                  protected: Optional[str] = None,
                  budget: Optional[int] = None,
                  leave: Callable[[], None] = lambda: None) -> None:
+        super().__init__(executor, backlog)
         self.backend = backend
         self.catalog = catalog
-        self._executor = executor
         self._log = log
-        self._backlog = backlog
 
         def not_deleted(message: str, error: Exception) -> None:
             warn(message)
@@ -150,29 +149,6 @@ class Saver:
         else:
             self._executor.run(job)
         return True
-
-    def would_skip(self, request: SaveRequest) -> bool:
-        """Whether a save is left out now."""
-        return would_skip(self._executor, self._backlog, request)
-
-    def wait(self) -> None:
-        """Wait until what was saved is committed or has failed."""
-        self._executor.wait()
-
-    def take_error(self) -> Optional[BaseException]:
-        """Return an error of an earlier save, once."""
-        return self._executor.take_error()
-
-    def busy(self) -> bool:
-        """Whether anything is being written."""
-        return self._executor.busy()
-
-    def abandon(self) -> bool:
-        """Let the process end without what is being written, if anything is.
-
-        Thread: also a signal's handler.
-        """
-        return self._executor.abandon()
 
     def close(self) -> None:
         """Wait, end the writer's thread and leave the directory."""

@@ -1,7 +1,7 @@
 """What a rank other than 0 does for a save that all ranks write."""
 from typing import TYPE_CHECKING, Any, Callable, List, Optional, Union
 
-from .backlog import would_skip
+from .backlog import WritesBehind
 from .errors import CheckpointError
 from .executor import BackgroundExecutor, InlineExecutor
 from .pending import copied_ahead, finish_due
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .mirror import Mirror
 
 
-class ShardWriter:
+class ShardWriter(WritesBehind):
     """Stages and writes the part of one rank; looks like a saver to the hook.
 
     Args:
@@ -35,16 +35,11 @@ class ShardWriter:
                  log: Callable[[str],
                                None], log_failure: Callable[[str, Exception],
                                                             None]) -> None:
+        super().__init__(executor, backlog)
         self._sharding = sharding
         self._writer = writer
-        self._executor = executor
-        self._backlog = backlog
         self._log_failure = log_failure
         self._stager = Stager(log, not isinstance(executor, InlineExecutor))
-
-    def would_skip(self, request: SaveRequest) -> bool:
-        """Whether this rank would leave a save out."""
-        return would_skip(self._executor, self._backlog, request)
 
     def save(self, request: SaveRequest) -> None:
         """Stage this rank's part and hand it to the executor.
@@ -80,25 +75,6 @@ class ShardWriter:
         else:
             self._executor.submit_or_run(job)
             finish_due(pending)
-
-    def wait(self) -> None:
-        """Wait until what was saved is committed or has failed."""
-        self._executor.wait()
-
-    def take_error(self) -> Optional[BaseException]:
-        """Return an error of an earlier save, once."""
-        return self._executor.take_error()
-
-    def busy(self) -> bool:
-        """Whether a part is being written, or the commit is waited for."""
-        return self._executor.busy()
-
-    def abandon(self) -> bool:
-        """Let the process end without what is being written, if anything is.
-
-        Thread: also a signal's handler.
-        """
-        return self._executor.abandon()
 
     def close(self) -> None:
         """Wait, and end the writer's thread."""
