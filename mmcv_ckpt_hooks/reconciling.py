@@ -50,7 +50,9 @@ def _with(files: StorageBackend, found: Sequence[StoredFile],
     """Return a listing that has a file, if that is there; list again for it.
     """
     names = {file.name for file in found}
-    if name in names or not is_there(files, name):
+    # a file system, which has links, lists everything that is a file
+    is_whole = bool(names) and files.capabilities.link
+    if is_whole or name in names or not is_there(files, name):
         return list(found)
     for pause in _PAUSES_SECS:
         time.sleep(pause)

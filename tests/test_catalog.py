@@ -367,8 +367,7 @@ def test_a_file_that_vanishes_while_it_is_looked_at_is_no_obstacle(files):
     """Another process prunes the directory."""
     a_run(files, 4, 8)
     files.delete(CATALOG_NAME)
-    # behind those that are no checkpoints
-    gone = Fault('open', MissingCheckpointError('gone'), nth=5)
+    gone = Fault('open', MissingCheckpointError('gone'), nth=2)
     catalog = opened(FaultyBackend(files, [gone]))
     assert step_names(catalog.resumable()) == ['iter_8.pth']
 
