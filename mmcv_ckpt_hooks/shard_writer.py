@@ -41,6 +41,7 @@ class ShardWriter:
         self._backlog = backlog
         self._log_failure = log_failure
         self._stager = Stager(log, not isinstance(executor, InlineExecutor))
+        self._stager.room = sharding.room
 
     def would_skip(self, request: SaveRequest) -> bool:
         """Whether this rank would leave a save out."""
