@@ -1,4 +1,5 @@
 """The start of a run whose checkpoints all ranks write."""
+import socket
 import time
 import uuid
 from contextlib import suppress
@@ -48,9 +49,9 @@ def open_sharding(runner: Any, options: CheckpointOptions) -> Sharding:
         name = distributed.broadcast_object(uuid.uuid4().hex)
         board = ShardBoard(default_store(), f'mmcv_ckpt_hooks {name}',
                            distributed.rank(), count)
-        # its keys are there from here on
-        distributed.gather_objects(None)
-    return Sharding(board)
+    # the keys of the board are there from here on
+    hosts = distributed.gather_objects(socket.gethostname())
+    return Sharding(board, hosts.count(hosts[distributed.rank()]))
 
 
 def saver_of(sharding: Sharding) -> Callable[..., Saver]:

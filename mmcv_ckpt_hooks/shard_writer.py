@@ -40,6 +40,7 @@ class ShardWriter(WritesBehind):
         self._writer = writer
         self._log_failure = log_failure
         self._stager = Stager(log, not isinstance(executor, InlineExecutor))
+        self._stager.room = sharding.room
 
     def save(self, request: SaveRequest) -> None:
         """Stage this rank's part and hand it to the executor.

@@ -32,6 +32,7 @@ class ShardedSaver(Saver):
                          tell, *others, **options)
         self._sharding = sharding
         self.split = sharding.state
+        self._stager.room = sharding.room
         self._committer.put = sharding.commit.put
         # between two saves no rank but this one takes part
         self._pruner.adds = False

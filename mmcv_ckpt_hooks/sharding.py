@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 from . import distributed
 from .errors import CheckpointError
 from .executor import Repeater
+from .memory import available_memory_bytes
 from .shard_board import ShardBoard
 from .shard_commit import FolderCommit
 from .shard_plan import Plan, Planner
@@ -28,6 +29,8 @@ class Current:
         shards (Shards, optional): What this rank has.
         planner (Planner, optional): Knows its live tensors.
         plan (Plan, optional): Of all ranks.
+        room (int, optional): Memory (bytes) that is available before any
+            rank copies; None where nothing tells.
     """
     save: int
     failure: str = ''
@@ -35,6 +38,7 @@ class Current:
     shards: Optional[Shards] = None
     planner: Optional[Planner] = None
     plan: Optional[Plan] = None
+    room: Optional[int] = None
 
 
 class Sharding:
@@ -47,12 +51,16 @@ class Sharding:
     Args:
         board (ShardBoard, optional): To the other ranks; None if there are
             none.
+        neighbours (int): How many ranks this host has. Default: 1.
 
     Thread: training's.
     """
 
-    def __init__(self, board: Optional[ShardBoard]) -> None:
+    def __init__(self,
+                 board: Optional[ShardBoard],
+                 neighbours: int = 1) -> None:
         self.board = board
+        self._neighbours = neighbours
         self.commit = FolderCommit(board)
         self.current = Current(0)
         self._rank = distributed.rank()
@@ -117,6 +125,18 @@ class Sharding:
         tensors = now.planner.tensors(now.plan.items[rank])
         return live_state(tensors, rest, now.plan)
 
+    def room(self) -> Optional[int]:
+        """Return how much memory (bytes) this rank's copy may have.
+
+        INVARIANT: all ranks of a host copy at the same time. Each has its
+        share of what there was before the first began: what is left by then
+        would be divided twice.
+        """
+        now = self.current
+        if not now.save:
+            return available_memory_bytes()
+        return None if now.room is None else now.room // self._neighbours
+
     def take_beat(self) -> Optional[Repeater]:
         """Have the caller end this rank's beats for the save."""
         beat, self._beat = self._beat, None
@@ -149,6 +169,7 @@ class Sharding:
             now.planner = Planner(now.shards, self._rank == 0)
         except Exception as error:  # told to all ranks, and raised on all
             now.failure, shape = f'{type(error).__name__}: {error}', []
+        now.room = available_memory_bytes()
         told = gather((capture_rank(runner), now.failure, would_skip, shape
                        != self._shape))
         ranks, failures, skips, changes = zip(*told)

@@ -25,6 +25,8 @@ class Stager:
     def __init__(self, log: Callable[[str], None], copies: bool) -> None:
         self._log = log
         self._copies = copies
+        #: how much memory (bytes) copies may share; None where nothing tells
+        self.room: Callable[[], Optional[int]] = available_memory_bytes
         self._buffer = StagingBuffer()
         # the copy before, which nobody may have written
         self._last: Optional['PendingCopy'] = None
@@ -90,7 +92,7 @@ class Stager:
         extra = nbytes - self._buffer.nbytes
         if extra <= 0:
             return True
-        room = available_memory_bytes()
+        room = self.room()
         if room is None or extra <= room * _MEMORY_SHARE:
             return True
         self._say(f'A copy of the state ({nbytes >> 20} MiB) does not fit the '

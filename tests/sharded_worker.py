@@ -5,8 +5,9 @@
 The JSON has ``steps``, ``scene`` (``ddp``, ``fsdp2``, ``fsdp``, ``plain``),
 ``options`` of the hook, ``fault``: what befalls which ``rank`` in the
 middle of its part of the save of which ``name``, ``refused``: a verb of the
-place that fails on a ``rank`` at the start, and ``alone_at``: in which
-iteration all ranks get a signal, without reaching each other.
+place that fails on a ``rank`` at the start, ``alone_at``: in which iteration
+all ranks get a signal, without reaching each other, ``memory``: how many
+bytes are available, and ``width`` of the model.
 """
 import errno
 import json
@@ -22,7 +23,7 @@ from torch import distributed as dist
 from toy import ToyModel, make_loader, make_runner
 from zero_worker import digest_of
 
-from mmcv_ckpt_hooks import shard_board, shard_state
+from mmcv_ckpt_hooks import shard_board, shard_state, sharding, stager
 from mmcv_ckpt_hooks.errors import AccessError
 from mmcv_ckpt_hooks.storage import block_file
 from mmcv_ckpt_hooks.storage.local import LocalBackend
@@ -30,9 +31,10 @@ from mmcv_ckpt_hooks.storage.local import LocalBackend
 
 class WideModel(ToyModel):
     """So large that its parts lie on several ranks."""
+    width = 64
 
     def __init__(self):
-        super().__init__(width=64)
+        super().__init__(width=self.width)
 
 
 def spread_model(scene):
@@ -161,11 +163,15 @@ def main(work_dir, given):
         # read while the run lasts
         logging.getLogger('toy').addHandler(logging.StreamHandler(sys.stdout))
     torch.manual_seed(0)
+    WideModel.width = given.get('width', WideModel.width)
     model = spread_model(given.get('scene', 'ddp'))
     if 'fault' in given:
         Fault(**given['fault'])
     if 'refused' in given:
         refuse(**given['refused'])
+    if 'memory' in given:
+        for room in (sharding, stager):
+            room.available_memory_bytes = lambda: given['memory']
     runner = make_runner(
         work_dir,
         model=model,

@@ -210,6 +210,24 @@ def test_a_plan_is_made_once_while_nothing_changes(tmp_path, monkeypatch):
     assert len(made) == 2 and made[1] > made[0]
 
 
+def test_a_share_of_memory_is_one_of_what_there_was_before_any_copy(
+        monkeypatch):
+    available = [400]
+    monkeypatch.setattr('mmcv_ckpt_hooks.sharding.available_memory_bytes',
+                        lambda: available[0])
+
+    def gather(value):
+        available[0] = 70  # others copy from here on
+        return [value]
+
+    runner = SimpleNamespace(model=ToyModel(), optimizer=None, data_state=dict)
+    sharding = Sharding(None, neighbours=4)
+    with sharding.planned(runner, True, gather, None, False):
+        assert sharding.room() == 100
+    with sharding.planned(runner, True, gather, ['alone'], False):
+        assert sharding.room() == 70
+
+
 class Unreadable(torch.optim.SGD):
 
     def state_dict(self):

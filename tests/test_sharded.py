@@ -259,6 +259,20 @@ def test_a_signal_saves_no_parts_when_the_other_ranks_are_gone(
     assert committed(tmp_path) == ['iter_2.dcp']
 
 
+def test_ranks_of_one_host_share_its_memory(tmp_path):
+    given = dict(steps=2, width=4096)
+    told = run(tmp_path / 'free', **given, memory=1 << 30)
+    assert 'does not fit' not in ''.join(told['logs'])
+    tensors = metadata_of(tmp_path / 'free' / 'iter_2.dcp')
+    nbytes = sum(one.size.numel() * one.properties.dtype.itemsize
+                 for one in tensors.state_dict_metadata.values())
+    # the half of it would fit into what copies may take, but not twice
+    told = run(tmp_path / 'full', **given, memory=int(0.9 * nbytes))
+    for log in told['logs']:
+        assert 'does not fit the available memory' in log
+    assert committed(tmp_path / 'full') == ['iter_2.dcp']
+
+
 def test_a_full_disk_on_one_rank_commits_nothing_and_the_next_save_works(
         tmp_path):
     """The error comes on a thread behind the writer's.
