@@ -245,4 +245,5 @@ def _reached() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise StorageError('the store of torch.distributed cannot be reached '
-                           f'({error}): rank 0 is gone') from error
+                           f'({error}): the launcher that has it, or '
+                           'rank 0, is gone') from error

@@ -135,7 +135,7 @@ class GoneStore(HashStore):
 
 def test_a_store_that_is_gone_is_a_storage_error(boards):
     boards[1]._store = GoneStore()
-    with pytest.raises(StorageError, match='rank 0 is gone'):
+    with pytest.raises(StorageError, match='or rank 0, is gone'):
         boards[1].report(1, 1, bytes=1)
 
 
