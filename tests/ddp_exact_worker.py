@@ -7,6 +7,7 @@ import sys
 
 import torch
 from exact import DrawingData, drawing_loader, drawing_run
+from launching import leave
 from mmcv.runner import iter_based_runner
 from stock import MMDistributedDataParallel
 from torch import distributed as dist
@@ -36,8 +37,7 @@ def tell(losses, lines, **more):
     if dist.get_rank() == 0:
         print('RESULT ' + json.dumps(
             dict(more, losses=gathered, log='\n'.join(lines.lines))))
-    dist.barrier()
-    dist.destroy_process_group()
+    leave()
 
 
 def main(work_dir, kill_at, seed):

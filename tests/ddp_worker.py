@@ -3,6 +3,7 @@ import os
 import sys
 
 import torch
+from launching import leave
 from mmcv.runner import epoch_based_runner, iter_based_runner
 from stock import MMDistributedDataParallel
 from torch import distributed as dist
@@ -46,8 +47,7 @@ def main(work_dir, max_iters, best_dir=None):
     if rank == 0:
         print('RESULT', started, gathered[0] == gathered[1], runner.iter,
               [resumed for _, resumed in gathered])
-    dist.barrier()
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == '__main__':

@@ -15,6 +15,7 @@ import sys
 
 import torch
 from ddp_exact_worker import wrapped
+from launching import leave
 from mmcv.runner import iter_based_runner
 from torch import distributed as dist
 from toy import ToyModel, make_loader, make_runner
@@ -172,8 +173,7 @@ def main(source, work_dir, scene):
     dist.all_gather_object(gathered, found)
     if dist.get_rank() == 0:
         print('RESULT ' + json.dumps(gathered))
-    dist.barrier()
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == '__main__':

@@ -18,6 +18,7 @@ import sys
 
 import torch
 from ddp_exact_worker import Lines, wrapped
+from launching import leave
 from mmcv.runner import Hook, iter_based_runner
 from torch import distributed as dist
 from toy import ToyModel, make_loader, make_runner
@@ -205,8 +206,7 @@ def main(work_dir, given):
                     model=digest_of(state),
                     optimizer=digest_of(optimizer),
                     logs=gathered)))
-    dist.barrier()
-    dist.destroy_process_group()
+    leave()
 
 
 if __name__ == '__main__':

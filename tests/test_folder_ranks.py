@@ -5,7 +5,8 @@ import shutil
 import pytest
 import torch
 from folder_worker import Counted
-from folders import NEW_TORCH, build_folder, folder_of_file, names_of
+from folders import (NEW_TORCH, build_folder, folder_of_file, names_of,
+                     with_another_value)
 from launching import run_to_the_end
 from toy import ToyModel, train
 from zero_worker import digest_of
@@ -138,9 +139,7 @@ def test_damage_is_found_by_one_rank_and_stops_all(saved, tmp_path):
     for name in ('__0_0.distcp', '__1_0.distcp', '__2_0.distcp', 'rest.zip'):
         path = folder / name
         content = path.read_bytes()
-        at = content.index(b'FB', 40) + 80
-        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) +
-                         content[at + 1:])
+        path.write_bytes(with_another_value(content))
         found = ranks_of(folder, tmp_path / name, 'damaged', 2)
         path.write_bytes(content)
         assert all(one['error'] and one['same'] for one in found)
