@@ -296,28 +296,30 @@ def test_a_file_that_was_cut_off_is_named(folder, tmp_path, name):
         assert name in str(refusal(folder, tmp_path))
 
 
-def test_every_flip_of_the_metadata_is_found(folder):
-    content = (folder / METADATA_NAME).read_bytes()
-    for at in range(0, len(content), max(1, len(content) // 60)):
+def flips(path, step=1):
+    """Change one bit of a file after the other, some bytes apart."""
+    content = path.read_bytes()
+    for at in range(0, len(content), max(1, step)):
         flipped = bytearray(content)
         flipped[at] ^= 1 << at % 8
-        (folder / METADATA_NAME).write_bytes(flipped)
+        path.write_bytes(flipped)
+        yield flipped
+    path.write_bytes(content)
+
+
+def test_every_flip_of_the_metadata_is_found(folder):
+    path = folder / METADATA_NAME
+    for _ in flips(path, path.stat().st_size // 60):
         with pytest.raises(IntegrityError, match='metadata'):
             verify_checkpoint(str(folder))
-    (folder / METADATA_NAME).write_bytes(content)
     verify_checkpoint(str(folder))
 
 
 @pytest.mark.parametrize('name', [REST_NAME, '__0_0.distcp'])
 def test_every_flip_of_what_is_read_is_found(folder, name):
     """Between the records of an archive are bytes that nobody reads."""
-    path = folder / name
-    content, before = path.read_bytes(), all_of(folder)
-    found = 0
-    for at in range(0, len(content), max(1, len(content) // 200)):
-        flipped = bytearray(content)
-        flipped[at] ^= 1 << at % 8
-        path.write_bytes(flipped)
+    path, before, found = folder / name, all_of(folder), 0
+    for _ in flips(path, path.stat().st_size // 200):
         try:
             verify_checkpoint(str(folder))
         except IntegrityError:
@@ -336,10 +338,7 @@ def all_of(folder):
 def test_every_flip_of_the_manifest_is_found_or_changes_nothing(folder):
     path = folder / MANIFEST_NAME
     content = path.read_bytes()
-    for at in range(len(content)):
-        flipped = bytearray(content)
-        flipped[at] ^= 1 << at % 8
-        path.write_bytes(flipped)
+    for flipped in flips(path):
         try:
             verify_checkpoint(str(folder))
         except IntegrityError:
