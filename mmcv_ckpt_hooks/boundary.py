@@ -14,10 +14,10 @@ import torch
 from . import distributed
 from .amp import mark_of_amp
 from .compat import watch_steps
-from .folder_layout import folder_name
+from .folders.layout import folder_name
 from .hook_states import HookStates
 from .optimizers import listed, spread
-from .shards import has_shards
+from .sharded.shards import has_shards
 from .state import capture_rank, unwrapped
 from .types import SaveRequest
 

@@ -11,8 +11,8 @@ from dataclasses import fields, replace
 from typing import Any, Dict, Optional, Tuple, Type, TypeVar, cast
 
 from .errors import IntegrityError
-from .folder import read_card as read_folder
-from .folder_layout import is_folder
+from .folders.folder import read_card as read_folder
+from .folders.layout import is_folder
 from .types import (LATEST_NAME, MAX_STEPS, UNKNOWN_BYTES, CheckpointInfo,
                     Metrics, StorageBackend)
 from .verification import open_archive, read_info, zip_digest

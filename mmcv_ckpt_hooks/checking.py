@@ -5,9 +5,9 @@ from typing import Any, Mapping, Optional, Tuple
 
 from .catalog import Catalog
 from .errors import ResumeError, StorageError
-from .folder_opening import open_folder
-from .folder_place import any_folder_of, leads_to_folder
-from .folder_verification import verify_folder
+from .folders.opening import open_folder
+from .folders.place import any_folder_of, leads_to_folder
+from .folders.verification import verify_folder
 from .scanning import verify_loadable
 from .storage import Path, open_backend, scheme_of, split_filename
 from .types import StorageBackend

@@ -9,12 +9,12 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 from .argument_checks import (Types, check_choice, check_known, check_positive,
                               check_types, check_used)
 from .errors import ConfigError
-from .folder_layout import is_folder
-from .folder_limits import check_format
+from .folders.layout import is_folder
 from .keep_config import plain_keep
 from .name_template import check_template
 from .options import (DEFAULT_SIGNALS, CheckpointOptions, KeepOptions,
                       MirrorOptions, TriggerOptions, WriteOptions)
+from .sharded.limits import check_format
 from .signals import ACTIONS, SIGNALS
 from .storage import OBJECT_STORES
 from .storage.names import same_place, without_credentials

@@ -9,7 +9,7 @@ from .state import capture_rank
 
 if TYPE_CHECKING:
     from .interrupts import Interrupts
-    from .sharding import Sharding
+    from .sharded.sharding import Sharding
 
 
 @contextmanager

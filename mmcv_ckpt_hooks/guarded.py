@@ -3,7 +3,7 @@ import os
 from contextlib import contextmanager
 from typing import IO, Any, Callable, Iterator, List, Optional, Tuple, cast
 
-from .folder import FolderedBackend, folder_of
+from .folders.folder import FolderedBackend, folder_of
 from .lease import lock_name
 from .run_lock import RunLock
 from .storage.leftovers import sweep_dead

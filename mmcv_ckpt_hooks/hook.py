@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .interrupts import Interrupts
     from .overlap import Overlap
     from .saver import Saver
-    from .sharding import Sharding
+    from .sharded.sharding import Sharding
 
 
 class DurableCheckpointHook(CheckpointHook):

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Callable, Optional, Sequence, cast
 
 from .card import describe
 from .errors import MissingCheckpointError
-from .folder import FolderedBackend
-from .folder_layout import LATEST_FOLDER, is_folder
+from .folders.folder import FolderedBackend
+from .folders.layout import LATEST_FOLDER, is_folder
 from .types import LATEST_NAME, CheckpointInfo, StorageBackend, StoredFile
 
 if TYPE_CHECKING:

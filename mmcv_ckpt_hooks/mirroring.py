@@ -9,7 +9,7 @@ from typing import Any, Callable, List, Mapping, Optional
 
 from .catalog import CATALOG_NAME, Catalog
 from .errors import ConfigError, MissingCheckpointError
-from .folder_layout import is_folder
+from .folders.layout import is_folder
 from .guarded import guarded, left_on_failure, lock_of, take
 from .history import History, open_history
 from .latest import move_latest, set_aside

@@ -13,7 +13,7 @@ from .catalog_home import catalog_home
 from .errors import ConfigError
 from .executor import BackgroundExecutor, InlineExecutor
 from .failure_log import failure_logger
-from .folder import sweep_folders
+from .folders.folder import sweep_folders
 from .guarded import guarded, left_on_failure, lock_of, take
 from .history import HISTORY_NAME, HeardHistory, open_history
 from .known_metrics import refuse_unknown

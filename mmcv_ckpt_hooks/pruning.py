@@ -4,7 +4,7 @@ from typing import Callable, List, Optional, Sequence, Set
 
 from .catalog import Catalog
 from .errors import OutOfSpaceError, StorageError
-from .folder import remove
+from .folders.folder import remove
 from .reconciling import forget_if_gone
 from .retention import (KeepAny, KeepBest, KeepNames, KeepWithin, bytes_of,
                         deletable)

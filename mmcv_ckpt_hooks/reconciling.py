@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Sequence
 
 from .card import describe
 from .errors import MissingCheckpointError, StorageError
-from .folder import is_listed, is_there
+from .folders.folder import is_listed, is_there
 from .latest import described_latest
 from .lease import lock_name
 from .storage.names import is_plain

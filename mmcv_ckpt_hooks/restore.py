@@ -15,10 +15,10 @@ from .amp import restore_amp
 from .counting import finished_steps
 from .errors import ResumeError
 from .fitting import TAKE_WEIGHTS, check_fit
-from .folder_restore import read_late, read_model, read_optimizers
-from .fsdp_restore import goes_through_fsdp, restore_through_fsdp
 from .gradients import continue_accumulation
 from .mapping import detach
+from .sharded.fsdp_restore import goes_through_fsdp, restore_through_fsdp
+from .sharded.restore import read_late, read_model, read_optimizers
 from .state import restore_hooks, unwrapped
 from .state_loading import restore_model, restore_optimizer
 from .storage.links import telling_name

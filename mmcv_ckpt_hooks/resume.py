@@ -13,9 +13,9 @@ from .checkpoint_fields import check_fields
 from .distributed import rank, together, world_size
 from .errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                      ResumeError, StorageError, UnsafeCheckpointError)
-from .folder_layout import LATEST_FOLDER, is_folder
-from .folder_loading import load_folder, load_folder_weights
-from .folder_place import any_folder_of, leads_to_folder
+from .folders.layout import LATEST_FOLDER, is_folder
+from .folders.loading import load_folder, load_folder_weights
+from .folders.place import any_folder_of, leads_to_folder
 from .loading import load_checkpoint, load_fields, load_mapped
 from .storage import Path, open_backend, split_filename
 from .types import LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend

@@ -4,7 +4,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from . import distributed, foreign, resume
 from .catalog import Catalog
-from .folder_loading import as_of_file
+from .folders.loading import as_of_file
 from .options import CheckpointOptions
 from .restore import Restored, finish_on_stock, refresh_hooks, restore_runner
 from .state_loading import copied_fields

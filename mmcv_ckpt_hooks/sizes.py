@@ -5,7 +5,7 @@ import torch
 
 from .compat import storage_pointer
 from .optimizers import Optimizers, listed, spread
-from .shards import is_sharded
+from .sharded.shards import is_sharded
 from .state import unwrapped
 
 #: Headers, padding and directory entries of one tensor (bytes).

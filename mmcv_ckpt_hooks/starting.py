@@ -57,7 +57,7 @@ def start(hook: DurableCheckpointHook, runner: Any) -> None:
     build: Callable[..., Saver] = Saver
     if hook.options.format == 'dcp':
         # torch.distributed.checkpoint takes a second to import
-        from .shard_opening import join, open_sharding, saver_of
+        from .sharded.starting import join, open_sharding, saver_of
         hook._sharding = open_sharding(runner, hook.options)
         build = saver_of(hook._sharding)
     saver = open_run(runner, hook.options, hook.by_epoch, place, build)

@@ -4,8 +4,9 @@ import struct
 import pytest
 import torch
 
-from mmcv_ckpt_hooks.folder_chunks import Chunk
-from mmcv_ckpt_hooks.folder_export import Piece, split_checkpoint, write_folder
+from mmcv_ckpt_hooks.folders.chunks import Chunk
+from mmcv_ckpt_hooks.folders.export import (Piece, split_checkpoint,
+                                            write_folder)
 from mmcv_ckpt_hooks.loading import load_checkpoint
 from mmcv_ckpt_hooks.storage import open_backend
 from mmcv_ckpt_hooks.version import version_tuple

@@ -24,8 +24,9 @@ from torch import distributed as dist
 from toy import ToyModel, make_loader, make_runner
 from zero_worker import digest_of
 
-from mmcv_ckpt_hooks import shard_board, shard_state, sharding, stager
+from mmcv_ckpt_hooks import stager
 from mmcv_ckpt_hooks.errors import AccessError
+from mmcv_ckpt_hooks.sharded import board, sharding, state
 from mmcv_ckpt_hooks.storage import block_file
 from mmcv_ckpt_hooks.storage.local import LocalBackend
 
@@ -67,8 +68,8 @@ class Fault:
     def __init__(self, kind, rank, part=1, lost_secs=5.):
         self.kind = kind if rank == dist.get_rank() else ''
         self.left = part
-        shard_board.LOST_SECS = lost_secs
-        write, put = shard_state.ShardState.write_items, \
+        board.LOST_SECS = lost_secs
+        write, put = state.ShardState.write_items, \
             block_file.BlockFile._put
 
         def write_items(state, stream, advance):
@@ -86,7 +87,7 @@ class Fault:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             put(file, data)
 
-        shard_state.ShardState.write_items = write_items
+        state.ShardState.write_items = write_items
         block_file.BlockFile._put = put_block
 
 

@@ -4,11 +4,11 @@ import pickle
 import pytest
 import torch
 
-from mmcv_ckpt_hooks import folder_chunks
 from mmcv_ckpt_hooks.errors import CorruptError, UnsafeCheckpointError
-from mmcv_ckpt_hooks.folder_chunks import (Chunk, PairCounter, cover_defect,
-                                           inside, overlap)
-from mmcv_ckpt_hooks.folder_metadata import Item, check_places, parse_metadata
+from mmcv_ckpt_hooks.folders import chunks as boxes
+from mmcv_ckpt_hooks.folders.chunks import (Chunk, PairCounter, cover_defect,
+                                            inside, overlap)
+from mmcv_ckpt_hooks.folders.metadata import Item, check_places, parse_metadata
 
 records = pytest.importorskip('torch.distributed.checkpoint.metadata')
 filesystem = pytest.importorskip('torch.distributed.checkpoint.filesystem')
@@ -131,7 +131,7 @@ def test_the_same_chunk_may_be_told_once_a_rank():
 
 def test_chunks_are_not_compared_for_ever(monkeypatch):
     """Each begins before all that came before it end."""
-    monkeypatch.setattr(folder_chunks, 'PAIRS_LIMIT', 100)
+    monkeypatch.setattr(boxes, 'PAIRS_LIMIT', 100)
     count = 50
     chunks = [((index, index), (count - index, 1), 'a', index, 1000)
               for index in range(count)]

@@ -14,18 +14,18 @@ from mmcv import Config
 from mmcv.runner import EMAHook
 from toy import ToyModel, make_runner, train
 
-from mmcv_ckpt_hooks import (find_resumable, folder_verification,
-                             verify_checkpoint)
+from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
 from mmcv_ckpt_hooks.cli import main
 from mmcv_ckpt_hooks.errors import (CorruptError, IntegrityError,
                                     MissingCheckpointError, ResumeError,
                                     UnsafeCheckpointError)
-from mmcv_ckpt_hooks.folder_chunks import Chunk
-from mmcv_ckpt_hooks.folder_layout import (MANIFEST_NAME, METADATA_NAME,
-                                           REST_NAME)
-from mmcv_ckpt_hooks.folder_loading import FolderCheckpoint
-from mmcv_ckpt_hooks.folder_opening import open_folder
-from mmcv_ckpt_hooks.folder_reading import FolderReader, Target
+from mmcv_ckpt_hooks.folders import verification
+from mmcv_ckpt_hooks.folders.chunks import Chunk
+from mmcv_ckpt_hooks.folders.layout import (MANIFEST_NAME, METADATA_NAME,
+                                            REST_NAME)
+from mmcv_ckpt_hooks.folders.loading import FolderCheckpoint
+from mmcv_ckpt_hooks.folders.opening import open_folder
+from mmcv_ckpt_hooks.folders.reading import FolderReader, Target
 from mmcv_ckpt_hooks.storage import open_backend
 
 dcp = pytest.importorskip('torch.distributed.checkpoint')
@@ -404,10 +404,10 @@ class Measured:
 
 
 def test_items_are_divided_into_jobs_in_one_pass(monkeypatch):
-    monkeypatch.setattr(folder_verification, '_LARGE_BYTES', 1000)
+    monkeypatch.setattr(verification, '_LARGE_BYTES', 1000)
     held = [('name', None, Measured()) for _ in range(35)]
     folder = SimpleNamespace(items=lambda name: iter(held))
-    check = folder_verification._Check(folder, lambda done: None)
+    check = verification._Check(folder, lambda done: None)
     jobs = [job.args[1] for job in check.jobs('__0_0.distcp')]
     assert [len(one) for one in jobs] == [10, 10, 10, 5]
     assert sum(jobs, []) == held
@@ -519,7 +519,7 @@ class Peak:
     def __init__(self, monkeypatch):
         import weakref
 
-        from mmcv_ckpt_hooks.folder_reading import FolderReader
+        from mmcv_ckpt_hooks.folders.reading import FolderReader
         self.most, self._live = 0, weakref.WeakSet()
         read = FolderReader.tensor
 

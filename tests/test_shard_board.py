@@ -5,9 +5,9 @@ from contextlib import contextmanager
 import pytest
 from torch.distributed import HashStore
 
-from mmcv_ckpt_hooks import shard_board
 from mmcv_ckpt_hooks.errors import OutOfSpaceError, StorageError
-from mmcv_ckpt_hooks.shard_board import ShardBoard
+from mmcv_ckpt_hooks.sharded import board
+from mmcv_ckpt_hooks.sharded.board import ShardBoard
 
 
 @pytest.fixture
@@ -18,8 +18,8 @@ def boards():
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(shard_board, 'LOST_SECS', 0.2)
-    monkeypatch.setattr(shard_board, 'BEAT_SECS', 0.05)
+    monkeypatch.setattr(board, 'LOST_SECS', 0.2)
+    monkeypatch.setattr(board, 'BEAT_SECS', 0.05)
 
 
 @contextmanager
@@ -110,7 +110,7 @@ def test_a_silent_rank_is_named(boards, impatient):
 
 def test_a_rank_that_beats_is_waited_for(boards, impatient, monkeypatch):
     # it comes when others have been given up for long
-    monkeypatch.setattr(shard_board, 'LOST_SECS', 0.5)
+    monkeypatch.setattr(board, 'LOST_SECS', 0.5)
     with beating(boards[2]):
         boards[1].report(1, 1, bytes=1)
         late = threading.Timer(1.5, boards[2].report, (1, 1), dict(bytes=2))
@@ -121,7 +121,7 @@ def test_a_rank_that_beats_is_waited_for(boards, impatient, monkeypatch):
 
 def test_a_rank_that_lives_but_does_not_come_on_is_given_up(
         boards, impatient, monkeypatch):
-    monkeypatch.setattr(shard_board, 'STUCK_SECS', 0.2)
+    monkeypatch.setattr(board, 'STUCK_SECS', 0.2)
     with beating(boards[1]):
         with pytest.raises(StorageError, match='rank 1 does not answer'):
             boards[0].results(1, 1)
@@ -170,14 +170,14 @@ class Slow:
 @pytest.mark.parametrize('waiting', [0, 1])
 def test_a_rank_that_waits_for_one_that_comes_on_stays_alive(
         monkeypatch, waiting):
-    monkeypatch.setattr(shard_board, '_POLL_SECS', 0.001)
-    monkeypatch.setattr(shard_board, 'BEAT_SECS', 0.001)
+    monkeypatch.setattr(board, '_POLL_SECS', 0.001)
+    monkeypatch.setattr(board, 'BEAT_SECS', 0.001)
     # of 40 beats that it waits
-    monkeypatch.setattr(shard_board, 'STUCK_SECS', 0.01)
+    monkeypatch.setattr(board, 'STUCK_SECS', 0.01)
     store = Paced()
     boards = [ShardBoard(store, 'test', rank, 2) for rank in range(2)]
     own, other = boards[waiting], boards[1 - waiting]
-    own_beat = shard_board._Beat(own._beat, lambda: own._progress)
+    own_beat = board._Beat(own._beat, lambda: own._progress)
     lives = []
 
     def end():

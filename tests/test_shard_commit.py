@@ -6,15 +6,17 @@ import pytest
 import torch
 from toy import ToyModel, make_loader, make_runner, train
 
-from mmcv_ckpt_hooks import (boundary, find_resumable, folder, opening,
-                             shard_plan, verify_checkpoint)
+from mmcv_ckpt_hooks import (boundary, find_resumable, opening,
+                             verify_checkpoint)
 from mmcv_ckpt_hooks.catalog import Catalog
 from mmcv_ckpt_hooks.cli import main
 from mmcv_ckpt_hooks.errors import (CheckpointError, MissingCheckpointError,
                                     OutOfSpaceError, ResumeError, StorageError)
-from mmcv_ckpt_hooks.shard_commit import write_part
-from mmcv_ckpt_hooks.shard_state import live_state
-from mmcv_ckpt_hooks.sharding import Sharding
+from mmcv_ckpt_hooks.folders import folder
+from mmcv_ckpt_hooks.sharded import planning
+from mmcv_ckpt_hooks.sharded.commit import write_part
+from mmcv_ckpt_hooks.sharded.sharding import Sharding
+from mmcv_ckpt_hooks.sharded.state import live_state
 from mmcv_ckpt_hooks.storage.local import LocalBackend
 from mmcv_ckpt_hooks.testing.faulty import FaultyBackend
 from mmcv_ckpt_hooks.testing.memory import MemoryBackend
@@ -170,13 +172,13 @@ def test_another_runs_folder_is_kept_under_another_name(tmp_path, caplog):
 
 def test_a_plan_is_made_once_while_nothing_changes(tmp_path, monkeypatch):
     made = []
-    united = shard_plan.Planner.united
+    united = planning.Planner.united
 
     def counted(planner, plans):
         made.append(len(plans[0].items))
         return united(planner, plans)
 
-    monkeypatch.setattr(shard_plan.Planner, 'united', counted)
+    monkeypatch.setattr(planning.Planner, 'united', counted)
     train(tmp_path, hooks=sharded())
     assert len(made) == 1
     # a new tensor, and the plan is another
@@ -213,8 +215,9 @@ def test_a_plan_is_made_once_while_nothing_changes(tmp_path, monkeypatch):
 def test_a_share_of_memory_is_one_of_what_there_was_before_any_copy(
         monkeypatch):
     available = [400]
-    monkeypatch.setattr('mmcv_ckpt_hooks.sharding.available_memory_bytes',
-                        lambda: available[0])
+    monkeypatch.setattr(
+        'mmcv_ckpt_hooks.sharded.sharding.available_memory_bytes',
+        lambda: available[0])
 
     def gather(value):
         available[0] = 70  # others copy from here on

@@ -5,8 +5,8 @@ from dataclasses import asdict
 from typing import Any, Dict
 
 from ..errors import ConfigError, DependencyError
-from ..folder_layout import is_folder
-from ..folder_place import leads_to_folder
+from ..folders.layout import is_folder
+from ..folders.place import leads_to_folder
 from ..storage.mapped_errors import mapped_errors
 from .output import (add_json, count_text, print_json, print_line, size_text,
                      status, warn)
@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _convert(places: Places, source: str, target: str) -> Any:
     try:
-        from .. import converting
+        from ..folders import converting
     except ImportError as error:
         raise DependencyError(f'convert needs torch: {error}') from error
     if leads_to_folder(source):

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Iterable, List
 
 from ..errors import StorageError
-from ..folder_layout import is_checkpoint
+from ..folders.layout import is_checkpoint
 from ..place_note import read_place_note
 from ..storage.folders import folders
 from .place import Place

@@ -6,9 +6,9 @@ from typing import (Any, Callable, Dict, Iterable, Iterator, List, Mapping,
                     Tuple)
 
 from ..errors import ConfigError
-from ..folder_opening import open_folder
-from ..folder_place import leads_to_folder
-from ..folder_verification import read_rest
+from ..folders.opening import open_folder
+from ..folders.place import leads_to_folder
+from ..folders.verification import read_rest
 from ..instructions import shortened
 from ..outline import Tensor
 from ..records import data_starts, descriptor

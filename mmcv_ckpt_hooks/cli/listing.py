@@ -10,9 +10,9 @@ from ..card import steps_in_name
 from ..counting import finished_steps, is_count
 from ..errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                       UnsafeCheckpointError, UnverifiableError)
-from ..folder_layout import is_folder
-from ..folder_opening import open_folder
-from ..folder_place import any_folder_of
+from ..folders.layout import is_folder
+from ..folders.opening import open_folder
+from ..folders.place import any_folder_of
 from ..lineage import by_step
 from ..scanning import read_outline
 from ..types import CheckpointInfo

@@ -8,7 +8,7 @@ from ..best_scores import BestScore
 from ..catalog import Catalog
 from ..catalog_home import read_place
 from ..errors import ConfigError, MissingCheckpointError
-from ..folder_layout import LATEST_FOLDER
+from ..folders.layout import LATEST_FOLDER
 from ..storage import OBJECT_STORES, split_filename
 from ..storage.links import is_pointer
 from ..storage.local import LocalBackend

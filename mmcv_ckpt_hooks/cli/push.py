@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ..catalog import CATALOG_NAME
 from ..errors import AccessError, CheckpointError, ConfigError, IntegrityError
-from ..folder_layout import is_folder
+from ..folders.layout import is_folder
 from ..guarded import lock_of
 from ..lease import Owner
 from ..mirroring import MirrorPlace

@@ -9,9 +9,9 @@ from ..catalog import CATALOG_NAME
 from ..errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                       ResumeError, StorageError, UnsafeCheckpointError,
                       UnverifiableError)
-from ..folder_opening import open_folder
-from ..folder_place import leads_to_folder
-from ..folder_verification import verify_folder
+from ..folders.opening import open_folder
+from ..folders.place import leads_to_folder
+from ..folders.verification import verify_folder
 from ..scanning import verify_loadable
 from ..storage.mapped_errors import mapped_errors
 from .outcomes import (DAMAGED, NOT_CHECKED, OK, UNSAFE, UNVERIFIABLE, Outcome,

@@ -5,7 +5,7 @@ import stat
 from typing import Optional
 
 from ..errors import MissingCheckpointError
-from ..folder_layout import LATEST_FOLDER, is_checkpoint, is_folder
+from ..folders.layout import LATEST_FOLDER, is_checkpoint, is_folder
 from ..types import LATEST_NAME, UNKNOWN_BYTES, StoredFile
 from .local_folders import found_folder
 from .mapped_errors import mapped_errors

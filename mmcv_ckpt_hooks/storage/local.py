@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import IO, Any, Callable, List, Optional
 
 from ..errors import StorageError
-from ..folder_layout import is_folder
+from ..folders.layout import is_folder
 from ..types import POINTER_FILE, Capabilities, StoredFile
 from .leftovers import claim, sweep_abandoned
 from .links import check_target, found_link, is_pointer, leads_away

@@ -2,7 +2,7 @@
 import os
 from typing import List, Optional
 
-from ..folder_layout import METADATA_NAME, is_folder
+from ..folders.layout import METADATA_NAME, is_folder
 from ..types import StoredFile
 from .names import is_temporary
 

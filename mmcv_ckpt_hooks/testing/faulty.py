@@ -2,7 +2,7 @@
 from dataclasses import dataclass
 from typing import IO, Any, Callable, Dict, List, Optional, Sequence, cast
 
-from ..folder import FolderedBackend, folder_of
+from ..folders.folder import FolderedBackend, folder_of
 from ..storage.shared_file import share
 from ..types import SharedFile, StorageBackend, StoredFile
 

@@ -12,9 +12,9 @@ from toy import train
 
 from mmcv_ckpt_hooks import verify_checkpoint
 from mmcv_ckpt_hooks.errors import CheckpointError
-from mmcv_ckpt_hooks.folder import bytes_digest, manifest
-from mmcv_ckpt_hooks.folder_layout import MANIFEST_NAME, METADATA_NAME
-from mmcv_ckpt_hooks.folder_manifest import parse_manifest
+from mmcv_ckpt_hooks.folders.folder import bytes_digest, manifest
+from mmcv_ckpt_hooks.folders.layout import MANIFEST_NAME, METADATA_NAME
+from mmcv_ckpt_hooks.folders.manifest import parse_manifest
 from mmcv_ckpt_hooks.storage import open_backend
 
 records = pytest.importorskip('torch.distributed.checkpoint.metadata')

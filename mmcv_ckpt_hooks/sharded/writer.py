@@ -1,17 +1,17 @@
 """What a rank other than 0 does for a save that all ranks write."""
 from typing import TYPE_CHECKING, Any, Callable, List, Optional, Union
 
-from .backlog import WritesBehind
-from .errors import CheckpointError
-from .executor import BackgroundExecutor, InlineExecutor
-from .pending import copied_ahead, finish_due
-from .shard_commit import PartWriter
+from ..backlog import WritesBehind
+from ..errors import CheckpointError
+from ..executor import BackgroundExecutor, InlineExecutor
+from ..pending import copied_ahead, finish_due
+from ..stager import Stager
+from ..types import SaveRequest
+from .commit import PartWriter
 from .sharding import Sharding
-from .stager import Stager
-from .types import SaveRequest
 
 if TYPE_CHECKING:
-    from .mirror import Mirror
+    from ..mirror import Mirror
 
 
 class ShardWriter(WritesBehind):

@@ -9,21 +9,22 @@ from dataclasses import asdict
 from typing import (IO, TYPE_CHECKING, Callable, Dict, List, Optional, Set,
                     Tuple, Union, cast)
 
-from .card import card
-from .errors import OutOfSpaceError, StorageError
-from .executor import Repeater
-from .folder import (FolderedBackend, Sum, bytes_digest, folder_of, is_there,
-                     lineage_of, manifest, manifest_digest, remove)
-from .folder_layout import (MANIFEST_NAME, METADATA_NAME, REST_NAME,
-                            WRITING_NAME, part_name)
-from .guarded import GuardedBackend
-from .serialization import write_checkpoint
-from .shard_state import ShardState, Written
-from .types import CheckpointInfo, StorageBackend
+from ..card import card
+from ..errors import OutOfSpaceError, StorageError
+from ..executor import Repeater
+from ..folders.folder import (FolderedBackend, Sum, bytes_digest, folder_of,
+                              is_there, lineage_of, manifest, manifest_digest,
+                              remove)
+from ..folders.layout import (MANIFEST_NAME, METADATA_NAME, REST_NAME,
+                              WRITING_NAME, part_name)
+from ..guarded import GuardedBackend
+from ..serialization import write_checkpoint
+from ..types import CheckpointInfo, StorageBackend
+from .state import ShardState, Written
 
 if TYPE_CHECKING:
-    from .shard_board import ShardBoard
-    from .shard_plan import Plan
+    from .board import ShardBoard
+    from .planning import Plan
 
 
 def write_part(files: StorageBackend, name: str, rank: int, state: ShardState,

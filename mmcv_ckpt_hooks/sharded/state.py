@@ -11,11 +11,11 @@ from typing import (IO, Any, Callable, Dict, Iterator, List, Optional,
 
 import torch
 
-from .folder import items_digest
-from .pending import PendingCopy
-from .serialization import write_checkpoint
-from .staging import StagedState, reference
-from .zip_writing import ALIGNMENT, ArchiveLayout
+from ..folders.folder import items_digest
+from ..pending import PendingCopy
+from ..serialization import write_checkpoint
+from ..staging import StagedState, reference
+from ..zip_writing import ALIGNMENT, ArchiveLayout
 
 #: Less than that (bytes) is collected, and passed on together.
 _SMALL_BYTES = 1 << 18

@@ -2,16 +2,16 @@
 
 It holds objects of torch.distributed.checkpoint. In their place stand parts
 that have the fields of those and nothing else; what the fields may be is
-checked in :mod:`folder_metadata`. The names are those of torch 2.0 to 2.12.
+checked in :mod:`.metadata`. The names are those of torch 2.0 to 2.12.
 Standard library only.
 """
 from typing import Any, Callable, Dict, Optional, Tuple
 
-from .building import Unfinished, check_counts
-from .instructions import Malformed, Refused, shortened
-from .outline import VOCABULARY, torch_dtype
-from .unpickling import unpickle
-from .vocabulary import Name, Vocabulary
+from ..building import Unfinished, check_counts
+from ..instructions import Malformed, Refused, shortened
+from ..outline import VOCABULARY, torch_dtype
+from ..unpickling import unpickle
+from ..vocabulary import Name, Vocabulary
 
 #: What to do about a folder that is not read.
 TRUST_FOLDER = ('If you trust who made it, dcp_to_torch_save in '

@@ -9,11 +9,11 @@ from typing import Any, Dict, Iterator, List, Mapping, Tuple
 
 import torch
 
-from . import distributed
-from .errors import CheckpointError
-from .folder_layout import MODEL, optimizer_prefix
-from .optimizers import Optimizers, spread
-from .state import is_replicated, model_state
+from .. import distributed
+from ..errors import CheckpointError
+from ..folders.layout import MODEL, optimizer_prefix
+from ..optimizers import Optimizers, spread
+from ..state import is_replicated, model_state
 
 #: How torch's own converter puts a tensor back: the keys of nested dicts.
 Path = Tuple[str, ...]

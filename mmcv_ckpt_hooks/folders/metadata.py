@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from typing import (Any, Dict, Iterator, List, Mapping, Optional, Sequence,
                     Tuple)
 
-from .errors import CorruptError, UnsafeCheckpointError
-from .folder_chunks import (Chunk, Lengths, PairCounter, TooManyPairs,
-                            cover_defect)
-from .folder_layout import METADATA_NAME
-from .folder_parts import (TRUST_FOLDER, Index, Part, checked_name,
-                           checked_size, read_parts)
-from .instructions import Malformed, Refused, shortened
-from .outline import Dtype
-from .storage.names import is_plain
+from ..errors import CorruptError, UnsafeCheckpointError
+from ..instructions import Malformed, Refused, shortened
+from ..outline import Dtype
+from ..storage.names import is_plain
+from .chunks import Chunk, Lengths, PairCounter, TooManyPairs, cover_defect
+from .layout import METADATA_NAME
+from .parts import (TRUST_FOLDER, Index, Part, checked_name, checked_size,
+                    read_parts)
 
 #: Largest ``.metadata`` that is read (bytes): 190,000 chunks take 25 MB.
 METADATA_LIMIT_BYTES = 128 << 20

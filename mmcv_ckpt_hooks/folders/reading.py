@@ -10,13 +10,13 @@ from typing import IO, Any, Dict, Iterable, List, Tuple
 
 import torch
 
-from .compat import torch_dtypes
-from .errors import CorruptError
-from .folder_chunks import Chunk, inside, overlap
-from .folder_metadata import Item
-from .folder_opening import Folder
-from .folder_verification import item_path, window
-from .loading import load_checkpoint
+from ..compat import torch_dtypes
+from ..errors import CorruptError
+from ..loading import load_checkpoint
+from .chunks import Chunk, inside, overlap
+from .metadata import Item
+from .opening import Folder
+from .verification import item_path, window
 
 _DTYPES = {str(dtype)[len('torch.'):]: dtype for dtype in torch_dtypes()}
 

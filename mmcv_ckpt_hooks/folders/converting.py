@@ -11,20 +11,20 @@ from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 import torch
 
-from .checkpoint_fields import check_fields
-from .errors import ConfigError, CorruptError, MissingCheckpointError
-from .folder_export import split_checkpoint, write_folder
-from .folder_layout import METADATA_NAME
-from .folder_loading import fields_of
-from .folder_metadata import SavedTensor
-from .folder_opening import open_folder
-from .folder_reading import FolderReader
-from .folder_verification import verify_folder
-from .loading import load_mapped
-from .scanning import verify_loadable
-from .serialization import write_checkpoint
-from .staging import StagedState, TensorRef, reference
-from .types import StorageBackend
+from ..checkpoint_fields import check_fields
+from ..errors import ConfigError, CorruptError, MissingCheckpointError
+from ..loading import load_mapped
+from ..scanning import verify_loadable
+from ..serialization import write_checkpoint
+from ..staging import StagedState, TensorRef, reference
+from ..types import StorageBackend
+from .export import split_checkpoint, write_folder
+from .layout import METADATA_NAME
+from .loading import fields_of
+from .metadata import SavedTensor
+from .opening import open_folder
+from .reading import FolderReader
+from .verification import verify_folder
 
 
 @dataclass(frozen=True)

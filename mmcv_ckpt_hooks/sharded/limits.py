@@ -4,14 +4,11 @@ Standard library only.
 """
 import sys
 
-from .errors import ConfigError
-from .options import CheckpointOptions
-from .storage import scheme_of
-from .version import version_tuple
-
-#: The oldest torch whose planner spreads what all ranks have alike, and whose
-#: metadata that of today reads.
-MIN_TORCH = '2.3'
+from ..errors import ConfigError
+from ..folders.layout import MIN_TORCH
+from ..options import CheckpointOptions
+from ..storage import scheme_of
+from ..version import version_tuple
 
 
 def check_format(options: CheckpointOptions) -> None:

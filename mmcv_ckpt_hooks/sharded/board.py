@@ -9,8 +9,8 @@ import threading
 from contextlib import contextmanager
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
-from .errors import OutOfSpaceError, StorageError
-from .executor import Repeater
+from ..errors import OutOfSpaceError, StorageError
+from ..executor import Repeater
 
 #: So long (seconds) a rank may be silent before the save is given up.
 LOST_SECS = 30.

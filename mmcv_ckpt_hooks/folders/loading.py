@@ -6,16 +6,15 @@ from typing import (Any, Callable, Dict, Iterator, List, Mapping, Optional,
 
 import torch
 
-from .checkpoint_fields import check_fields
-from .errors import CorruptError, ResumeError
-from .folder_layout import (MODEL, OPTIMIZER, REST_NAME, optimizer_prefix,
-                            split_state)
-from .folder_metadata import SavedTensor
-from .folder_opening import open_folder
-from .folder_reading import FolderReader, Target, whole
-from .folder_verification import verify_folder
-from .loading import load_checkpoint
-from .types import StorageBackend
+from ..checkpoint_fields import check_fields
+from ..errors import CorruptError, ResumeError
+from ..loading import load_checkpoint
+from ..types import StorageBackend
+from .layout import MODEL, OPTIMIZER, REST_NAME, optimizer_prefix, split_state
+from .metadata import SavedTensor
+from .opening import open_folder
+from .reading import FolderReader, Target, whole
+from .verification import verify_folder
 
 #: ``stand_in(name, saved)`` returns what stands for a tensor.
 StandIn = Callable[[str, SavedTensor], Any]
@@ -84,7 +83,7 @@ def load_folder(
         path (str): Of it, for the messages.
         digest (str, optional): What the catalog has for it. Default: None.
         share (tuple[int, int], optional): Which part of the files is
-            verified, see :func:`folder_verification.verify_folder`; None for
+            verified, see :func:`.verification.verify_folder`; None for
             none. Default: all.
 
     Raises:

@@ -3,9 +3,9 @@ from typing import Any, List, Optional, Tuple
 
 import torch
 
-from .compat import dtensor_parts
-from .errors import ResumeError
-from .folder_chunks import Chunk
+from ..compat import dtensor_parts
+from ..errors import ResumeError
+from ..folders.chunks import Chunk
 
 #: A part, and the memory in which it lies.
 HeldPart = Tuple[Chunk, torch.Tensor]

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Dict, Iterator, List, Mapping, Optional, Tuple
 
-from .errors import CorruptError, TruncatedError
+from ..errors import CorruptError, TruncatedError
+from ..records import reading
+from ..types import UNKNOWN_BYTES, StorageBackend
+from ..zip_layout import ADVICE
+from .chunks import Chunk
 from .folder import bytes_digest, manifest_digest
-from .folder_chunks import Chunk
-from .folder_layout import MANIFEST_NAME, METADATA_NAME, REST_NAME
-from .folder_manifest import MANIFEST_LIMIT_BYTES, ListedFile, parse_manifest
-from .folder_metadata import (METADATA_LIMIT_BYTES, FolderMetadata, Item, Key,
-                              check_places, parse_metadata)
-from .records import reading
-from .types import UNKNOWN_BYTES, StorageBackend
-from .zip_layout import ADVICE
+from .layout import MANIFEST_NAME, METADATA_NAME, REST_NAME
+from .manifest import MANIFEST_LIMIT_BYTES, ListedFile, parse_manifest
+from .metadata import (METADATA_LIMIT_BYTES, FolderMetadata, Item, Key,
+                       check_places, parse_metadata)
 
 
 @dataclass(frozen=True)

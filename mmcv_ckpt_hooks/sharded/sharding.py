@@ -3,16 +3,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-from . import distributed
-from .errors import CheckpointError
-from .executor import Repeater
-from .memory import available_memory_bytes
-from .shard_board import ShardBoard
-from .shard_commit import FolderCommit
-from .shard_plan import Plan, Planner
-from .shard_state import ShardState, live_state
+from .. import distributed
+from ..errors import CheckpointError
+from ..executor import Repeater
+from ..memory import available_memory_bytes
+from ..state import capture_rank
+from .board import ShardBoard
+from .commit import FolderCommit
+from .planning import Plan, Planner
 from .shards import Shards, collect, has_shards
-from .state import capture_rank
+from .state import ShardState, live_state
 
 Gather = Callable[[Any], List[Any]]
 

@@ -8,12 +8,12 @@ from contextlib import suppress
 from typing import (Any, Callable, Dict, Iterable, List, Mapping, Optional,
                     Set, Tuple, cast)
 
-from .errors import (CorruptError, MissingCheckpointError, OutOfSpaceError,
-                     StorageError)
-from .folder_layout import (MANIFEST_NAME, MANIFEST_VERSION, METADATA_NAME,
-                            REST_NAME, WRITING_NAME, is_checkpoint, is_folder)
-from .types import StorageBackend
-from .verification import open_archive, read_info
+from ..errors import (CorruptError, MissingCheckpointError, OutOfSpaceError,
+                      StorageError)
+from ..types import StorageBackend
+from ..verification import open_archive, read_info
+from .layout import (MANIFEST_NAME, MANIFEST_VERSION, METADATA_NAME, REST_NAME,
+                     WRITING_NAME, is_checkpoint, is_folder)
 
 try:  # Python 3.8: Protocol is in typing since 3.8
     from typing import Protocol

@@ -7,10 +7,10 @@ import re
 from dataclasses import dataclass
 from typing import Any, Dict
 
-from .errors import CorruptError
-from .folder_layout import MANIFEST_NAME, MANIFEST_VERSION
-from .instructions import shortened
-from .storage.names import is_plain
+from ..errors import CorruptError
+from ..instructions import shortened
+from ..storage.names import is_plain
+from .layout import MANIFEST_NAME, MANIFEST_VERSION
 
 #: Largest one that is read (bytes): a line of 150 for each of 100,000 ranks.
 MANIFEST_LIMIT_BYTES = 16 << 20

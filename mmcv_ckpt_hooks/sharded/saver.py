@@ -1,12 +1,12 @@
 """The saver of rank 0 where all ranks write a checkpoint."""
 from typing import Any, Callable
 
-from .catalog import Catalog
-from .executor import BackgroundExecutor
-from .history import History
-from .saver import Saver
+from ..catalog import Catalog
+from ..executor import BackgroundExecutor
+from ..history import History
+from ..saver import Saver
+from ..types import RetentionPolicy, SaveRequest, StorageBackend
 from .sharding import Sharding
-from .types import RetentionPolicy, SaveRequest, StorageBackend
 
 
 class ShardedSaver(Saver):

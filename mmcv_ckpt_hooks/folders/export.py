@@ -6,16 +6,15 @@ from typing import IO, Any, Dict, List, Mapping, Sequence, Tuple
 
 import torch
 
-from .errors import CheckpointError
+from ..errors import CheckpointError
+from ..serialization import write_checkpoint
+from ..staging import reference
+from ..types import StorageBackend
+from ..version import version_tuple
+from .chunks import Chunk
 from .folder import Sum, bytes_digest, items_digest, manifest, manifest_digest
-from .folder_chunks import Chunk
-from .folder_layout import (MANIFEST_NAME, METADATA_NAME, MODEL, REST_NAME,
-                            optimizer_prefix, part_name)
-from .folder_limits import MIN_TORCH
-from .serialization import write_checkpoint
-from .staging import reference
-from .types import StorageBackend
-from .version import version_tuple
+from .layout import (MANIFEST_NAME, METADATA_NAME, MIN_TORCH, MODEL, REST_NAME,
+                     optimizer_prefix, part_name)
 
 
 @dataclass(frozen=True)

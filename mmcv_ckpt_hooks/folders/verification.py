@@ -8,18 +8,18 @@ from threading import Event, Lock
 from typing import (IO, Any, Callable, Dict, Iterator, List, Optional,
                     Sequence, Tuple, cast)
 
-from .errors import CorruptError
-from .executor import run_together
+from ..errors import CorruptError
+from ..executor import run_together
+from ..instructions import shortened
+from ..outline import Tensor
+from ..scanning import read_outline, verify_loadable
+from ..storage.window import Window
+from ..verification import VerifyReport, open_archive, verify_archive
+from .chunks import Chunk
 from .folder import items_digest
-from .folder_chunks import Chunk
-from .folder_layout import REST_NAME
-from .folder_metadata import Item
-from .folder_opening import Folder, check_digest
-from .instructions import shortened
-from .outline import Tensor
-from .scanning import read_outline, verify_loadable
-from .storage.window import Window
-from .verification import VerifyReport, open_archive, verify_archive
+from .layout import REST_NAME
+from .metadata import Item
+from .opening import Folder, check_digest
 
 #: Folders from this size on (bytes) are checked by two threads, so much of
 #: a file at a time.

@@ -3,10 +3,10 @@ import os
 from types import MappingProxyType
 from typing import Any, Mapping
 
+from ..storage import Path, open_backend, scheme_of
+from ..types import StorageBackend
 from . import folder
-from .folder_layout import METADATA_NAME, is_folder
-from .storage import Path, open_backend, scheme_of
-from .types import StorageBackend
+from .layout import METADATA_NAME, is_folder
 
 
 def any_folder_of(files: StorageBackend,

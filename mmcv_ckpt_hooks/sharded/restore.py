@@ -8,11 +8,11 @@ from typing import Any, Dict, Iterator, List, Mapping
 
 import torch
 
-from .folder_loading import FolderCheckpoint, StandInTensor
-from .folder_reading import Target, whole
+from ..folders.loading import FolderCheckpoint, StandInTensor
+from ..folders.reading import Target, whole
+from ..optimizers import Optimizers
+from ..state_loading import has_own_load
 from .held_parts import empty_like, held_parts
-from .optimizers import Optimizers
-from .state_loading import has_own_load
 
 
 def read_model(checkpoint: Mapping[str, Any], own: Mapping[str, Any],

@@ -6,23 +6,23 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Callable, List
 
-from . import distributed
-from .best import eval_hooks
-from .compat import default_store
-from .errors import (CheckpointError, ConfigError, MissingCheckpointError,
-                     StorageError)
-from .executor import BackgroundExecutor, InlineExecutor
-from .failure_log import failure_logger
-from .options import CheckpointOptions
-from .saver import Saver
-from .shard_board import ShardBoard
-from .shard_commit import PartWriter
-from .shard_writer import ShardWriter
-from .sharded_saver import ShardedSaver
+from .. import distributed
+from ..best import eval_hooks
+from ..compat import default_store
+from ..errors import (CheckpointError, ConfigError, MissingCheckpointError,
+                      StorageError)
+from ..executor import BackgroundExecutor, InlineExecutor
+from ..failure_log import failure_logger
+from ..options import CheckpointOptions
+from ..saver import Saver
+from ..storage import open_backend
+from ..types import StorageBackend
+from .board import ShardBoard
+from .commit import PartWriter
+from .saver import ShardedSaver
 from .sharding import Sharding
 from .shards import refuse_spread
-from .storage import open_backend
-from .types import StorageBackend
+from .writer import ShardWriter
 
 #: What every rank must see that rank 0 has written.
 _PROBE_NAME = 'checkpoints.probe'

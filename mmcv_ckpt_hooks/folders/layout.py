@@ -5,6 +5,9 @@ library only.
 """
 from typing import Tuple
 
+#: The oldest torch whose planner spreads what all ranks have alike, and whose
+#: metadata that of today reads.
+MIN_TORCH = '2.3'
 #: End of the folder's name.
 SUFFIX = '.dcp'
 #: What is where: torch's ``Metadata``, pickled.

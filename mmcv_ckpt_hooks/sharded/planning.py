@@ -12,7 +12,7 @@ import torch
 from torch.distributed.checkpoint.default_planner import DefaultSavePlanner
 from torch.distributed.checkpoint.filesystem import _StorageInfo
 
-from .folder_layout import part_name
+from ..folders.layout import part_name
 from .shards import Path, Shards
 
 #: The same on all versions of Python; a reader without torch knows it.

@@ -10,13 +10,13 @@ from typing import Any, Dict, List, Mapping
 
 import torch
 
-from .errors import ResumeError
-from .fitting import TAKE_WEIGHTS
-from .folder_layout import MODEL, REST_NAME, optimizer_prefix
-from .folder_loading import FolderCheckpoint
-from .folder_reading import Target
+from ..errors import ResumeError
+from ..fitting import TAKE_WEIGHTS
+from ..folders.layout import MODEL, REST_NAME, optimizer_prefix
+from ..folders.loading import FolderCheckpoint
+from ..folders.reading import Target
+from ..loading import load_checkpoint
 from .held_parts import held_parts
-from .loading import load_checkpoint
 from .shards import is_wrapped_by_fsdp
 
 
