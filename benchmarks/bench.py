@@ -147,7 +147,7 @@ def run_parts(workers, args, result, is_first):
         parts.add_saves(workers, result, 'idle', saves, ways[1:])
         parts.add_floor(workers, result, result['bytes'] > 1 << 30)
     if 'resume' in wanted:
-        parts.add_resume(workers, result, 2)
+        parts.add_resume(workers, result, 5)
     if is_first and 'peers' in wanted:
         parts.add_memory(workers, result, ways + list(report.PEER_NAMES))
     if is_first and 'memory' in wanted:

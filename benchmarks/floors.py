@@ -80,6 +80,29 @@ def raw_writes(spec):
               for way in HUGE_GRID])
 
 
+def raw_read(spec):
+    """Read a file once, front to back, through one buffer.
+
+    Returns:
+        dict: ``opened`` (seconds), ``disk_bytes``: as for a resume.
+    """
+    block = memoryview(bytearray(1 << 20))
+    read_before, begun = read_bytes(), time.perf_counter()
+    with open(spec['path'], 'rb', buffering=0) as file:
+        while file.readinto(block):
+            pass
+    return dict(
+        opened=time.perf_counter() - begun,
+        disk_bytes=read_bytes() - read_before)
+
+
+def read_bytes():
+    """Bytes that this process has had read from a disk."""
+    with open('/proc/self/io') as file:
+        lines = dict(line.split(': ') for line in file)
+    return int(lines['read_bytes'])
+
+
 def best_write(turns, grid='writes'):
     """The way whose median over all turns is best.
 

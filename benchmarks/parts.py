@@ -171,7 +171,10 @@ def add_flat_memory(workers, result, saves=50):
 
 
 def add_resume(workers, result, turns):
-    """Stock's file by stock, ours by ours; cached, and from the disk."""
+    """Stock's file by stock, ours by ours; cached, and from the disk.
+
+    And what it takes to read the file, whoever does it.
+    """
     made, step = dict(stock='stock', ours='copy'), 2
     for who, way in made.items():
         workers.run(
@@ -188,19 +191,20 @@ def add_resume(workers, result, turns):
     ours.update(runner='IterBasedRunnerAmp')
     for turn in range(turns):
         for cache in ('cached', 'disk'):
-            for who in made:
-                path = os.path.join(workers.directory, who, f'iter_{step}.pth')
+            for who in (*made, 'read'):
+                owner = 'ours' if who == 'read' else who
+                path = os.path.join(workers.directory, owner,
+                                    f'iter_{step}.pth')
                 if not os.path.exists(path):
                     continue
                 prepare_cache(path, cache == 'cached')
-                more = ours if who == 'ours' else dict(path=path)
                 found = workers.run(
                     f'resume: {who}, {cache}',
-                    keep=who,
-                    kind='resume',
+                    keep=owner,
+                    kind='read' if who == 'read' else 'resume',
                     max_iters=step + 4,
                     **SETTINGS['free'],
-                    **more)
+                    **(ours if who == 'ours' else dict(path=path)))
                 if found:
                     result['resume'].setdefault(cache, {}).setdefault(
                         who, []).append(found)

@@ -27,6 +27,10 @@ SYNCED = dict(
     lightning='no')
 SYNCED['dcp-async'] = 'yes'
 
+RESUMES = dict(
+    stock='stock runner.resume',
+    ours="ours, resume='auto'",
+    read='the file, read by itself')
 TITLES = dict(
     free='One thread trains on two cores (one core is left free)',
     full='Two threads train on two cores (none is left)',
@@ -198,10 +202,10 @@ def show_resume(result):
     for cache, who in result['resume'].items():
         for name, runs in who.items():
             rows.append([
-                cache, 'stock runner.resume'
-                if name == 'stock' else "ours, resume='auto'",
+                cache, RESUMES[name],
                 form(median([run['opened'] for run in runs])),
-                form(median([run['stepped'] for run in runs])),
+                form(median([run['stepped'] for run in runs]))
+                if 'stepped' in runs[0] else '-',
                 form(median([run['disk_bytes'] for run in runs]) / 1e6, 0)
             ])
     print('### From open to the first step\n')

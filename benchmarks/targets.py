@@ -50,7 +50,7 @@ def collect(result):
                          over(ours['durable'], result.get('floor')), 1.2, 2)
     _memory(result, rows)
     for cache, who in result['resume'].items():
-        if len(who) == 2:
+        if {'ours', 'stock'} <= set(who):
             ours, stock = (
                 median([run['opened'] for run in who[name]])
                 for name in ('ours', 'stock'))

@@ -188,6 +188,7 @@ def _pinned(model, optimizer):
 def resume(spec):
     """Open a checkpoint and train on: until the first step has begun."""
     import workload
+    from floors import read_bytes
     from timing import Observer, Stamps, Waits
 
     import mmcv_ckpt_hooks
@@ -200,7 +201,7 @@ def resume(spec):
     runner = workload.make_runner(spec, model, optimizer, spec['max_iters'])
     runner.register_hook(
         Observer(Waits('none', lambda: None), stamps), priority='LOWEST')
-    read_before = _read_bytes()
+    read_before = read_bytes()
     begun = time.perf_counter()
     if spec.get('path'):
         runner.resume(spec['path'], map_location=spec['device'])
@@ -211,15 +212,8 @@ def resume(spec):
     return dict(
         opened=stamps.begun[0] - begun,
         stepped=stamps.begun[1] - begun - statistics.median(steps[1:]),
-        disk_bytes=_read_bytes() - read_before,
+        disk_bytes=read_bytes() - read_before,
         peak=peak_bytes())
-
-
-def _read_bytes():
-    """Bytes that this process has had read from a disk."""
-    with open('/proc/self/io') as file:
-        lines = dict(line.split(': ') for line in file)
-    return int(lines['read_bytes'])
 
 
 def function(spec):
@@ -246,6 +240,11 @@ def raw(spec):
     return raw_writes(spec)
 
 
+def read(spec):
+    from floors import raw_read
+    return raw_read(spec)
+
+
 def plain(spec):
     from objects import plain
     return plain(spec)
@@ -265,6 +264,7 @@ KINDS = dict(
     probe=probe,
     train=train,
     resume=resume,
+    read=read,
     function=function,
     raw=raw,
     plain=plain,
