@@ -1,8 +1,10 @@
 """The steps of a commit: durable first, then known, then cleaned up."""
 import datetime
 import time
+from collections import deque
 from dataclasses import replace
-from typing import IO, Any, Callable, ContextManager, List, Optional, Tuple
+from typing import (IO, Any, Callable, ContextManager, Deque, List, NamedTuple,
+                    Optional, Tuple)
 
 from .card import card
 from .catalog import Catalog
@@ -15,6 +17,19 @@ from .replacing import replaced_in_catalog
 from .serialization import write_checkpoint
 from .staging import StagedState
 from .types import CheckpointInfo, SaveRequest, StorageBackend
+
+
+class Costs(NamedTuple):
+    """What a save has cost.
+
+    Args:
+        bytes (int): Of the checkpoint.
+        blocked_secs (float): That training waited.
+        durable_secs (float): From the trigger until it was durable.
+    """
+    bytes: int
+    blocked_secs: float
+    durable_secs: float
 
 
 def put_file(backend: StorageBackend, info: CheckpointInfo,
@@ -59,6 +74,8 @@ class Committer:
                            Tuple[int, str]] = put_file
         #: name of the last checkpoint that was committed and made the latest
         self.last_committed: Optional[str] = None
+        #: of the last commit; who tells of them takes them
+        self.costs: Deque[Costs] = deque(maxlen=1)
         #: names of what was deleted for the commit that runs or has failed
         self.made_room: List[str] = []
 
@@ -101,16 +118,17 @@ class Committer:
         self.made_room = []
         secs = time.monotonic() - begun
         blocked = None if waited is None else waited()
+        costs = Costs(size, secs if blocked is None else blocked,
+                      secs + (blocked or 0.))
         self.record(
             'save',
             **identity_of(info),
             epoch=info.epoch,
             trigger=info.trigger,
-            bytes=size,
-            blocked_secs=secs if blocked is None else blocked,
-            durable_secs=secs + (blocked or 0.),
+            **costs._asdict(),
             deleted=deleted,
             time=info.created_at)
+        self.costs.append(costs)
         waiting = '' if blocked is None else \
             f', training waited {blocked * 1000:.1f} ms'
         gone = f'; deleted {", ".join(deleted)}' if deleted else ''

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
 from .backlog import WritesBehind
 from .best_scores import BestScore
 from .catalog import Catalog
-from .commit import Committer
+from .commit import Committer, Costs
 from .errors import MissingCheckpointError
 from .executor import BackgroundExecutor, InlineExecutor
 from .failure_log import FailureLog
@@ -94,6 +94,11 @@ class Saver(WritesBehind):
     def last_committed(self) -> Optional[str]:
         """Name of the last checkpoint that was committed as the latest."""
         return self._committer.last_committed
+
+    def take_costs(self) -> Optional[Costs]:
+        """Return what the last commit has cost, once."""
+        costs = self._committer.costs
+        return costs.pop() if costs else None
 
     def reserve(self, nbytes: int, pinned: bool) -> None:
         """Map memory for copies beside training; see :class:`Stager`."""

@@ -15,6 +15,7 @@ from .history import open_history
 from .hook import DurableCheckpointHook
 from .interrupts import Interrupts
 from .keep_text import mirror_text
+from .logged_costs import log_costs
 from .opening import keep_best, open_run
 from .overlap import Overlap
 from .place_limits import followed, limits_text, unused_text
@@ -117,6 +118,8 @@ def _watch(hook: DurableCheckpointHook, runner: Any,
                             runner.logger.info)
     look_out(runner, hook._interrupts, _continued_on_stock(runner),
              hook._overlap.finish)
+    if saver is not None:
+        log_costs(runner, saver)
 
 
 def _take_file(runner: Any, name: str) -> bool:

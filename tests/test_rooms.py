@@ -13,8 +13,9 @@ NAMES = [str(path.relative_to(PACKAGE))[:-3] for path in MODULES]
 #: Rooms that face mmcv; all others must not know it.
 MMCV = {
     'amp', 'best', 'companions', 'compat', 'constructor', 'durable_runner',
-    'ema', 'foreign', 'hook', 'leaving', 'registration', 'restore', 'runners',
-    'state', 'state_loading', 'storage/file_client', 'takeover'
+    'ema', 'foreign', 'hook', 'leaving', 'logged_costs', 'registration',
+    'restore', 'runners', 'state', 'state_loading', 'storage/file_client',
+    'takeover'
 }
 #: Rooms that a machine without torch can use.
 WITHOUT_TORCH = {

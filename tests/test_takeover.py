@@ -350,7 +350,7 @@ def order_of(tmp_path, register, **kwargs):
     runner.call_hook('after_run')
     priorities = [hook.priority for hook in runner.hooks]
     assert priorities == sorted(priorities)
-    return [type(hook).__name__ for hook in runner.hooks[2:]]
+    return [type(hook).__name__ for hook in runner.hooks[3:]]
 
 
 def test_what_only_reports_stays_behind_the_save(tmp_path):

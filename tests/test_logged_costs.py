@@ -1,0 +1,150 @@
+"""What saves cost, as mmcv's own logger hooks write it down."""
+import json
+
+import pytest
+from mmcv.runner import TextLoggerHook
+from toy import make_loader, make_runner, train
+
+COSTS = ('ckpt/blocked_ms', 'ckpt/durable_s', 'ckpt/bytes')
+
+
+class Log(TextLoggerHook):
+    """mmcv's own, where ``log_config`` would put it."""
+    comes = 'VERY_LOW'
+
+
+def trained(work_dir,
+            by_epoch,
+            log_every,
+            workflow=(('train', 1), ),
+            ignore_last=True,
+            **kwargs):
+    """Train; return the lines of mmcv's JSON log and the saves in ours."""
+    kind = dict(type='EpochBasedRunnerAmp', max_epochs=2) if by_epoch else \
+        dict(type='IterBasedRunnerAmp', max_iters=8)
+    # the save of an iteration is over when the loggers come
+    ours = dict(
+        type='DurableCheckpointHook',
+        by_epoch=False,
+        write=dict(background=False),
+        **kwargs.pop('ours', dict(interval=3)))
+    runner = make_runner(
+        work_dir,
+        runner=kind,
+        hooks=[
+            ours,
+            Log(interval=log_every, by_epoch=by_epoch, ignore_last=ignore_last)
+        ],
+        **kwargs)
+    runner.run([make_loader() for _ in workflow], list(workflow))
+    log, = work_dir.glob('*.log.json')
+    lines = [json.loads(line) for line in log.open()]
+    events = map(json.loads, (work_dir / 'checkpoints.log.jsonl').open())
+    return [line for line in lines if 'mode' in line], \
+        [event for event in events if event['event'] == 'save']
+
+
+def costs_in(lines):
+    """By iterations, the costs that lines tell of; val lines have none."""
+    assert not any(key in line for line in lines if line['mode'] == 'val'
+                   for key in COSTS)
+    return {
+        line['iter']: tuple(line[key] for key in COSTS)
+        for line in lines if COSTS[0] in line
+    }
+
+
+def as_logged(save):
+    """A save of the history as mmcv rounds it."""
+    return (round(save['blocked_secs'] * 1e3,
+                  5), round(save['durable_secs'], 5), save['bytes'])
+
+
+def test_the_next_train_line_has_what_a_save_has_cost(tmp_path):
+    lines, saves = trained(tmp_path, by_epoch=False, log_every=2)
+    assert [line['iter'] for line in lines] == [2, 4, 6, 8]
+    assert [save['iter'] for save in saves] == [3, 6, 8]
+    # each once, whichever iteration it was in
+    found = costs_in(lines)
+    assert sorted(found) == [4, 8]
+    assert found[4] == pytest.approx(as_logged(saves[0]))
+    assert found[8] == pytest.approx(as_logged(saves[1]))
+
+
+def test_of_several_saves_the_last_is_told(tmp_path):
+    lines, saves = trained(
+        tmp_path, by_epoch=False, log_every=8, ours=dict(interval=2))
+    assert [save['iter'] for save in saves] == [2, 4, 6, 8]
+    assert costs_in(lines)[8] == pytest.approx(as_logged(saves[2]))
+
+
+def test_the_last_line_of_an_epoch_tells_them(tmp_path):
+    lines, saves = trained(
+        tmp_path, by_epoch=True, log_every=3, ignore_last=False)
+    assert [save['iter'] for save in saves] == [3, 6, 8]
+    # of epoch 1, its third iteration is saved behind its line
+    assert list(costs_in(lines)) == [4, 3]
+
+
+@pytest.mark.parametrize('by_epoch, log_every', [(False, 2), (True, 2),
+                                                 (True, 100)])
+def test_the_lines_stay_what_they_are(tmp_path, by_epoch, log_every):
+    evaluation = dict(
+        scores=[.1, .2, .3, .4],
+        interval=1 if by_epoch else 3,
+        by_epoch=by_epoch)
+    with_ours, _ = trained(
+        tmp_path / 'a', by_epoch, log_every, evaluation=evaluation)
+    # nothing is saved before the end
+    without, _ = trained(
+        tmp_path / 'b',
+        by_epoch,
+        log_every,
+        evaluation=evaluation,
+        ours=dict(interval=100))
+    assert bool(costs_in(with_ours)) == (log_every == 2)
+
+    def kinds(lines):
+        return [(line['mode'], line['epoch'], line['iter'],
+                 sorted(set(line) - set(COSTS))) for line in lines]
+
+    assert kinds(with_ours) == kinds(without)
+
+
+@pytest.mark.parametrize('log_every, modes', [(2, {'train', 'val'}),
+                                              (100, {'val'})])
+def test_val_phases_of_the_workflow_tell_nothing(tmp_path, log_every, modes):
+    lines, _ = trained(
+        tmp_path,
+        by_epoch=True,
+        log_every=log_every,
+        workflow=(('train', 1), ('val', 1)))
+    assert {line['mode'] for line in lines} == modes
+    assert bool(costs_in(lines)) == ('train' in modes)
+
+
+def test_without_loggers_nothing_is_put_into_the_buffer(tmp_path):
+    seen = []
+
+    class Look(TextLoggerHook):
+        comes = 'LOWEST'
+
+        def before_run(self, runner):
+            """Nothing is logged."""
+
+        def after_train_iter(self, runner):
+            seen.append(dict(runner.log_buffer.output))
+
+        def log(self, runner):
+            """As well."""
+
+    train(
+        tmp_path,
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=2,
+                write=dict(background=False)),
+            Look(interval=100, by_epoch=False, ignore_last=True)
+        ])
+    assert seen == [{}] * 8
