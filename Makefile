@@ -5,7 +5,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 
-CODE := $(wildcard setup.py mmcv_ckpt_hooks tests configs demo tools benchmarks)
+CODE := $(wildcard setup.py mmcv_ckpt_cli.py mmcv_ckpt_hooks tests configs demo tools benchmarks)
 PY := .venv/bin/python
 
 .PHONY: help

@@ -35,12 +35,14 @@ class Wish:
     """What is asked for besides the save grid.
 
     Args:
+        retry (int): 1 if a save has come to nothing.
         time (int): 1 if ``secs`` have passed.
         file (int): 1 if the trigger file was there.
         save_signal (int): Number of the signal that asks for a save; 0 for
             none.
         exit_signal (int): Of the signal that asks for the end.
     """
+    retry: int = 0
     time: int = 0
     file: int = 0
     save_signal: int = 0
@@ -51,7 +53,9 @@ class Wish:
         """Name of the trigger, None if nothing is asked for."""
         if self.save_signal or self.exit_signal:
             return 'signal'
-        return 'file' if self.file else 'time' if self.time else None
+        if self.file:
+            return 'file'
+        return 'retry' if self.retry else 'time' if self.time else None
 
 
 class Agreement:

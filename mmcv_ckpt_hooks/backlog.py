@@ -8,7 +8,7 @@ from .executor import BackgroundExecutor
 from .types import SaveRequest
 
 #: Triggers that ask again; a wish of the user is never skipped.
-_REPEATED = ('interval', 'time')
+_REPEATED = ('interval', 'time', 'retry')
 
 
 class WritesBehind:

@@ -19,6 +19,7 @@ from .saver import Saver
 from .state import finished_epochs
 from .storage.names import same_place
 from .types import SaveRequest
+from .wording import counted, every
 
 #: Keys of the log buffer that are no scores.
 _NO_SCORES = ('eval_iter_num', )
@@ -45,8 +46,9 @@ def evaluate_by_iteration(runner: Any) -> None:
         if getattr(hook, 'by_epoch', False):
             hook.by_epoch = False
             runner.logger.info(
-                f'{type(hook).__name__} evaluates every {hook.interval} '
-                'iterations: an iteration runner has no epoch events')
+                f'{type(hook).__name__} evaluates '
+                f'{every(hook.interval, "iterations")}: an iteration runner '
+                'has no epoch events')
 
 
 class BestKeeper:
@@ -191,7 +193,7 @@ class BestKeeper:
         number = number_of(score)
         if number is None:
             runner.logger.warning(
-                f'{key} at {finished} iterations is no number '
+                f'{key} at {counted(finished, "iterations")} is no number '
                 f'({type(score).__name__}): it is no best')
             return
         score = number
@@ -204,8 +206,8 @@ class BestKeeper:
                 best, request, lambda: self._capture(runner, epoch, finished)):
             return  # the score stays open; the hook reports the error
         self._tell(runner, score, name)
-        runner.logger.info(f'Best {key} is {score:0.4f} at {finished} '
-                           f'iterations ({name})')
+        runner.logger.info(f'Best {key} is {score:0.4f} at '
+                           f'{counted(finished, "iterations")} ({name})')
 
     def _request(self, key: str, runner: Any) -> SaveRequest:
         """What to save as the best of a metric."""

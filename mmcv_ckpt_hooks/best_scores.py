@@ -22,6 +22,9 @@ class BestScore:
         name (str): The checkpoint that has it.
         iter (int): Finished iterations then.
         lineage (str): Of the run; the catalog fills it in. Default: ''.
+        ranked (bool): Whether it is told only: its file is kept by
+            ``keep.best``, which ranks anew at each evaluation. Default:
+            False, which means that the record keeps the file.
     """
     key: str
     score: float
@@ -29,6 +32,7 @@ class BestScore:
     name: str
     iter: int
     lineage: str = field(default='', compare=False)
+    ranked: bool = False
 
 
 class BestScores:
@@ -48,9 +52,20 @@ class BestScores:
         """Return those of all runs."""
         return list(self._best.values())
 
-    def get(self, lineage: str, key: str) -> Optional[BestScore]:
-        """Return the best score of a run's metric, or None."""
-        return self._best.get((lineage, key))
+    def get(self,
+            lineage: str,
+            key: str,
+            ranked: bool = False) -> Optional[BestScore]:
+        """Return the best score of a run's metric, or None.
+
+        Args:
+            lineage (str): Of the run.
+            key (str): The metric.
+            ranked (bool): Whether one that is told only counts, too.
+                Default: False.
+        """
+        best = self._best.get((lineage, key))
+        return best if best is None or ranked or not best.ranked else None
 
     def set(self, lineage: str, best: BestScore) -> None:
         """Put a score in the place of the one before."""
@@ -59,7 +74,7 @@ class BestScores:
     def names(self, lineage: str) -> 'frozenset[str]':
         """Return the names of a run's files with the best scores."""
         return frozenset(best.name for best in self._best.values()
-                         if best.lineage == lineage)
+                         if best.lineage == lineage and not best.ranked)
 
     def has_replaced(self, info: CheckpointInfo) -> bool:
         """Whether a best checkpoint has a better one in its place.
@@ -69,15 +84,19 @@ class BestScores:
         # a kill between file and record leaves a newer file: no replaced
         # one, but the one to come
         return any(best.lineage == info.lineage and best.iter > info.iter
+                   and not best.ranked
                    and without_step(best.name) == without_step(info.name)
                    for best in self._best.values())
 
     def forget_later(self, lineage: str, iter: int) -> None:
-        """Drop a run's scores of more than ``iter`` iterations."""
+        """Drop a run's scores of more than ``iter`` iterations.
+
+        Also those that are told only: the run may rank by other metrics now.
+        """
         self._best = {
             key: best
             for key, best in self._best.items()
-            if best.lineage != lineage or best.iter <= iter
+            if best.lineage != lineage or best.iter <= iter and not best.ranked
         }
 
     def forget_missing(self, there: Container[Tuple[str, str]]) -> None:

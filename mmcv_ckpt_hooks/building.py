@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Dict
 
 from .instructions import Malformed, Refused, shortened
+from .wording import counted
 
 #: What torch and numpy count in.
 _MAX_NUMBER = (1 << 63) - 1
@@ -54,7 +55,7 @@ def check_view(storage_numel: int, offset: Any, size: Any,
         raise Malformed(
             f'a tensor of size {shortened(size)} and stride '
             f'{shortened(stride)} at offset {offset} reaches beyond its '
-            f'storage of {storage_numel} elements')
+            f'storage of {counted(storage_numel, "elements")}')
 
 
 def _check_lengths(values: Any, what: str) -> None:
@@ -188,7 +189,7 @@ class Array(Unfinished):
         if math.prod(shape) * kind.itemsize != len(data) or \
                 not kind.itemsize:
             raise Malformed(f'a numpy array of shape {shortened(shape)} and '
-                            f'type {kind} has {len(data)} bytes')
+                            f'type {kind} has {counted(len(data), "bytes")}')
         self.fill(shape, kind, data, bool(fortran))
 
     def fill(self, shape: Any, kind: Any, data: bytes, fortran: bool) -> None:
@@ -202,5 +203,6 @@ def build_scalar(dtype: Any, data: Any = None) -> Any:
         raise Refused('it holds a numpy scalar that is an object')
     kind = dtype.finished()
     if kind.itemsize != len(data):
-        raise Malformed(f'a numpy scalar of type {kind} has {len(data)} bytes')
+        raise Malformed(f'a numpy scalar of type {kind} has '
+                        f'{counted(len(data), "bytes")}')
     return dtype.scalar(data)

@@ -127,10 +127,10 @@ class Catalog:
                 return info
         return None
 
-    def best(self, key: str) -> Optional[BestScore]:
-        """Return the best score of a metric so far, or None."""
+    def best(self, key: str, ranked: bool = False) -> Optional[BestScore]:
+        """Return a metric's best score so far; see :class:`BestScores`."""
         with self._lock:
-            return self._best.get(self.lineage, key)
+            return self._best.get(self.lineage, key, ranked)
 
     def best_names(self) -> 'frozenset[str]':
         """Return the names of this run's files with the best scores."""
@@ -291,8 +291,8 @@ class Catalog:
         self._best = BestScores(found.best)
         self._auto = found.auto
         if found.count:
-            self._warn(f'{self._name} is rebuilt: {found.count} scores come '
-                       'from the history')
+            self._warn(f'{self._name} is rebuilt. Checkpoints with scores '
+                       f'from the history: {found.count}')
 
     def _write(self) -> None:
         data = encode(self.lineage, self.checkpoints(), self._best.all(),

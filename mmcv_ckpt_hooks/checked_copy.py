@@ -10,6 +10,7 @@ from .checksums import crc32
 from .errors import CorruptError, TruncatedError
 from .records import data_starts, reading
 from .verification import open_archive, zip_digest
+from .wording import counted
 from .zip_layout import ADVICE
 
 #: Read and handed on at a time (bytes).
@@ -47,8 +48,9 @@ def copy_checked(file: IO[bytes], path: str, digest: str,
         with reading(path, f'what begins at byte {done}'):
             data = memoryview(file.read(min(BLOCK_BYTES, size - done)))
         if not data:
-            raise TruncatedError(f'{path} has {done} bytes, expected {size}: '
-                                 f'it was cut off meanwhile. {ADVICE}')
+            raise TruncatedError(
+                f'{path} has {counted(done, "bytes")}, expected {size}: '
+                f'it was cut off meanwhile. {ADVICE}')
         records.take(data)
         write(data)
         done += len(data)

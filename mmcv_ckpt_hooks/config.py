@@ -9,7 +9,8 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 from .argument_checks import (Types, check_choice, check_known, check_positive,
                               check_types, check_used)
 from .errors import ConfigError
-from .folders.layout import is_folder
+from .folders.layout import LATEST_FOLDER
+from .folders.place import leads_to_folder
 from .keep_config import plain_keep
 from .name_template import check_template
 from .options import (DEFAULT_SIGNALS, CheckpointOptions, KeepOptions,
@@ -277,12 +278,15 @@ def _check_resume(given: str) -> None:
     if given == '':
         raise ConfigError("DurableCheckpointHook: resume must be 'auto' or a "
                           "path, but got ''")
-    if os.path.isdir(os.path.expanduser(given)) and not is_folder(given):
+    path = os.path.expanduser(given)
+    if os.path.isdir(path) and not leads_to_folder(given):
+        latest = LATEST_FOLDER if os.path.lexists(
+            os.path.join(path, LATEST_FOLDER)) else LATEST_NAME
         raise ConfigError(
             f'DurableCheckpointHook: resume={given!r} is a directory. '
             "resume='auto' takes the newest checkpoint of the work dir, or of "
             'out_dir if that is given; to start from the newest of another '
-            f'directory, give {os.path.join(given, LATEST_NAME)!r}')
+            f'directory, give {os.path.join(given, latest)!r}')
     word = given.strip().lower()
     if not os.path.exists(given) and (word in _NEWEST
                                       or difflib.get_close_matches(

@@ -1,10 +1,13 @@
 """The save core as a function, a drop-in for mmcv's."""
+import os
 from typing import IO, Any, Dict, List, Mapping, Optional
 
 import torch
 
 from .amp import capture_amp
 from .card import CARD_VERSION
+from .errors import ConfigError
+from .folders.layout import is_folder
 from .optimizers import Optimizers
 from .serialization import write_checkpoint
 from .staging import reference
@@ -41,6 +44,7 @@ def save_checkpoint(model: torch.nn.Module,
 
     Raises:
         TypeError: If ``meta`` is no dict.
+        ConfigError: If the name is that of a sharded checkpoint, a folder.
         StorageError: If it could not be saved; a file of that name is
             unchanged.
     """
@@ -57,7 +61,17 @@ def save_to(backend: StorageBackend, name: str, checkpoint: Dict[str,
 
     Returns:
         str: Its digest.
+
+    Raises:
+        ConfigError: If the name is that of a sharded checkpoint.
     """
+    if is_folder(name):
+        raise ConfigError(
+            f'{os.path.join(backend.url, name)} has the name of a sharded '
+            'checkpoint, which is a folder: this function writes one file, '
+            "expected a name such as 'iter_1000.pth'. A run writes folders "
+            "with DurableCheckpointHook's format='dcp', and \"mmcv-ckpt "
+            'convert" makes one of a file')
     backend.prepare()
     state = reference(checkpoint)
     # the caller's meta may count in any way: the name tells the step

@@ -8,6 +8,7 @@ from typing import Any, Callable, Mapping, Tuple
 from .card import steps_in_name
 from .types import MAX_STEPS
 from .version import version_tuple
+from .wording import counted
 
 Log = Callable[[str], None]
 
@@ -38,13 +39,15 @@ def finished_steps(checkpoint: Mapping[str, Any], name: str,
     told = steps_in_name(name)
     if 'iter' in told and 'epoch' not in told:
         if told['iter'] != finished:
-            log(f'{name} says {told["iter"]} finished iterations, its meta '
+            said = counted(told['iter'], 'finished iterations')
+            log(f'{name} says {said}, its meta '
                 f'{finished}: the name counts')
         # its epoch is the running one, counted from 1
         return max(epoch - 1, 0), told['iter']
     if 'epoch' in told and 'iter' not in told:
         if told['epoch'] != epoch:
-            log(f'{name} says {told["epoch"]} finished epochs, its meta '
+            said = counted(told['epoch'], 'finished epochs')
+            log(f'{name} says {said}, its meta '
                 f'{epoch}: the name counts')
             if epoch and finished % epoch == 0:
                 finished = finished // epoch * told['epoch']

@@ -15,6 +15,7 @@ from .state import capture_runner, unwrapped
 from .storage import OBJECT_STORES, Path, is_of_fsspec, open_backend, scheme_of
 from .takeover import averaged_first
 from .types import LATEST_NAME
+from .wording import counted
 
 if TYPE_CHECKING:
     from .continuation import Continuation, EvaluationGuard, Workflow
@@ -159,8 +160,9 @@ class DurableRunnerMixin(BaseRunner):
         from .best import eval_hooks, evaluate_by_iteration
         from .continuation import Continuation, EvaluationGuard, told_apart
         if len(data_loaders) != len(workflow):
-            raise ConfigError(f'{len(data_loaders)} data loaders do not fit a '
-                              f'workflow of {len(workflow)} phases')
+            raise ConfigError(
+                f'{counted(len(data_loaders), "data loaders")} and a workflow '
+                f'of {counted(len(workflow), "phases")} do not fit')
         data_loaders = told_apart(data_loaders)
         self._know_length(data_loaders, workflow)
         ema.resume_for_hooks(self)

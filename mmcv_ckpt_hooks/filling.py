@@ -9,6 +9,7 @@ from .mapping import map_file, tensors_in, viewed
 from .records import data_starts, descriptor, read_record
 from .scanning import storage_record
 from .serialization import host_memory
+from .wording import counted
 
 
 class Storages:
@@ -46,8 +47,8 @@ class Storages:
         except RuntimeError as error:
             # not the file's fault
             raise MemoryError(
-                f'{self._path}: no memory for the {record.file_size} bytes of '
-                f'{record.filename}') from error
+                f'{self._path}: no memory for {record.filename} of '
+                f'{counted(record.file_size, "bytes")}') from error
         self._flats[record.filename] = flat
         return flat
 

@@ -222,7 +222,7 @@ class DurableCheckpointHook(CheckpointHook):
         assert self._interrupts is not None
         boundary = Boundary(epoch, finished, progress.step)
         if self._overlap is not None and self._overlap.is_lost():
-            self._schedule.ask()
+            self._schedule.lost()
         trigger = self._schedule.grid(progress)
         wish = self._interrupts.wishes(trigger is not None)
         trigger = trigger or wish.trigger

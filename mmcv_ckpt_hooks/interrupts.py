@@ -100,8 +100,8 @@ class Interrupts:
         asked = None if on_grid or agreed.trigger else \
             self._schedule.off_grid()
         own = Wish(
-            int(asked == 'time'), int(asked == 'file'), watch.take_save(),
-            watch.exit_signal)
+            int(asked == 'retry'), int(asked == 'time'), int(asked == 'file'),
+            watch.take_save(), watch.exit_signal)
         if agreement.is_alone:
             return own
         agreement.offer(own)

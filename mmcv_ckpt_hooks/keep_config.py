@@ -4,6 +4,7 @@ from typing import Any, Dict, Mapping, NoReturn, Optional, Tuple
 
 from .errors import ConfigError
 from .monitors import RULES, did_you_mean
+from .wording import counted
 
 #: Stands for every metric in :attr:`KeepOptions.rule`.
 ANY_METRIC = '*'
@@ -103,7 +104,8 @@ def _rule(given: Any, keys: Tuple[str, ...]) -> Tuple[Tuple[str, str], ...]:
     else:
         if len(given) != len(keys):
             _refuse(
-                'rule', given, f'it has {len(given)} entries, but '
+                'rule', given,
+                f'it has {counted(len(given), "entries", "entry")}, but '
                 f'keep.monitor has {len(keys)}')
         pairs = tuple(zip(keys, given))
     for _, rule in pairs:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Sequence
 
 from .options import CheckpointOptions
+from .wording import every
 
 
 def kept_text(options: CheckpointOptions, unit: str,
@@ -26,7 +27,7 @@ def kept_text(options: CheckpointOptions, unit: str,
             if options.interval > 0 else ''
         said += f', by time {by_time}{until}'
     if keep.every is not None:
-        said += f', every {keep.every} {unit}'
+        said += f', {every(keep.every, unit)}'
     metrics = keep.monitor or tuple(best)
     if keep.best and not metrics:
         metrics = ('the first metric', )

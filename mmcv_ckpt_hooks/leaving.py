@@ -5,6 +5,7 @@ from typing import Any, Callable, Optional
 from mmcv.runner import EpochBasedRunner, IterTimerHook, LoggerHook
 
 from .boundary import Boundary
+from .wording import counted
 
 
 def say_end(runner: Any, signal: str, last: Boundary, stands: str,
@@ -20,8 +21,9 @@ def say_end(runner: Any, signal: str, last: Boundary, stands: str,
     """
     again = '; a resume repeats the epoch, EpochBasedRunnerAmp would not' \
         if repeats_epoch(runner, last.epoch, last.iter) else ''
-    runner.logger.info(f'{signal}: training ends after {last.iter} '
-                       f'iterations; {stands} stands{again}')
+    runner.logger.info(
+        f'{signal}: training ends after {counted(last.iter, "iterations")}; '
+        f'{stands} stands{again}')
     flush_loggers(runner, event)
 
 

@@ -9,6 +9,7 @@ from . import lineage as lineages
 from .best_scores import BestScore
 from .catalog import Catalog
 from .types import CheckpointInfo, Metrics, StorageBackend
+from .wording import counted
 
 _SHOWN_NAMES = 3
 #: An event of the history and its values.
@@ -74,10 +75,11 @@ class MirrorCatalog(Catalog):
             more = ', ...' if len(newer) > _SHOWN_NAMES else ''
             self._warn(
                 f'{self.home.url} has {", ".join(newer[:_SHOWN_NAMES])}{more},'
-                f' newer than the {run.started_iter} iterations that this run '
-                'goes on from, which gives them up: they are not deleted, but '
-                'replaced by copies of their names. To go on from there, '
-                "stop it before its first save, and start with resume='auto'")
+                f' newer than the {counted(run.started_iter, "iterations")} '
+                'that this run goes on from, which gives them up: they are '
+                'not deleted, but replaced by copies of their names. To go on '
+                'from there, stop it before its first save, and start with '
+                "resume='auto'")
 
     def same(self, info: CheckpointInfo) -> Optional[CheckpointInfo]:
         """Return the entry of a name if it is of the same content."""

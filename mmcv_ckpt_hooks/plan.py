@@ -11,6 +11,7 @@ from typing import Any, List, Mapping, Optional, Sequence, Tuple
 from .keep_text import kept_text, size
 from .options import CheckpointOptions
 from .triggers import never_due
+from .wording import counted, every
 
 #: What schedulers usually give a job between SIGTERM and SIGKILL.
 GRACE_SECS = 30.
@@ -40,6 +41,7 @@ class Plan:
         took_over (str, optional): What was taken over from whom.
         resumed (str): What the run goes on from.
         ranks (int): Which save together.
+        writers (int): Of those, how many write a part of a folder.
         repeats_epoch (bool): Whether a resume begins an epoch anew.
         mirror (str, optional): What is copied to where.
     """
@@ -58,6 +60,7 @@ class Plan:
     took_over: Optional[str]
     resumed: str
     ranks: int = 1
+    writers: int = 1
     repeats_epoch: bool = False
     mirror: Optional[str] = None
 
@@ -117,8 +120,10 @@ class Plan:
             ('a save', self._takes()),
             ('a kill', self._loses()),
         ]
+        if self.options.format == 'dcp':
+            rows.insert(2, ('writes', self._folder()))
         if self.mirror is not None:
-            rows.insert(3, ('mirror', self.mirror))
+            rows.insert(-3, ('mirror', self.mirror))
         if self.took_over is not None:
             rows.append(('before', self.took_over))
         return 'Checkpoints of this run:\n' + '\n'.join(f'  {name:<7} {said}'
@@ -131,8 +136,9 @@ class Plan:
             self.free_bytes + self.own_bytes
         if room is not None and self.total_bytes > room:
             said.append(
-                f'The checkpoints of this run will not fit: {self.count} are '
-                f'kept and one more is being written, of '
+                f'The checkpoints of this run will not fit: {self.count} '
+                f'{"is" if self.count == 1 else "are"} kept and one more is '
+                'being written, of '
                 f'{size(self.checkpoint_bytes)} each, '
                 f'{size(self.total_bytes)} in all, but {self.place} has room '
                 f'for {size(room)}. Keep fewer (max_keep_ckpts), or give '
@@ -162,7 +168,7 @@ class Plan:
         said = []
         if options.interval > 0:
             after = f' from {triggers.begin}' if triggers.begin else ''
-            said.append(f'every {options.interval} {self.unit}{after}')
+            said.append(f'{every(options.interval, self.unit)}{after}')
         if triggers.at:
             steps = ', '.join(map(str, triggers.at))
             said.append(f'at {steps} {self.unit}')
@@ -199,6 +205,17 @@ class Plan:
             f'({parts}), at most {size(self.total_bytes)} with the one that ' \
             f'is being written{free}'
 
+    def _folder(self) -> str:
+        folder = "a folder for each checkpoint (format='dcp')"
+        if self.writers == 1:
+            return folder if self.ranks == 1 else \
+                f'{folder}, by rank 0 alone: every rank trains a model of ' \
+                'its own'
+        share = '' if self.optimizer_bytes is None else \
+            f', about {size(self.checkpoint_bytes // self.writers)}'
+        return f'{folder}, of which each of {self.writers} ranks writes a ' \
+            f'part{share}'
+
     def _resumes(self) -> str:
         if self.options.resume is None:
             return "only when told to (resume='auto' does it at every start)"
@@ -217,7 +234,7 @@ class Plan:
     def _loses(self) -> str:
         lost = 'everything since the last save'
         if self.options.interval > 0:
-            lost += f', at most {self.options.interval} {self.unit}'
+            lost += f', at most {counted(self.options.interval, self.unit)}'
         again = '; a resume inside an epoch repeats it from its first batch' \
             if self.repeats_epoch else ''
         if 'save_and_exit' not in self.signals.values():

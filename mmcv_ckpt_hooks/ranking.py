@@ -124,7 +124,9 @@ class Ranking:
         self._warn = warn
         self._is_checked = False
         if count is not None:
-            saver.rank_by(metrics.policy(count, saver.catalog.auto_metric()))
+            policy = metrics.policy(count, saver.catalog.auto_metric())
+            saver.rank_by(policy)
+            saver.tell_leaders(policy)
 
     def hear(self, eval_hook: Any, names: Sequence[str],
              others: Sequence[str]) -> None:
@@ -170,6 +172,7 @@ class Ranking:
                 break
         self._saver.rank_by(policy)
         self._saver.keep_ranked(chosen, capture)
+        self._saver.tell_leaders(policy)
 
     def _hold(self, eval_hook: Any, others: Sequence[str]) -> None:
         """Delete nothing more if the scores that rank cannot be read."""

@@ -20,6 +20,7 @@ from .errors import CorruptError
 from .executor import run_together
 from .paging import make_pages
 from .storage.mapped_errors import storage_error
+from .wording import counted
 from .zip_layout import ADVICE
 
 #: One read (bytes): large enough for the disk, and stays in the cache of a
@@ -78,8 +79,8 @@ def read_record(archive: zipfile.ZipFile,
             yield block
     if done != record.file_size:
         raise CorruptError(
-            f'{path}: record {record.filename} has {done} bytes, expected '
-            f'{record.file_size}')
+            f'{path}: record {record.filename} has {counted(done, "bytes")}, '
+            f'expected {record.file_size}')
     if crc != record.CRC:
         raise CorruptError(
             f'{path}: record {record.filename} is damaged (its CRC-32 is '

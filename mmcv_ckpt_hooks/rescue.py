@@ -8,6 +8,7 @@ from . import distributed
 from .abandoning import abandon
 from .boundary import Boundary, BoundaryKeeper
 from .saver import Saver
+from .wording import counted
 
 
 class Rescue:
@@ -52,7 +53,7 @@ class Rescue:
         if keeper.last.started:
             return
         begin = f'Training stopped ({type(error).__name__}): the state ' \
-            f'after {keeper.last.iter} iterations'
+            f'after {counted(keeper.last.iter, "iterations")}'
         log = self._runner.logger.info
         if self._saver is None:
             log(f'{begin} is for rank 0 to save, when the error reaches it')

@@ -22,6 +22,7 @@ from .sharded.restore import read_late, read_model, read_optimizers
 from .state import restore_hooks, unwrapped
 from .state_loading import restore_model, restore_optimizer
 from .storage.links import telling_name
+from .wording import counted
 
 #: Hooks that start from a value of the optimizer: as what it is known to them
 #: and to the optimizer.
@@ -93,9 +94,11 @@ def restore_runner(runner: Any,
     restore_hooks(runner.hooks, resume_state.get('hooks') or {})
     generators, data = _of_this_rank(runner, resume_state, name)
     # stock iteration runners count epochs late, and anew after a resume
-    epochs = f'{epoch} epochs and ' if 'loaders' in data or \
+    epochs = f'{counted(epoch, "epochs")} and ' if 'loaders' in data or \
         isinstance(runner, EpochBasedRunner) else ''
-    log(f'Resumed from {path}: {epochs}{finished} iterations are finished')
+    verb = 'is' if finished == 1 and not epochs else 'are'
+    log(f'Resumed from {path}: {epochs}{counted(finished, "iterations")} '
+        f'{verb} finished')
     _tell_if_finished(runner, path)
     return Restored(directory, name, epoch, finished,
                     resume_state.get('lineage') or '', late, generators,
@@ -144,9 +147,9 @@ def _of_this_rank(runner: Any, resume_state: Mapping[str, Any],
     saved, now = resume_state.get('world_size') or 1, distributed.world_size()
     if resume_state and saved != now:
         runner.logger.warning(
-            f'{name} was saved by {saved} ranks, this run has {now}: it goes '
-            'on at the same iteration and the same share of the pass over '
-            'the data, but not with the same batches')
+            f'{name} was saved by {counted(saved, "ranks")}, this run has '
+            f'{now}: it goes on at the same iteration and the same share of '
+            'the pass over the data, but not with the same batches')
     rank = distributed.rank()
     generators = resume_state.get('rng') or []
     if 0 < len(generators) < min(saved, now):
@@ -186,8 +189,8 @@ def finish_on_stock(runner: Any, restored: Restored) -> Restored:
         runner._iter -= used
         runner.logger.warning(
             f'{type(runner).__name__} repeats epoch {restored.epoch + 1} from '
-            f'its first batch: {used} iterations of it were saved. '
-            'EpochBasedRunnerAmp goes on behind them')
+            f'its first batch: {counted(used, "iterations")} of it had been '
+            'saved. EpochBasedRunnerAmp goes on behind that')
     return replace(restored, epoch=runner.epoch, iter=runner.iter)
 
 

@@ -10,6 +10,7 @@ import torch
 from .counting import is_count
 from .held_generators import try_state
 from .instructions import shortened
+from .wording import counted
 
 #: What torch takes for a seed.
 _SEEDS = range(-1 << 63, 1 << 64)
@@ -68,8 +69,9 @@ def used_defect(used: int, length: int, finished: int) -> str:
     """
     if used <= length or used <= _BATCHES_PER_STEP * (finished + 1):
         return ''
-    return wrong("'used' of a data loader",
-                 f'a number that {finished} iterations can come to', used)
+    return wrong(
+        "'used' of a data loader",
+        f'a number that {counted(finished, "iterations")} can come to', used)
 
 
 def _position_defect(position: Mapping[str, Any], finished: int) -> str:

@@ -9,7 +9,7 @@ that one is kept for its score, by :class:`KeepBest` or :class:`KeepNames`.
 from dataclasses import dataclass
 from typing import Dict, List, Optional, Sequence, Set, Tuple
 
-from .best_scores import best_name, without_step
+from .best_scores import BestScore, best_name, without_step
 from .monitors import Monitor
 from .types import CheckpointInfo, RetentionPolicy, SaveRequest
 
@@ -93,6 +93,22 @@ class KeepBest:
             trigger='best',
             regular=False)
         return candidate.name in self.keep([*checkpoints, candidate])
+
+    def leaders(self, checkpoints: Sequence[CheckpointInfo]) -> \
+            List[BestScore]:
+        """Return the best of each metric, as the catalog tells it."""
+        by_name = {info.name: info for info in checkpoints}
+        leading = [(monitor, by_name[name]) for monitor in self.monitors or ()
+                   for name in self._best_names(monitor, checkpoints)[:1]]
+        return [
+            BestScore(
+                monitor.key,
+                info.metrics[monitor.key],
+                monitor.rule,
+                info.name,
+                info.iter,
+                ranked=True) for monitor, info in leading
+        ]
 
     def has_rank(self, info: CheckpointInfo) -> bool:
         """Whether a best checkpoint was kept for one of the metrics here."""

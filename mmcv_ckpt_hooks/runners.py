@@ -5,6 +5,7 @@ from mmcv.runner import EpochBasedRunner, IterBasedRunner
 
 from . import ema
 from .durable_runner import DurableRunnerMixin
+from .wording import counted
 
 if TYPE_CHECKING:
     from .continuation import Continuation, Workflow
@@ -172,9 +173,9 @@ class DurableEpochMixin(DurableRunnerMixin):
         self._is_inside_epoch |= 0 < used <= before
         if before != length:
             self.logger.warning(
-                f'The epoch has {length} batches and had {before} '
-                'when the checkpoint was saved: it goes on at the same share '
-                'of the epoch, not with the same batches')
+                f'The epoch has {counted(length, "batches", "batch")} and had '
+                f'{before} when the checkpoint was saved: it goes on at the '
+                'same share of the epoch, not with the same batches')
             used = used * length // before
             self._iter = restored.epoch * length + used
         if used == length:
@@ -182,9 +183,10 @@ class DurableEpochMixin(DurableRunnerMixin):
             self._epoch, used = restored.epoch + 1, 0
         if not 0 <= used < length:
             self.logger.warning(
-                f'{restored.iter} finished iterations do not lie in epoch '
-                f'{restored.epoch + 1} of {length} iterations: the data or '
-                'the batch size changed; the epoch starts at its first batch')
+                f'{counted(restored.iter, "finished iterations")} cannot end '
+                f'in epoch {restored.epoch + 1} of '
+                f'{counted(length, "iterations")}: the data or the batch size '
+                'changed; the epoch starts at its first batch')
             return 0
         if used and not continuation.is_tracked(number):
             self._iter -= used

@@ -18,6 +18,7 @@ from .retention import KeepBest
 from .stager import Stager
 from .staging import Splitter, StagedState, reference
 from .types import RetentionPolicy, SaveRequest, StorageBackend
+from .wording import counted
 
 if TYPE_CHECKING:
     from .mirror import Mirror
@@ -235,7 +236,8 @@ class Saver(WritesBehind):
                 metrics=metrics)
 
         self._run_logged(
-            job, f'The scores at {finished} iterations were not recorded')
+            job, f'The scores at {counted(finished, "iterations")} were not '
+            'recorded')
 
     def rank_by(self, ranking: Optional[KeepBest]) -> None:
         """Let scores say what to keep, too; with None nothing is deleted."""
@@ -261,6 +263,19 @@ class Saver(WritesBehind):
                     self._pruner.prune()
 
         self._executor.run(job)
+
+    def tell_leaders(self, ranking: KeepBest) -> None:
+        """Record which checkpoints lead in the ranking, for who looks."""
+
+        def job() -> None:
+            for best in ranking.leaders(self.catalog.owned()):
+                # one that its record keeps says more
+                if self.catalog.best(best.key) is None and \
+                        self.catalog.best(best.key, ranked=True) != best:
+                    self._set_best(best)
+
+        self._run_logged(job,
+                         'Which checkpoints are the best was not recorded')
 
     def remember_auto(self, key: str) -> None:
         """Record which metric 'auto' means, for this run and its resumes."""

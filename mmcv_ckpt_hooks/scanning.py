@@ -14,6 +14,7 @@ from .unfolding import unfolds_without_end
 from .unpickling import unpickle
 from .verification import (BYTE_ORDER, VerifyReport, open_archive,
                            verify_archive)
+from .wording import counted
 
 #: Largest pickle that is read (bytes): 20,000 tensors take about 4 MB.
 _PICKLE_LIMIT_BYTES = 256 << 20
@@ -96,8 +97,9 @@ def storage_record(archive: zipfile.ZipFile, path: str, key: str,
     # INVARIANT: the claim is checked before memory is allocated for it, or
     # the file is taken for it
     if record.file_size != nbytes:
-        raise CorruptError(f'{path}: storage {key} claims {nbytes} bytes, its '
-                           f'record has {record.file_size}')
+        raise CorruptError(
+            f'{path}: storage {key} claims {counted(nbytes, "bytes")}, its '
+            f'record has {record.file_size}')
     return record
 
 

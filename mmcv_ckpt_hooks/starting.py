@@ -20,9 +20,12 @@ from .opening import keep_best, open_run
 from .overlap import Overlap
 from .place_limits import followed, limits_text, unused_text
 from .saver import Saver
+from .sharded.shards import has_shards
+from .state import is_replicated
 from .storage.object_url import secrets_of
 from .storage.patience import tell_to
 from .triggers import Schedule
+from .wording import counted
 
 #: Smaller copies are not worth mapping memory for before the first save.
 _MAPPED_BYTES = 16 << 20
@@ -174,20 +177,25 @@ def _say_plan(hook: DurableCheckpointHook, runner: Any, saver: Saver,
         guess if measured is None else measured, measured is not None,
         'DurableCheckpointHook takes over from CheckpointHook (interval '
         f'{hook.interval}, {unit})' if takes_over else None,
-        _came_from(runner), distributed.world_size(),
+        _came_from(runner), distributed.world_size(), _writers(hook, runner),
         not takeover.counts_iterations(runner)
         and not hasattr(runner, 'finished_steps'), None if saver.mirror is None
         else mirror_text(options, saver.mirror.url, unit, best))
     if of_optimizer is not None and nbytes >= _MAPPED_BYTES:
         on_gpu = any(one.is_cuda for one in runner.model.parameters())
-        # of what all ranks write this one has a part
-        ranks = 1 if hook._sharding is None else distributed.world_size()
-        saver.reserve(nbytes // ranks, on_gpu)
+        saver.reserve(nbytes // said.writers, on_gpu)
     runner.logger.info(said.text())
     limits = limits_text(options, saver.backend, saver.catalog.home)
     unused = unused_text(options, _places(hook, runner))
     for warning in (*filter(None, (limits, unused)), *said.warnings()):
         runner.logger.warning(warning)
+
+
+def _writers(hook: DurableCheckpointHook, runner: Any) -> int:
+    """Return how many ranks have a part of what is written."""
+    shares = hook._sharding is not None and (is_replicated(runner.model)
+                                             or has_shards(runner.model))
+    return distributed.world_size() if shares else 1
 
 
 def _places(hook: DurableCheckpointHook, runner: Any) -> List[Any]:
@@ -216,5 +224,5 @@ def _came_from(runner: Any) -> str:
     if restored is not None:
         return f'this one goes on from {restored.name} in {restored.directory}'
     if runner.iter:
-        return f'this one goes on after {runner.iter} iterations'
+        return f'this one goes on after {counted(runner.iter, "iterations")}'
     return 'this run starts anew'

@@ -3,6 +3,7 @@ from dataclasses import dataclass
 from typing import Callable, List, Optional
 
 from .options import TriggerOptions
+from .wording import counted
 
 #: The trigger file is looked at no more than once in so many seconds: on
 #: network file systems a look is a round trip.
@@ -44,13 +45,13 @@ class Schedule:
         self._take_file = take_file
         self._saved_at = clock()
         self._looked_at: Optional[float] = None
-        self._is_asked = False
+        self._is_lost = False
 
     def due(self, progress: Progress) -> Optional[str]:
         """Return the name of the trigger, or None.
 
         On the grid ``'interval'``, ``'at'`` and ``'last'``, beside it
-        ``'time'`` and ``'file'``.
+        ``'retry'``, ``'time'`` and ``'file'``.
         """
         return self.grid(progress) or self.off_grid()
 
@@ -68,10 +69,11 @@ class Schedule:
 
     def off_grid(self) -> Optional[str]:
         """As :meth:`due`, beside the grid; by this rank's clock and files."""
+        if self._is_lost:
+            return 'retry'
         now = self._clock()
         secs = self._options.secs
-        if self._is_asked or \
-                secs is not None and now - self._saved_at >= secs:
+        if secs is not None and now - self._saved_at >= secs:
             return 'time'
         name = self._options.file
         if name is not None and (self._looked_at is None
@@ -81,14 +83,14 @@ class Schedule:
                 return 'file'
         return None
 
-    def ask(self) -> None:
-        """Let the time have come: a save has come to nothing."""
-        self._is_asked = True
+    def lost(self) -> None:
+        """Ask for a save in the place of one that has come to nothing."""
+        self._is_lost = True
 
     def saved(self) -> None:
         """Restart the time that ``secs`` counts."""
         self._saved_at = self._clock()
-        self._is_asked = False
+        self._is_lost = False
 
     def _on_grid(self, step: int) -> bool:
         return self._interval > 0 and step % self._interval == 0 and \
@@ -107,7 +109,7 @@ def never_due(interval: int, save_last: bool, options: TriggerOptions,
         steps (int): Of the whole run.
     """
     said = []
-    run = f'the run has {steps} {unit}'
+    run = f'the run has {counted(steps, unit)}'
     if interval > 0 and options.begin > steps:
         said.append(f'triggers.begin={options.begin} is never reached: {run}, '
                     'and nothing is saved by interval')

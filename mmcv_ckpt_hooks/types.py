@@ -25,7 +25,8 @@ class SaveRequest:
         epoch (int): Finished epochs.
         iter (int): Finished iterations.
         trigger (str): What asked for it: ``'interval'``, ``'last'``,
-            ``'time'``, ``'at'``, ``'file'``, ``'signal'``, ``'exception'`` or
+            ``'time'``, ``'at'``, ``'file'``, ``'signal'``, ``'exception'``,
+            ``'retry'`` (a copy beside training came to nothing) or
             ``'best'``.
         regular (bool): True on the save grid; others are superseded by the
             next regular one.

@@ -14,6 +14,7 @@ from typing import IO, Any, Callable, Dict, Iterable, Mapping, Optional
 
 from .errors import TRUST, CorruptError, TruncatedError, UnverifiableError
 from .records import check_data, read_record, reading
+from .wording import counted
 from .zip_layout import ADVICE, check_directory, check_records
 
 #: Top folder of the records inside the zip file, as torch names it.
@@ -176,8 +177,9 @@ def read_info(archive: zipfile.ZipFile, path: str) -> Dict[str, Any]:
 def _not_a_zip(head: bytes, size: int, path: str) -> Exception:
     magic = head[:4]
     if _ZIP_MAGIC.startswith(magic):
-        return TruncatedError(f'{path} has {size} bytes: it was cut off while '
-                              f'it was written or copied. {ADVICE}')
+        return TruncatedError(
+            f'{path} has {counted(size, "bytes")}: it was cut off while it '
+            f'was written or copied. {ADVICE}')
     is_tar = head[_TAR_MAGIC_AT:] == _TAR_MAGIC
     if is_tar or magic[:1] == b'\x80':
         return UnverifiableError(
@@ -185,5 +187,5 @@ def _not_a_zip(head: bytes, size: int, path: str) -> Exception:
             'which has no checksums: '
             f'whether it is undamaged cannot be known. {TRUST}')
     return CorruptError(
-        f'{path} ({size} bytes) is no torch checkpoint: expected a zip file, '
-        f'found the first bytes {magic!r}')
+        f'{path} ({counted(size, "bytes")}) is no torch checkpoint: expected '
+        f'a zip file, found the first bytes {magic!r}')

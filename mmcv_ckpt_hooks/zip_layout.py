@@ -10,6 +10,7 @@ import zipfile
 from typing import IO, List, Tuple
 
 from .errors import CorruptError, TruncatedError
+from .wording import counted
 
 #: Magic, number of this disk and of the directory's, entries on this disk and
 #: in all, size and offset of the directory, length of the comment.
@@ -52,8 +53,8 @@ def check_directory(file: IO[bytes], size: int, path: str) -> None:
     tail = file.read()
     if len(tail) < _END.size or tail[-_END.size:][:4] != _END_MAGIC:
         raise TruncatedError(
-            f'{path} ({size} bytes) has no zip directory at its end: it was '
-            f'cut off while it was written or copied. {ADVICE}')
+            f'{path} ({counted(size, "bytes")}) has no zip directory at its '
+            f'end: it was cut off while it was written or copied. {ADVICE}')
     start, length, count = _end_fields(tail, size)
     defect = 'its zip directory is not where its end record says'
     if length > _DIRECTORY_LIMIT_BYTES:
@@ -128,7 +129,8 @@ def _records_defect(records: List[zipfile.ZipInfo], size: int) -> str:
         return 'two records have the same name'
     if sum(record.file_size for record in records) > size:
         # a small file that takes for ever to read
-        return f'its records overlap, or claim more than its {size} bytes'
+        return 'its records overlap, or claim more than its ' \
+            f'{counted(size, "bytes")}'
     for record in records:
         parts = record.filename.split('/')
         # torch itself writes some beside the folder, for example

@@ -129,6 +129,8 @@ def test_one_rank_needs_no_messages():
 @pytest.mark.parametrize('wish, trigger', [
     (Wish(), None),
     (Wish(time=1), 'time'),
+    (Wish(retry=1, time=1), 'retry'),
+    (Wish(retry=1, file=1), 'file'),
     (Wish(time=1, file=1), 'file'),
     (Wish(time=1, save_signal=10), 'signal'),
     (Wish(exit_signal=15), 'signal'),

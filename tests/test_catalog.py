@@ -534,6 +534,17 @@ def test_a_best_of_steps_that_were_thrown_away_is_no_best(files):
     assert after.best('mIoU') is None
 
 
+def test_a_best_that_is_told_only_keeps_nothing(files):
+    catalog = a_run(files, 4, 8)
+    told = BestScore('mIoU', .9, 'greater', 'iter_4.pth', 4, ranked=True)
+    catalog.set_best(told)
+    after = opened(files)
+    assert after.best('mIoU') is None and after.best_names() == set()
+    assert after.best('mIoU', ranked=True) == told
+    after.begin(catalog.lineage, 8)
+    assert after.best('mIoU', ranked=True) is None
+
+
 def test_the_best_of_another_run_is_not_this_runs(files):
     catalog = a_run(files, 4)
     catalog.set_best(BestScore('mIoU', .9, 'greater', 'iter_4.pth', 4))

@@ -1,4 +1,6 @@
 """A mistake in a config is told when the hook is built, not hours later."""
+import os
+
 import pytest
 from mmcv import Config
 from mmcv.runner import HOOKS
@@ -325,6 +327,17 @@ def test_a_directory_is_no_checkpoint(tmp_path):
         parse_options(dict(resume=tmp_path))
     assert "resume='auto'" in str(caught.value)
     assert repr(str(tmp_path / 'latest.pth')) in str(caught.value)
+
+
+def test_of_folders_the_pointer_is_another(tmp_path):
+    os.symlink('iter_4.dcp', str(tmp_path / 'latest.dcp'))
+    with pytest.raises(ConfigError, match='is a directory') as caught:
+        parse_options(dict(resume=str(tmp_path)))
+    assert repr(str(tmp_path / 'latest.dcp')) in str(caught.value)
+    (tmp_path / 'plain').mkdir()
+    (tmp_path / 'plain' / '.metadata').touch()
+    path = str(tmp_path / 'plain')
+    assert parse_options(dict(resume=path)).resume == path
 
 
 def test_what_the_hint_for_a_directory_says_resumes_from_there(tmp_path):

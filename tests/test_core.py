@@ -18,7 +18,7 @@ from mmcv.runner import load_checkpoint as stock_load
 from mmcv.runner import save_checkpoint as stock_save
 from stock import WEIGHTS_ONLY
 from torch import nn
-from toy import ToyModel, names
+from toy import ToyModel, make_runner, names
 
 from mmcv_ckpt_hooks import core, save_checkpoint
 from mmcv_ckpt_hooks.checking import verify_checkpoint
@@ -477,3 +477,18 @@ def test_a_registered_storage_of_mmcv_gets_the_same_file(tmp_path):
         file_client_args=dict(backend='disk'))
     assert names(tmp_path) == ['a.pth']
     assert verify_checkpoint(str(tmp_path / 'a.pth')).info['format'] == 1
+
+
+def test_a_file_gets_no_name_of_a_folder(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        save_checkpoint(ToyModel(), tmp_path / 'a.dcp')
+    assert os.listdir(tmp_path) == []
+    assert f'{tmp_path}/a.dcp has the name of a sharded checkpoint' in str(
+        caught.value)
+
+
+def test_nor_does_that_of_a_runner(tmp_path):
+    runner = make_runner(tmp_path)
+    with pytest.raises(ConfigError, match='iter_0.dcp has the name'):
+        runner.save_checkpoint(str(tmp_path), 'iter_{}.dcp')
+    assert not list(tmp_path.glob('*.dcp'))

@@ -49,8 +49,8 @@ def test_an_epoch_is_finished_with_its_last_iteration(tmp_path, name):
 
 
 @pytest.mark.parametrize('at, told', [(3, '0 epochs and 3'),
-                                      (4, '1 epochs and 4'),
-                                      (5, '1 epochs and 5')])
+                                      (4, '1 epoch and 4'),
+                                      (5, '1 epoch and 5')])
 def test_a_resume_says_how_many_are_finished(tmp_path, caplog, at, told):
     run(tmp_path, at)
     caplog.clear()

@@ -12,7 +12,7 @@ from folders import (NEW_TORCH, build_folder, folder_of_file, names_of,
                      with_another_value)
 from mmcv import Config
 from mmcv.runner import EMAHook
-from toy import ToyModel, make_runner, train
+from toy import ToyModel, make_loader, make_runner, train
 
 from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
 from mmcv_ckpt_hooks.cli import main
@@ -600,10 +600,55 @@ def test_a_folder_of_torch_becomes_a_file(plain, tmp_path, capsys):
 def test_a_folder_of_torch_is_no_run_but_has_weights(plain, tmp_path):
     folder, tree = plain
     runner = make_runner(tmp_path / 'new', runner=AMP, seed=5)
-    with pytest.raises(ResumeError, match='without rest.zip'):
+    with pytest.raises(ResumeError, match='without rest.zip') as caught:
         runner.resume(str(folder))
+    assert f'"mmcv-ckpt convert {folder} FILE.pth"' in str(caught.value)
     runner.load_checkpoint(str(folder))
     assert equal(dict(runner.model.state_dict()), dict(tree['state_dict']))
+
+
+@pytest.mark.parametrize('by_hook', [False, True])
+def test_what_the_hint_for_a_folder_of_torch_says_resumes(
+        plain, tmp_path, capsys, by_hook):
+    folder, tree = plain
+    file = str(tmp_path / 'made.pth')
+    hook = dict(type='DurableCheckpointHook', interval=100)
+    runner = make_runner(
+        tmp_path / 'new',
+        runner=AMP,
+        seed=5,
+        hooks=[dict(hook, resume=str(folder))])
+    with pytest.raises(ResumeError, match='without rest.zip'):
+        runner.run([make_loader()], [('train', 1)])
+    assert command(capsys, 'convert', folder, file)[0] == 0
+    runner = make_runner(
+        tmp_path / 'new',
+        runner=dict(AMP, max_iters=4),
+        seed=5,
+        hooks=[dict(hook, resume=file if by_hook else None)])
+    if not by_hook:
+        runner.resume(file)
+    runner.run([make_loader()], [('train', 1)])
+    assert runner.iter == 4
+    assert equal(dict(runner.model.state_dict()), dict(tree['state_dict']))
+    state = runner.optimizer.state_dict()['state']
+    assert equal(state[0]['exp_avg'], tree['optimizer']['state'][0]['exp_avg'])
+
+
+def test_bare_weights_of_torch_are_taken_from_the_file_made_of_them(
+        tmp_path, capsys):
+    weights = ToyModel().state_dict()
+    folder, file = tmp_path / 'bare', tmp_path / 'bare.pth'
+    dcp.save(dict(weights), checkpoint_id=str(folder), no_dist=True)
+    runner = make_runner(tmp_path / 'new', runner=AMP, seed=5)
+    with pytest.raises(ResumeError, match='no tensors under') as caught:
+        runner.load_checkpoint(str(folder))
+    assert f'"mmcv-ckpt convert {folder} FILE.pth"' in str(caught.value)
+    assert "found ['first.bias'" in str(caught.value) or \
+        "found ['first.weight'" in str(caught.value)
+    assert command(capsys, 'convert', folder, file)[0] == 0
+    runner.load_checkpoint(str(file))
+    assert equal(dict(runner.model.state_dict()), dict(weights))
 
 
 class Mine:

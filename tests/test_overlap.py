@@ -493,7 +493,7 @@ def test_a_torn_copy_is_no_checkpoint_and_the_next_is_copied_first(
 
 
 @pytest.mark.parametrize('iters', [6, 9])
-def test_a_torn_copy_is_made_up_for_with_the_next_step(tmp_path, late,
+def test_a_torn_copy_is_made_up_for_with_the_next_step(tmp_path, late, caplog,
                                                        triggered, iters):
     run(tmp_path,
         hook(interval=4, save_last=False),
@@ -501,6 +501,7 @@ def test_a_torn_copy_is_made_up_for_with_the_next_step(tmp_path, late,
         runner=dict(type='IterBasedRunnerAmp', max_iters=iters))
     assert list(triggered) == ['iter_4.pth', 'iter_5.pth',
                                'iter_8.pth'][:2 + (iters > 8)]
+    assert caplog.text.count('Saved checkpoint iter_5.pth (retry): ') == 1
     # until the next regular one is there
     kept = 'iter_5.pth' if iters < 8 else 'iter_8.pth'
     assert names(tmp_path) == [kept, 'latest.pth']

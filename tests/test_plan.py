@@ -196,6 +196,32 @@ def test_an_epoch_has_room_for_any_number_by_time():
     assert make(given=given, unit='epochs').count == 6
 
 
+@pytest.mark.parametrize('changed, said', [
+    (dict(), "a folder for each checkpoint (format='dcp')"),
+    (dict(ranks=4, writers=4),
+     "a folder for each checkpoint (format='dcp'), of which each of 4 ranks "
+     'writes a part, about 750.0 kB'),
+    (dict(ranks=4, writers=4, optimizer_bytes=None),
+     "a folder for each checkpoint (format='dcp'), of which each of 4 ranks "
+     'writes a part'),
+    (dict(ranks=4), "a folder for each checkpoint (format='dcp'), by rank 0 "
+     'alone: every rank trains a model of its own'),
+])
+def test_who_writes_a_folder_is_said(changed, said):
+    rows = make(given=dict(interval=10, format='dcp'), **changed).text()
+    assert f'  writes  {said}\n  in      /runs/a\n' in rows
+    assert '  writes ' not in make(ranks=4).text()
+
+
+def test_of_one_there_is_no_plural():
+    given = dict(interval=1, keep=dict(last=2, every=1))
+    said = make(steps=1, given=given, unit='epochs', free_bytes=1, own_bytes=0)
+    assert '  saves   every epoch; at the end;' in said.text()
+    assert 'the last 2, every epoch: 1 of' in said.text()
+    assert 'at most 1 epoch' in said.text()
+    assert '1 is kept and one more' in said.warnings()[0]
+
+
 def test_a_budget_and_ranks_are_in_the_plan():
     given = dict(interval=10, keep=dict(last=1, best=2, bytes='1GB'))
     said = make(given=given)

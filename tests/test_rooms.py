@@ -33,7 +33,7 @@ WITHOUT_TORCH = {
     'recovery', 'replacing', 'retention', 'run_lock', 'running_job',
     'scanning', 'sending', 'signals', 'signed_file', 'stored_lock', 'triggers',
     'types', 'unfolding', 'unpickling', 'verification', 'version',
-    'vocabulary', 'zip_layout', 'zip_writing'
+    'vocabulary', 'wording', 'zip_layout', 'zip_writing'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 

@@ -1344,6 +1344,6 @@ def test_a_workflow_of_other_length_is_refused(tmp_path, kind):
     runner = make_runner(tmp_path, runner={'type': kind, limit: 1})
     with pytest.raises(
             ConfigError,
-            match='1 data loaders do not fit a '
-            'workflow of 2 phases'):
+            match='1 data loader and a workflow of 2 '
+            'phases do not fit'):
         runner.run([make_loader()], [('train', 1), ('train', 1)])

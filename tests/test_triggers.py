@@ -142,6 +142,18 @@ def test_a_save_that_was_not_made_stays_due():
     assert schedule.due(Progress(2, False)) == 'time'
 
 
+def test_a_save_that_came_to_nothing_is_asked_for_until_it_is_made():
+    hand = Hand()
+    schedule = make(hand, interval=4, secs=60, file=None)
+    hand.now += 60
+    schedule.lost()
+    assert schedule.due(Progress(1, False)) == 'retry'
+    assert schedule.due(Progress(2, False)) == 'retry'
+    assert schedule.due(Progress(4, False)) == 'interval'
+    schedule.saved()
+    assert schedule.due(Progress(5, False)) is None
+
+
 def test_a_request_by_file_is_answered_once():
     hand = Hand()
     schedule = make(hand)

@@ -21,7 +21,8 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TABLE = os.path.join(ROOT, 'tools', 'mutants.json')
-COPIED = ('mmcv_ckpt_hooks', 'tests', 'configs', 'demo', 'setup.cfg')
+COPIED = ('mmcv_ckpt_hooks', 'mmcv_ckpt_cli.py', 'tests', 'configs', 'demo',
+          'setup.cfg')
 #: For the test of a mutant: one may hang.
 TIMEOUT_SECS = 300
 #: For all of them together: on a busy machine, too.

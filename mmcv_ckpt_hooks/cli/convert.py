@@ -8,9 +8,9 @@ from ..errors import ConfigError, DependencyError
 from ..folders.layout import is_folder
 from ..folders.place import leads_to_folder
 from ..storage.mapped_errors import mapped_errors
-from .output import (add_json, count_text, print_json, print_line, size_text,
-                     status, warn)
-from .place import Places, is_directory, path_of, split_path
+from ..wording import counted
+from .output import add_json, print_json, print_line, size_text, status, warn
+from .place import Places, is_directory, path_of, refuse_part, split_path
 from .remote import Access, add_access
 
 _NOTHING: Dict[str, Any] = {
@@ -66,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     places = Places(Access(arguments), warn)
     source, target = path_of(arguments.source), path_of(arguments.target)
+    refuse_part(source)
     with mapped_errors('cannot convert', source):
         found = _convert(places, source, target)
     told = asdict(found)
@@ -79,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         note = f'; the source was {found.note}' if found.note else ''
         print_line(f'{arguments.target}: {size_text(found.bytes)}, '
-                   f'{count_text(found.tensors, "tensor")}{note}')
+                   f'{counted(found.tensors, "tensors")}{note}')
     return 0
 
 

@@ -2,22 +2,23 @@
 import argparse
 import os
 from itertools import islice
-from typing import (Any, Callable, Dict, Iterable, Iterator, List, Mapping,
-                    Tuple)
+from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
 from ..errors import ConfigError
+from ..folders.layout import MANIFEST_NAME, METADATA_NAME
 from ..folders.opening import open_folder
 from ..folders.place import leads_to_folder
-from ..folders.verification import read_rest
-from ..instructions import shortened
+from ..folders.verification import PLAIN_NOTE, read_rest
 from ..outline import Tensor
 from ..records import data_starts, descriptor
 from ..scanning import read_outline
 from ..storage.mapped_errors import mapped_errors
 from ..verification import open_archive, zip_digest
-from .output import (Column, add_json, count_text, print_json, print_line,
-                     print_table, size_text, status, warn)
-from .place import Places, is_directory, path_of, split_path
+from ..wording import counted
+from .output import (Column, add_json, print_json, print_line, print_table,
+                     size_text, status, warn)
+from .place import Places, is_directory, path_of, refuse_part, split_path
+from .plain_values import KEY_TEXT, PlainValues, shape_text, size_of
 from .remote import Access, add_access
 
 #: Names and values.
@@ -29,13 +30,11 @@ _COLUMNS = (
     Column('shape', right=True),
     Column('size', right=True),
 )
-#: Longest value, key and name of a tensor in the listing (characters); --json
+#: Longest value and name of a tensor in the listing (characters); --json
 #: has all of it.
-_SHOWN_TEXT, _KEY_TEXT, _NAME_TEXT = 60, 200, 400
-#: How many tensors and how much text there may be in all: what a small file
-#: holds by reference would be written out here. Beyond it keys and names are
-#: shortened, too.
-_MAX_TENSORS, _MAX_TEXT = 200000, 16 << 20
+_SHOWN_TEXT, _NAME_TEXT = 60, 400
+#: How many tensors there may be in all.
+_MAX_TENSORS = 200000
 #: What --json has of a file that cannot be shown.
 _NOTHING: Dict[str, Any] = {
     'bytes': 0,
@@ -44,6 +43,8 @@ _NOTHING: Dict[str, Any] = {
     'meta': None,
     'tensors': [],
     'has_more_tensors': False,
+    'files': {},
+    'note': '',
 }
 
 
@@ -83,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         ConfigError: If it is a directory.
     """
     path = path_of(arguments.file)
+    refuse_part(path)
     if leads_to_folder(path):
         places = Places(Access(arguments), warn)
         found = {
@@ -121,7 +123,10 @@ def _look(places: Places, path: str) -> Dict[str, Any]:
         content = read_outline(archive, path)
         digest = zip_digest(archive.infolist())
         size = file.seek(0, os.SEEK_END)
-    return _told(size, digest, content, _tensors(content, _Plain()))
+    return {
+        **_NOTHING,
+        **_told(size, digest, content, _tensors(content, PlainValues())),
+    }
 
 
 def _look_folder(places: Places, path: str) -> Dict[str, Any]:
@@ -131,14 +136,22 @@ def _look_folder(places: Places, path: str) -> Dict[str, Any]:
         content = {} if folder.is_plain else read_rest(folder)
     tensors = ((name, Tensor(saved.dtype, saved.size, ''))
                for name, saved in folder.metadata.tensors.items())
-    return _told(folder.bytes, folder.digest, content, tensors)
+    files = folder.manifest or [*folder.metadata.files, METADATA_NAME]
+    return {
+        **_told(folder.bytes, folder.digest, content, tensors),
+        'files': {
+            name: folder.sizes[name]
+            for name in sorted({*files, MANIFEST_NAME} & {*folder.sizes})
+        },
+        'note': PLAIN_NOTE if folder.is_plain else '',
+    }
 
 
 def _told(size: int, digest: str, content: Any,
           found: Iterator[Tuple[str, Tensor]]) -> Dict[str, Any]:
     fields = content if isinstance(content, dict) else {'': content}
     tensors = list(islice(found, _MAX_TENSORS + 1))
-    plain = _Plain()
+    plain = PlainValues()
     return {
         'bytes':
         size,
@@ -159,7 +172,7 @@ def _told(size: int, digest: str, content: Any,
     }
 
 
-def _tensors(content: Any, plain: '_Plain') -> Iterator[Tuple[str, Tensor]]:
+def _tensors(content: Any, plain: PlainValues) -> Iterator[Tuple[str, Tensor]]:
     """Yield the tensors with their names: ``'state_dict.conv.weight'``.
 
     A tensor that stands in two places is told in both.
@@ -180,7 +193,7 @@ def _tensors(content: Any, plain: '_Plain') -> Iterator[Tuple[str, Tensor]]:
 
 
 def _named(name: str, pairs: Iterable[Tuple[Any, Any]],
-           plain: '_Plain') -> _Parts:
+           plain: PlainValues) -> _Parts:
     for key, value in pairs:
         text = plain.key(key, len(name))
         inner = f'{name}.{text}' if name else text
@@ -190,98 +203,44 @@ def _named(name: str, pairs: Iterable[Tuple[Any, Any]],
 def _summary(value: Any) -> str:
     """Say what a field is; a plain value as it is."""
     if isinstance(value, (dict, list, tuple)):
-        return _size_of(value)
-    return str(_Plain().value(value))
-
-
-class _Plain:
-    """Values as JSON has them; what it lacks is described."""
-
-    def __init__(self) -> None:
-        self._left = _MAX_TEXT
-
-    @property
-    def has_room(self) -> bool:
-        """Whether text may still be written out."""
-        return self._left >= 0
-
-    def key(self, key: Any, more: int = 0) -> str:
-        """Return the text of a key; ``more`` characters are written, too."""
-        text = key if isinstance(key, str) else shortened(key)
-        self._left -= len(text) + more
-        return text if self.has_room else text[:_KEY_TEXT]
-
-    def keyed(self, values: Mapping[Any, Any],
-              told: Callable[[Any], Any]) -> Dict[str, Any]:
-        """Return what is told of values; no two keys become one."""
-        found: Dict[str, Any] = {}
-        alike: Dict[str, int] = {}
-        for key, value in values.items():
-            name = text = self.key(key)
-            while name in found:
-                alike[text] = alike.get(text, 1) + 1
-                name = f'{text} ({alike[text]})'
-            found[name] = told(value)
-        return found
-
-    def value(self, value: Any) -> Any:
-        """Return a value that JSON has."""
-        if isinstance(value, dict):
-            return self.keyed(value, self.value)
-        if isinstance(value, (list, tuple)):
-            return [self.value(item) for item in value]
-        if isinstance(value, str):
-            self._left -= len(value)
-            return value if self.has_room else f'text of {len(value)}'
-        if isinstance(value, int) and value.bit_length() > 64:
-            return f'number of {value.bit_length()} bits'
-        if value is None or isinstance(value, (bool, int, float)):
-            return value
-        if isinstance(value, Tensor):
-            return f'tensor of {value.dtype.name} {_shape_text(value.shape)}'
-        if isinstance(value, (set, frozenset, bytes, bytearray)):
-            return _size_of(value)
-        return shortened(value)
-
-
-def _size_of(value: Any) -> str:
-    return f'{type(value).__name__} of {len(value)}'
+        return size_of(value)
+    return str(PlainValues().value(value))
 
 
 # -- how it is shown -------------------------------------------------------
 
 
 def _print(found: Dict[str, Any]) -> None:
-    print_line(f'{found["path"]}: {size_text(found["bytes"])}, '
-               f'{found["digest"]}')
+    digest = f', {found["digest"]}' if found['digest'] else ''
+    print_line(f'{found["path"]}: {size_text(found["bytes"])}{digest}')
+    if found['files']:
+        note = f'; {found["note"]}' if found['note'] else ''
+        print_line(f'a folder of {counted(len(found["files"]), "files")}'
+                   f'{note}')
     for key, text in found['fields'].items():
-        print_line(f'{key[:_KEY_TEXT]}: {_short(text)}')
+        print_line(f'{key[:KEY_TEXT]}: {_short(text)}')
     if isinstance(found['meta'], dict):
         print_line('')
         for key, value in found['meta'].items():
-            print_line(f'meta.{key[:_KEY_TEXT]}: {_short(value)}')
+            print_line(f'meta.{key[:KEY_TEXT]}: {_short(value)}')
     tensors = found['tensors']
     if tensors:
         print_line('')
         rows = [[
             one['name'][-_NAME_TEXT:], one['dtype'],
-            _shape_text(one['shape']),
+            shape_text(one['shape']),
             size_text(one['bytes'])
         ] for one in tensors]
         print_table(_COLUMNS, rows, [''] * len(rows))
     total = sum(one['bytes'] for one in tensors)
     print_line('')
     more = ' and more' if found['has_more_tensors'] else ''
-    print_line(f'{count_text(len(tensors), "tensor")}{more}, '
+    print_line(f'{counted(len(tensors), "tensors")}{more}, '
                f'{size_text(total)}')
-
-
-def _shape_text(shape: Any) -> str:
-    return 'x'.join(map(str, shape)) or 'scalar'
 
 
 def _short(value: Any) -> str:
     text = str(value).replace('\n', ' ')
     if len(text) <= _SHOWN_TEXT:
         return text
-    return f'{text[:_SHOWN_TEXT]}... ({len(text)} characters)'
+    return f'{text[:_SHOWN_TEXT]}... ({counted(len(text), "characters")})'

@@ -4,13 +4,16 @@ from dataclasses import asdict
 from typing import Any, Dict, List, Mapping
 
 from ..errors import ConfigError
+from ..folders.place import leads_to_folder
 from ..types import CheckpointInfo
+from ..wording import counted
 from .elsewhere import directories_below, noted_elsewhere
 from .listing import Listing, look
-from .output import (Column, add_json, count_text, print_json, print_line,
-                     print_table, size_text, status, warn)
+from .output import (Column, add_json, print_json, print_line, print_table,
+                     size_text, status, warn)
 from .place import Place, Places, is_directory, path_of
 from .remote import Access, add_access
+from .unfinished import Unfinished, unfinished_in
 
 _COLUMNS = (
     Column('name'),
@@ -33,6 +36,7 @@ _NOTHING: Dict[str, Any] = {
     'resume': None,
     'best': {},
     'checkpoints': [],
+    **asdict(Unfinished()),
 }
 
 _EPILOG = (
@@ -91,18 +95,25 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             f'{path} is a file, expected a directory of checkpoints. '
             f'"mmcv-ckpt verify {path}" checks one file')
+    if leads_to_folder(path):
+        raise ConfigError(
+            f'{path} is a sharded checkpoint, expected a directory of '
+            f'checkpoints. "mmcv-ckpt inspect {path}" shows what is in it, '
+            f'"mmcv-ckpt verify {path}" checks it')
     access = Access(arguments)
     listing = look(Places(access, warn).open(path))
+    folders = unfinished_in(listing.place)
     if arguments.json:
         print_json({
             'path': arguments.directory,
             **status(0),
-            **_content(listing)
+            **_content(listing),
+            **asdict(folders)
         })
     elif listing.flags:
-        _print_listing(listing)
+        _print_listing(listing, folders)
     else:
-        _print_empty(listing.place, access)
+        _print_empty(listing.place, access, folders)
     return 0
 
 
@@ -136,8 +147,9 @@ def _content(listing: Listing) -> Dict[str, Any]:
     }
 
 
-def _print_empty(place: Place, access: Access) -> None:
+def _print_empty(place: Place, access: Access, folders: Unfinished) -> None:
     print_line(f'No checkpoints in {place.shown}')
+    folders.print()
     if not place.is_local:
         print_line('The URL of a run is out_dir, or mirror.url, with the last '
                    f'level of its work dir: {place.path("...")}')
@@ -150,7 +162,7 @@ def _print_empty(place: Place, access: Access) -> None:
         print_line(f'There are some in {", ".join(paths)}{more}')
 
 
-def _print_listing(listing: Listing) -> None:
+def _print_listing(listing: Listing, folders: Unfinished) -> None:
     place, infos = listing.place, listing.checkpoints
     first = list(place.best_scores())
     rows = [[
@@ -167,14 +179,15 @@ def _print_listing(listing: Listing) -> None:
     ]
     print_table(_COLUMNS, rows, styles)
     seconds = sum(bool(info.same_as) for info in infos)
-    also = f' and {count_text(seconds, "second name")}' if seconds else ''
+    also = f' and {counted(seconds, "second names")}' if seconds else ''
     print_line('')
-    print_line(f'{count_text(len(infos) - seconds, "checkpoint")}{also}, '
+    print_line(f'{counted(len(infos) - seconds, "checkpoints")}{also}, '
                f'{size_text(listing.bytes)}')
     for problem in listing.damaged.values():
         print_line(f'damaged: {problem}')
     for name, problem in listing.away.items():
         print_line(f'{name}: a {problem}. Is its disk mounted?')
+    folders.print()
     print_line(_resume_text(listing))
 
 

@@ -3,7 +3,8 @@ from dataclasses import dataclass
 from typing import Sequence
 
 from ..errors import CheckpointError
-from .output import count_text, size_text
+from ..wording import counted
+from .output import size_text
 from .place import Place
 
 OK = 'ok'
@@ -73,7 +74,7 @@ def outcome_text(outcome: Outcome) -> str:
                 f'{outcome.same_as}')
     rate = size_text(outcome.bytes / max(outcome.secs, 1e-9))
     return (f'{OK:<13}{outcome.path}: {size}, '
-            f'{count_text(outcome.records, "record")}, {rate}/s' +
+            f'{counted(outcome.records, "records")}, {rate}/s' +
             (f'; {outcome.note}' if outcome.note else ''))
 
 

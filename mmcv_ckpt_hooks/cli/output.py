@@ -69,11 +69,6 @@ def size_text(size_bytes: float) -> str:
     return f'{size_bytes:.{digits}f} {unit}'
 
 
-def count_text(count: int, noun: str) -> str:
-    """``(1, 'checkpoint')`` to ``'1 checkpoint'``, 2 to a plural."""
-    return f'{count} {noun}' if count == 1 else f'{count} {noun}s'
-
-
 def printable(text: str) -> str:
     """Escape what a terminal would act on.
 

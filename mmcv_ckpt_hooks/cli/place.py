@@ -9,6 +9,7 @@ from ..catalog import Catalog
 from ..catalog_home import read_place
 from ..errors import ConfigError, MissingCheckpointError
 from ..folders.layout import LATEST_FOLDER
+from ..folders.place import leads_to_folder
 from ..storage import OBJECT_STORES, split_filename
 from ..storage.links import is_pointer
 from ..storage.local import LocalBackend
@@ -74,7 +75,10 @@ class Place:
     def best_scores(self) -> Dict[str, BestScore]:
         """Return the best scores so far by metric."""
         keys = {key for info in self.checkpoints for key in info.metrics}
-        found = {key: self.catalog.best(key) for key in sorted(keys)}
+        found = {
+            key: self.catalog.best(key, ranked=True)
+            for key in sorted(keys)
+        }
         return {key: best for key, best in found.items() if best is not None}
 
 
@@ -164,6 +168,22 @@ def is_directory(path: str) -> bool:
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
         raise ConfigError(f'{path} is neither a file nor a directory')
     return stat.S_ISDIR(mode)
+
+
+def refuse_part(path: str) -> None:
+    """Refuse a file of a sharded checkpoint.
+
+    Raises:
+        ConfigError: It names the whole.
+    """
+    directory, name = os.path.split(path)
+    if name.endswith('.pth') or not leads_to_folder(directory or '.') or \
+            not (is_url(path) or os.path.isfile(path)):
+        return
+    whole = directory or os.getcwd()
+    raise ConfigError(
+        f'{path} is a part of the sharded checkpoint {whole}: expected the '
+        'whole, that is the folder')
 
 
 def latest_target(place: Place, warn: Warn) -> Optional[str]:

@@ -17,10 +17,12 @@ from ..storage.mapped_errors import mapped_errors
 from .outcomes import (DAMAGED, NOT_CHECKED, OK, UNSAFE, UNVERIFIABLE, Outcome,
                        Target, failure_of, outcome_text, summary_of)
 from .output import add_json, print_json, print_line, status, warn
-from .place import Place, Places, is_directory, path_of, split_path
+from .place import (Place, Places, is_directory, path_of, refuse_part,
+                    split_path)
 from .progress import progress_of
 from .remote import Access, add_access
 from .repair import repair_catalog, repair_text
+from .unfinished import unfinished_in
 
 EXIT_DAMAGED = 1
 EXIT_MISSING = 2
@@ -76,6 +78,7 @@ def add_parser(commands: Any) -> None:
         nothing=lambda given: {
             'paths': given.paths,
             'checked': [],
+            'unfinished': {},
             'repaired': {}
         })
 
@@ -90,7 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
         StorageError: If a catalog cannot be repaired.
     """
     places = Places(Access(arguments), warn)
-    targets, outcomes = _select(places, arguments.paths, arguments.all)
+    targets, outcomes, unfinished = _select(places, arguments.paths,
+                                            arguments.all)
     repaired = {}
     if arguments.repair_catalog:
         for place in {id(one.place): one.place for one in targets}.values():
@@ -122,6 +126,8 @@ def run(arguments: argparse.Namespace) -> int:
             'checked': [{
                 **asdict(outcome), 'ok': outcome.status == OK
             } for outcome in outcomes],
+            'unfinished':
+            unfinished,
             'repaired':
             repaired
         })
@@ -133,22 +139,28 @@ def run(arguments: argparse.Namespace) -> int:
 # -- what to check ---------------------------------------------------------
 
 
-def _select(places: Places, paths: Sequence[str],
-            everything: bool) -> Tuple[List[Target], List[Outcome]]:
-    """Return what to check, and an outcome for what cannot be."""
+def _select(
+        places: Places, paths: Sequence[str], everything: bool
+) -> Tuple[List[Target], List[Outcome], Dict[str, str]]:
+    """Return what to check, an outcome for what cannot be, and what is no
+    checkpoint yet, by its path.
+    """
     targets: List[Target] = []
     failures = []
+    unfinished: Dict[str, str] = {}
     for path in paths:
         try:
-            targets += _targets(places, path, everything)
+            targets += _targets(places, path, everything, unfinished)
         except CheckpointError as error:
             warn(str(error))
             failures.append(failure_of(path, NOT_CHECKED, error))
-    return targets, failures
+    return targets, failures, unfinished
 
 
-def _targets(places: Places, given: str, everything: bool) -> List[Target]:
+def _targets(places: Places, given: str, everything: bool,
+             unfinished: Dict[str, str]) -> List[Target]:
     path = path_of(given)
+    refuse_part(path)
     of_folder = leads_to_folder(path)
     if of_folder:
         path = path.rstrip('/')
@@ -156,11 +168,19 @@ def _targets(places: Places, given: str, everything: bool) -> List[Target]:
         directory, name = split_path(path)
         return [Target(given, _place_of_file(places, directory), name)]
     place = places.open(path)
-    newest = place.newest()
-    if newest is None:
-        raise MissingCheckpointError(f'{path} holds no checkpoints')
-    infos = place.checkpoints if everything else [newest]
-    return [Target(place.path(info.name), place, info.name) for info in infos]
+    newest, folders = place.newest(), unfinished_in(place)
+    names = [] if newest is None else [newest.name]
+    if everything:
+        names = [info.name for info in place.checkpoints]
+        names += folders.incomplete
+        for name, problem in folders.unfinished.items():
+            unfinished[place.path(name)] = problem
+            warn(f'not checked: {problem}')
+    if not names:
+        said = [*folders.incomplete.values(), *folders.unfinished.values()]
+        raise MissingCheckpointError('; '.join(
+            [f'{path} holds no checkpoints', *said]))
+    return [Target(place.path(name), place, name) for name in names]
 
 
 def _place_of_file(places: Places, directory: str) -> Place:

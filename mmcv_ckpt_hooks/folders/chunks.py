@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import List, Optional, Sequence, Tuple
 
+from ..wording import counted
+
 Lengths = Tuple[int, ...]
 
 #: So many pairs of chunks of one folder are compared. Ranks cut tensors along
@@ -62,7 +64,8 @@ def cover_defect(size: Lengths, chunks: Sequence[Chunk],
     """
     for chunk in chunks:
         if len(chunk.offsets) != len(size) or len(chunk.sizes) != len(size):
-            return f'a chunk has not the {len(size)} dimensions of it'
+            return 'a chunk has not the ' \
+                f'{counted(len(size), "dimensions")} of it'
         if any(start + length > whole for start, length, whole in zip(
                 chunk.offsets, chunk.sizes, size)):
             return f'the chunk of size {chunk.sizes} at {chunk.offsets} ' \
@@ -74,7 +77,7 @@ def cover_defect(size: Lengths, chunks: Sequence[Chunk],
     if pair is not None:
         return f'the chunks at {pair[0].offsets} and {pair[1].offsets} overlap'
     if found != whole:
-        return f'its chunks hold {found} of {whole} elements'
+        return f'its chunks hold {found} of {counted(whole, "elements")}'
     return ''
 
 

@@ -8,6 +8,7 @@ import torch
 
 from ..checkpoint_fields import check_fields
 from ..errors import CorruptError, ResumeError
+from ..instructions import shortened
 from ..loading import load_checkpoint
 from ..types import StorageBackend
 from .layout import MODEL, OPTIMIZER, REST_NAME, optimizer_prefix, split_state
@@ -96,8 +97,10 @@ def load_folder(
         raise ResumeError(
             f'{path} cannot be resumed from: it is one of '
             f'torch.distributed.checkpoint alone, without {REST_NAME}, which '
-            'has the counters of a run. "mmcv-ckpt convert" makes a file of '
-            'it, whose weights load_from takes')
+            'has the counters of a run. load_from takes its weights. If '
+            "'meta' with 'epoch' and 'iter' was saved in it, too, make a file "
+            f'of it ("mmcv-ckpt convert {path} FILE.pth") and resume from '
+            'that')
     if share is not None:
         verify_folder(folder, share=share)
     checkpoint = FolderCheckpoint(FolderReader(folder))
@@ -126,10 +129,13 @@ def _weights_of_plain(reader: FolderReader) -> Dict[str, Any]:
         if name.startswith(MODEL)
     ]
     if not names:
+        path, found = reader.folder.path, [*reader.folder.metadata.tensors]
         raise ResumeError(
-            f'{reader.folder.path} has no tensors under {MODEL!r}: expected '
-            'the weights of a model there. "mmcv-ckpt convert" makes a file '
-            'of it')
+            f'{path} has no tensors under {MODEL!r}: expected the weights of '
+            f'a model there, found {shortened(found)}. Make a file of it '
+            f'("mmcv-ckpt convert {path} FILE.pth"): load_from takes that if '
+            'its tensors have the names of the weights; if they lie in a '
+            'field of it, save that field alone with torch.save')
     return OrderedDict(
         (name[len(MODEL):], reader.tensor(name)) for name in names)
 

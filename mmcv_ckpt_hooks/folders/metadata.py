@@ -11,6 +11,7 @@ from ..errors import CorruptError, UnsafeCheckpointError
 from ..instructions import Malformed, Refused, shortened
 from ..outline import Dtype
 from ..storage.names import is_plain
+from ..wording import counted
 from .chunks import Chunk, Lengths, PairCounter, TooManyPairs, cover_defect
 from .layout import METADATA_NAME
 from .parts import (TRUST_FOLDER, Index, Part, checked_name, checked_size,
@@ -128,13 +129,13 @@ def check_places(metadata: FolderMetadata, sizes: Mapping[str, int],
         if file not in sizes:
             raise CorruptError(
                 f'{path}: {file} is missing, which {METADATA_NAME} names '
-                f'({len(items)} items). Where the folder is on several disks, '
-                'this machine must see all of them')
+                f'({counted(len(items), "items")}). Where the folder is on '
+                'several disks, this machine must see all of them')
         free = 0
         for offset, length, name in sorted(items):
             if offset + length > sizes[file]:
                 raise CorruptError(
-                    f'{path}: {file} has {sizes[file]} bytes, and '
+                    f'{path}: {file} has {counted(sizes[file], "bytes")}, and '
                     f'{shortened(name)} lies at {offset} to '
                     f'{offset + length}: it was cut off')
             if offset < free:
@@ -166,7 +167,7 @@ def _metadata(root: Any) -> FolderMetadata:
             if chunk.numel * tensor.dtype.itemsize > item.length:
                 raise Malformed(
                     f'{shortened(name)} has a chunk of size {chunk.sizes} in '
-                    f'{item.length} bytes')
+                    f'{counted(item.length, "bytes")}')
     unknown = {name for name, _ in items} - set(saved)
     if unknown:
         raise Malformed(f'it says where {shortened(min(unknown))} is, and not '

@@ -10,6 +10,7 @@ from typing import Dict, Iterator, List, Mapping, Optional, Tuple
 from ..errors import CorruptError, TruncatedError
 from ..records import reading
 from ..types import UNKNOWN_BYTES, StorageBackend
+from ..wording import counted
 from ..zip_layout import ADVICE
 from .chunks import Chunk
 from .folder import bytes_digest, manifest_digest
@@ -157,13 +158,13 @@ def _check_listed(manifest: Mapping[str, ListedFile], sizes: Mapping[str, int],
     for name, file in sorted(manifest.items()):
         if name not in sizes:
             raise TruncatedError(
-                f'{path}: {name} is missing ({file.bytes} bytes). Where the '
-                'ranks have written to disks of their own, this machine must '
-                f'see all of them. {ADVICE}')
+                f'{path}: {name} is missing ({counted(file.bytes, "bytes")}). '
+                'Where the ranks have written to disks of their own, this '
+                f'machine must see all of them. {ADVICE}')
         if sizes[name] != file.bytes:
             raise TruncatedError(
-                f'{path}: {name} has {sizes[name]} bytes, expected '
-                f'{file.bytes}. {ADVICE}')
+                f'{path}: {name} has {counted(sizes[name], "bytes")}, '
+                f'expected {file.bytes}. {ADVICE}')
 
 
 def _read(files: StorageBackend, name: str, sizes: Mapping[str, int],
@@ -174,6 +175,7 @@ def _read(files: StorageBackend, name: str, sizes: Mapping[str, int],
     with files.open(name) as file, reading(os.path.join(path, name), 'it'):
         data = file.read()
     if len(data) != sizes[name]:
-        raise TruncatedError(f'{path}: {name} has {len(data)} bytes, expected '
-                             f'{sizes[name]}. {ADVICE}')
+        raise TruncatedError(
+            f'{path}: {name} has {counted(len(data), "bytes")}, expected '
+            f'{sizes[name]}. {ADVICE}')
     return data

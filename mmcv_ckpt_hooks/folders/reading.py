@@ -13,6 +13,7 @@ import torch
 from ..compat import torch_dtypes
 from ..errors import CorruptError
 from ..loading import load_checkpoint
+from ..wording import counted
 from .chunks import Chunk, inside, overlap
 from .metadata import Item
 from .opening import Folder
@@ -95,9 +96,9 @@ class FolderReader:
         try:
             memory = torch.empty(size, dtype=self.dtype(name))
         except RuntimeError as error:
-            raise MemoryError(f'{self.folder.path}: no memory for the '
-                              f'{math.prod(size)} elements of {name}') \
-                from error
+            raise MemoryError(
+                f'{self.folder.path}: no memory for {name} of '
+                f'{counted(math.prod(size), "elements")}') from error
         self.fill([Target(name, whole(size), memory)])
         return memory
 

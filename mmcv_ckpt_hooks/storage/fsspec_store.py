@@ -8,6 +8,7 @@ from typing import IO, Any, Callable, Dict, List, Mapping, Optional, cast
 
 from ..errors import ConfigError, MissingCheckpointError, StorageError
 from ..types import POINTER_FILE, Capabilities, StoredFile
+from ..wording import counted
 from .fsspec_errors import fsspec_errors
 from .fsspec_files import Reader, Stream
 from .fsspec_known import class_of, has_verb, where_of
@@ -232,8 +233,8 @@ class FsspecBackend:
         found = self._size(name)
         if found != expected:
             raise StorageError(
-                f'{self.url}/{name} has {found} bytes, expected {expected}: '
-                'does another program write there?')
+                f'{self.url}/{name} has {counted(found, "bytes")}, expected '
+                f'{expected}: does another program write there?')
 
     def _rename(self, source: str, name: str) -> None:
         one, other = self._path(source), self._path(name)

@@ -1,6 +1,7 @@
 """A part of an object, all of it or an error."""
 from typing import Any, Tuple
 
+from ..wording import counted
 from .object_errors import ShortAnswer
 
 _EMPTY_RANGE = 'status code: 416'
@@ -35,6 +36,7 @@ def read_range(client: Any, store: Any, name: str, start: int, stop: int,
         raise EmptyObject from error
     expected = min(stop, found.meta['size']) - start
     if len(data) != expected:
-        raise ShortAnswer(f'of {expected} bytes from {start} on came '
-                          f'{len(data)}')
+        raise ShortAnswer(
+            f'of {counted(expected, "bytes")} from {start} on came '
+            f'{len(data)}')
     return found.meta, data

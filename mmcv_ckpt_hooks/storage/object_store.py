@@ -5,6 +5,7 @@ from typing import IO, Any, Callable, Iterator, List, Mapping, Optional, cast
 
 from ..errors import AccessError, MissingCheckpointError, StorageError
 from ..types import POINTER_FILE, Capabilities, StoredFile
+from ..wording import counted
 from .names import TEMPORARY_MARK, is_temporary, plain_name
 from .object_errors import (is_gone_upload, is_spoilt, is_unreadable,
                             object_errors)
@@ -238,8 +239,8 @@ class ObjectStoreBackend:
         found = self._head(name)['size']
         if found != expected:
             raise StorageError(
-                f'{self._at(name)} has {found} bytes, expected {expected}: '
-                'does another program write there?')
+                f'{self._at(name)} has {counted(found, "bytes")}, expected '
+                f'{expected}: does another program write there?')
 
     def _has(self, name: str, mark: Mapping[str, str]) -> bool:
         """Whether an object is there that was sent with these attributes."""

@@ -1,0 +1,23 @@
+"""Numbers in words. Standard library only."""
+
+
+def counted(count: int, nouns: str, noun: str = '') -> str:
+    """Return a number with what it counts: ``'1 epoch'``, ``'2 epochs'``.
+
+    Args:
+        count (int): How many.
+        nouns (str): The plural.
+        noun (str): The singular. Default: ``''``, which means the plural
+            without its last letter.
+    """
+    return f'{count} {(noun or nouns[:-1]) if count == 1 else nouns}'
+
+
+def every(interval: int, nouns: str) -> str:
+    """Return ``'every epoch'`` or ``'every 2 epochs'``.
+
+    Args:
+        interval (int): Of so many.
+        nouns (str): The plural.
+    """
+    return f'every {nouns[:-1] if interval == 1 else counted(interval, nouns)}'

@@ -1,0 +1,195 @@
+"""The commands on sharded checkpoints, and on what only looks like one."""
+import json
+import os
+import shutil
+
+import pytest
+from folders import NEW_TORCH
+from toy import train
+
+from mmcv_ckpt_hooks.cli import main
+from mmcv_ckpt_hooks.folders.layout import METADATA_NAME, WRITING_NAME
+
+pytestmark = [
+    NEW_TORCH,
+    pytest.mark.filterwarnings('ignore:torch.distributed is')
+]
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    """Directory of a run with folders; to be copied, not to be changed."""
+    directory = tmp_path_factory.mktemp('finished')
+    train(
+        directory,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=6),
+        hooks=[
+            dict(type='DurableCheckpointHook', interval=2, format='dcp'),
+        ])
+    return directory
+
+
+@pytest.fixture
+def run_dir(finished, tmp_path):
+    """A copy of it: ``iter_2.dcp``, ``iter_4.dcp``, ``iter_6.dcp``."""
+    return shutil.copytree(str(finished), str(tmp_path / 'run'), symlinks=True)
+
+
+def command(capsys, *arguments):
+    code = main([str(one) for one in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def begun(run_dir):
+    """With one that lacks ``.metadata``, and one that is being written."""
+    os.unlink(f'{run_dir}/iter_4.dcp/{METADATA_NAME}')
+    os.unlink(f'{run_dir}/iter_6.dcp/{METADATA_NAME}')
+    with open(f'{run_dir}/iter_6.dcp/{WRITING_NAME}', 'w'):
+        pass
+    return run_dir
+
+
+def test_ls_tells_of_folders_that_are_no_checkpoint(begun, capsys):
+    code, out, _ = command(capsys, 'ls', begun)
+    lines = out.splitlines()
+    assert code == 0
+    assert lines[3] == '1 checkpoint, ' + lines[3].partition(', ')[2]
+    assert lines[4] == (
+        f'incomplete: {begun}/iter_4.dcp has no .metadata, which is written '
+        'last. Copy it here again, with the files whose names begin with a '
+        'dot (cp -a), or remove it')
+    assert lines[5] == (
+        f'not finished: {begun}/iter_6.dcp is being written or removed, or '
+        'was when a run was killed; then the next start here removes it')
+    assert 'would take iter_2.dcp' in lines[6]
+    content = json.loads(command(capsys, 'ls', begun, '--json')[1])
+    assert [one['name'] for one in content['checkpoints']] == ['iter_2.dcp']
+    assert list(content['incomplete']) == ['iter_4.dcp']
+    assert list(content['unfinished']) == ['iter_6.dcp']
+
+
+def test_ls_tells_of_them_where_there_is_nothing_else(tmp_path, capsys):
+    (tmp_path / 'iter_4.dcp').mkdir()
+    code, out, _ = command(capsys, 'ls', tmp_path)
+    assert code == 0
+    assert out.splitlines()[0] == f'No checkpoints in {tmp_path}'
+    assert out.splitlines()[1].startswith(
+        f'incomplete: {tmp_path}/iter_4.dcp has no .metadata')
+
+
+def test_nothing_is_told_of_whole_folders(run_dir, capsys):
+    code, out, _ = command(capsys, 'ls', run_dir)
+    assert code == 0 and 'incomplete' not in out and 'finished:' not in out
+    content = json.loads(command(capsys, 'ls', run_dir, '--json')[1])
+    assert content['incomplete'] == {} and content['unfinished'] == {}
+
+
+def test_verify_all_finds_what_lacks_its_metadata(begun, capsys):
+    code, out, err = command(capsys, 'verify', '--all', begun)
+    assert code == 1
+    assert [one.split()[0]
+            for one in out.splitlines()] == ['ok', 'damaged', '1']
+    assert 'iter_4.dcp is no complete checkpoint: it has no .metadata' in out
+    assert out.splitlines()[-1] == '1 ok, 1 damaged'
+    assert err == (
+        f'mmcv-ckpt: not checked: {begun}/iter_6.dcp is being written or '
+        'removed, or was when a run was killed; then the next start here '
+        'removes it\n')
+    content = json.loads(
+        command(capsys, 'verify', '--all', begun, '--json')[1])
+    assert [one['status'] for one in content['checked']] == ['ok', 'damaged']
+    assert list(content['unfinished']) == [f'{begun}/iter_6.dcp']
+
+
+def test_one_that_is_being_written_is_no_damage(begun, capsys):
+    shutil.rmtree(f'{begun}/iter_4.dcp')
+    assert command(capsys, 'verify', '--all', begun)[0] == 0
+    shutil.rmtree(f'{begun}/iter_2.dcp')
+    code, _, err = command(capsys, 'verify', begun)
+    assert code == 2 and 'holds no checkpoints; ' in err
+    assert 'iter_6.dcp is being written or removed' in err
+
+
+@pytest.mark.parametrize('name', ['iter_4.dcp', 'iter_4.dcp/', 'plain'])
+def test_a_folder_is_no_directory_of_checkpoints(run_dir, capsys, name):
+    shutil.copytree(f'{run_dir}/iter_4.dcp', f'{run_dir}/plain')
+    path = os.path.join(run_dir, name)
+    code, out, err = command(capsys, 'ls', path)
+    assert code == 2 and out == ''
+    assert f'{path} is a sharded checkpoint, expected a directory' in err
+    assert f'"mmcv-ckpt inspect {path}"' in err
+    assert command(capsys, 'inspect', path)[0] == 0
+    content = json.loads(command(capsys, 'ls', path, '--json')[1])
+    assert content['exit_code'] == 2 and content['error'] == 'ConfigError'
+    assert content['incomplete'] == {}
+
+
+@pytest.mark.parametrize('arguments', [('verify', ), ('inspect', ),
+                                       ('convert', 'out.pth')])
+@pytest.mark.parametrize(
+    'name', ['__0_0.distcp', 'rest.zip', 'manifest.json', '.metadata'])
+def test_a_part_of_a_folder_names_the_whole(run_dir, monkeypatch, capsys,
+                                            arguments, name):
+    folder = f'{run_dir}/iter_4.dcp'
+    verb, *others = arguments
+    code, _, err = command(capsys, verb, f'{folder}/{name}', *others)
+    assert code == 2
+    assert f'{folder}/{name} is a part of the sharded checkpoint ' \
+        f'{folder}: expected the whole' in err
+    monkeypatch.chdir(folder)
+    code, _, err = command(capsys, verb, name, *others)
+    assert code == 2 and f'checkpoint {os.path.realpath(folder)}: ' in err
+
+
+def test_what_is_not_there_is_missing(run_dir, capsys):
+    code, _, err = command(capsys, 'verify', f'{run_dir}/iter_4.dcp/other')
+    assert code == 2 and 'No such file' in err
+
+
+def test_inspect_says_what_a_folder_is(run_dir, capsys):
+    path = f'{run_dir}/iter_4.dcp'
+    out = command(capsys, 'inspect', path)[1]
+    content = json.loads(command(capsys, 'inspect', path, '--json')[1])
+    lines = out.splitlines()
+    assert lines[0].startswith(f'{path}: ')
+    assert lines[0].endswith(f', {content["digest"]}')
+    assert lines[1] == 'a folder of 4 files'
+    assert 'meta.iter: 4' in lines
+    assert {
+        one: os.path.getsize(f'{path}/{one}')
+        for one in os.listdir(path)
+    } == content['files']
+    assert content['bytes'] == sum(content['files'].values())
+
+
+# -- the best ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize('given, end', [(dict(), 'pth'),
+                                        (dict(format='dcp'), 'dcp')])
+def test_the_best_that_keep_ranks_has_its_flag(tmp_path, capsys, given, end):
+    train(
+        tmp_path,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=8),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=2,
+                keep=dict(best=2, monitor='mIoU'),
+                **given)
+        ],
+        evaluation=dict(scores=[.5, .7, .6, .65], interval=2, by_epoch=False))
+    code, out, _ = command(capsys, 'ls', tmp_path)
+    best, newest = out.splitlines()[1:3]
+    assert code == 0
+    assert best.startswith(f'iter_4.{end} ') and best.endswith(' best mIoU')
+    assert newest.startswith(f'iter_8.{end} ') and 'best' not in newest
+    content = json.loads(command(capsys, 'ls', tmp_path, '--json')[1])
+    best = content['best']['mIoU']
+    assert best['name'] == f'iter_4.{end}' and best['score'] == .7
+    assert [
+        one['name'] for one in content['checkpoints']
+        if 'best mIoU' in one['flags']
+    ] == [f'iter_4.{end}']

@@ -1,0 +1,120 @@
+"""The program ``mmcv-ckpt`` as a process of its own, without torch."""
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from folders import NEW_TORCH
+
+import mmcv_ckpt_cli
+import mmcv_ckpt_hooks
+
+ROOT = Path(mmcv_ckpt_cli.__file__).parent
+#: Runs the program where some packages are not installed, and says which of
+#: them it would have imported.
+PROGRAM = """
+import sys
+missing, *arguments = sys.argv[1:]
+for name in filter(None, missing.split(',')):
+    sys.modules[name] = None  # importing it fails
+import mmcv_ckpt_cli
+code = mmcv_ckpt_cli.main(arguments)
+print(*sorted({'torch', 'mmcv', 'numpy', 'rich'} & set(sys.modules)),
+      file=sys.stderr)
+sys.exit(code)
+"""
+COMMANDS = [(['ls', '.'], 'would take iter_8.pth'),
+            (['verify', '--all', '.'], '5 ok'),
+            (['inspect', 'iter_4.pth'], 'meta.iter: 4'),
+            (['push', '.', '../copy'], 'iter_8.pth')]
+
+
+def program(directory, missing, *arguments):
+    return subprocess.run([sys.executable, '-c', PROGRAM, missing, *arguments],
+                          cwd=str(directory),
+                          stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE,
+                          universal_newlines=True,
+                          timeout=300)
+
+
+@pytest.mark.parametrize('arguments, said', COMMANDS)
+def test_the_commands_import_neither_torch_nor_mmcv(run_dir, arguments, said):
+    done = program(run_dir, '', *arguments)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
+    assert done.stderr == '\n'
+
+
+@pytest.mark.parametrize('arguments, said', COMMANDS)
+def test_the_commands_need_neither_torch_nor_mmcv_nor_rich(
+        run_dir, arguments, said):
+    done = program(run_dir, 'torch,mmcv,numpy,rich', *arguments)
+    assert done.returncode == 0, done.stderr
+    assert said in done.stdout
+
+
+@NEW_TORCH
+def test_convert_needs_torch_alone(run_dir):
+    done = program(run_dir, 'mmcv', 'convert', 'iter_4.pth', 'other.dcp')
+    assert done.returncode == 0, done.stderr
+    done = program(run_dir, 'torch', 'convert', 'other.dcp', 'again.pth')
+    assert done.returncode == 2
+    assert 'mmcv-ckpt: convert needs torch: ' in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert sorted(os.listdir(str(run_dir / 'other.dcp'))) == [
+        '.metadata', '__0_0.distcp', 'manifest.json', 'rest.zip'
+    ]
+
+
+def test_a_package_that_is_imported_stays_as_it_is(run_dir, capsys):
+    assert mmcv_ckpt_cli.main(['ls', str(run_dir)]) == 0
+    assert 'would take iter_8.pth' in capsys.readouterr().out
+    assert sys.modules['mmcv_ckpt_hooks'] is mmcv_ckpt_hooks
+    assert mmcv_ckpt_hooks.DurableCheckpointHook is not None
+
+
+@pytest.mark.parametrize('module', ['mmcv_ckpt_cli', 'mmcv_ckpt_hooks.cli'])
+def test_it_runs_as_a_module(run_dir, module):
+    done = subprocess.run(
+        [sys.executable, '-m', module, 'inspect', 'iter_4.pth'],
+        cwd=str(run_dir),
+        stdout=subprocess.PIPE,
+        timeout=300)
+    assert done.returncode == 0
+    assert b'meta.iter: 4' in done.stdout
+
+
+def test_the_program_of_this_environment_works(run_dir):
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / 'mmcv-ckpt'), 'ls', run_dir.name],
+        cwd=str(run_dir.parent),
+        stdout=subprocess.PIPE,
+        timeout=300)
+    assert done.returncode == 0
+    assert b'would take iter_8.pth' in done.stdout
+
+
+def test_what_pip_installs_works_without_torch(run_dir, tmp_path):
+    source, target = tmp_path / 'source', tmp_path / 'target'
+    shutil.copytree(
+        str(ROOT / 'mmcv_ckpt_hooks'),
+        str(source / 'mmcv_ckpt_hooks'),
+        ignore=shutil.ignore_patterns('__pycache__'))
+    for name in ('mmcv_ckpt_cli.py', 'setup.py', 'setup.cfg', 'README.md',
+                 'LICENSE', 'MANIFEST.in', 'CHANGELOG.md'):
+        shutil.copy(str(ROOT / name), str(source))
+    pip = [sys.executable, '-m', 'pip', 'install', '--no-deps', '--no-index']
+    pip += ['--no-build-isolation', '--quiet', '--target', str(target)]
+    subprocess.run(pip + [str(source)], check=True, timeout=300)
+    # -S: nothing else that is installed can be imported
+    command = [sys.executable, '-S', str(target / 'bin' / 'mmcv-ckpt')]
+    done = subprocess.run(
+        command + ['ls', str(run_dir)],
+        env=dict(os.environ, PYTHONPATH=str(target)),
+        stdout=subprocess.PIPE,
+        timeout=300)
+    assert done.returncode == 0
+    assert b'would take iter_8.pth' in done.stdout
