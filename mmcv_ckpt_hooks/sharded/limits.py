@@ -29,9 +29,6 @@ def check_format(options: CheckpointOptions) -> None:
         raise ConfigError(
             f'{start}needs a directory that all ranks see, but out_dir is '
             f"{scheme}://. Give one, or format='pth'")
-    if options.mirror is not None:
-        raise ConfigError(f"{start}has no mirror yet: remove mirror, or use "
-                          "format='pth'")
     # not imported for it: who has a hook has it
     version = getattr(sys.modules.get('torch'), '__version__', MIN_TORCH)
     if version_tuple(version) < version_tuple(MIN_TORCH):
