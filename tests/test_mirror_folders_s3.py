@@ -190,8 +190,11 @@ def test_a_fault_at_every_request_of_a_copy(saved, s3_server, proxy, root,
         assert stored(f'{root}/run', past) == ['iter_2.dcp']
         verified = verify_checkpoint(f'{root}/run/iter_2.dcp', past)
         assert verified.digest == info.digest, at
-        assert objects(f'{root}/run/iter_2.dcp',
-                       past) == contents(Path(source.url) / info.name), at
+        found = objects(f'{root}/run/iter_2.dcp', past)
+        if name == 'missing':
+            # that what is to be deleted is not there is believed
+            found.pop('writing', None)
+        assert found == contents(Path(source.url) / info.name), at
     place.release()
     assert cases > 5
     print(name, cases, 'cases', failed, 'failed')
