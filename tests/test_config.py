@@ -121,7 +121,7 @@ WRONG_VALUES = [
     (dict(on_error='ignore'), "'warn'"),
     (dict(on_error='rise'), "did you mean 'raise'"),
     (dict(format='dcpp'), "did you mean 'dcp'"),
-    (dict(format='dcp', out_dir='s3://bucket/a'), 'all ranks see'),
+    (dict(format='dcp', out_dir='hdfs://bucket/a'), 'all ranks see'),
     (dict(format='dcp',
           file_client_args=dict(backend='petrel')), 'file_client_args'),
     (dict(sharded=True), "format='dcp'"),

@@ -196,7 +196,7 @@ def test_a_fault_at_every_request_of_a_copy(saved, s3_server, proxy, root,
             found.pop('writing', None)
         assert found == contents(Path(source.url) / info.name), at
     place.release()
-    assert cases > 5
+    assert cases
     print(name, cases, 'cases', failed, 'failed')
     record_property('cases', cases)
 
