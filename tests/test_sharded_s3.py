@@ -111,3 +111,24 @@ def test_wrong_keys_end_the_start(tmp_path, s3_server, out_dir):
                     format='dcp',
                     **ours(out_dir, options))
             ])
+
+
+def test_a_place_in_a_store_has_a_mirror_on_a_disk(tmp_path, s3_server,
+                                                   out_dir):
+    access = s3_server.options()
+    train(
+        tmp_path / 'run',
+        runner=dict(type='IterBasedRunnerAmp', max_iters=4),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=2,
+                format='dcp',
+                mirror=dict(url=str(tmp_path / 'second')),
+                **ours(out_dir, access))
+        ])
+    there = tmp_path / 'second' / 'run'
+    for name in committed(f'{out_dir}/run', access):
+        digest = verify_checkpoint(f'{out_dir}/run/{name}', access).digest
+        assert verify_checkpoint(there / name).digest == digest
+    assert find_resumable(there) == str(there / 'iter_4.dcp')

@@ -28,7 +28,8 @@ class FolderedBackend(StorageBackend, Protocol):
     """What a backend that declares ``folders`` has besides the verbs.
 
     ``list`` has a folder that is a checkpoint as one file with the bytes of
-    all of its; ``delete`` removes an empty one.
+    all of its; ``delete`` removes an empty one. Where there are no
+    directories, one that is not there is listed as empty.
     """
 
     def folder(self, name: str) -> StorageBackend:
@@ -41,7 +42,10 @@ class FolderedBackend(StorageBackend, Protocol):
         """Whether a name is that of a link, whatever it leads to."""
 
     def move(self, name: str, other: str) -> None:
-        """Give a folder another name, which nothing has."""
+        """Give a folder another name, which nothing has.
+
+        Where that is not done at once, ``.metadata`` comes last.
+        """
 
 
 def folder_of(files: StorageBackend, name: str) -> StorageBackend:
