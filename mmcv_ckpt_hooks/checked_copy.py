@@ -4,7 +4,7 @@ Standard library only.
 """
 import zipfile
 from collections import deque
-from typing import IO, Any, Callable, Deque, NamedTuple
+from typing import IO, Any, Callable, Deque, Iterable, List, NamedTuple
 
 from .checksums import crc32
 from .errors import CorruptError, TruncatedError
@@ -40,8 +40,57 @@ def copy_checked(file: IO[bytes], path: str, digest: str,
             raise CorruptError(
                 f'{path} is not the checkpoint that the catalog lists: '
                 f'expected digest {digest}, found {found}. {ADVICE}')
-        records = _Records(archive, path)
-        size = file.seek(0, 2)
+        records = records_of(archive, path)
+    copy_records(file, path, records, write)
+
+
+class Record(NamedTuple):
+    """A record of a file, to be held against its CRC-32.
+
+    Args:
+        start (int): First byte of its data.
+        stop (int): The one behind them.
+        crc (int): What the zip directory has for it.
+        what (str): File and record, for the messages.
+    """
+    start: int
+    stop: int
+    crc: int
+    what: str
+
+
+def records_of(archive: zipfile.ZipFile,
+               path: str,
+               begin: int = 0) -> List[Record]:
+    """Return the records of an archive.
+
+    Args:
+        archive (ZipFile): Of :func:`verification.open_archive`.
+        path (str): Its name, for the messages.
+        begin (int): Where in the file it begins. Default: 0.
+    """
+    starts = data_starts(archive, path)
+    return [
+        Record(begin + starts[one.filename],
+               begin + starts[one.filename] + one.file_size, one.CRC,
+               f'{path}: record {one.filename}') for one in archive.infolist()
+    ]
+
+
+def copy_records(file: IO[bytes], path: str, records: Iterable[Record],
+                 write: Callable[[memoryview], Any]) -> None:
+    """Hand on all bytes of a file, and check those of its records.
+
+    Args:
+        file, path, write: As for :func:`copy_checked`.
+        records (iterable[Record]): What is in it; none overlaps another.
+
+    Raises:
+        IntegrityError: As :func:`copy_checked`.
+        StorageError: If it cannot be read.
+    """
+    check = _Records(records)
+    size = file.seek(0, 2)
     file.seek(0)
     done = 0
     while done < size:
@@ -51,34 +100,20 @@ def copy_checked(file: IO[bytes], path: str, digest: str,
             raise TruncatedError(
                 f'{path} has {counted(done, "bytes")}, expected {size}: '
                 f'it was cut off meanwhile. {ADVICE}')
-        records.take(data)
+        check.take(data)
         write(data)
         done += len(data)
-
-
-class _Record(NamedTuple):
-    start: int
-    stop: int
-    crc: int
-    name: str
 
 
 class _Records:
     """The records of a file, whose bytes come in order.
 
     Args:
-        archive (ZipFile): Of :func:`verification.open_archive`.
-        path (str): Its name, for the messages.
+        records (iterable[Record]): In any order.
     """
 
-    def __init__(self, archive: zipfile.ZipFile, path: str) -> None:
-        starts = data_starts(archive, path)
-        self._path = path
-        self._left: Deque[_Record] = deque(
-            sorted(
-                _Record(starts[one.filename], starts[one.filename] +
-                        one.file_size, one.CRC, one.filename)
-                for one in archive.infolist()))
+    def __init__(self, records: Iterable[Record]) -> None:
+        self._left: Deque[Record] = deque(sorted(records))
         self._at = 0
         self._crc = 0
 
@@ -99,8 +134,7 @@ class _Records:
                 return
             if self._crc != record.crc:
                 raise CorruptError(
-                    f'{self._path}: record {record.name} is damaged (its '
-                    f'CRC-32 is {self._crc:08x}, expected {record.crc:08x}). '
-                    f'{ADVICE}')
+                    f'{record.what} is damaged (its CRC-32 is '
+                    f'{self._crc:08x}, expected {record.crc:08x}). {ADVICE}')
             self._left.popleft()
             self._crc = 0

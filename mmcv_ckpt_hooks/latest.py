@@ -70,7 +70,8 @@ def move_latest(backend: StorageBackend, catalog: 'Catalog', target: str,
         (LATEST_NAME, LATEST_FOLDER)
     set_aside(backend, catalog, name, log)
     backend.point(name, target)
-    if backend.capabilities.folders:
+    if backend.capabilities.folders and backend.capabilities.link:
+        # without links both are one pointer file
         backend.point(other, None)
     catalog.forget(name)
 

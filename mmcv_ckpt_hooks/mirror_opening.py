@@ -96,6 +96,11 @@ def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
             if metrics is None or keep.best is None else metrics.policy(
                 keep.best, catalog.auto_metric()),
             held=lambda: metrics is not None and metrics.is_held)
+    if options.format == 'dcp' and not built.backend.capabilities.folders:
+        raise ConfigError(
+            f"DurableCheckpointHook: format='dcp' cannot be mirrored to "
+            f'{built.url}, which cannot list folders: give mirror a directory '
+            "or an object store (s3://, gs://, az://), or use format='pth'")
     if same_place(url, place) or same_place(built.url, catalog.home.url):
         raise ConfigError(
             f'DurableCheckpointHook: the mirror is {place} itself, where the '

@@ -9,21 +9,22 @@ from typing import Any, Callable, List, Mapping, Optional
 
 from .catalog import CATALOG_NAME, Catalog
 from .errors import ConfigError, MissingCheckpointError
+from .folders.folder import sweep_folders
 from .folders.layout import is_folder
+from .folders.sending import send_folder
 from .guarded import guarded, left_on_failure, lock_of, take
-from .history import History, open_history
-from .latest import move_latest, set_aside
+from .latest import drop_latest, move_latest, set_aside
 from .lineage import by_step
-from .mirror_catalog import MirrorCatalog, scores_of
+from .mirror_catalog import MirrorCatalog
+from .mirror_history import MirrorHistory
 from .mirror_note import refuse_own
 from .pruning import Pruner
 from .reconciling import forget_if_gone
-from .recovery import identity_of
 from .replacing import replaced_in_catalog
 from .retention import KeepBest
 from .sending import send
 from .storage import open_backend
-from .types import LATEST_NAME, CheckpointInfo, RetentionPolicy, StorageBackend
+from .types import CheckpointInfo, RetentionPolicy, StorageBackend
 
 
 @dataclass(frozen=True)
@@ -93,8 +94,7 @@ class MirrorPlace:
         self._symlink = symlink
         self._ranking = ranking
         self._held = held
-        self._history: History = open_history(backend)
-        self._has_history = True
+        self._history = MirrorHistory(backend, warn)
         self._pruner = Pruner(self.backend, self.catalog, policy, log,
                               lambda message, error: warn(message), None,
                               budget)
@@ -120,7 +120,8 @@ class MirrorPlace:
         with left_on_failure(self.lock):
             swept = [] if self.lock is None else take(self.lock, self.backend,
                                                       self.backend)
-            swept += self.backend.sweep()
+            swept += self.backend.sweep() + sweep_folders(
+                self.backend, self._warn)
             if swept:
                 self._log(f'Removed what a killed copy left behind in '
                           f'{self.url}: {", ".join(swept)}')
@@ -158,13 +159,13 @@ class MirrorPlace:
         """Return what is to be copied, the newest first.
 
         What this place's own retention would delete at once is left out, and
-        what is sharded.
+        what is sharded if there is no place for it.
 
         Args:
             run (Catalog): Of the run.
         """
         self._rank()
-        owned = [info for info in run.owned() if not is_folder(info.name)]
+        owned = [info for info in run.owned() if self.takes(info.name)]
         there = {info.name: info for info in self.catalog.owned()}
         there.update({info.name: info for info in owned})
         together = sorted(there.values(), key=by_step)
@@ -177,11 +178,15 @@ class MirrorPlace:
              if info.name not in gone and self.catalog.same(info) is None),
             key=lambda info: (-info.iter, not info.regular, info.name))
 
+    def takes(self, name: str) -> bool:
+        """Whether a checkpoint can be here: a folder not everywhere."""
+        return self.backend.capabilities.folders or not is_folder(name)
+
     def follow(self, run: Catalog, prunes: bool = True) -> None:
         """Take over scores and which are the best; delete what they cost."""
         events = self.catalog.follow(run)
         for event, values in events:
-            self._record(event, **values)
+            self._history.record(event, **values)
         if events and prunes:
             self.prune()
 
@@ -227,7 +232,12 @@ class MirrorPlace:
         """
         begun = time.monotonic()
         twin = self._link(info)
-        if twin is None:
+        if twin is None and is_folder(info.name):
+            nbytes = send_folder(info, source, self.backend, self.catalog,
+                                 advance, self._log)
+            # beside what belongs to it, other files may have been counted
+            info = replace(info, bytes=nbytes)
+        elif twin is None:
             send(info, source, self.backend, self.catalog, advance, self._log)
         info = self.catalog.scored(info)
         entry = replace(info, same_as='' if twin is None else twin)
@@ -235,22 +245,7 @@ class MirrorPlace:
         self._point()
         deleted = self.prune(info.name) if prunes else []
         secs = time.monotonic() - begun
-        if twin is not None and info.trigger == 'best':
-            self._record('link', **identity_of(entry), same_as=twin)
-        else:
-            self._record(
-                'save',
-                **identity_of(entry),
-                epoch=info.epoch,
-                trigger=info.trigger,
-                bytes=info.bytes,
-                blocked_secs=0.,
-                durable_secs=secs,
-                deleted=deleted,
-                time=info.created_at)
-        if info.metrics:
-            # of a lost catalog they come from there
-            self._record('scores', **scores_of(info))
+        self._history.copied(entry, secs, deleted)
         return Copied(secs, twin or '', deleted)
 
     def release(self) -> None:
@@ -262,8 +257,9 @@ class MirrorPlace:
         """Copy what is there under another name already; return that."""
         able = self.backend.capabilities
         twin = self.catalog.twin(info)
-        if twin is None or not (able.link or able.server_copy):
-            return None
+        if twin is None or not (able.link or able.server_copy) or \
+                is_folder(info.name):
+            return None  # no storage links or copies a folder at once
         set_aside(self.backend, self.catalog, info.name, self._log)
         try:
             with replaced_in_catalog(self.backend, self.catalog, info.name):
@@ -285,16 +281,5 @@ class MirrorPlace:
         if self._symlink:
             move_latest(self.backend, self.catalog, newest[0], self._log)
         else:
-            self.backend.point(LATEST_NAME, None)
+            drop_latest(self.backend)
         self._latest = newest[0]
-
-    def _record(self, event: str, **values: Any) -> None:
-        try:
-            self._history.append(event, **values)
-            self._has_history = True
-        except OSError as error:
-            # it tells what happened; nothing depends on it
-            if self._has_history:
-                self._warn(f'Could not write the history of {self.url}: '
-                           f'{error}')
-            self._has_history = False

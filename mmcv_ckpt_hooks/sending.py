@@ -1,6 +1,6 @@
-"""One checkpoint's bytes from the run's place into its mirror.
+"""A checkpoint file's bytes from the run's place into its mirror.
 
-Standard library only.
+:mod:`.folders.sending` does it for folders. Standard library only.
 """
 import os
 from typing import IO, Any, Callable
@@ -26,10 +26,41 @@ class Gone(Exception):
         self.error = error
 
 
+#: ``copy(give)`` hands all bytes to ``give``, block by block.
+Copy = Callable[[Callable[[Any], None]], None]
+
+
+def counted(copy: Copy,
+            advance: Callable[[int], None]) -> Callable[[IO[bytes]], None]:
+    """Return what writes a copy for :meth:`StorageBackend.put`.
+
+    Args:
+        copy (Copy): Called once each time it is written.
+        advance (callable): As for :meth:`MirrorPlace.add`.
+    """
+    sent = 0
+
+    def write(stream: IO[bytes]) -> None:
+        nonlocal sent
+        if sent:
+            advance(-sent)
+        sent = 0
+
+        def give(data: Any) -> None:
+            nonlocal sent
+            stream.write(data)
+            sent += len(data)
+            advance(len(data))
+
+        copy(give)
+
+    return write
+
+
 def send(info: CheckpointInfo, source: StorageBackend, place: StorageBackend,
          catalog: Catalog, advance: Callable[[int], None],
          log: Callable[[str], None]) -> None:
-    """Put a checkpoint there; it is not in the catalog yet.
+    """Put a checkpoint file there; it is not in the catalog yet.
 
     Args:
         info (CheckpointInfo): As the run's catalog has it.
@@ -45,27 +76,15 @@ def send(info: CheckpointInfo, source: StorageBackend, place: StorageBackend,
         StorageError: If it could not be copied.
     """
     path = os.path.join(source.url, info.name)
-    sent = 0
     try:
         opened = source.open(info.name)
     except MissingCheckpointError as error:
         raise Gone(error) from error
     with opened as file:
-
-        def write(stream: IO[bytes]) -> None:
-            nonlocal sent
-            if sent:
-                advance(-sent)
-            sent = 0
-
-            def give(data: Any) -> None:
-                nonlocal sent
-                stream.write(data)
-                sent += len(data)
-                advance(len(data))
-
-            copy_checked(file, path, info.digest, give)
-
         set_aside(place, catalog, info.name, log)
         with replaced_in_catalog(place, catalog, info.name):
-            place.put(info.name, write)
+            place.put(
+                info.name,
+                counted(
+                    lambda give: copy_checked(file, path, info.digest, give),
+                    advance))

@@ -35,7 +35,8 @@ def train_mirrored(**given):
             stream.write(b'a beginning')
             threading.Event().wait()
 
-        return inner(backend, name, stuck if name.endswith('.pth') else write)
+        is_large = name.endswith(('.pth', '.distcp'))
+        return inner(backend, name, stuck if is_large else write)
 
     ObjectStoreBackend.put = put
     train(**given)

@@ -7,7 +7,8 @@ The JSON has ``steps``, ``scene`` (``ddp``, ``fsdp2``, ``fsdp``, ``plain``),
 middle of its part of the save of which ``name``, ``refused``: a verb of the
 place that fails on a ``rank`` at the start, ``alone_at``: in which iteration
 all ranks get a signal, without reaching each other, ``memory``: how many
-bytes are available, and ``width`` of the model.
+bytes are available, ``killed_copying``: in the copy of which file to the
+mirror rank 0 is killed, and ``width`` of the model.
 """
 import errno
 import json
@@ -26,6 +27,7 @@ from zero_worker import digest_of
 
 from mmcv_ckpt_hooks import stager
 from mmcv_ckpt_hooks.errors import AccessError
+from mmcv_ckpt_hooks.folders import sending
 from mmcv_ckpt_hooks.sharded import board, sharding, state
 from mmcv_ckpt_hooks.storage import block_file
 from mmcv_ckpt_hooks.storage.local import LocalBackend
@@ -103,6 +105,21 @@ def refuse(verb, rank):
     setattr(LocalBackend, verb, refusing)
 
 
+def die_copying(name):
+    """Have a process killed in the middle of a copy to the mirror."""
+    inner = sending._Sent.copy_of
+
+    def copy_of(sent, one):
+
+        def half(give):
+            give(b'half')
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        return half if one == name else inner(sent, one)
+
+    sending._Sent.copy_of = copy_of
+
+
 class Alone(Hook):
     """A signal comes when no rank can be reached any more."""
 
@@ -171,6 +188,8 @@ def main(work_dir, given):
         Fault(**given['fault'])
     if 'refused' in given:
         refuse(**given['refused'])
+    if 'killed_copying' in given:
+        die_copying(given['killed_copying'])
     if 'memory' in given:
         for room in (sharding, stager):
             room.available_memory_bytes = lambda: given['memory']

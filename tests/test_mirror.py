@@ -9,7 +9,6 @@ import threading
 import uuid
 
 import pytest
-from folders import NEW_TORCH
 from mmcv import Config
 from mmcv.runner import Hook
 from toy import ToyModel, make_loader, make_runner, names, train
@@ -1375,17 +1374,6 @@ def test_the_config_that_is_shipped_runs(tmp_path, monkeypatch):
     assert runner.restored.iter == 4
     url = config.custom_hooks[0].mirror.url
     assert 'iter_6.pth' in names(tmp_path / url / 'run')
-
-
-@NEW_TORCH
-def test_folders_of_an_earlier_start_are_left_out(dirs, caplog):
-    work_dir, root, there = dirs
-    run(work_dir, None, 2, format='dcp')
-    run(work_dir, root, 6)
-    assert (work_dir / 'iter_2.dcp').exists()
-    assert names(there) == ['iter_4.pth', 'iter_6.pth', 'latest.pth']
-    assert 'iter_2.dcp' not in [one.name for one in opened(there).owned()]
-    assert 'is a directory' not in caplog.text.lower()
 
 
 def test_its_own_place_in_a_store_that_is_reached_later_is_no_mirror(

@@ -24,16 +24,17 @@ WITHOUT_TORCH = {
     'checksums', 'config', 'counting', 'errors', 'executor', 'folders/folder',
     'folders/chunks', 'folders/layout', 'sharded/limits', 'folders/manifest',
     'folders/metadata', 'folders/opening', 'folders/parts', 'folders/place',
-    'folders/verification', 'guarded', 'held_places', 'history', 'holding',
-    'instructions', 'keep_config', 'keep_text', 'known_metrics', 'latest',
-    'lease', 'lineage', 'mirror', 'mirror_catalog', 'mirror_log',
-    'mirror_missing', 'mirror_note', 'mirror_words', 'mirroring', 'monitors',
-    'movement', 'name_template', 'options', 'outline', 'paging',
-    'place_limits', 'place_note', 'plan', 'pruning', 'reconciling', 'records',
-    'recovery', 'replacing', 'retention', 'run_lock', 'running_job',
-    'scanning', 'sending', 'signals', 'signed_file', 'stored_lock', 'triggers',
-    'types', 'unfolding', 'unpickling', 'verification', 'version',
-    'vocabulary', 'wording', 'zip_layout', 'zip_writing'
+    'folders/sending', 'folders/verification', 'guarded', 'held_places',
+    'history', 'holding', 'instructions', 'keep_config', 'keep_text',
+    'known_metrics', 'latest', 'lease', 'lineage', 'mirror', 'mirror_catalog',
+    'mirror_history', 'mirror_log', 'mirror_missing', 'mirror_note',
+    'mirror_words', 'mirroring', 'monitors', 'movement', 'name_template',
+    'options', 'outline', 'paging', 'place_limits', 'place_note', 'plan',
+    'pruning', 'reconciling', 'records', 'recovery', 'replacing', 'retention',
+    'run_lock', 'running_job', 'scanning', 'sending', 'signals', 'signed_file',
+    'stored_lock', 'triggers', 'types', 'unfolding', 'unpickling',
+    'verification', 'version', 'vocabulary', 'wording', 'zip_layout',
+    'zip_writing'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 

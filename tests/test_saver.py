@@ -145,7 +145,7 @@ def test_the_new_checkpoint_is_committed_before_anything_else_is_changed(
     one.save(8)
     assert one.backend.calls == [
         'put iter_8.pth', f'put {CATALOG_NAME}', 'point latest.pth iter_8.pth',
-        'list', 'delete iter_4.pth', f'put {CATALOG_NAME}'
+        'point latest.dcp', 'list', 'delete iter_4.pth', f'put {CATALOG_NAME}'
     ]
 
 

@@ -7,7 +7,6 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ..catalog import CATALOG_NAME
 from ..errors import AccessError, CheckpointError, ConfigError, IntegrityError
-from ..folders.layout import is_folder
 from ..guarded import lock_of
 from ..lease import Owner
 from ..mirroring import MirrorPlace
@@ -180,8 +179,8 @@ def _push(place: Place, mirror: MirrorPlace, quiet: bool) -> List[Outcome]:
 
 
 def _skipped(info: CheckpointInfo, mirror: MirrorPlace) -> Outcome:
-    if is_folder(info.name):
-        why = 'sharded checkpoints are not mirrored yet'
+    if not mirror.takes(info.name):
+        why = f'{mirror.url} cannot hold sharded checkpoints'
     elif mirror.catalog.same(info) is None:
         why = 'the mirror does not keep it'
     else:

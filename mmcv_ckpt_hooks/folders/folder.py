@@ -28,7 +28,8 @@ class FolderedBackend(StorageBackend, Protocol):
     """What a backend that declares ``folders`` has besides the verbs.
 
     ``list`` has a folder that is a checkpoint as one file with the bytes of
-    all of its; ``delete`` removes an empty one.
+    all of its; ``delete`` removes an empty one. Where there are no
+    directories, one that is not there is listed as empty.
     """
 
     def folder(self, name: str) -> StorageBackend:
@@ -41,7 +42,10 @@ class FolderedBackend(StorageBackend, Protocol):
         """Whether a name is that of a link, whatever it leads to."""
 
     def move(self, name: str, other: str) -> None:
-        """Give a folder another name, which nothing has."""
+        """Give a folder another name, which nothing has.
+
+        Where that is not done at once, ``.metadata`` comes last.
+        """
 
 
 def folder_of(files: StorageBackend, name: str) -> StorageBackend:
@@ -113,13 +117,17 @@ def remove(files: StorageBackend, name: str) -> None:
         return
     folder = folder_of(files, name)
     with suppress(MissingCheckpointError):
-        names = {file.name for file in folder.list()} - {WRITING_NAME}
+        names = _names(files, name)
         with suppress(OutOfSpaceError):
             # whose it is, if the process dies; ranks that write yet see that
             # it is over
             folder.put(WRITING_NAME, lambda stream: stream.write(b'over'))
         folder.delete(METADATA_NAME)
-        for one in sorted(names - {METADATA_NAME}):
+        for one in sorted(names - {METADATA_NAME, WRITING_NAME}):
+            folder.delete(one)
+        # the first answer of an object store may have been no listing; what is
+        # left without a mark is never swept
+        for one in sorted(_names(files, name) - {WRITING_NAME}):
             folder.delete(one)
         folder.delete(WRITING_NAME)
     files.delete(name)
@@ -171,6 +179,34 @@ def lineage_of(files: StorageBackend, name: str) -> Optional[str]:
     except CorruptError:
         is_ours = _names(files, name) & {MANIFEST_NAME, REST_NAME}
         return None if is_ours else ''
+
+
+def make_way(files: StorageBackend, name: str, lineage: str) -> None:
+    """Remove what has the name of a folder that is to be written.
+
+    The caller has the lock of the place: what is unfinished there is its own,
+    or a dead run's.
+
+    Args:
+        files (StorageBackend): The place.
+        name (str): Of the folder.
+        lineage (str): Of the run that writes it.
+
+    Raises:
+        StorageError: If it is another run's.
+    """
+    if cast(FolderedBackend, files).is_link(name):
+        remove(files, name)
+    elif is_there(files, name):
+        # INVARIANT: it may have come since the catalog was made
+        if lineage_of(files, name) not in (lineage, None):
+            raise StorageError(f'{files.url}/{name} belongs to another run: '
+                               'move it away, or give another place')
+        remove(files, name)
+    else:
+        with suppress(MissingCheckpointError):
+            if WRITING_NAME in _names(files, name):
+                remove(files, name)
 
 
 def sweep_folders(files: StorageBackend, warn: Callable[[str],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Dict, Iterator, List, Mapping, Optional, Tuple
 
-from ..errors import CorruptError, TruncatedError
+from ..errors import CorruptError, MissingCheckpointError, TruncatedError
 from ..records import reading
 from ..types import UNKNOWN_BYTES, StorageBackend
 from ..wording import counted
@@ -97,6 +97,9 @@ def open_folder(files: StorageBackend,
         MissingCheckpointError: If there is no such folder.
     """
     sizes = _sizes(files)
+    if not sizes:
+        # an object store has no empty folders
+        raise MissingCheckpointError(f'{path} is not there, or empty')
     if METADATA_NAME not in sizes:
         raise TruncatedError(
             f'{path} is no complete checkpoint: it has no {METADATA_NAME}, '

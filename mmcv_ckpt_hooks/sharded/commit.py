@@ -7,14 +7,13 @@ import uuid
 from contextlib import suppress
 from dataclasses import asdict
 from typing import (IO, TYPE_CHECKING, Callable, Dict, List, Optional, Set,
-                    Tuple, Union, cast)
+                    Tuple, Union)
 
 from ..card import card
 from ..errors import OutOfSpaceError, StorageError
 from ..executor import Repeater
-from ..folders.folder import (FolderedBackend, Sum, bytes_digest, folder_of,
-                              is_there, lineage_of, manifest, manifest_digest,
-                              remove)
+from ..folders.folder import (Sum, bytes_digest, folder_of, make_way, manifest,
+                              manifest_digest, remove)
 from ..folders.layout import (MANIFEST_NAME, METADATA_NAME, REST_NAME,
                               WRITING_NAME, part_name)
 from ..guarded import GuardedBackend
@@ -149,16 +148,10 @@ class FolderCommit:
             with suppress(StorageError):  # the next start tells of it
                 remove(files, dead)
                 self._begun.discard(dead)
-        if info.name in self._begun or \
-                cast(FolderedBackend, files).is_link(info.name):
+        if info.name in self._begun:
             remove(files, info.name)
-        elif is_there(files, info.name):
-            # INVARIANT: it may have come since the catalog was made
-            if lineage_of(files, info.name) not in (info.lineage, None):
-                raise StorageError(f'{files.url}/{info.name} belongs to '
-                                   'another run: move it away, or give '
-                                   'another out_dir')
-            remove(files, info.name)
+        else:
+            make_way(files, info.name, info.lineage)
         self._begun.add(info.name)
 
     def _call(self, name: str, token: str) -> None:

@@ -7,7 +7,7 @@ import sys
 from ..errors import ConfigError
 from ..folders.layout import MIN_TORCH
 from ..options import CheckpointOptions
-from ..storage import scheme_of
+from ..storage import OBJECT_STORES, scheme_of
 from ..version import version_tuple
 
 
@@ -25,13 +25,11 @@ def check_format(options: CheckpointOptions) -> None:
         raise ConfigError(f'{start}writes several files a checkpoint, which '
                           'file_client_args cannot list or delete; give a '
                           "directory that all ranks see, or format='pth'")
-    if scheme not in ('', 'file'):
+    if scheme not in ('', 'file', *OBJECT_STORES):
         raise ConfigError(
-            f'{start}needs a directory that all ranks see, but out_dir is '
-            f"{scheme}://. Give one, or format='pth'")
-    if options.mirror is not None:
-        raise ConfigError(f"{start}has no mirror yet: remove mirror, or use "
-                          "format='pth'")
+            f'{start}needs a directory that all ranks see, or an object store '
+            f"(s3://, gs://, az://), but out_dir is {scheme}://. Give one of "
+            "them, or format='pth'")
     # not imported for it: who has a hook has it
     version = getattr(sys.modules.get('torch'), '__version__', MIN_TORCH)
     if version_tuple(version) < version_tuple(MIN_TORCH):

@@ -66,7 +66,7 @@ def join(runner: Any, options: CheckpointOptions, place: str,
     Args:
         runner (BaseRunner): Not running yet.
         options (CheckpointOptions): Of the hook.
-        place (str): Directory.
+        place (str): Directory or URL.
         sharding (Sharding): Of :func:`open_sharding`.
 
     Order: on all ranks, when rank 0 has opened the place.
@@ -76,7 +76,10 @@ def join(runner: Any, options: CheckpointOptions, place: str,
     """
     if sharding.board is None:
         return []
-    files = open_backend(place, durable=options.write.durability == 'fsync')
+    files = open_backend(
+        place,
+        durable=options.write.durability == 'fsync',
+        storage_options=options.storage_options)
     _check_place(files)
     if distributed.rank() == 0:
         return []
@@ -117,7 +120,7 @@ def _check_place(files: StorageBackend) -> None:
             raise ConfigError(
                 f"format='dcp' needs an out_dir that all ranks see, but "
                 f'{files.url} of rank {rank} is another one than that of rank '
-                '0: give a directory on a shared file system')
+                '0: give a directory on a shared file system, or a URL')
 
     what = f'opening {files.url}'
     try:

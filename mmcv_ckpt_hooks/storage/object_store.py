@@ -1,16 +1,18 @@
 """Objects under a prefix: S3 and what speaks it, GCS, Azure."""
 import uuid
 from contextlib import suppress
+from copy import copy
+from dataclasses import replace
 from typing import IO, Any, Callable, Iterator, List, Mapping, Optional, cast
 
 from ..errors import AccessError, MissingCheckpointError, StorageError
+from ..folders.layout import METADATA_NAME, is_folder
 from ..types import POINTER_FILE, Capabilities, StoredFile
-from ..wording import counted
-from .names import TEMPORARY_MARK, is_temporary, plain_name
-from .object_errors import (is_gone_upload, is_spoilt, is_unreadable,
-                            object_errors)
-from .object_line import ObjectLine
-from .object_range import EmptyObject, read_range
+from .names import TEMPORARY_MARK, is_temporary
+from .object_errors import is_gone_upload, is_spoilt, is_unreadable
+from .object_folders import folder_names, found_folder, move_folder
+from .object_range import EmptyObject
+from .object_requests import ObjectRequests
 from .object_url import import_client, parse_place
 from .ranged_file import SMALL_BYTES, RangedFile
 from .s3_leftovers import S3Leftovers
@@ -28,7 +30,7 @@ _PROBE = f'.probe{TEMPORARY_MARK}mmcv_ckpt_hooks'
 _MARK = 'mmcvckptupload'
 
 
-class ObjectStoreBackend:
+class ObjectStoreBackend(ObjectRequests):
     """A prefix in a bucket; an object appears complete or not at all.
 
     ``put`` streams in parallel parts of :data:`~.uploads.PART_BYTES`; the
@@ -58,23 +60,25 @@ class ObjectStoreBackend:
         server_copy=True,
         point=True,
         share=True,
-        exclusive=True)
+        exclusive=True,
+        folders=True)
 
     def __init__(self,
                  url: str,
                  options: Optional[Mapping[str, Any]] = None) -> None:
-        self._place = parse_place(url, options)
-        self.url = self._place.url
-        self._client = import_client(self.url)
-        self._line = ObjectLine(self._place)
+        place = parse_place(url, options)
+        super().__init__(place, import_client(place.url))
         self._leftovers = S3Leftovers(self._place) \
             if self._place.scheme == 's3' else None
 
     def prepare(self) -> None:
         """List, write and delete, to see whether that is allowed.
 
-        It gives up early: who has mistyped an endpoint waits for it.
+        It gives up early: who has mistyped an endpoint waits for it. Of a
+        folder nothing is to be seen: it is there with its first object.
         """
+        if self._within:
+            return
         with self._errors('cannot list', missing=StorageError):
             self._line.reach(self._client.list_with_delimiter, quick=True)
         with self._errors('cannot write to', missing=StorageError):
@@ -90,12 +94,90 @@ class ObjectStoreBackend:
                     quick=True)
 
     def put(self, name: str, write: Callable[[IO[bytes]], Any]) -> int:
-        plain_name(name, self.url)
-        stream = self._stream(name)
+        return self._commit(self._key(name), write)
+
+    def open(self, name: str) -> IO[bytes]:
+        return self._opened(self._key(name))
+
+    def sweep(self) -> List[str]:
+        """Abort uploads that nobody goes on with.
+
+        On S3 alone: Azure forgets parts after a week, GCS needs a lifecycle
+        rule. What may still live is looked at again behind later saves.
+        """
+        if self._leftovers is None:
+            return []
+        with self._errors('cannot sweep', missing=StorageError):
+            return self._leftovers.sweep()
+
+    def list(self) -> List[StoredFile]:
+        found = self._list()
+        names = [(one['path'][len(self._within):], one['size'])
+                 for one in found['objects']]
+        # some stores list the prefix itself, as a folder; an object with the
+        # name of one is nobody's
+        files = [
+            StoredFile(name, size) for name, size in names
+            if name and not is_temporary(name) and not is_folder(name)
+        ]
+        for name in [] if self._within else folder_names(found):
+            folder = found_folder(self.folder(name), name)
+            files += [] if folder is None else [folder]
+        return sorted(files, key=lambda file: file.name)
+
+    def delete(self, name: str) -> None:
+        key = self._key(name)
+        # S3 does not tell, the others do
+        with suppress(MissingCheckpointError):
+            self._ask('cannot delete checkpoint',
+                      lambda store: self._client.delete(store, key), key)
+
+    def folder(self, name: str) -> 'ObjectStoreBackend':
+        # what is known of the line, and of uploads, is known of all of it
+        inside = copy(self)
+        inside._within = f'{self._key(name)}/'
+        inside.url = self._at(self._key(name))
+        inside.capabilities = replace(self.capabilities, folders=False)
+        return inside
+
+    def folders(self) -> List[str]:
+        return folder_names(self._list())
+
+    def is_link(self, name: str) -> bool:
+        return False
+
+    def move(self, name: str, other: str) -> None:
+        one, aside = self.folder(name), self.folder(other)
+        move_folder(
+            one,
+            lambda file: self._duplicate(one._key(file), aside._key(file)))
+        self.delete(name)  # some stores keep an empty directory
+
+    def link(self, source: str, name: str) -> None:
+        """Copy on the server; where it cannot, through this machine."""
+        self._duplicate(self._key(source), self._key(name))
+
+    def point(self, name: str, target: Optional[str]) -> None:
+        """Store the target's name in a pointer file."""
+        self._key(name)
+        if target is None:
+            self.delete(POINTER_FILE)
+            return
+        key = self._key(target)
+        # a pointer never dangles
+        self._head(f'{key}/{METADATA_NAME}' if is_folder(target) else key)
+        line = target.encode() + b'\n'
+        self.put(POINTER_FILE, lambda stream: stream.write(line))
+
+    def share(self, name: str) -> SharedObject:
+        return SharedObject(self._place, self._key(name))
+
+    def _commit(self, key: str, write: Callable[[IO[bytes]], Any]) -> int:
+        stream = self._stream(key)
 
         def attempt() -> None:
             nonlocal stream
-            stream = self._stream(name)
+            stream = self._stream(key)
             try:
                 write(cast(IO[bytes], stream))
             except BaseException:
@@ -111,91 +193,34 @@ class ObjectStoreBackend:
             self._leftovers.sweep_later()
         return stream.size_bytes
 
-    def open(self, name: str) -> IO[bytes]:
-        plain_name(name, self.url)
+    def _opened(self, key: str) -> IO[bytes]:
         try:
             # says the size, and has the beginning of a zip file
             meta, head = self._ask(
-                _READ, lambda store: self._read(store, name, 0, SMALL_BYTES),
-                name)
+                _READ, lambda store: self._read(store, key, 0, SMALL_BYTES),
+                key)
         except EmptyObject:
-            meta, head = self._head(name), b''
+            meta, head = self._head(key), b''
         options = {} if not meta['e_tag'] else dict(if_match=meta['e_tag'])
 
         def fetch(start: int, stop: int) -> Any:
             return self._ask(
-                _READ, lambda store: self._read(store, name, start, stop, **
-                                                options)[1], name)
+                _READ, lambda store: self._read(store, key, start, stop, **
+                                                options)[1], key)
 
         return cast(IO[bytes], RangedFile(fetch, meta['size'], head))
 
-    def sweep(self) -> List[str]:
-        """Abort uploads that nobody goes on with.
+    def _stream(self, key: str) -> MappedStream:
+        return MappedStream(lambda: self._errors(_WRITE, key, StorageError),
+                            lambda blocks: self._put_whole(key, blocks),
+                            lambda blocks: self._put_parts(key, blocks))
 
-        On S3 alone: Azure forgets parts after a week, GCS needs a lifecycle
-        rule. What may still live is looked at again behind later saves.
-        """
-        if self._leftovers is None:
-            return []
-        with self._errors('cannot sweep', missing=StorageError):
-            return self._leftovers.sweep()
-
-    def list(self) -> List[StoredFile]:
-        found = self._ask(
-            'cannot list',
-            self._client.list_with_delimiter,
-            missing=StorageError)['objects']
-        # some stores list the prefix itself, as a folder
-        files = [
-            StoredFile(one['path'], one['size']) for one in found
-            if one['path'] and not is_temporary(one['path'])
-        ]
-        return sorted(files, key=lambda file: file.name)
-
-    def delete(self, name: str) -> None:
-        plain_name(name, self.url)
-        # S3 does not tell, the others do
-        with suppress(MissingCheckpointError):
-            self._ask('cannot delete checkpoint',
-                      lambda store: self._client.delete(store, name), name)
-
-    def link(self, source: str, name: str) -> None:
-        """Copy on the server; where it cannot, through this machine."""
-        plain_name(name, self.url)
-        size = self._head(plain_name(source, self.url))['size']
-        if source == name:
-            return  # S3 refuses it
-        if size > _COPY_BYTES:
-            self._copy(source, name)
-            return
-        self._ask(f'cannot copy {source} to',
-                  lambda store: self._client.copy(store, source, name), name)
-        self._check_size(name, size)
-
-    def point(self, name: str, target: Optional[str]) -> None:
-        """Store the target's name in a pointer file."""
-        plain_name(name, self.url)
-        if target is None:
-            self.delete(POINTER_FILE)
-            return
-        self._head(plain_name(target, self.url))  # a pointer never dangles
-        line = target.encode() + b'\n'
-        self.put(POINTER_FILE, lambda stream: stream.write(line))
-
-    def share(self, name: str) -> SharedObject:
-        return SharedObject(self._place, name)
-
-    def _stream(self, name: str) -> MappedStream:
-        return MappedStream(lambda: self._errors(_WRITE, name, StorageError),
-                            lambda blocks: self._put_whole(name, blocks),
-                            lambda blocks: self._put_parts(name, blocks))
-
-    def _put_whole(self, name: str, blocks: List[Block]) -> None:
+    def _put_whole(self, key: str, blocks: List[Block]) -> None:
         content = blocks[0] if len(blocks) == 1 else b''.join(blocks)
         self._line.reach(lambda store: self._client.put(
-            store, name, content, use_multipart=False))
+            store, key, content, use_multipart=False))
 
-    def _put_parts(self, name: str, blocks: Iterator[Block]) -> None:
+    def _put_parts(self, key: str, blocks: Iterator[Block]) -> None:
         size, mark = 0, {_MARK: uuid.uuid4().hex}
 
         def counted() -> Iterator[Block]:
@@ -209,7 +234,7 @@ class ObjectStoreBackend:
                 with self._line.watched():
                     self._client.put(
                         self._line.store,
-                        name,
+                        key,
                         counted(),
                         attributes=mark,
                         chunk_size=PART_BYTES,
@@ -219,62 +244,29 @@ class ObjectStoreBackend:
                 # completed, but the answer was lost: asked again, the store
                 # knows no upload any more
                 may_be_done = is_gone_upload(error) or is_unreadable(error)
-                if not may_be_done or not self._has(name, mark):
+                if not may_be_done or not self._has(key, mark):
                     raise
-            self._check_size(name, size)
+            self._check_size(key, size)
 
-    def _copy(self, source: str, name: str) -> None:
+    def _duplicate(self, source: str, key: str) -> None:
+        size = self._head(source)['size']
+        if source == key:
+            return  # S3 refuses it
+        if size > _COPY_BYTES:
+            self._copy(source, key)
+            return
+        self._ask(f'cannot copy {source} to',
+                  lambda store: self._client.copy(store, source, key), key)
+        self._check_size(key, size)
+
+    def _copy(self, source: str, key: str) -> None:
 
         def write(stream: IO[bytes]) -> None:
-            with self.open(source) as original:
+            with self._opened(source) as original:
                 while True:
                     block = original.read(_BLOCK_BYTES)
                     if not block:
                         return
                     stream.write(block)
 
-        self.put(name, write)
-
-    def _check_size(self, name: str, expected: int) -> None:
-        found = self._head(name)['size']
-        if found != expected:
-            raise StorageError(
-                f'{self._at(name)} has {counted(found, "bytes")}, expected '
-                f'{expected}: does another program write there?')
-
-    def _has(self, name: str, mark: Mapping[str, str]) -> bool:
-        """Whether an object is there that was sent with these attributes."""
-        with suppress(MissingCheckpointError):
-            there = self._ask(
-                'cannot look for', lambda store: self._client.get(
-                    store, name, options=dict(head=True)), name)
-            return mark.items() <= dict(there.attributes).items()
-        return False
-
-    def _head(self, name: str) -> Any:
-        return self._ask('cannot look for',
-                         lambda store: self._client.head(store, name), name)
-
-    def _read(self, store: Any, name: str, start: int, stop: int,
-              **options: Any) -> Any:
-        return read_range(self._client, store, name, start, stop, **options)
-
-    def _ask(self,
-             what: str,
-             call: Callable[[Any], Any],
-             name: str = '',
-             missing: Any = MissingCheckpointError) -> Any:
-        """Return what a request gives; it is made again if it may pass."""
-        with self._errors(what, name, missing):
-            return self._line.reach(call)
-
-    def _errors(self,
-                what: str,
-                name: str = '',
-                missing: Any = MissingCheckpointError) -> Any:
-        return object_errors(what,
-                             self._at(name) if name else self.url, missing,
-                             self._place.secrets)
-
-    def _at(self, name: str) -> str:
-        return f'{self.url}/{name}'
+        self._commit(key, write)

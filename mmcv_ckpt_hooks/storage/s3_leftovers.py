@@ -13,6 +13,7 @@ from typing import (Dict, Iterator, List, Mapping, NamedTuple, Optional, Set,
                     Tuple)
 from urllib.error import HTTPError
 
+from ..folders.layout import is_folder
 from .mapped_errors import storage_error
 from .object_url import ObjectPlace
 from .retrying import Retries
@@ -93,15 +94,12 @@ class S3Leftovers:
     def _listed(self, requests: S3Requests) -> \
             List[Tuple[_Upload, datetime.datetime]]:
         found = []
-        query: Dict[str, str] = dict(
-            uploads='', prefix=self._prefix, delimiter='/')
+        query: Dict[str, str] = dict(uploads='', prefix=self._prefix)
         while True:
             root, now = self._send(requests, 'GET', query=query)
             for one in root.iterfind('Upload'):
                 key = one.findtext('Key', '')
-                # not of a directory below, whatever the store makes of the
-                # delimiter
-                if '/' not in key[len(self._prefix):]:
+                if _is_of_place(key[len(self._prefix):]):
                     found.append(
                         (_Upload(key, one.findtext('UploadId', ''),
                                  _time(one.findtext('Initiated'))), now))
@@ -142,6 +140,15 @@ class S3Leftovers:
 
     def _requests(self) -> Optional[S3Requests]:
         return requests_to(self._place.bucket, self._place.plain)
+
+
+def _is_of_place(name: str) -> bool:
+    """Whether an object is not one of a directory below, which is another's.
+
+    A folder that is a checkpoint belongs to the place.
+    """
+    above, _, own = name.rpartition('/')
+    return not above or ('/' not in above and is_folder(above))
 
 
 def _passes(error: Exception) -> bool:

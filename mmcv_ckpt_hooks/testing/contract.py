@@ -13,6 +13,7 @@ import pytest
 
 from ..errors import MissingCheckpointError, StorageError, UnsupportedError
 from ..types import POINTER_FILE, UNKNOWN_BYTES, Capabilities, StorageBackend
+from .folder_contract import FolderContract, get, names_in, put
 from .shared_contract import SharedFileContract
 
 #: Names that lead out of a directory.
@@ -20,7 +21,7 @@ OUTSIDE = ('', '.', '..', '../a.pth', 'a/b.pth', '/a.pth', 'a\0.pth') + \
     (('a\\b.pth', ) if os.name == 'nt' else ())
 
 
-class StorageBackendContract(SharedFileContract):
+class StorageBackendContract(FolderContract, SharedFileContract):
     """Subclass it as ``Test...`` and give the fixture ``backend``.
 
     Declared capabilities are tested, and that the verbs of the others raise
@@ -43,11 +44,11 @@ class StorageBackendContract(SharedFileContract):
 
     def test_prepare_again_changes_nothing(self,
                                            backend: StorageBackend) -> None:
-        _put(backend, 'a.pth', b'a')
+        put(backend, 'a.pth', b'a')
         backend.prepare()
-        assert _get(backend, 'a.pth') == b'a'
+        assert get(backend, 'a.pth') == b'a'
         if backend.capabilities.listing:
-            assert _names(backend) == ['a.pth']
+            assert names_in(backend) == ['a.pth']
 
     @pytest.mark.parametrize('parts', [
         (),
@@ -56,8 +57,8 @@ class StorageBackendContract(SharedFileContract):
         (bytearray(b'array'), memoryview(b'view')),
         (b'\0' * 3_000_000, b'small', bytes(range(256)) * 9000),
     ])
-    def test_gives_back_what_was_put(self, backend: StorageBackend,
-                                     parts: Any) -> None:
+    def test_gives_back_what_wasput(self, backend: StorageBackend,
+                                    parts: Any) -> None:
         written: List[int] = []
 
         def write(stream: Any) -> None:
@@ -68,7 +69,7 @@ class StorageBackendContract(SharedFileContract):
         content = b''.join(bytes(part) for part in parts)
         assert backend.put('a.pth', write) == len(content)
         assert written == [len(part) for part in parts]
-        assert _get(backend, 'a.pth') == content
+        assert get(backend, 'a.pth') == content
 
     def test_writer_is_called_once_and_cannot_seek(
             self, backend: StorageBackend) -> None:
@@ -90,9 +91,9 @@ class StorageBackendContract(SharedFileContract):
             assert archive.read('record') == b'content'
 
     def test_put_replaces(self, backend: StorageBackend) -> None:
-        _put(backend, 'a.pth', b'a long content')
-        _put(backend, 'a.pth', b'short')
-        assert _get(backend, 'a.pth') == b'short'
+        put(backend, 'a.pth', b'a long content')
+        put(backend, 'a.pth', b'short')
+        assert get(backend, 'a.pth') == b'short'
 
     @pytest.mark.parametrize('error', [
         ValueError('in the writer'),
@@ -104,7 +105,7 @@ class StorageBackendContract(SharedFileContract):
     def test_failing_writer_changes_nothing(self, backend: StorageBackend,
                                             error: BaseException,
                                             size_bytes: int) -> None:
-        _put(backend, 'old.pth', b'old')
+        put(backend, 'old.pth', b'old')
 
         def write(stream: Any) -> None:
             stream.write(bytes(size_bytes))
@@ -115,27 +116,27 @@ class StorageBackendContract(SharedFileContract):
                 backend.put(name, write)
             # untouched: the caller can tell its own error from the storage's
             assert caught.value is error
-        assert _get(backend, 'old.pth') == b'old'
+        assert get(backend, 'old.pth') == b'old'
         with pytest.raises(MissingCheckpointError):
             backend.open('new.pth')
         if backend.capabilities.listing:
-            assert _names(backend) == ['old.pth']
-        _put(backend, 'new.pth', b'new')
-        assert _get(backend, 'new.pth') == b'new'
+            assert names_in(backend) == ['old.pth']
+        put(backend, 'new.pth', b'new')
+        assert get(backend, 'new.pth') == b'new'
 
     def test_unfinished_file_is_not_to_be_seen(
             self, backend: StorageBackend) -> None:
-        _put(backend, 'old.pth', b'old')
+        put(backend, 'old.pth', b'old')
 
         def write(stream: Any) -> None:
             stream.write(b'half')
             stream.flush()
             if backend.capabilities.listing:
-                assert _names(backend) == ['old.pth']
-            assert _get(backend, 'old.pth') == b'old'
+                assert names_in(backend) == ['old.pth']
+            assert get(backend, 'old.pth') == b'old'
 
         backend.put('old.pth', write)
-        assert _get(backend, 'old.pth') == b'half'
+        assert get(backend, 'old.pth') == b'half'
 
     def test_unfinished_name_does_not_exist(self,
                                             backend: StorageBackend) -> None:
@@ -146,13 +147,13 @@ class StorageBackendContract(SharedFileContract):
             with pytest.raises(MissingCheckpointError):
                 backend.open('new.pth')
             if backend.capabilities.listing:
-                assert _names(backend) == []
+                assert names_in(backend) == []
 
         backend.put('new.pth', write)
-        assert _get(backend, 'new.pth') == b'half'
+        assert get(backend, 'new.pth') == b'half'
 
     def test_open_gives_a_seekable_file(self, backend: StorageBackend) -> None:
-        _put(backend, 'a.pth', b'0123456789')
+        put(backend, 'a.pth', b'0123456789')
         with backend.open('a.pth') as file, backend.open('a.pth') as other:
             assert file.seek(-3, io.SEEK_END) == 7
             assert file.read(2) == b'78'
@@ -171,7 +172,7 @@ class StorageBackendContract(SharedFileContract):
     @pytest.mark.parametrize('name', OUTSIDE)
     def test_name_that_leads_outside_is_refused(self, backend: StorageBackend,
                                                 name: str) -> None:
-        _put(backend, 'a.pth', b'a')
+        put(backend, 'a.pth', b'a')
         called: List[Any] = []
         able = backend.capabilities
         refused: List[Callable[[], Any]] = [
@@ -199,80 +200,80 @@ class StorageBackendContract(SharedFileContract):
                 backend.list()
             return
         assert backend.list() == []
-        _put(backend, 'b.pth', b'12')
-        _put(backend, 'a.pth', b'123')
+        put(backend, 'b.pth', b'12')
+        put(backend, 'a.pth', b'123')
         listed = [file.name for file in backend.list()]
         assert listed == ['a.pth', 'b.pth']  # by name
         sizes = [3, 2] if self.knows_sizes else [UNKNOWN_BYTES] * 2
         assert [file.bytes for file in backend.list()] == sizes
 
     def test_deletes(self, backend: StorageBackend) -> None:
-        _put(backend, 'a.pth', b'a')
-        _put(backend, 'b.pth', b'b')
+        put(backend, 'a.pth', b'a')
+        put(backend, 'b.pth', b'b')
         if not backend.capabilities.delete:
             with pytest.raises(UnsupportedError, match="'delete'"):
                 backend.delete('a.pth')
-            assert _get(backend, 'a.pth') == b'a'
+            assert get(backend, 'a.pth') == b'a'
             return
         backend.delete('a.pth')
         with pytest.raises(MissingCheckpointError):
             backend.open('a.pth')
-        assert _get(backend, 'b.pth') == b'b'
+        assert get(backend, 'b.pth') == b'b'
         backend.delete('a.pth')  # no error: it is not there, as asked
 
     def test_sweep_takes_nothing_committed(self,
                                            backend: StorageBackend) -> None:
-        _put(backend, 'a.pth', b'content')
+        put(backend, 'a.pth', b'content')
         assert backend.sweep() == []
-        assert _get(backend, 'a.pth') == b'content'
+        assert get(backend, 'a.pth') == b'content'
 
     # -- link and point ----------------------------------------------------
 
     def test_links(self, backend: StorageBackend) -> None:
         able = backend.capabilities
-        _put(backend, 'a.pth', b'a')
-        _put(backend, 'b.pth', b'b')
+        put(backend, 'a.pth', b'a')
+        put(backend, 'b.pth', b'b')
         if not (able.link or able.server_copy):
             with pytest.raises(UnsupportedError, match="'link'"):
                 backend.link('a.pth', 'b.pth')
-            assert _get(backend, 'b.pth') == b'b'
+            assert get(backend, 'b.pth') == b'b'
             return
         for name in ('b.pth', 'c.pth', 'a.pth', 'b.pth'):
             backend.link('a.pth', name)
-            assert _get(backend, name) == b'a'
+            assert get(backend, name) == b'a'
         if able.listing:
-            assert _names(backend) == ['a.pth', 'b.pth', 'c.pth']
-        _put(backend, 'a.pth', b'new')
-        assert _get(backend, 'b.pth') == b'a'
+            assert names_in(backend) == ['a.pth', 'b.pth', 'c.pth']
+        put(backend, 'a.pth', b'new')
+        assert get(backend, 'b.pth') == b'a'
         if able.delete:
             backend.delete('b.pth')
-            assert _get(backend, 'c.pth') == b'a'
+            assert get(backend, 'c.pth') == b'a'
 
     def test_link_to_nothing_changes_nothing(self,
                                              backend: StorageBackend) -> None:
-        _put(backend, 'a.pth', b'a')
+        put(backend, 'a.pth', b'a')
         with pytest.raises((MissingCheckpointError, UnsupportedError)):
             backend.link('gone.pth', 'a.pth')
-        assert _get(backend, 'a.pth') == b'a'
+        assert get(backend, 'a.pth') == b'a'
         if backend.capabilities.listing:
-            assert _names(backend) == ['a.pth']
+            assert names_in(backend) == ['a.pth']
 
     def test_points(self, backend: StorageBackend) -> None:
-        _put(backend, 'a.pth', b'a')
-        _put(backend, 'b.pth', b'b')
+        put(backend, 'a.pth', b'a')
+        put(backend, 'b.pth', b'b')
         if not backend.capabilities.point:
             with pytest.raises(UnsupportedError, match="'point'"):
                 backend.point('latest.pth', 'a.pth')
             return
         for target in ('a.pth', 'b.pth', 'b.pth', 'a.pth'):
             backend.point('latest.pth', target)
-            assert self.pointed_at(backend) == _get(backend, target)
-        assert _get(backend, 'b.pth') == b'b'
+            assert self.pointed_at(backend) == get(backend, target)
+        assert get(backend, 'b.pth') == b'b'
 
     def test_pointer_never_dangles(self, backend: StorageBackend) -> None:
         if not backend.capabilities.link:
             return
-        _put(backend, 'a.pth', b'a')
+        put(backend, 'a.pth', b'a')
         backend.point('latest.pth', 'a.pth')
         with pytest.raises(MissingCheckpointError):
             backend.point('latest.pth', 'gone.pth')
@@ -281,20 +282,6 @@ class StorageBackendContract(SharedFileContract):
     def pointed_at(self, backend: StorageBackend) -> bytes:
         """Follow ``latest.pth``, or the pointer file."""
         try:
-            return _get(backend, 'latest.pth')
+            return get(backend, 'latest.pth')
         except MissingCheckpointError:
-            return _get(backend, _get(backend, POINTER_FILE).decode().strip())
-
-
-def _put(backend: StorageBackend, name: str, content: bytes) -> None:
-    assert backend.put(name,
-                       lambda stream: stream.write(content)) == len(content)
-
-
-def _get(backend: StorageBackend, name: str) -> bytes:
-    with backend.open(name) as file:
-        return file.read()
-
-
-def _names(backend: StorageBackend) -> List[str]:
-    return sorted(file.name for file in backend.list())
+            return get(backend, get(backend, POINTER_FILE).decode().strip())

@@ -1,9 +1,11 @@
 """A backend that keeps its files in a dict."""
 import io
 import threading
+from dataclasses import replace
 from typing import IO, Any, Callable, Dict, List, Optional, cast
 
 from ..errors import MissingCheckpointError
+from ..folders.layout import METADATA_NAME, is_folder
 from ..storage.mapped_errors import unsupported
 from ..storage.names import plain_name
 from ..storage.shared_file import PlainSharedFile
@@ -12,7 +14,7 @@ from ..types import POINTER_FILE, Capabilities, SharedFile, StoredFile
 
 
 class MemoryBackend:
-    """Files as ``bytes`` by name, in ``files``.
+    """Files as ``bytes`` by name, in ``files``; folders in ``inside``.
 
     Args:
         capabilities (Capabilities, optional): What it can do; verbs that are
@@ -35,8 +37,10 @@ class MemoryBackend:
             server_copy=True,
             point=True,
             share=True,
-            exclusive=True)
+            exclusive=True,
+            folders=True)
         self.files: Dict[str, bytes] = {}
+        self.inside: Dict[str, 'MemoryBackend'] = {}
         self.mutex = threading.Lock()
         self.prepared = False
 
@@ -61,15 +65,37 @@ class MemoryBackend:
     def list(self) -> List[StoredFile]:
         if not self.capabilities.listing:
             raise self._unsupported('listing')
-        return [
-            StoredFile(name, len(content))
-            for name, content in sorted(self.files.items())
-        ]
+        found = {
+            name: len(content)
+            for name, content in self.files.items()
+            if not (self.capabilities.folders and is_folder(name))
+        }
+        for name in self.folders():
+            files = self.inside[name].files
+            if METADATA_NAME in files:
+                found[name] = sum(map(len, files.values()))
+        return [StoredFile(name, size) for name, size in sorted(found.items())]
 
     def delete(self, name: str) -> None:
         if not self.capabilities.delete:
             raise self._unsupported('delete')
         self.files.pop(plain_name(name, self.url), None)
+
+    def folder(self, name: str) -> 'MemoryBackend':
+        plain_name(name, self.url)
+        return self.inside.setdefault(name, self._new_folder(name))
+
+    def folders(self) -> List[str]:
+        return sorted(name for name, folder in self.inside.items()
+                      if folder.files and is_folder(name))
+
+    def is_link(self, name: str) -> bool:
+        return False
+
+    def move(self, name: str, other: str) -> None:
+        moved, files = self.folder(name), self.folder(other).files
+        files.update(moved.files)
+        moved.files.clear()
 
     def link(self, source: str, name: str) -> None:
         if not (self.capabilities.link or self.capabilities.server_copy):
@@ -87,6 +113,10 @@ class MemoryBackend:
             if list(self.files.values()).count(cast(bytes, content)) > 1:
                 del self.files[name]
             return
+        if is_folder(target):
+            self.folder(target).open(METADATA_NAME)
+            self.files[POINTER_FILE] = target.encode() + b'\n'
+            return
         content = self._content(target)
         if self.capabilities.link:
             self.files[name] = content
@@ -97,6 +127,10 @@ class MemoryBackend:
         if not self.capabilities.exclusive:
             return PlainSharedFile(self, name)
         return _MemoryFile(self, plain_name(name, self.url))
+
+    def _new_folder(self, name: str) -> 'MemoryBackend':
+        able = replace(self.capabilities, folders=False)
+        return MemoryBackend(able, f'{self.url}/{name}')
 
     def _content(self, name: str) -> bytes:
         try:

@@ -5,7 +5,7 @@ import shutil
 import threading
 
 import pytest
-from folders import NEW_TORCH
+from folders import NEW_TORCH, with_another_value
 from toy import names, train
 
 from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
@@ -227,9 +227,7 @@ def test_what_is_damaged_is_named_and_all_else_copied(run_dir, tmp_path,
     assert names(tmp_path / 'there')[:-1] == ALL[:-1]
 
 
-@NEW_TORCH
-def test_folders_are_skipped_and_all_else_copied(tmp_path, capsys):
-    run, there = tmp_path / 'run', tmp_path / 'there'
+def run_in_both_formats(run):
     for steps, form in ((2, 'dcp'), (4, 'pth'), (6, 'dcp')):
         train(
             run,
@@ -241,14 +239,42 @@ def test_folders_are_skipped_and_all_else_copied(tmp_path, capsys):
                     format=form,
                     resume='auto')
             ])
+
+
+@NEW_TORCH
+def test_folders_are_copied_like_files(tmp_path, capsys):
+    run, there = tmp_path / 'run', tmp_path / 'there'
+    run_in_both_formats(run)
+    both = ['iter_2.dcp', 'iter_4.pth', 'iter_6.dcp']
     code, content, err = push(capsys, run, there)
     assert code == 0 and 'not copied' not in err
-    assert by_status(content, 'copied') == ['iter_4.pth']
-    why = {one['name']: one['why'] for one in content['checkpoints']}
+    assert by_status(content, 'copied') == both
     for name in ('iter_2.dcp', 'iter_6.dcp'):
-        assert why[name] == 'sharded checkpoints are not mirrored yet'
-        assert not (there / name).exists()
-    assert find_resumable(there) == str(there / 'iter_4.pth')
+        verify_checkpoint(there / name)
+    assert find_resumable(there) == str(there / 'iter_6.dcp')
+    assert os.readlink(there / 'latest.dcp') == 'iter_6.dcp'
+    code, content, _ = push(capsys, run, there)
+    assert code == 0 and by_status(content, 'skipped') == both
+    # one is damaged: it is named, and the others are copied
+    part = run / 'iter_2.dcp' / '__0_0.distcp'
+    part.write_bytes(with_another_value(part.read_bytes()))
+    code, content, err = push(capsys, run, tmp_path / 'other')
+    assert (code, content['error']) == (1, 'CorruptError')
+    assert by_status(content, 'failed') == ['iter_2.dcp']
+    assert by_status(content, 'copied') == both[1:]
+    assert not (tmp_path / 'other' / 'iter_2.dcp').exists()
+
+
+@NEW_TORCH
+def test_folders_are_skipped_where_there_is_no_place_for_them(
+        tmp_path, capsys):
+    pytest.importorskip('fsspec')
+    run_in_both_formats(tmp_path / 'run')
+    url = 'memory://without_folders'
+    code, content, _ = push(capsys, tmp_path / 'run', url)
+    assert code == 0 and by_status(content, 'copied') == ['iter_4.pth']
+    why = {one['name']: one['why'] for one in content['checkpoints']}
+    assert why['iter_6.dcp'] == f'{url} cannot hold sharded checkpoints'
 
 
 @pytest.mark.parametrize('who', ['run', 'mirror'])

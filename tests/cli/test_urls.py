@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 import torch
+from folders import NEW_TORCH, with_another_value
 from object_server import BUCKET, IDENTITIES
 from toy import train
 
@@ -341,6 +342,67 @@ def test_ls_reads_no_content(stored, client, cli):
     # the catalog, the pointer; of what a resume takes and of the copies the
     # beginning and the end
     assert len(client.requests) <= 8
+
+
+# -- sharded checkpoints ---------------------------------------------------
+
+
+@NEW_TORCH
+def test_folders_are_pushed_listed_checked_and_converted(
+        tmp_path, cli, as_user):
+    work_dir, url = tmp_path / 'run', f's3://{BUCKET}/{uuid.uuid4().hex}'
+    train(
+        work_dir,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=4),
+        hooks=[
+            dict(type='DurableCheckpointHook', interval=2, format='dcp'),
+        ])
+    code, told, _ = cli('push', str(work_dir), url, '--json')
+    assert code == 0
+    assert [one['status'] for one in told['checkpoints']] == ['copied'] * 2
+    code, told, _ = cli('ls', url, '--json')
+    assert code == 0 and told['resume'] == 'iter_4.dcp'
+    assert [one['name']
+            for one in told['checkpoints']] == ['iter_2.dcp', 'iter_4.dcp']
+    nbytes = sum(path.stat().st_size
+                 for path in (work_dir / 'iter_4.dcp').iterdir())
+    assert told['checkpoints'][1]['bytes'] == nbytes
+    assert told['latest'] == 'iter_4.dcp'
+    code, told, _ = cli('verify', '--all', url, '--json')
+    assert code == 0 and [one['status']
+                          for one in told['checked']] == ['ok'] * 2
+    for given in (f'{url}/iter_4.dcp', f'{url}/iter_4.dcp/'):
+        assert cli('verify', given)[0] == 0
+        code, told, _ = cli('inspect', given, '--json')
+        assert code == 0 and 'first.weight' in str(told['tensors'])
+    file, again = tmp_path / 'iter_4.pth', f'{url}/again.dcp'
+    assert cli('convert', f'{url}/iter_4.dcp', str(file))[0] == 0
+    assert torch.load(file)['meta']['iter'] == 4
+    assert cli('convert', str(file), again)[0] == 0
+    code, told, _ = cli('verify', again, '--json')
+    assert code == 0 and told['checked'][0]['status'] == 'ok'
+    assert 'is not empty' in cli('convert', str(file), again)[2]
+
+
+@NEW_TORCH
+def test_a_damaged_folder_is_named(tmp_path, s3_server, cli, as_user):
+    work_dir, url = tmp_path / 'run', f's3://{BUCKET}/{uuid.uuid4().hex}'
+    train(
+        work_dir,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=4),
+        hooks=[
+            dict(type='DurableCheckpointHook', interval=2, format='dcp'),
+        ])
+    assert cli('push', str(work_dir), url)[0] == 0
+    inside, options = f'{url}/iter_4.dcp', s3_server.options()
+    part = '__0_0.distcp'
+    put(inside, options, part, with_another_value(get(inside, options, part)))
+    code, out, _ = cli('verify', '--all', url)
+    assert code == 1 and 'iter_4.dcp/__0_0.distcp' in out
+    assert cli('verify', f'{url}/iter_2.dcp')[0] == 0
+    # what is not there is not damaged
+    code, _, err = cli('verify', f'{url}/iter_9.dcp')
+    assert code == 2 and 'iter_9.dcp is not there' in err
 
 
 # -- other places ----------------------------------------------------------

@@ -1,4 +1,5 @@
 """What the tests of backends share."""
 import pytest
 
-pytest.register_assert_rewrite('mmcv_ckpt_hooks.testing.contract')
+pytest.register_assert_rewrite('mmcv_ckpt_hooks.testing.contract',
+                               'mmcv_ckpt_hooks.testing.folder_contract')

@@ -203,9 +203,8 @@ def test_memory_is_bounded_whatever_the_size(s3_server, url):
 # -- what a killed process leaves ------------------------------------------
 
 
-@pytest.fixture
-def abandoned(s3_server, url):
-    """An upload whose process was killed."""
+def abandon(s3_server, url):
+    """Leave an upload whose process is killed."""
     given = json.dumps(dict(url=url, options=s3_server.options()))
     with subprocess.Popen(
         [sys.executable, str(WORKER), 'upload', given],
@@ -219,6 +218,11 @@ def abandoned(s3_server, url):
     assert unfinished(s3_server, url) == 1
 
 
+@pytest.fixture
+def abandoned(s3_server, url):
+    abandon(s3_server, url)
+
+
 def test_it_is_no_checkpoint_and_is_swept(backend, abandoned, s3_server, url,
                                           monkeypatch):
     assert backend.list() == []
@@ -228,6 +232,18 @@ def test_it_is_no_checkpoint_and_is_swept(backend, abandoned, s3_server, url,
     assert backend.sweep() == ['an upload of iter_9.pth']
     assert unfinished(s3_server, url) == 0
     assert backend.sweep() == []
+
+
+def test_uploads_of_folders_are_swept(s3_server, url, monkeypatch):
+    monkeypatch.setattr(s3_leftovers, 'IDLE_SECS', -1.)
+    folder = f'{url}/iter_9.dcp'
+    abandon(s3_server, folder)
+    for other in (url.rsplit('/', 1)[0], f'{url}/below'):
+        assert ObjectStoreBackend(other, s3_server.options()).sweep() == []
+    assert ObjectStoreBackend(url, s3_server.options()).sweep() == [
+        'an upload of iter_9.dcp/iter_9.pth'
+    ]
+    assert unfinished(s3_server, folder) == 0
 
 
 def test_what_may_live_is_left_and_swept_by_a_later_save(
@@ -304,6 +320,23 @@ def test_the_folder_that_consoles_make_is_no_checkpoint(backend):
                                  '', backend._place.config,
                                  backend._place.client_options).connect(),
         f'{backend._place.prefix}/below/a.pth', b'x')
+    assert backend.list() == []
+
+
+def test_a_folder_moves_its_metadata_last(backend, monkeypatch):
+    folder = backend.folder('iter_2.dcp')
+    for name in ('.metadata', '__0_0.distcp', 'rest.zip'):
+        folder.put(name, lambda stream: stream.write(b'x'))
+    copied = []
+    inner = backend._client.copy
+
+    def copy(store, source, name):
+        copied.append(name)
+        return inner(store, source, name)
+
+    monkeypatch.setattr(backend._client, 'copy', copy)
+    backend.move('iter_2.dcp', 'iter_2.dcp.1a')
+    assert copied[-1] == 'iter_2.dcp.1a/.metadata' and len(copied) == 3
     assert backend.list() == []
 
 
