@@ -74,8 +74,7 @@ class ObjectRequests:
         if found != expected:
             raise StorageError(
                 f'{self._at(key)} has {counted(found, "bytes")}, expected '
-                f'{expected}: '
-                'does another program write there?')
+                f'{expected}: does another program write there?')
 
     def _errors(self,
                 what: str,
