@@ -57,7 +57,8 @@ def describe(files: StorageBackend,
              name: str,
              size: int,
              known: Optional[CheckpointInfo] = None,
-             leads_to: str = '') -> CheckpointInfo:
+             leads_to: str = '',
+             in_folder: bool = False) -> CheckpointInfo:
     """Build a catalog entry from a file; nothing is unpickled.
 
     A damaged file gets an entry, too, with what its name tells: who resumes
@@ -70,6 +71,8 @@ def describe(files: StorageBackend,
         known (CheckpointInfo, optional): What the catalog had. Default: None.
         leads_to (str): Where a ``latest.pth`` that is a link leads: that name
             tells the step. Default: ''.
+        in_folder (bool): Whether it is a folder, whatever its name is.
+            Default: False, which means that the name tells.
     """
     steps = steps_in_name(os.path.basename(leads_to) or name)
     is_best = name.startswith('best_')
@@ -81,8 +84,8 @@ def describe(files: StorageBackend,
         trigger='best' if is_best else 'interval',
         regular=not is_best)
     try:
-        digest, info = read_folder(files, name) if is_folder(name) else \
-            _read_file(files, name)
+        digest, info = read_folder(files, name) \
+            if in_folder or is_folder(name) else _read_file(files, name)
     except (IntegrityError, zipfile.BadZipFile):
         # what was known says whose it is, and in which turn a resume passes
         # it over with a reason

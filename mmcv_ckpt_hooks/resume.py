@@ -147,7 +147,8 @@ def describe_path(path: str,
     """Say which checkpoint a path leads to; None if it is gone."""
     backend, _, name = opened(path, access)
     try:
-        return describe(backend, name, UNKNOWN_BYTES)
+        return describe(
+            backend, name, UNKNOWN_BYTES, in_folder=leads_to_folder(path))
     except MissingCheckpointError:
         return None
 

@@ -602,7 +602,7 @@ def test_a_folder_of_torch_is_no_run_but_has_weights(plain, tmp_path):
     runner = make_runner(tmp_path / 'new', runner=AMP, seed=5)
     with pytest.raises(ResumeError, match='without rest.zip') as caught:
         runner.resume(str(folder))
-    assert f'"mmcv-ckpt convert {folder} FILE.pth"' in str(caught.value)
+    assert f'"mmcv-ckpt convert {folder} iter_N.pth"' in str(caught.value)
     runner.load_checkpoint(str(folder))
     assert equal(dict(runner.model.state_dict()), dict(tree['state_dict']))
 
@@ -611,7 +611,7 @@ def test_a_folder_of_torch_is_no_run_but_has_weights(plain, tmp_path):
 def test_what_the_hint_for_a_folder_of_torch_says_resumes(
         plain, tmp_path, capsys, by_hook):
     folder, tree = plain
-    file = str(tmp_path / 'made.pth')
+    file = str(tmp_path / 'iter_4.pth')
     hook = dict(type='DurableCheckpointHook', interval=100)
     runner = make_runner(
         tmp_path / 'new',

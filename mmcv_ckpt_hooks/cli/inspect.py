@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
 from ..errors import ConfigError
-from ..folders.layout import MANIFEST_NAME, METADATA_NAME
+from ..folders.layout import MANIFEST_NAME, METADATA_NAME, MODEL
 from ..folders.opening import open_folder
 from ..folders.place import leads_to_folder
 from ..folders.verification import PLAIN_NOTE, read_rest
@@ -137,8 +137,15 @@ def _look_folder(places: Places, path: str) -> Dict[str, Any]:
     tensors = ((name, Tensor(saved.dtype, saved.size, ''))
                for name, saved in folder.metadata.tensors.items())
     files = folder.manifest or [*folder.metadata.files, METADATA_NAME]
+    told = _told(folder.bytes, folder.digest, content, tensors)
+    rest = content.get('state_dict') if isinstance(content, dict) else None
+    if isinstance(rest, dict):
+        # what the ranks have written of it is not in rest.zip
+        count = sum(name.startswith(MODEL) for name in folder.metadata.tensors)
+        told['fields']['state_dict'] = \
+            f'{type(rest).__name__} of {len(rest) + count}'
     return {
-        **_told(folder.bytes, folder.digest, content, tensors),
+        **told,
         'files': {
             name: folder.sizes[name]
             for name in sorted({*files, MANIFEST_NAME} & {*folder.sizes})

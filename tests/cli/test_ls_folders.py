@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from folders import NEW_TORCH
-from toy import train
+from toy import ToyModel, train
 
 from mmcv_ckpt_hooks.cli import main
 from mmcv_ckpt_hooks.folders.layout import METADATA_NAME, WRITING_NAME
@@ -157,6 +157,8 @@ def test_inspect_says_what_a_folder_is(run_dir, capsys):
     assert lines[0].endswith(f', {content["digest"]}')
     assert lines[1] == 'a folder of 4 files'
     assert 'meta.iter: 4' in lines
+    assert f'state_dict: OrderedDict of {len(ToyModel().state_dict())}' in \
+        lines
     assert {
         one: os.path.getsize(f'{path}/{one}')
         for one in os.listdir(path)
