@@ -6,8 +6,8 @@ happens.
 from typing import TYPE_CHECKING, Any, List
 
 from . import environment  # noqa: F401  mmcv and torch are checked first
-from .amp import DistOptimizerHook
 from .constructor import DurableRunnerConstructor
+from .dist_optimizer import DistOptimizerHook
 from .errors import (CheckpointError, ConfigError, IntegrityError, ResumeError,
                      StorageError, UnsafeCheckpointError)
 from .hook import DurableCheckpointHook

@@ -4,29 +4,15 @@ A checkpoint has a field ``amp`` only when AMP is in use. Its shape is that of
 apex's ``amp.state_dict()`` (``{'loss_scaler0': {...}}``) or of
 ``GradScaler.state_dict()`` (``{'scale': ..., 'growth_factor': ...}``).
 """
+import math
 import sys
-from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import torch
-from mmcv.runner import OptimizerHook
 
-from .compat import (autocast, grad_scaler_types, keeps_own_weights,
-                     make_grad_scaler)
-from .errors import ConfigError
-
-
-def active_apex() -> Optional[Any]:
-    """Return ``apex.amp`` if ``amp.initialize`` was called, else None.
-
-    The package named apex on the package index is a web toolkit, and NVIDIA's
-    raises from ``state_dict`` before ``initialize``: both count as absent.
-    """
-    amp = sys.modules.get('apex.amp')
-    state = getattr(amp, '_amp_state', None)
-    if getattr(state, 'loss_scalers', None):
-        return amp
-    return None
+from .apex_amp import (active_apex, is_apex_state, restore_apex, take_scale,
+                       tell_of_masters)
+from .compat import grad_scaler_types, keeps_own_weights
 
 
 def scalers_of(hooks: List[Any]) -> List[Any]:
@@ -42,6 +28,11 @@ def scalers_of(hooks: List[Any]) -> List[Any]:
         if isinstance(scaler, types) and scaler.is_enabled():
             found.append(scaler)
     return found
+
+
+def uses_amp(hooks: List[Any]) -> bool:
+    """Whether a run scales its loss."""
+    return active_apex() is not None or bool(scalers_of(hooks))
 
 
 def capture_amp(hooks: Optional[List[Any]] = None,
@@ -103,42 +94,77 @@ def _mark(value: Any) -> Any:
     return value if isinstance(value, (int, float)) else None
 
 
-def restore_amp(hooks: List[Any], saved: Optional[Mapping[str, Any]],
-                log: Callable[[str], None]) -> None:
+def restore_amp(hooks: List[Any],
+                saved: Optional[Mapping[str, Any]],
+                log: Callable[[str], None],
+                settings: Optional[Mapping[str, Any]] = None) -> bool:
     """Bring saved AMP state back into whatever AMP the run uses.
+
+    Apex wants it behind ``amp.initialize``, and behind the model's and the
+    optimizer's.
 
     Args:
         hooks (list): The runner's hooks.
         saved (dict, optional): A checkpoint's ``amp`` field.
-        log (callable): Told what was and what was not restored.
+        log (callable): Told what was not restored, or in another way.
+        settings (dict, optional): What :func:`apex_amp.apex_settings` was
+            when it was saved. Default: None, which means unknown.
+
+    Returns:
+        bool: Whether the run goes on with what was saved.
     """
     apex, scalers = active_apex(), scalers_of(hooks)
     if any(keeps_own_weights(hook) for hook in hooks):
         log('Fp16OptimizerHook of mmcv < 1.3.3 trains weights that are in no '
             'checkpoint: the run goes on from those of the model, which are '
             'rounded to half precision, and the loss scale starts anew')
+    tell_of_masters(log)
     if not saved:
         if apex is not None or scalers:
             log('AMP is on, but the checkpoint has no AMP state: the loss '
                 'scale starts anew')
-        return
-    is_apex_state = 'loss_scaler0' in saved
-    kind = 'apex' if is_apex_state else 'torch GradScaler'
+        return False
+    kind = 'apex' if is_apex_state(saved) else 'torch GradScaler'
+    if apex is None and not scalers:
+        log(f'the checkpoint has AMP state ({kind}), which this run does '
+            'not use: it was skipped')
+        return False
     try:
-        if is_apex_state and apex is not None:
-            apex.load_state_dict(dict(saved))
-        elif is_apex_state and scalers:
+        if apex is not None and is_apex_state(saved):
+            return restore_apex(saved, settings or {}, log)
+        if apex is not None:
+            return take_scale(*_scale_and_steps(saved), log)
+        if is_apex_state(saved):
             _set_scale(scalers[0], saved, log)
-        elif not is_apex_state and scalers:
-            _set_state(scalers[0], saved)
         else:
-            log(f'the checkpoint has AMP state ({kind}), which this run does '
-                'not use: it was skipped')
+            _set_state(scalers[0], saved)
+        return True
     except (LookupError, TypeError, ValueError, RuntimeError, AttributeError,
             OverflowError) as error:
         # not worth a run: the scale finds its level in some hundred steps
         log(f'the AMP state of the checkpoint ({kind}) cannot be used: '
             f'{type(error).__name__}: {error}. The loss scale starts anew')
+        return False
+
+
+def fits_scalers(hooks: List[Any], saved: Mapping[str, Any]) -> bool:
+    """Whether mmcv's fp16 hook could load a state from ``runner.meta``.
+
+    It does so in its ``before_run``, and raises where another version of mmcv
+    has written it: up to 1.3.1 the scaler was mmcv's own.
+    """
+    for hook in hooks:
+        scaler: Any = getattr(hook, 'loss_scaler', None)
+        if keeps_own_weights(hook) or scaler in scalers_of([hook]):
+            if not set(scaler.state_dict()) <= set(saved):
+                return False
+    return True
+
+
+def _scale_and_steps(saved: Mapping[str, Any]) -> Tuple[float, int]:
+    """Return scale, and steps since it was changed, of a GradScaler."""
+    scale = float(dict(saved)['scale'])
+    return scale, int(dict(saved).get('_growth_tracker', 0))
 
 
 def _set_state(scaler: Any, saved: Mapping[str, Any]) -> None:
@@ -150,6 +176,8 @@ def _set_state(scaler: Any, saved: Mapping[str, Any]) -> None:
     ]
     if wrong:
         raise ValueError(f'it has no number for {", ".join(wrong)}')
+    if not 0 < saved['scale'] < math.inf:
+        raise ValueError('its scale is not above 0')
     scaler.load_state_dict({
         name: type(value)(saved[name])
         for name, value in needed.items()
@@ -158,102 +186,8 @@ def _set_state(scaler: Any, saved: Mapping[str, Any]) -> None:
 
 def _set_scale(scaler: Any, saved: Mapping[str, Any],
                log: Callable[[str], None]) -> None:
-    scale = float(saved['loss_scaler0']['loss_scale'])
-    state = scaler.state_dict()
-    scaler.load_state_dict(dict(state, scale=scale))
-    log(f'the checkpoint was written with apex: its loss scale {scale:g} was '
-        'taken over by the torch GradScaler')
-
-
-class DistOptimizerHook(OptimizerHook):
-    """Optimizer hook of the apex_runner family of configs.
-
-    Gradients of ``update_interval`` iterations are added up before a step.
-    With ``use_fp16`` apex scales the loss if the repo called
-    ``apex.amp.initialize``; otherwise torch's autocast and GradScaler do.
-
-    Args:
-        update_interval (int): Iterations a step. Default: 1.
-        grad_clip (dict, optional): Arguments of ``clip_grad_norm_``.
-            Default: None.
-        coalesce (bool): Kept for the configs; DDP reduces gradients itself.
-            Default: True.
-        bucket_size_mb (int): As ``coalesce``. Default: -1.
-        use_fp16 (bool): Whether to train in mixed precision. Default: False.
-    """
-
-    def __init__(self,
-                 update_interval: int = 1,
-                 grad_clip: Optional[Dict[str, Any]] = None,
-                 coalesce: bool = True,
-                 bucket_size_mb: int = -1,
-                 use_fp16: bool = False) -> None:
-        if type(update_interval) is not int or update_interval < 1:
-            raise ConfigError('update_interval must be an int of at least 1, '
-                              f'but got {update_interval!r}')
-        super().__init__(grad_clip=grad_clip)
-        self.update_interval = update_interval
-        self.coalesce = coalesce
-        self.bucket_size_mb = bucket_size_mb
-        self.use_fp16 = use_fp16
-        #: torch's scaler; None without AMP or with apex
-        self.loss_scaler: Optional[Any] = None
-        if use_fp16 and active_apex() is None:
-            self.loss_scaler = make_grad_scaler(torch.cuda.is_available())
-
-    def before_run(self, runner: Any) -> None:
-        runner.optimizer.zero_grad()
-        if not self.use_fp16:
-            return
-        if active_apex() is not None:
-            self.loss_scaler = None
-            runner.logger.info('Mixed precision: apex.amp')
-            return
-        device = next(runner.model.parameters()).device.type
-        runner.model.train_step = _with_autocast(runner.model.train_step,
-                                                 device)
-        runner.logger.info(
-            f'Mixed precision: torch autocast on {device}, GradScaler '
-            f'{"on" if scalers_of([self]) else "off"} (apex.amp was not '
-            'initialised)')
-
-    def after_train_iter(self, runner: Any) -> None:
-        loss = runner.outputs['loss'] / self.update_interval
-        with self._scaled(loss, runner.optimizer) as scaled_loss:
-            scaled_loss.backward()
-        if not self.every_n_iters(runner, self.update_interval):
-            return
-        if self.loss_scaler is not None:
-            self.loss_scaler.unscale_(runner.optimizer)
-        if self.grad_clip is not None:
-            norm = self.clip_grads(runner.model.parameters())
-            if norm is not None:
-                runner.log_buffer.update({'grad_norm': float(norm)},
-                                         runner.outputs['num_samples'])
-        if self.loss_scaler is not None:
-            self.loss_scaler.step(runner.optimizer)
-            self.loss_scaler.update()
-        else:
-            runner.optimizer.step()
-        runner.optimizer.zero_grad()
-
-    @contextmanager
-    def _scaled(self, loss: torch.Tensor, optimizer: Any) -> Iterator[Any]:
-        apex = active_apex() if self.use_fp16 else None
-        if apex is not None:
-            with apex.scale_loss(loss, optimizer) as scaled_loss:
-                yield scaled_loss
-        elif self.loss_scaler is not None:
-            yield self.loss_scaler.scale(loss)
-        else:
-            yield loss
-
-
-def _with_autocast(step: Callable[..., Any],
-                   device: str) -> Callable[..., Any]:
-
-    def train_step(*args: Any, **kwargs: Any) -> Any:
-        with autocast(device):
-            return step(*args, **kwargs)
-
-    return train_step
+    state = dict(
+        scaler.state_dict(), scale=float(saved['loss_scaler0']['loss_scale']))
+    _set_state(scaler, state)
+    log(f'the checkpoint was written with apex: its loss scale '
+        f'{state["scale"]:g} was taken over by the torch GradScaler')

@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 
 from mmcv.runner import BaseRunner, CheckpointHook
-from mmcv.runner.checkpoint import load_state_dict
+from mmcv.runner.checkpoint import get_state_dict, load_state_dict
 
 from . import ema, foreign
 from .errors import ConfigError
@@ -117,13 +117,18 @@ class DurableRunnerMixin(BaseRunner):
                                                list(revise_keys))
         # not at the top: importing the package stays cheap
         from .restore import without_prefix
+        from .restore_report import loaded_text
         from .resume import load_weights
         checkpoint = foreign.given(self) or load_weights(
             filename, self._trusts(), self._access(filename))
-        state_dict = checkpoint.get('state_dict', checkpoint)
-        load_state_dict(
-            unwrapped(self.model),
-            without_prefix(state_dict, list(revise_keys)), strict, self.logger)
+        state_dict = without_prefix(
+            checkpoint.get('state_dict', checkpoint), list(revise_keys))
+        model = unwrapped(self.model)
+        load_state_dict(model, state_dict, strict, self.logger)
+        if foreign.given(self) is None:
+            self.logger.info(
+                loaded_text(filename, checkpoint, get_state_dict(model),
+                            state_dict))
         return checkpoint
 
     def resume(self,

@@ -4,9 +4,9 @@ from typing import Any, List, Tuple
 from mmcv.runner import HOOKS, RUNNERS
 from mmcv.utils import get_logger
 
-from .amp import DistOptimizerHook
 from .compat import register, runner_builders
 from .constructor import DurableRunnerConstructor
+from .dist_optimizer import DistOptimizerHook
 from .hook import DurableCheckpointHook
 from .runners import EpochBasedRunnerAmp, IterBasedRunnerAmp
 

@@ -2,32 +2,25 @@
 import os
 import re
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, List, Mapping, Optional, Tuple
 
-from mmcv.runner import EpochBasedRunner, TextLoggerHook
+from mmcv.runner import EpochBasedRunner
 from mmcv.runner.checkpoint import get_state_dict
-from mmcv.runner.hooks.lr_updater import LrUpdaterHook
-from mmcv.runner.hooks.momentum_updater import MomentumUpdaterHook
 
 from . import distributed, ema
-from .amp import restore_amp
+from .amp import fits_scalers, restore_amp, uses_amp
 from .counting import finished_steps
 from .errors import ResumeError
 from .fitting import TAKE_WEIGHTS, check_fit
-from .gradients import continue_accumulation
 from .mapping import detach
+from .restore_report import NOT_THERE, RestoreReport
 from .sharded.fsdp_restore import goes_through_fsdp, restore_through_fsdp
 from .sharded.restore import read_late, read_model, read_optimizers
-from .state import restore_hooks, unwrapped
+from .state import restore_hooks, stateful, unwrapped
 from .state_loading import restore_model, restore_optimizer
 from .storage.links import telling_name
 from .wording import counted
-
-#: Hooks that start from a value of the optimizer: as what it is known to them
-#: and to the optimizer.
-_BASES = ((LrUpdaterHook, 'base_lr', 'initial_lr'),
-          (MomentumUpdaterHook, 'base_momentum', 'initial_momentum'))
 
 
 @dataclass(frozen=True)
@@ -78,12 +71,9 @@ def restore_runner(runner: Any,
         ResumeError: If the optimizer does not fit; nothing is changed then.
     """
     log, path = runner.logger.info, os.path.join(directory, name)
-    late = _restore_tensors(runner, checkpoint, path, resume_optimizer)
-    # stock mmcv keeps the state of its fp16 hook in meta
-    fp16 = checkpoint['meta'].get('fp16') or {}
-    restore_amp(runner.hooks,
-                checkpoint.get('amp') or fp16.get('loss_scaler'),
-                runner.logger.warning)
+    report = RestoreReport(checkpoint)
+    late = _restore_tensors(runner, checkpoint, path, resume_optimizer, report)
+    _restore_amp(runner, checkpoint, report)
     told = telling_name(path)
     epoch, finished = finished_steps(checkpoint, told,
                                      isinstance(runner, EpochBasedRunner), log)
@@ -93,12 +83,14 @@ def restore_runner(runner: Any,
     resume_state = checkpoint.get('resume_state') or {}
     restore_hooks(runner.hooks, resume_state.get('hooks') or {})
     generators, data = _of_this_rank(runner, resume_state, name)
+    _note_rest(report, runner, checkpoint, generators, data)
     # stock iteration runners count epochs late, and anew after a resume
     epochs = f'{counted(epoch, "epochs")} and ' if 'loaders' in data or \
         isinstance(runner, EpochBasedRunner) else ''
     verb = 'is' if finished == 1 and not epochs else 'are'
     log(f'Resumed from {path}: {epochs}{counted(finished, "iterations")} '
         f'{verb} finished')
+    log(report.line(name))
     _tell_if_finished(runner, path)
     return Restored(directory, name, epoch, finished,
                     resume_state.get('lineage') or '', late, generators,
@@ -106,25 +98,68 @@ def restore_runner(runner: Any,
 
 
 def _restore_tensors(runner: Any, checkpoint: Mapping[str, Any], path: str,
-                     resume_optimizer: bool) -> Mapping[str, Any]:
+                     resume_optimizer: bool,
+                     report: RestoreReport) -> Mapping[str, Any]:
     """Restore model and optimizer; return what has no owner yet."""
     model = unwrapped(runner.model)
     if goes_through_fsdp(checkpoint, model):
         takes = resume_optimizer and _has_optimizer(runner, checkpoint, path)
         restore_through_fsdp(checkpoint, model,
                              runner.optimizer if takes else None, path)
+        report.note('weights', True)
+        _note_optimizer(report, runner, checkpoint, resume_optimizer)
         return {}
     if resume_optimizer:
         check_fit(runner, checkpoint, path)
     state_dict = without_prefix(checkpoint['state_dict'])
     late = read_late(checkpoint, ema.split_late(runner, state_dict))
     detach(late)
-    restore_model(model,
-                  read_model(checkpoint, get_state_dict(model), state_dict),
+    own = get_state_dict(model)
+    report.note_weights(own, state_dict)
+    restore_model(model, read_model(checkpoint, own, state_dict),
                   runner.logger)
     if resume_optimizer:
         _restore_optimizer(runner, checkpoint, path)
+    _note_optimizer(report, runner, checkpoint, resume_optimizer)
     return late
+
+
+def _note_optimizer(report: RestoreReport, runner: Any,
+                    checkpoint: Mapping[str, Any], wanted: bool) -> None:
+    if runner.optimizer is not None:
+        report.note('optimizer', wanted
+                    and checkpoint.get('optimizer') is not None,
+                    NOT_THERE if wanted else 'not asked for')
+
+
+def _restore_amp(runner: Any, checkpoint: Mapping[str, Any],
+                 report: RestoreReport) -> None:
+    # stock mmcv keeps the state of its fp16 hook in meta
+    fp16 = checkpoint['meta'].get('fp16') or {}
+    saved = checkpoint.get('amp') or fp16.get('loss_scaler')
+    settings = (checkpoint.get('resume_state') or {}).get('apex')
+    restored = restore_amp(runner.hooks, saved, runner.logger.warning,
+                           settings)
+    if saved or uses_amp(runner.hooks):
+        report.note('loss scale', restored,
+                    'see above' if saved else NOT_THERE)
+
+
+def _note_rest(report: RestoreReport, runner: Any, checkpoint: Mapping[str,
+                                                                       Any],
+               generators: Mapping[str, Any], data: Mapping[str, Any]) -> None:
+    if 'best_score' in (checkpoint['meta'].get('hook_msgs') or {}):
+        report.note('best score', True)
+    resume_state = checkpoint.get('resume_state') or {}
+    for key, _ in stateful(runner.hooks):
+        report.note(f'state of {key}', key in (resume_state.get('hooks')
+                                               or {}))
+    report.note('random generators', bool(generators))
+    ours = hasattr(runner, 'finished_steps')
+    report.note('position in the data', ours and 'loaders' in data,
+                NOT_THERE if ours else f'{type(runner).__name__} begins anew')
+    if resume_state.get('gradients'):
+        report.note('accumulated gradients', True)
 
 
 def _tell_if_finished(runner: Any, path: str) -> None:
@@ -160,70 +195,6 @@ def _of_this_rank(runner: Any, resume_state: Mapping[str, Any],
     return (generators[rank] if rank < len(generators) else {},
             positions[rank if rank < len(positions) else 0]
             if positions else {})
-
-
-def finish_on_stock(runner: Any, restored: Restored) -> Restored:
-    """Do what our runners do themselves, from inside ``before_run``.
-
-    A stock epoch runner cannot begin inside an epoch: it repeats it. The
-    counters go back to its first iteration; else it would end with too many.
-    """
-    if hasattr(runner, 'finished_steps'):
-        return restored
-    continue_accumulation(runner)
-    runner.logger.info(
-        f'{type(runner).__name__} goes over the data from the beginning; '
-        'IterBasedRunnerAmp and EpochBasedRunnerAmp go on behind the last '
-        'batch')
-    if not isinstance(runner, EpochBasedRunner) or not runner.max_iters:
-        ema.restore_when_ready(runner, restored.late, restored.name, False)
-        return restored
-    # set at the start of run()
-    per_epoch = runner.max_iters // runner.max_epochs
-    used = restored.iter - restored.epoch * per_epoch
-    ema.restore_when_ready(runner, restored.late, restored.name,
-                           0 < used <= per_epoch)
-    if used == per_epoch:
-        runner._epoch += 1
-    elif 0 < used < per_epoch:
-        runner._iter -= used
-        runner.logger.warning(
-            f'{type(runner).__name__} repeats epoch {restored.epoch + 1} from '
-            f'its first batch: {counted(used, "iterations")} of it had been '
-            'saved. EpochBasedRunnerAmp goes on behind that')
-    return replace(restored, epoch=runner.epoch, iter=runner.iter)
-
-
-def refresh_hooks(runner: Any) -> None:
-    """Update what hooks read from the runner before it was restored.
-
-    Needed where the restore happens inside ``run``, after the ``before_run``
-    of the learning rate, momentum and logger hooks.
-    """
-    for hook in runner.hooks:
-        for kind, base, initial in _BASES:
-            # empty before its before_run, which reads them itself
-            if isinstance(hook, kind) and getattr(hook, base):
-                setattr(hook, base, _initial_values(runner.optimizer, initial))
-        if isinstance(hook, TextLoggerHook):
-            hook.start_iter = runner.iter  # its ETA
-
-
-def _initial_values(optimizer: Any, key: str) -> Any:
-    if isinstance(optimizer, dict):
-        return {
-            name: _initial_values(one, key)
-            for name, one in optimizer.items()
-        }
-    plain = key[len('initial_'):]
-    # as mmcv's hooks: a run without them has saved no initial value
-    return [
-        group.setdefault(
-            key,
-            group.get(plain) if plain in group else group.get('betas',
-                                                              (0., ))[0])
-        for group in optimizer.param_groups
-    ]
 
 
 def without_prefix(
@@ -280,6 +251,6 @@ def _restore_messages(runner: Any, meta: Mapping[str, Any],
                                          os.path.basename(messages[key]))
     runner.meta.setdefault('hook_msgs', {}).update(messages)
     scaler = (meta.get('fp16') or {}).get('loss_scaler')
-    if scaler:
+    if scaler and fits_scalers(runner.hooks, scaler):
         # a disabled scaler saves {}, which an enabled one cannot load
         runner.meta.setdefault('fp16', {})['loss_scaler'] = scaler

@@ -127,5 +127,6 @@ _FIELDS: Tuple[Tuple[str, str, _Fits], ...] = (
     ('world_size', 'a number of ranks', is_count),
     ('gradients', 'tensors by parameter', _are_tensors),
     ('hooks', 'states by hook', _has_names),
+    ('apex', 'settings of apex', _has_names),
     ('data', 'a dict', lambda value: isinstance(value, dict)),
 )

@@ -6,8 +6,9 @@ from . import distributed, foreign, resume
 from .catalog import Catalog
 from .folders.loading import as_of_file
 from .options import CheckpointOptions
-from .restore import Restored, finish_on_stock, refresh_hooks, restore_runner
+from .restore import Restored, restore_runner
 from .state_loading import copied_fields
+from .stock_restore import finish_on_stock, refresh_hooks
 from .types import CheckpointInfo, StorageBackend
 
 #: Where to resume and, on rank 0, what was loaded from there.

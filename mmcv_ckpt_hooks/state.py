@@ -13,6 +13,7 @@ from mmcv.runner.iter_based_runner import IterLoader
 
 from . import distributed, foreign
 from .amp import capture_amp
+from .apex_amp import apex_settings
 from .generators import capture_generators
 from .gradients import capture_gradients
 from .optimizers import Optimizers, capture_optimizer
@@ -119,6 +120,7 @@ def capture_runner(runner: Any,
             lineage=lineage,
             rng=[one['rng'] for one in ranks],
             data=dict(epoch=epoch, ranks=[one['data'] for one in ranks]),
+            **_settings(),
             gradients=capture_gradients(
                 unwrapped(runner.model), runner.hooks, finished),
             hooks={
@@ -128,6 +130,12 @@ def capture_runner(runner: Any,
             world_size=distributed.world_size()),
         extra=extra,
         rest=rest)
+
+
+def _settings() -> Dict[str, Any]:
+    """Return the field that only runs with apex have."""
+    settings = apex_settings()
+    return dict(apex=settings) if settings else {}
 
 
 def capture_rank(runner: Any) -> Dict[str, Any]:

@@ -14,6 +14,20 @@ from mmcv.runner import Priority
 
 from mmcv_ckpt_hooks.version import version_tuple
 
+
+class _NoEvalHook:
+    """In the place of mmcv's, which came with 1.3.1."""
+
+    greater_keys = ()
+
+    def __init__(self, *args, **kwargs):
+        pytest.skip('mmcv 1.3.0 has no EvalHook; the repos beside it have '
+                    'their own')
+
+
+EvalHook = getattr(runner, 'EvalHook', _NoEvalHook)
+DistEvalHook = getattr(runner, 'DistEvalHook', _NoEvalHook)
+
 #: Of optimizer hooks, which is ``NORMAL`` in mmcv < 1.3.8.
 ABOVE_NORMAL = getattr(Priority, 'ABOVE_NORMAL', Priority.NORMAL).name
 
@@ -35,7 +49,7 @@ as_since_1_3_16 = pytest.mark.skipif(
     reason='stock mmcv < 1.3.16 fails in another way or elsewhere')
 
 best_has_a_place = pytest.mark.skipif(
-    'out_dir' not in inspect.signature(runner.EvalHook).parameters,
+    'out_dir' not in inspect.signature(EvalHook).parameters,
     reason="mmcv < 1.3.16 has no out_dir for EvalHook's best")
 
 builds_runners = pytest.mark.skipif(
@@ -45,6 +59,11 @@ builds_runners = pytest.mark.skipif(
 scales_on_a_cpu = pytest.mark.skipif(
     not hasattr(getattr(torch, 'amp', None), 'GradScaler'),
     reason='torch < 2.3 scales a loss on a GPU only')
+
+#: mmcv's hook for half precision had a loss scaler of its own.
+scales_with_torch = pytest.mark.skipif(
+    version_tuple(mmcv.__version__) < (1, 3, 3),
+    reason="mmcv < 1.3.3 does not scale with torch's GradScaler")
 
 
 def _with_test_fn(base, inference):
@@ -69,8 +88,8 @@ def _with_test_fn(base, inference):
     return EvalHook
 
 
-EvalHook, DistEvalHook = runner.EvalHook, runner.DistEvalHook
-if 'test_fn' not in inspect.signature(EvalHook).parameters:
+if EvalHook is not _NoEvalHook and 'test_fn' not in inspect.signature(
+        EvalHook).parameters:
     EvalHook = _with_test_fn(EvalHook, 'single_gpu_test')
     DistEvalHook = _with_test_fn(DistEvalHook, 'multi_gpu_test')
 

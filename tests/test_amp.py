@@ -1,5 +1,4 @@
 """Mixed precision continues with its loss scale, whoever scaled before."""
-import contextlib
 import sys
 import types
 import warnings
@@ -13,10 +12,12 @@ from mmcv.utils import build_from_cfg
 from toy import ToyModel, make_loader, make_runner
 
 from mmcv_ckpt_hooks import DistOptimizerHook
-from mmcv_ckpt_hooks.amp import (active_apex, capture_amp, restore_amp,
+from mmcv_ckpt_hooks.amp import (capture_amp, fits_scalers, restore_amp,
                                  scalers_of)
+from mmcv_ckpt_hooks.apex_amp import active_apex, apex_settings
 from mmcv_ckpt_hooks.compat import make_grad_scaler
 from mmcv_ckpt_hooks.errors import ConfigError
+from mmcv_ckpt_hooks.testing import install_apex
 
 pytestmark = [
     pytest.mark.filterwarnings('error'),
@@ -34,52 +35,47 @@ def cpu_scaler(**kwargs):
     return torch.amp.GradScaler('cpu', **kwargs)
 
 
+def cpu_state():
+    """What an enabled scaler saves, on every version."""
+    return dict(
+        scale=2.,
+        growth_factor=2.,
+        backoff_factor=.5,
+        growth_interval=2000,
+        _growth_tracker=0)
+
+
 def holder(scaler):
     return types.SimpleNamespace(loss_scaler=scaler)
 
 
-class FakeApex(types.ModuleType):
-    """``apex.amp`` of NVIDIA: its state, and how it scales a loss."""
+def initialised(amp, **options):
+    """As a repo does it; without autocast, to compare with plain loops."""
+    options = dict(dict(opt_level='O0', loss_scale='dynamic'), **options)
+    amp.initialize(torch.nn.Linear(1, 1), **options)
+    set_scale(amp)
+    return amp
 
-    def __init__(self, scalers=(4096.0, )):
-        super().__init__('apex.amp')
-        self._amp_state = types.SimpleNamespace()
-        self.loaded = []
-        self.scaled = []
-        if scalers:
-            self._amp_state.loss_scalers = list(scalers)
 
-    def state_dict(self):
-        # before amp.initialize: AttributeError, as apex#1710
-        return {
-            f'loss_scaler{index}': dict(loss_scale=scale, unskipped=7)
-            for index, scale in enumerate(self._amp_state.loss_scalers)
-        }
-
-    def load_state_dict(self, state):
-        self.loaded.append(state)
-
-    @contextlib.contextmanager
-    def scale_loss(self, loss, optimizer):
-        self.scaled.append(optimizer)
-        yield loss * 1
+def set_scale(amp, loss_scale=4096., unskipped=7):
+    amp.load_state_dict({
+        name: dict(loss_scale=loss_scale, unskipped=unskipped)
+        for name in amp.state_dict()
+    })
 
 
 @pytest.fixture
-def apex(monkeypatch):
+def apex():
     """The repo called ``apex.amp.initialize``."""
-    amp = FakeApex()
-    monkeypatch.setitem(sys.modules, 'apex', types.ModuleType('apex'))
-    monkeypatch.setitem(sys.modules, 'apex.amp', amp)
-    return amp
+    with install_apex() as amp:
+        yield initialised(amp)
 
 
 @pytest.fixture
-def idle_apex(monkeypatch):
+def idle_apex():
     """apex is installed and imported, but not used (use_fp16=False)."""
-    amp = FakeApex(scalers=())
-    monkeypatch.setitem(sys.modules, 'apex.amp', amp)
-    return amp
+    with install_apex() as amp:
+        yield amp
 
 
 @pytest.fixture
@@ -158,9 +154,9 @@ def test_anything_else_is_refused_before_the_save(amp):
 # -- restore ---------------------------------------------------------------
 
 
-def restored(hooks, saved):
+def restored(hooks, saved, settings=None):
     messages = []
-    restore_amp(hooks, saved, messages.append)
+    restore_amp(hooks, saved, messages.append, settings)
     return messages
 
 
@@ -173,8 +169,80 @@ def test_a_scaler_continues_with_its_scale_and_growth():
 
 
 def test_apex_continues_with_its_state(apex):
+    set_scale(apex, 2., 0)
     assert restored([], APEX_STATE) == []
-    assert apex.loaded == [APEX_STATE]
+    assert apex.state_dict() == APEX_STATE
+
+
+def test_apex_takes_over_the_scale_of_a_torch_run(apex):
+    saved = dict(cpu_scaler(init_scale=512.).state_dict(), _growth_tracker=3)
+    messages = restored([], saved)
+    assert apex.state_dict() == dict(
+        loss_scaler0=dict(loss_scale=512., unskipped=3))
+    assert len(messages) == 1 and '512 was taken over' in messages[0]
+
+
+def test_another_number_of_losses_is_told(apex):
+    initialised(apex, num_losses=2)
+    set_scale(apex, 2., 0)
+    messages = restored([], APEX_STATE)
+    assert apex.state_dict() == dict(
+        loss_scaler0=dict(loss_scale=4096., unskipped=7),
+        loss_scaler1=dict(loss_scale=2., unskipped=0))
+    assert len(messages) == 1 and 'num_losses' in messages[0]
+    saved = capture_amp()
+    initialised(apex)
+    assert 'the first 1 were restored' in restored([], saved)[0]
+    assert apex.state_dict() == APEX_STATE
+
+
+def test_a_changed_opt_level_is_told_and_the_scale_goes_on(apex):
+    before = apex_settings()
+    assert before == dict(opt_level='O0', loss_scale='dynamic')
+    initialised(apex, opt_level='O1')
+    set_scale(apex, 2., 0)
+    messages = restored([], APEX_STATE, before)
+    assert len(messages) == 1
+    assert "'O0'" in messages[0] and "'O1'" in messages[0]
+    assert apex.state_dict() == APEX_STATE
+
+
+def test_a_fixed_loss_scale_of_this_run_stays(apex):
+    initialised(apex, loss_scale=128.)
+    set_scale(apex, 128., 0)
+    messages = restored([], APEX_STATE)
+    assert len(messages) == 1 and 'fixed at 128' in messages[0]
+    assert apex.state_dict()['loss_scaler0']['loss_scale'] == 128.
+
+
+def test_a_fixed_loss_scale_of_the_checkpoint_is_not_a_start(apex):
+    """That of O0 is 1: a thousand steps of half precision would underflow."""
+    set_scale(apex, 2.**16, 0)
+    messages = restored([],
+                        dict(loss_scaler0=dict(loss_scale=1., unskipped=9)),
+                        dict(opt_level='O0', loss_scale=1.))
+    assert len(messages) == 1 and 'starts anew' in messages[0]
+    assert apex.state_dict()['loss_scaler0']['loss_scale'] == 2.**16
+
+
+def test_weights_that_apex_alone_has_are_told(apex):
+    initialised(apex, opt_level='O2')
+    assert 'rounded to half precision' in restored([], APEX_STATE)[0]
+
+
+@pytest.mark.parametrize('state', [
+    None, {},
+    dict(loss_scale='large', unskipped=1),
+    dict(loss_scale=float('nan'), unskipped=1),
+    dict(loss_scale=0., unskipped=1),
+    dict(loss_scale=10**400, unskipped=1),
+    dict(loss_scale=2.)
+])
+def test_apex_never_gets_a_state_that_makes_no_sense(apex, state):
+    before = apex.state_dict()
+    messages = restored([], dict(loss_scaler0=state))
+    assert len(messages) == 1 and 'starts anew' in messages[0]
+    assert apex.state_dict() == before
 
 
 def test_a_torch_run_takes_over_the_scale_of_apex():
@@ -200,12 +268,6 @@ def test_an_amp_state_that_is_not_used_is_told(saved, told):
     assert told in messages[0] and 'skipped' in messages[0]
 
 
-def test_the_state_of_a_scaler_is_not_loaded_into_apex(apex):
-    saved = dict(scale=2., growth_factor=2.)
-    assert 'skipped' in restored([], saved)[0]
-    assert apex.loaded == []
-
-
 @pytest.mark.parametrize('saved', [
     dict(scale='large'),
     dict(
@@ -215,6 +277,8 @@ def test_the_state_of_a_scaler_is_not_loaded_into_apex(apex):
         growth_interval=2000,
         _growth_tracker=0),
     dict(loss_scaler0=dict(loss_scale=10**400)),
+    dict(cpu_state(), scale=0.),
+    dict(cpu_state(), scale=float('nan')),
     dict(other=1),
     dict(loss_scaler0=None),
     dict(loss_scaler0={}), {
@@ -227,6 +291,18 @@ def test_an_amp_state_that_makes_no_sense_does_not_stop_a_resume(saved):
     messages = restored([holder(scaler)], saved)
     assert len(messages) == 1 and 'starts anew' in messages[0]
     assert scaler.state_dict() == cpu_scaler(init_scale=2.).state_dict()
+
+
+def test_mmcvs_hook_is_not_given_what_another_mmcv_has_written():
+    """``load_state_dict`` in its ``before_run`` would raise a KeyError."""
+    of_mmcv, of_torch = LossScaler().state_dict(), dict(scale=2.)
+    assert not fits_scalers([holder(LossScaler())], of_torch)
+    assert fits_scalers([holder(LossScaler())], of_mmcv)
+    scaler = cpu_scaler()
+    assert not fits_scalers([holder(scaler)], of_mmcv)
+    assert fits_scalers([holder(scaler)], scaler.state_dict())
+    assert fits_scalers(
+        [holder(None), holder(make_grad_scaler(False))], of_torch)
 
 
 def test_half_precision_before_mmcv_1_3_3_is_not_called_exact():
@@ -310,28 +386,95 @@ def test_gradients_of_before_the_run_are_not_added(tmp_path):
 
 def test_with_apex_the_loss_is_scaled_by_apex(apex, tmp_path):
     runner = run_with_hook(tmp_path, 4, update_interval=2, use_fp16=True)
-    assert apex.scaled == [runner.optimizer] * 4
+    assert apex.state_dict()['loss_scaler0']['unskipped'] == 7 + 4
     model, _ = hand_written(4, 2)
     assert equal(runner.model.state_dict(), model.state_dict())
 
 
 def test_apex_is_left_alone_where_the_config_says_no_fp16(apex, tmp_path):
     run_with_hook(tmp_path, 2, use_fp16=False)
-    assert apex.scaled == []
+    assert apex.state_dict() == APEX_STATE
 
 
 def test_apex_initialised_after_the_hook_was_built_is_used(
-        monkeypatch, tmp_path):
+        idle_apex, tmp_path):
     hook = DistOptimizerHook(use_fp16=True)
-    amp = FakeApex()
-    monkeypatch.setitem(sys.modules, 'apex.amp', amp)
+    initialised(idle_apex)
     runner = make_runner(
         tmp_path,
         runner=dict(type='IterBasedRunnerAmp', max_iters=2),
         optimizer_config=hook)
     runner.run([make_loader()], [('train', 1)])
     assert hook.loss_scaler is None
-    assert len(amp.scaled) == 2
+    assert idle_apex.state_dict()['loss_scaler0']['unskipped'] == 7 + 2
+
+
+def test_with_apex_an_overflow_skips_the_step(apex, tmp_path):
+    runner = make_runner(
+        tmp_path,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=1),
+        optimizer_config=dict(type='DistOptimizerHook', use_fp16=True))
+    before = runner.model.first.weight.detach().clone()
+    runner.model.first.weight.register_hook(
+        lambda grad: torch.full_like(grad, float('inf')))
+    runner.run([make_loader()], [('train', 1)])
+    assert torch.equal(runner.model.first.weight, before)
+    assert capture_amp() == dict(
+        loss_scaler0=dict(loss_scale=2048., unskipped=0))
+
+
+def test_gradients_are_clipped_where_apex_has_them(apex, tmp_path):
+    """Under O2 the optimizer steps copies of the parameters."""
+    copies, clipped = [torch.zeros(1)], []
+    apex.master_params = lambda optimizer: iter(copies)
+    hook = DistOptimizerHook(grad_clip=dict(max_norm=.1), use_fp16=True)
+    hook.clip_grads = clipped.extend
+    runner = make_runner(
+        tmp_path,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=1),
+        optimizer_config=hook)
+    runner.run([make_loader()], [('train', 1)])
+    assert len(clipped) == 1 and clipped[0] is copies[0]
+
+
+def test_apex_gets_its_state_behind_model_and_optimizer(apex, tmp_path):
+    """As apex asks for it."""
+    config = dict(
+        runner=dict(type='IterBasedRunnerAmp', max_iters=2),
+        optimizer_config=dict(type='DistOptimizerHook', use_fp16=True))
+    runner = make_runner(tmp_path, **config)
+    runner.run([make_loader()], [('train', 1)])
+    runner.save_checkpoint(str(tmp_path))
+    order = []
+    runner = make_runner(tmp_path, **config)
+    runner.model._register_load_state_dict_pre_hook(
+        lambda *_: order.append('model'))
+    for name, owner in (('optimizer', runner.optimizer), ('apex', apex)):
+        load = owner.load_state_dict
+        owner.load_state_dict = lambda state, name=name, load=load: (
+            order.append(name), load(state))[1]
+    set_scale(apex, 2., 0)
+    order.clear()
+    runner.resume(str(tmp_path / 'iter_2.pth'))
+    assert order == ['model', 'optimizer', 'apex']
+    assert apex.state_dict()['loss_scaler0']['unskipped'] == 9
+
+
+def test_what_scales_is_said_in_one_line(tmp_path, caplog):
+    run_with_hook(tmp_path, 1, use_fp16=True)
+    told = [line for line in caplog.messages if 'Mixed precision' in line]
+    assert told == [
+        'Mixed precision: torch autocast on cpu, GradScaler off (apex.amp was '
+        'not initialised)'
+    ]
+
+
+def test_a_second_run_casts_once(tmp_path):
+    runner = run_with_hook(tmp_path, 1, use_fp16=True)
+    step = runner.model.train_step
+    runner._max_iters = 2
+    runner.run([make_loader()], [('train', 1)])
+    assert runner.model.train_step is step
 
 
 def seen_dtypes(model):

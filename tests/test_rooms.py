@@ -12,17 +12,17 @@ NAMES = [str(path.relative_to(PACKAGE))[:-3] for path in MODULES]
 
 #: Rooms that face mmcv; all others must not know it.
 MMCV = {
-    'amp', 'best', 'companions', 'compat', 'constructor', 'durable_runner',
-    'ema', 'foreign', 'hook', 'leaving', 'logged_costs', 'registration',
-    'restore', 'runners', 'state', 'state_loading', 'storage/file_client',
-    'takeover'
+    'best', 'companions', 'compat', 'constructor', 'dist_optimizer',
+    'durable_runner', 'ema', 'foreign', 'hook', 'leaving', 'logged_costs',
+    'registration', 'restore', 'runners', 'state', 'state_loading',
+    'stock_restore', 'storage/file_client', 'takeover'
 }
 #: Rooms that a machine without torch can use.
 WITHOUT_TORCH = {
-    'abandoning', 'argument_checks', 'backlog', 'best_scores', 'building',
-    'card', 'catalog', 'catalog_file', 'catalog_home', 'checked_copy',
-    'checksums', 'config', 'counting', 'errors', 'executor', 'folders/folder',
-    'folders/chunks', 'folders/layout', 'sharded/limits', 'folders/manifest',
+    'abandoning', 'apex_amp', 'argument_checks', 'backlog', 'best_scores',
+    'building', 'card', 'catalog', 'catalog_file', 'catalog_home',
+    'checked_copy', 'checksums', 'config', 'counting', 'errors', 'executor',
+    'folders/chunks', 'folders/folder', 'folders/layout', 'folders/manifest',
     'folders/metadata', 'folders/opening', 'folders/parts', 'folders/place',
     'folders/sending', 'folders/verification', 'guarded', 'held_places',
     'history', 'holding', 'instructions', 'keep_config', 'keep_text',
@@ -30,11 +30,11 @@ WITHOUT_TORCH = {
     'mirror_history', 'mirror_log', 'mirror_missing', 'mirror_note',
     'mirror_words', 'mirroring', 'monitors', 'movement', 'name_template',
     'options', 'outline', 'paging', 'place_limits', 'place_note', 'plan',
-    'pruning', 'reconciling', 'records', 'recovery', 'replacing', 'retention',
-    'run_lock', 'running_job', 'scanning', 'sending', 'signals', 'signed_file',
-    'stored_lock', 'triggers', 'types', 'unfolding', 'unpickling',
-    'verification', 'version', 'vocabulary', 'wording', 'zip_layout',
-    'zip_writing'
+    'pruning', 'reconciling', 'records', 'recovery', 'replacing',
+    'restore_report', 'retention', 'run_lock', 'running_job', 'scanning',
+    'sending', 'sharded/limits', 'signals', 'signed_file', 'stored_lock',
+    'triggers', 'types', 'unfolding', 'unpickling', 'verification', 'version',
+    'vocabulary', 'wording', 'zip_layout', 'zip_writing'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 

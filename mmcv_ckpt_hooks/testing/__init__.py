@@ -2,12 +2,14 @@
 
 ``testing.contract`` needs pytest and is imported by its full name.
 """
+from .apex import FakeApex
+from .apex import install as install_apex
 from .clock import ManualClock
 from .faulty import Fault, FaultyBackend
 from .memory import MemoryBackend
 from .pavi import FakePavi, install
 
 __all__ = [
-    'FakePavi', 'Fault', 'FaultyBackend', 'ManualClock', 'MemoryBackend',
-    'install'
+    'FakeApex', 'FakePavi', 'Fault', 'FaultyBackend', 'ManualClock',
+    'MemoryBackend', 'install', 'install_apex'
 ]

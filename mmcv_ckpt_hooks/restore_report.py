@@ -1,0 +1,113 @@
+"""What of a checkpoint came back, and what did not: one line in the log."""
+from typing import Any, List, Mapping, Sequence
+
+from .wording import counted
+
+#: So many names of tensors are told.
+_NAMES = 3
+#: Fields that ``load_from`` does not look at, in the words of the log.
+_BESIDE_WEIGHTS = dict(optimizer='optimizer', amp='AMP state')
+#: What stands in for a reason where a file simply lacks it.
+NOT_THERE = 'not in the file'
+
+
+class RestoreReport:
+    """Collects what a resume restored.
+
+    Args:
+        checkpoint (dict): The one that is restored.
+    """
+
+    def __init__(self, checkpoint: Mapping[str, Any]) -> None:
+        self._writer = _writer(checkpoint)
+        self._restored: List[str] = []
+        self._left: List[str] = []
+
+    def note(self, what: str, restored: bool, why: str = NOT_THERE) -> None:
+        """Take note of a part.
+
+        Args:
+            what (str): The part.
+            restored (bool): Whether it came back.
+            why (str): Why it did not. Default: it is not in the file.
+        """
+        if restored:
+            self._restored.append(what)
+        else:
+            self._left.append(f'{what} ({why})')
+
+    def note_weights(self, own: Mapping[str, Any],
+                     saved: Mapping[str, Any]) -> None:
+        """Take note of the tensors of the model that were in the file.
+
+        Args:
+            own (dict): The model's state dict.
+            saved (dict): The file's, renamed as it was loaded.
+        """
+        self._restored.append(weights_text(own, saved))
+
+    def line(self, name: str) -> str:
+        """Return the line for the log."""
+        text = f'Restored from {name}, which {self._writer} wrote: ' + \
+            (', '.join(self._restored) or 'nothing')
+        if self._left:
+            text += f'. Not restored: {", ".join(self._left)}'
+        return text
+
+
+def loaded_text(path: str, checkpoint: Mapping[str, Any],
+                own: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
+    """Return the line for weights alone, as ``load_from`` takes them.
+
+    Args:
+        path (str): Of the file.
+        checkpoint (dict): Its content.
+        own (dict): The model's state dict.
+        saved (dict): The file's, renamed as it was loaded.
+    """
+    text = f'Loaded from {path}, which {_writer(checkpoint)} wrote: ' + \
+        weights_text(own, saved)
+    left = [
+        word for name, word in _BESIDE_WEIGHTS.items() if checkpoint.get(name)
+    ]
+    if left:
+        text += f'. Left where it is: {", ".join(left)} (only a resume ' \
+            'takes it)'
+    return text
+
+
+def weights_text(own: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
+    """Say how many tensors of a model a file has, and which it has not."""
+    lacking = [name for name in own if name not in saved]
+    other = [
+        name for name in own
+        if name in saved and _shape(own[name]) != _shape(saved[name])
+    ]
+    spare = [name for name in saved if name not in own]
+    text = f'weights ({len(own) - len(lacking) - len(other)} of ' \
+        f'{counted(len(own), "tensors")} of the model'
+    for what, names in (('not in the file', lacking),
+                        ('of another shape', other), ('only in the file',
+                                                      spare)):
+        if names:
+            text += f'; {what}: {_some(names)}'
+    return text + ')'
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f' and {len(names) - _NAMES} more' if len(names) > _NAMES else ''
+    return ', '.join(map(str, names[:_NAMES])) + more
+
+
+def _shape(value: Any) -> Any:
+    # a module's extra state may be anything
+    shape = getattr(value, 'shape', None)
+    return None if shape is None else tuple(shape)
+
+
+def _writer(checkpoint: Mapping[str, Any]) -> str:
+    if checkpoint.get('resume_state'):
+        return 'mmcv_ckpt_hooks'
+    meta = checkpoint.get('meta')
+    version = meta.get('mmcv_version') if isinstance(meta, Mapping) else None
+    return f'mmcv {version}' if isinstance(version, str) else 'another program'

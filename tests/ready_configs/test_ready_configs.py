@@ -1,0 +1,255 @@
+"""Every example under ``configs/`` trains, at a small size, and goes on.
+
+With the unmodified tools of mmsegmentation, mmclassification and mmdetection;
+what is smaller here is the model, the data and the number of iterations.
+"""
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import mmcv_ckpt_hooks
+from mmcv_ckpt_hooks import verify_checkpoint
+
+PACKAGE = Path(mmcv_ckpt_hooks.__file__).parent.parent
+CONFIGS = PACKAGE / 'configs'
+SIZE = 64
+
+pytestmark = [pytest.mark.mmseg, pytest.mark.slow]
+
+_SEGMENTATION = '''
+norm = dict(mean=[60.] * 3, std=[40.] * 3, to_rgb=True)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations'),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='Normalize', **norm),
+    dict(type='DefaultFormatBundle'),
+    dict(type='Collect', keys=['img', 'gt_semantic_seg'])]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='MultiScaleFlipAug', img_scale=(64, 64), flip=False,
+         transforms=[
+             dict(type='Normalize', **norm),
+             dict(type='ImageToTensor', keys=['img']),
+             dict(type='Collect', keys=['img'])])]
+tiles = dict(
+    _delete_=True, type='CustomDataset', data_root='.', img_suffix='.png',
+    img_dir='images/square', ann_dir='masks',
+    classes=('background', 'square'), palette=[[0, 0, 0], [255, 0, 0]])
+data = dict(
+    samples_per_gpu=2, workers_per_gpu=1,
+    train=dict(pipeline=train_pipeline, **tiles),
+    val=dict(pipeline=test_pipeline, **tiles),
+    test=dict(pipeline=test_pipeline, **tiles))
+cudnn_benchmark = False
+lr_config = dict(warmup_iters=2)
+log_config = dict(interval=1)
+checkpoint_config = dict(interval=2)
+evaluation = dict(interval=2)
+runner = dict(max_iters={steps})
+'''
+_HEADS = '''
+    decode_head=dict(in_channels={channels}, channels=8, num_classes=2),
+    auxiliary_head=dict(in_channels={third}, channels=8, num_classes=2),
+    test_cfg=dict(_delete_=True, mode='whole'))
+'''
+
+SMALL = dict(
+    upernet_convnext_tiny='''
+model = dict(
+    backbone=dict(
+        arch=dict(_delete_=True, depths=[1] * 4, channels=[8, 8, 16, 16])),'''
+    + _HEADS.format(channels=[8, 8, 16, 16], third=16) + _SEGMENTATION + '''
+# mmcv's auto_fp16 casts to float16 on a CPU, too, and the weights stay 32 bits
+optimizer_config = dict(_delete_=True)
+''',
+    upernet_swin_tiny='''
+model = dict(
+    backbone=dict(embed_dims=8, depths=[1] * 4, num_heads=[1, 2, 2, 4]),''' +
+    _HEADS.format(channels=[8, 16, 32, 64], third=32) + _SEGMENTATION,
+    upernet_beit_base_apex='''
+model = dict(
+    backbone=dict(
+        img_size=(64, 64), embed_dims=16, num_layers=4, num_heads=2,
+        out_indices=(0, 1, 2, 3)),
+    neck=dict(embed_dim=16),''' + _HEADS.format(channels=[16] * 4, third=16) +
+    _SEGMENTATION + '''
+optimizer = dict(paramwise_cfg=dict(num_layers=4))
+''',
+    fcn_r50='''
+model = dict(
+    backbone=dict(depth=18, base_channels=8, stem_channels=8),
+    decode_head=dict(in_channels=64, channels=8, num_classes=2))
+''' + _SEGMENTATION,
+    resnet18_classifier='''
+model = dict(
+    backbone=dict(base_channels=8, stem_channels=8),
+    head=dict(num_classes=2, in_channels=64, topk=(1, )))
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomFlip', flip_prob=0.5),
+    dict(type='Normalize', mean=[60.] * 3, std=[40.] * 3, to_rgb=True),
+    dict(type='ImageToTensor', keys=['img']),
+    dict(type='ToTensor', keys=['gt_label']),
+    dict(type='Collect', keys=['img', 'gt_label'])]
+test_pipeline = [one for one in train_pipeline
+                 if one['type'] not in ('RandomFlip', 'ToTensor', 'Collect')]
+test_pipeline += [dict(type='Collect', keys=['img'])]
+data = dict(
+    samples_per_gpu=4, workers_per_gpu=1,
+    train=dict(data_prefix='images', pipeline=train_pipeline),
+    val=dict(data_prefix='images', pipeline=test_pipeline),
+    test=dict(data_prefix='images', pipeline=test_pipeline))
+evaluation = dict(
+    metric_options=dict(topk=(1, )), save_best='accuracy_top-1')
+log_config = dict(interval=1)
+runner = dict(max_epochs={steps})
+''',
+    retinanet_r50_detector='''
+model = dict(
+    backbone=dict(depth=18, base_channels=8, stem_channels=8, init_cfg=None),
+    neck=dict(in_channels=[8, 16, 32, 64], out_channels=8),
+    bbox_head=dict(
+        num_classes=1, in_channels=8, feat_channels=8, stacked_convs=1),
+    test_cfg=dict(score_thr=0.))
+norm = dict(mean=[60.] * 3, std=[40.] * 3, to_rgb=True)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='RandomFlip', flip_ratio=0.5),
+    dict(type='Normalize', **norm),
+    dict(type='DefaultFormatBundle'),
+    dict(type='Collect', keys=['img', 'gt_bboxes', 'gt_labels'],
+         meta_keys=('filename', 'ori_filename', 'ori_shape', 'img_shape',
+                    'pad_shape', 'scale_factor', 'flip', 'flip_direction',
+                    'img_norm_cfg'))]
+train_pipeline[2:2] = [
+    dict(type='Resize', img_scale=(64, 64), keep_ratio=True)]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='MultiScaleFlipAug', img_scale=(64, 64), flip=False,
+         transforms=[
+             dict(type='Resize', keep_ratio=True),
+             dict(type='RandomFlip'),
+             dict(type='Normalize', **norm),
+             dict(type='ImageToTensor', keys=['img']),
+             dict(type='Collect', keys=['img'])])]
+coco = dict(
+    classes=('square', ), data_root='', ann_file='boxes.json',
+    img_prefix='images/square')
+data = dict(
+    samples_per_gpu=2, workers_per_gpu=1,
+    train=dict(pipeline=train_pipeline, **coco),
+    val=dict(pipeline=test_pipeline, **coco),
+    test=dict(pipeline=test_pipeline, **coco))
+log_config = dict(interval=1)
+runner = dict(max_epochs={steps})
+''')
+
+TOOLS = dict(resnet18_classifier='mmcls', retinanet_r50_detector='mmdet')
+#: of no tool: fragments, and what other tests run
+ELSEWHERE = {
+    'checkpoints_mirror', 'checkpoints_s3', 'checkpoints_sharded',
+    'nuclei_fcn', 'nuclei_fcn_mmseg'
+}
+
+
+@pytest.fixture(scope='module')
+def data(tmp_path_factory):
+    """Bright squares: as masks, as boxes, and in folders by class."""
+    import cv2
+    root = tmp_path_factory.mktemp('data')
+    generator = np.random.default_rng(0)
+    images, boxes = [], []
+    for folder in ('images/square', 'images/empty', 'masks'):
+        (root / folder).mkdir(parents=True)
+    for index in range(6):
+        x, y = (int(one) for one in generator.integers(4, 24, 2))
+        for name, bright in (('square', 120), ('empty', 0)):
+            image = generator.normal(40, 10, (SIZE, SIZE, 3))
+            image[y:y + 32, x:x + 32] += bright
+            path = root / 'images' / name / f'{index}.png'
+            assert cv2.imwrite(str(path), image.clip(0, 255).astype(np.uint8))
+        mask = np.zeros((SIZE, SIZE), np.uint8)
+        mask[y:y + 32, x:x + 32] = 1
+        assert cv2.imwrite(str(root / 'masks' / f'{index}.png'), mask)
+        images.append(
+            dict(id=index, file_name=f'{index}.png', width=SIZE, height=SIZE))
+        boxes.append(
+            dict(
+                id=index + 1,
+                image_id=index,
+                category_id=1,
+                bbox=[x, y, 32, 32],
+                area=1024,
+                iscrowd=0))
+    (root / 'boxes.json').write_text(
+        json.dumps(
+            dict(
+                images=images,
+                annotations=boxes,
+                categories=[dict(id=1, name='square')])))
+    return root
+
+
+def run_tool(data, config, steps):
+    """Train with the tool of the config's package; return what it said."""
+    package = TOOLS.get(config, 'mmseg')
+    found = importlib.util.find_spec(package)
+    if found is None:
+        pytest.skip(f'{package} is not installed')
+    path = data / f'{config}_{steps}.py'
+    small = SMALL[config].replace('{steps}', str(steps))
+    base = CONFIGS / f'{config}.py'
+    path.write_text(f'_base_ = [{str(base)!r}]\n{small}')
+    tool = Path(found.origin).parent / '.mim' / 'tools' / 'train.py'
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(tool),
+            str(path), '--work-dir',
+            str(data / config), '--seed', '0'
+        ],
+        env={
+            **os.environ, 'PYTHONPATH': str(PACKAGE),
+            'CUDA_VISIBLE_DEVICES': '',
+            'OMP_NUM_THREADS': '1'
+        },
+        cwd=str(data),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        universal_newlines=True,
+        timeout=300)
+    assert done.returncode == 0, done.stdout[-6000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize('config', sorted(SMALL))
+def test_an_example_trains_and_goes_on(data, config):
+    by_epoch = config in TOOLS
+    first, last, name = (1, 2, 'epoch_{}.pth') if by_epoch else \
+        (4, 6, 'iter_{}.pth')
+    said = run_tool(data, config, first)
+    assert f'Saved checkpoint {name.format(first)}' in said
+    said = run_tool(data, config, last)
+    assert f'Resumed from {data / config / name.format(first)}' in said
+    restored, = [line for line in said.splitlines() if 'Restored from' in line]
+    assert 'Not restored' not in restored
+    path = data / config / name.format(last)
+    verify_checkpoint(str(path))
+    assert torch.load(str(path))['resume_state']['world_size'] == 1
+    assert list((data / config).glob('best_*.pth'))
+    if config == 'upernet_beit_base_apex':
+        assert 'Mixed precision: torch autocast on cpu' in said
+
+
+def test_every_example_is_run_by_a_test():
+    assert {path.stem for path in CONFIGS.glob('*.py')} == \
+        set(SMALL) | ELSEWHERE
