@@ -14,7 +14,7 @@ from ..errors import OutOfSpaceError, StorageError
 from ..executor import Repeater
 from ..folders.folder import (FolderedBackend, Sum, bytes_digest, folder_of,
                               is_there, lineage_of, manifest, manifest_digest,
-                              remove)
+                              remove, remove_empty)
 from ..folders.layout import (MANIFEST_NAME, METADATA_NAME, REST_NAME,
                               WRITING_NAME, part_name)
 from ..guarded import GuardedBackend
@@ -159,6 +159,8 @@ class FolderCommit:
                                    'another run: move it away, or give '
                                    'another out_dir')
             remove(files, info.name)
+        else:
+            remove_empty(files, info.name)
         self._begun.add(info.name)
 
     def _call(self, name: str, token: str) -> None:
