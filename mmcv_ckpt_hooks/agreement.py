@@ -6,6 +6,7 @@ at one boundary and reads everybody's at the next: by then the messages have
 arrived, and nobody waits.
 """
 import datetime
+import itertools
 import pickle
 import time
 from collections import deque
@@ -17,6 +18,8 @@ import torch
 from torch import distributed as dist
 
 from . import distributed
+from .compat import default_store
+from .roll_call import RollCall
 
 #: So long a rank that has to leave waits for what the others want: longer
 #: than they can be behind, shorter than the grace of schedulers (30 s).
@@ -28,6 +31,8 @@ _POLL_SECS = 0.01
 #: lock, and waits for gloo's threads (torch 2.0.1); they would wait for the
 #: lock where theirs is the last reference to a tensor.
 _HELD_MESSAGES = 16
+#: The same on all ranks, which build them together.
+_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,11 @@ class Agreement:
         self.is_alone = distributed.world_size() == 1
         #: whether a rank went silent: nothing collective is possible
         self.is_broken = False
+        self._roll: Optional[RollCall] = None
         if not self.is_alone:
+            self._roll = RollCall(default_store(),
+                                  f'mmcv_ckpt_hooks roll {next(_numbers)}',
+                                  distributed.rank(), distributed.world_size())
             # of its own and on the CPU: it neither waits for a GPU nor gets
             # between the messages of training
             self._group = dist.new_group(
@@ -110,16 +119,33 @@ class Agreement:
         self._under_way = work and (work, values)
 
     def gather(self, value: Any) -> List[Any]:
-        """Return every rank's value, by rank, on all ranks."""
-        if self.is_alone:
+        """Return every rank's value, by rank, on all ranks.
+
+        Raises:
+            RuntimeError: If a rank does not come in COMMIT_SECS, or is dead;
+                it is named.
+        """
+        if self._roll is None:
             return [value]
         data = np.frombuffer(pickle.dumps(value), np.uint8)
-        sizes = [int(one) for one in self._gather(torch.tensor([len(data)]))]
-        padded = torch.zeros(max(sizes), dtype=torch.uint8)
-        padded[:len(data)] = torch.from_numpy(data.copy())
+        self._roll.come()
+        try:
+            sizes = [
+                int(one) for one in self._gather(torch.tensor([len(data)]))
+            ]
+            padded = torch.zeros(max(sizes), dtype=torch.uint8)
+            padded[:len(data)] = torch.from_numpy(data.copy())
+            parts = self._gather(padded)
+        except RuntimeError as error:
+            self.is_broken = True
+            silent = ', '.join(map(str, self._roll.missing()))
+            raise RuntimeError(
+                f'rank {silent} has not come to a save of all ranks, which '
+                f'needs its generators and its place in the data: {error}'
+                if silent else str(error)) from error
         return [
             pickle.loads(part[:size].numpy().tobytes())
-            for part, size in zip(self._gather(padded), sizes)
+            for part, size in zip(parts, sizes)
         ]
 
     def wait_for_all(self) -> bool:

@@ -227,6 +227,7 @@ class DurableCheckpointHook(CheckpointHook):
         wish = self._interrupts.wishes(trigger is not None)
         trigger = trigger or wish.trigger
         if trigger is not None:
+            self._interrupts.record(boundary)  # if a rank does not come to it
             is_last = progress.is_last or bool(wish.exit_signal)
             ranks = None if self._interrupts.is_together(wish) else \
                 [capture_rank(runner)]

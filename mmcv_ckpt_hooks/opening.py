@@ -24,7 +24,7 @@ from .options import CheckpointOptions
 from .place_note import note_place
 from .ranking import Metrics, start_ranking
 from .restore import Restored
-from .resuming import resume_run
+from .resuming import check_same_start, resume_run
 from .retention import KeepLast, policy_of
 from .run_lock import RunLock
 from .saver import Saver
@@ -69,6 +69,7 @@ def open_run(runner: Any,
                                                    catalog, lock, second)
         found_in = second.backend if second and in_mirror else backend
         restored = resume_run(runner, options, found_in, newest, loaded)
+        check_same_start(runner, restored)
         del loaded
         saver = None
         if distributed.rank() == 0:

@@ -4,12 +4,14 @@ from typing import Any, Dict, Optional, Tuple
 
 from . import distributed, foreign, resume
 from .catalog import Catalog
+from .errors import ResumeError
 from .folders.loading import as_of_file
 from .options import CheckpointOptions
 from .restore import Restored, restore_runner
 from .state_loading import copied_fields
 from .stock_restore import finish_on_stock, refresh_hooks
 from .types import CheckpointInfo, StorageBackend
+from .wording import counted
 
 #: Where to resume and, on rank 0, what was loaded from there.
 Newest = Tuple[Optional[CheckpointInfo], Optional[Dict[str, Any]]]
@@ -68,6 +70,32 @@ def resume_run(runner: Any, options: CheckpointOptions,
         failure = error
     distributed.raise_together(failure, 'resuming')
     return restored
+
+
+def check_same_start(runner: Any, restored: Optional[Restored]) -> None:
+    """Check that all ranks go on from one checkpoint.
+
+    A tool looks by itself where to resume, each rank on its own disk.
+
+    Order: on all ranks, when they have resumed.
+
+    Raises:
+        ResumeError: On all ranks, if they do not: they would save, and end,
+            at different steps, and wait for each other.
+    """
+    told = distributed.gather_objects(
+        (restored and restored.lineage, runner.epoch, runner.iter, restored
+         and os.path.join(restored.directory, restored.name)))
+    if all(one[:3] == told[0][:3] for one in told):
+        return
+    starts = '; '.join(f'rank {rank} ' +
+                       (f'from {path}' if path else 'without a checkpoint') +
+                       f' at {counted(finished, "iterations")}'
+                       for rank, (_, _, finished, path) in enumerate(told))
+    raise ResumeError(
+        f'the ranks do not go on from the same checkpoint: {starts}. Give all '
+        'of them a work dir on a shared file system, or put the checkpoint '
+        'under the same path on each machine and name it in --resume-from')
 
 
 def _restore(runner: Any, options: CheckpointOptions, backend: StorageBackend,

@@ -4,7 +4,8 @@
 
 Scenes: ``train``: with DDP, up to step 8; ``fsdp``, ``columns`` and ``flat``:
 resumed only, with weights that are spread over the ranks by rows, by columns
-or as FSDP flattens them, ``flat-counted`` with another optimizer;
+or as FSDP flattens them, ``flat-counted`` with another optimizer,
+``flat-refused``: what an error leaves;
 ``auto-8``: trained to step 8 in WORK_DIR, from what is there, and sharded;
 ``zero``: with an optimizer that is spread over the ranks; ``away``: rank 1
 does not see SOURCE; ``damaged``: what each rank says.
@@ -78,6 +79,8 @@ def resumed(source, work_dir, scene):
         optimizer=kind(model.parameters(), lr=0.01))
     said = []
     runner.logger.warning = said.append
+    if scene == 'flat-refused':
+        return refused_by(runner, source)
     runner.resume(source)
     if scene.startswith('flat'):
         return dict(flat(runner), said=said)
@@ -88,6 +91,22 @@ def resumed(source, work_dir, scene):
         iter=runner.iter,
         model=digest_of(whole(dict(model.state_dict()))),
         optimizer=digest_of(whole(runner.optimizer.state_dict()['state'])))
+
+
+def refused_by(runner, source):
+
+    def state():
+        return [one.detach().tolist() for one in runner.model.parameters()]
+
+    before = state()
+    try:
+        runner.resume(source)
+    except CheckpointError as error:
+        return dict(
+            text=str(error),
+            same=before == state(),
+            held=len(runner.optimizer.state))
+    return dict(text='')
 
 
 def gathered_state(source, work_dir):

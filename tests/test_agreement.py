@@ -75,6 +75,7 @@ def test_a_group_is_destroyed_before_its_tensors_go(monkeypatch):
             alive.extend(one() is not None for one in sent)
 
     monkeypatch.setattr(distributed, 'world_size', lambda: 2)
+    monkeypatch.setattr(module, 'default_store', lambda: None)
     monkeypatch.setattr(
         module, 'dist',
         types.SimpleNamespace(

@@ -109,6 +109,16 @@ def test_what_an_optimizer_has_in_numbers_is_restored_into_fsdp(tmp_path):
         assert one['optimizer'] == digest_of(content['optimizer']['state'])
 
 
+def test_what_does_not_fit_fsdp_leaves_no_state_behind(tmp_path):
+    """torch has the optimizer take a first step, to tell what it keeps."""
+    model = ToyModel()
+    _, folder = save(tmp_path / 'saved', model,
+                     Counted(model.parameters(), lr=0.01))
+    for one in ranks_of(folder, tmp_path, 'flat-refused', 2):
+        assert 'exp_avg is missing' in one['text']
+        assert one['same'] and one['held'] == 0
+
+
 def test_a_folder_without_an_optimizer_into_fsdp_is_warned_of(saved, tmp_path):
     content = torch.load(str(saved[0]), weights_only=True)
     del content['optimizer']

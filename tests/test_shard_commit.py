@@ -284,6 +284,36 @@ def test_only_what_a_save_has_marked_is_swept(tmp_path):
     assert len(told) == 1 and 'iter_2.dcp' in told[0]
 
 
+def test_what_a_kill_leaves_besides_unfinished_folders_goes(tmp_path):
+    """Between two steps of a save or a removal."""
+    train(tmp_path, hooks=sharded())
+    for name in ('old.dcp', 'young.dcp'):
+        (tmp_path / name).mkdir()
+    half = tmp_path / 'iter_2.dcp' / '.writing.tmp-1-2-3'
+    half.write_bytes(b'half')
+    for path in (half, tmp_path / 'old.dcp'):
+        os.utime(path, (0, 0))
+    mark = tmp_path / 'iter_4.dcp' / 'writing'
+    mark.write_bytes(b'a token')
+    files = LocalBackend(str(tmp_path))
+    assert files.sweep() == ['iter_2.dcp/.writing.tmp-1-2-3', 'old.dcp']
+    assert folder.sweep_folders(files, pytest.fail) == []
+    assert not half.exists() and not mark.exists()
+    # somebody may just have made it
+    assert (tmp_path / 'young.dcp').exists()
+    for step in (2, 4, 6, 8):
+        verify_checkpoint(str(tmp_path / f'iter_{step}.dcp'))
+
+
+def test_a_save_takes_the_place_of_an_empty_folder(tmp_path):
+    half = tmp_path / 'iter_4.dcp' / '.writing.tmp-1-2-3'
+    half.parent.mkdir()
+    half.write_bytes(b'half')
+    train(tmp_path, hooks=sharded())
+    assert not half.exists()
+    verify_checkpoint(str(tmp_path / 'iter_4.dcp'))
+
+
 @pytest.mark.parametrize('verbs', range(1, 7))
 def test_a_removal_that_is_cut_off_is_finished_by_the_next_start(
         tmp_path, verbs):

@@ -133,6 +133,13 @@ def remove(files: StorageBackend, name: str) -> None:
     files.delete(name)
 
 
+def remove_empty(files: StorageBackend, name: str) -> None:
+    """Delete a folder in which nothing is but unfinished files."""
+    with suppress(MissingCheckpointError):
+        if not _names(files, name):
+            files.delete(name)
+
+
 def unfinished(files: StorageBackend) -> List[str]:
     """Return the folders of saves that did not come to their end.
 
@@ -148,6 +155,21 @@ def unfinished(files: StorageBackend) -> List[str]:
         name for name in names
         if name not in committed and WRITING_NAME in _names(files, name)
     ]
+
+
+def unmark(files: StorageBackend) -> None:
+    """Take the mark of a save from folders that are committed.
+
+    A process was killed between the two, or before a removal has begun. A copy
+    without ``.metadata`` would be taken for unfinished by it.
+    """
+    if not files.capabilities.folders:
+        return
+    folders = cast(FolderedBackend, files).folders()
+    for name in {file.name for file in files.list()} & set(folders):
+        if WRITING_NAME in _names(files, name):
+            with suppress(StorageError):  # nothing depends on it
+                folder_of(files, name).delete(WRITING_NAME)
 
 
 def incomplete(files: StorageBackend) -> List[str]:
@@ -207,6 +229,7 @@ def make_way(files: StorageBackend, name: str, lineage: str) -> None:
         with suppress(MissingCheckpointError):
             if WRITING_NAME in _names(files, name):
                 remove(files, name)
+        remove_empty(files, name)
 
 
 def sweep_folders(files: StorageBackend, warn: Callable[[str],
@@ -223,6 +246,7 @@ def sweep_folders(files: StorageBackend, warn: Callable[[str],
         list[str]: Names of what was removed.
     """
     swept = []
+    unmark(files)
     for name in unfinished(files):
         try:
             remove(files, name)

@@ -6,7 +6,8 @@ needs none of it: its parameters are DTensors.)
 
 Order: on all ranks; FSDP communicates.
 """
-from typing import Any, Dict, List, Mapping
+from contextlib import contextmanager
+from typing import Any, Dict, Iterator, List, Mapping
 
 import torch
 
@@ -47,19 +48,35 @@ def restore_through_fsdp(checkpoint: Any, model: torch.nn.Module,
     by_name = {} if saved is None or optimizers is None else \
         {'': (optimizers, saved)} if not isinstance(optimizers, dict) else \
         {name: (one, saved.get(name)) for name, one in optimizers.items()}
-    states = {
-        name: _optimizer_parts(checkpoint, model, one, name, its, path)
-        for name, (one, its) in by_name.items()
-    }
-    for name, state in states.items():
-        for parameter, values in state['state'].items():
-            targets += _targets(checkpoint,
-                                f'{optimizer_prefix(name)}{parameter}.',
-                                values, path)
-    checkpoint.reader.fill(targets)
+    with _as_new_on_failure([one for one, _ in by_name.values()]):
+        states = {
+            name: _optimizer_parts(checkpoint, model, one, name, its, path)
+            for name, (one, its) in by_name.items()
+        }
+        for name, state in states.items():
+            for parameter, values in state['state'].items():
+                targets += _targets(checkpoint,
+                                    f'{optimizer_prefix(name)}{parameter}.',
+                                    values, path)
+        checkpoint.reader.fill(targets)
     torchs.set_model_state_dict(model, weights)
     for name, state in states.items():
         torchs.set_optimizer_state_dict(model, by_name[name][0], state)
+
+
+@contextmanager
+def _as_new_on_failure(optimizers: List[Any]) -> Iterator[None]:
+    """Take from optimizers that have no state yet what torch gives them.
+
+    To tell the parts of their state, it lets them take a first step.
+    """
+    new = [one for one in optimizers if not one.state]
+    try:
+        yield
+    except BaseException:
+        for one in new:
+            one.state.clear()
+        raise
 
 
 def _optimizer_parts(checkpoint: FolderCheckpoint, model: torch.nn.Module,

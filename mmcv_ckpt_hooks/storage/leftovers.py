@@ -5,6 +5,7 @@ import time
 from contextlib import suppress
 from typing import List
 
+from ..folders.layout import is_folder
 from .mapped_errors import mapped_errors
 from .names import TEMPORARY_MARK, is_temporary
 
@@ -30,7 +31,26 @@ def sweep_abandoned(directory: str) -> List[str]:
                 with suppress(OSError):
                     os.unlink(path)
                 swept.append(name)
+            elif is_folder(name) and not os.path.islink(path) and \
+                    os.path.isdir(path):
+                swept += _swept_in_folder(path)
     return swept
+
+
+def _swept_in_folder(path: str) -> List[str]:
+    """Sweep a folder; it goes, too, if it was empty for long enough.
+
+    A save makes it, and a removal leaves it, without any file for a moment.
+    """
+    found = [
+        os.path.join(os.path.basename(path), name)
+        for name in sweep_abandoned(path)
+    ]
+    with suppress(OSError):
+        if found or time.time() - os.lstat(path).st_mtime >= _YOUNG_SECS:
+            os.rmdir(path)  # only an empty one
+            found.append(os.path.basename(path))
+    return found
 
 
 def sweep_dead(directory: str, writer: str) -> List[str]:

@@ -55,7 +55,8 @@ class Driver:
             request (dict): ``run`` (arguments of ``training.train``), and
                 ``at``, ``when``, ``torn_bytes`` (see ``Recorder.arm``) or
                 ``after_secs``. ``watched``: the directory to record, if it is
-                not the work dir.
+                not the work dir. ``ranks``: how many, and ``rank``: which of
+                them is killed.
         """
         line = json.dumps(
             dict(
@@ -74,6 +75,8 @@ class Driver:
                 or finishing.
         """
         answer = json.loads(self._process.stdout.readline())
+        assert not answer['hung'], \
+            f'ranks {answer["hung"]} hang: {self._printed()}'
         status = answer['status']
         killed = os.WIFSIGNALED(status) and \
             os.WTERMSIG(status) == signal.SIGKILL

@@ -2,13 +2,18 @@
 import copy
 import os
 import shutil
+from glob import glob
 
-from judge import Promises, judge
+from judge import Promises, checkpoints, judge
 from power_loss import Disk, contents, materialise
 from recording import AFTER, BEFORE, TORN, read_log
 
 #: A short run: three saves, two best ones, a deletion of each kind.
 RUN = dict(steps=6, interval=2, keep=2)
+#: The same in folders, and by two ranks: what one of them saves alone, behind
+#: the other's death, lacks that one's generators.
+FOLDERS = dict(RUN, format='dcp')
+RANKS = dict(FOLDERS, evaluate=False, triggers=dict(exception=False))
 #: Lengths of the runs that are killed at random.
 STEPS = (6, 8)
 
@@ -20,16 +25,21 @@ class KilledRun:
         driver (Driver): Who runs it.
         folder (str): New directory; the work dir is ``run`` in it.
         options (dict): Arguments of ``training.train``.
+        ranks (int): How many train. Default: 1.
     """
 
-    def __init__(self, driver, folder, options):
+    def __init__(self, driver, folder, options, ranks=1):
         self._driver = driver
+        self._ranks = ranks
         self._folder = str(folder)
         self._options = options
         self._log = f'{self._folder}.log'
         self.work_dir = os.path.join(self._folder, 'run')
         self.promises = Promises()
         os.makedirs(self._folder, exist_ok=True)
+        if ranks > 1:
+            # any of them may make it; rank 0 is recorded
+            os.makedirs(self.work_dir, exist_ok=True)
 
     def go_on(self, **how):
         """Start or resume it, check what it leaves, and return its outcome.
@@ -44,6 +54,7 @@ class KilledRun:
             self._log,
             watched=self._folder,
             run=self._options,
+            ranks=self._ranks,
             **how)
         if os.path.exists(self._log):  # else killed before it was created
             for operation in read_log(self._log):
@@ -54,7 +65,7 @@ class KilledRun:
         if 'after_secs' in how:
             # killed from outside, it may have done more than was recorded
             resumable += self.promises.unrecorded(self.work_dir)
-        else:
+        elif self._ranks == 1:
             # nothing that changed the directory went by the recorder
             assert contents(disk.now()) == contents(Disk(self._folder).now())
         judge(self.work_dir, self.promises, resumable)
@@ -75,8 +86,11 @@ class Interrupted:
     """
 
     def __init__(self, driver, folder, options, operations):
-        half = next(operation.number + 1 for operation in operations
-                    if '.iter_4.pth.tmp-' in operation.path)
+        begun = next(operation.number for operation in operations
+                     if '.iter_4.pth.tmp-' in operation.path
+                     or 'iter_4.dcp/.__0_0.distcp.tmp-' in operation.path)
+        half = next(operation.number for operation in operations
+                    if operation.kind == 'write' and operation.number > begun)
         run = KilledRun(driver, folder, options)
         assert run.go_on(at=half, when=TORN, torn_bytes=9999).killed
         self._options = options
@@ -89,32 +103,53 @@ class Interrupted:
         materialise(self._state, folder)
         run = KilledRun(driver, folder, self._options)
         run.promises = copy.deepcopy(self._promises)
-        halves = [name for name in os.listdir(run.work_dir) if '.tmp-' in name]
+        halves = unfinished(run.work_dir)
         assert halves
-        for name in halves:  # so old that it is swept
-            os.utime(os.path.join(run.work_dir, name), (0, 0))
+        for path in halves:  # so old that it is swept
+            os.utime(path, (0, 0))
         return run
 
 
-def kill_and_resume(run, moment, digest):
+def unfinished(directory):
+    """Return the paths of unfinished files, also of those in folders."""
+    return [
+        os.path.join(folder, name) for folder, _, names in os.walk(directory)
+        for name in names if '.tmp-' in name
+    ]
+
+
+def kill_and_resume(run, moment, digest, form='pth', **how):
     """Kill a run of ``RUN``; resumed, it ends as if nothing had happened.
 
     Args:
         run (KilledRun): Not running.
         moment (tuple): Number of the operation, and ``BEFORE`` or ``AFTER``.
         digest (str): Of the run that nobody stopped.
+        form (str): ``'dcp'`` for one of ``FOLDERS``. Default: ``'pth'``.
+        how (dict): ``rank``: which one is killed, of several.
     """
     at, when = moment
-    assert run.go_on(at=at, when=when).killed
+    assert run.go_on(at=at, when=when, **how).killed
+    for folder in glob(f'{run.work_dir}/iter_*.dcp'):
+        # so old that it is swept
+        for path in unfinished(folder):
+            os.utime(path, (0, 0))
+        if not os.listdir(folder):
+            os.utime(folder, (0, 0))
     assert run.go_on().digest == digest
-    names = set(os.listdir(run.work_dir))
-    assert {'iter_4.pth', 'iter_6.pth'} <= names
+    names = {name for name in os.listdir(run.work_dir) if name[0] != '.'}
+    assert {f'iter_4.{form}', f'iter_6.{form}'} <= names
     assert not any(
-        name.startswith('.iter_4.pth')
-        and os.path.getmtime(os.path.join(run.work_dir, name)) == 0
-        for name in names)
-    assert os.readlink(os.path.join(run.work_dir, 'latest.pth')) == \
-        'iter_6.pth'
+        os.path.getmtime(path) == 0 for path in unfinished(run.work_dir))
+    assert os.readlink(os.path.join(run.work_dir, f'latest.{form}')) == \
+        f'iter_6.{form}'
+    # of folders nothing is left but what is listed
+    listed = checkpoints(run.work_dir)
+    for name in names:
+        assert not name.endswith('.dcp') or name in listed, name
+    for folder in filter(os.path.isdir, glob(f'{run.work_dir}/iter_*')):
+        assert 'writing' not in os.listdir(folder), folder
+        assert not unfinished(folder)
     run.remove()
 
 
@@ -129,6 +164,8 @@ def random_options(generator):
         options['triggers'] = dict(at=[generator.randrange(1, 6)])
     if generator.random() < 0.05:
         options['workers'] = 2
+    if generator.random() < 0.3:
+        options['format'] = 'dcp'
     return options
 
 

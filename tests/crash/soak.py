@@ -21,8 +21,8 @@ import threading
 import time
 
 from driver import Driver
-from kills import (RUN, Interrupted, KilledRun, digests_of_unstopped,
-                   kill_and_resume, killed_at_random)
+from kills import (FOLDERS, RANKS, RUN, Interrupted, KilledRun,
+                   digests_of_unstopped, kill_and_resume, killed_at_random)
 from recording import AFTER, BEFORE, read_log, why_not
 
 
@@ -93,35 +93,73 @@ def random_kills(soak, drivers, folder, seed, wanted):
 
 def matrix(soak, driver, folder):
     """Kill before and after every single file operation, once."""
+    moments = []
+    for form, options in (('pth', RUN), ('dcp', FOLDERS)):
+        moments += moments_of_one(driver, os.path.join(folder, form), form,
+                                  options)
+    moments += moments_of_two(driver, os.path.join(folder, 'ranks'))
+
+    def job(driver, moment):
+        what, at, when, digest, form, start, how = moment
+        name = os.path.join(folder, f'{what}-{at}-{when}')
+        kill_and_resume(
+            start(driver, name), (at, when), digest, form=form, **how)
+        return 1
+
+    soak.work(job, moments, float('inf'))
+
+
+def moments_of_one(driver, folder, form, options):
+    """Return the moments of a run of one process, and of a resumed one."""
     whole = os.path.join(folder, 'whole')
-    os.mkdir(whole)
+    os.makedirs(whole)
     digest = driver.run(
         os.path.join(whole, 'run'), f'{whole}.log', watched=whole,
-        run=RUN).digest
+        run=options).digest
     operations = read_log(f'{whole}.log')
-    first = Interrupted(driver, os.path.join(folder, 'first'), RUN, operations)
+    first = Interrupted(driver, os.path.join(folder, 'first'), options,
+                        operations)
     resumed = os.path.join(folder, 'resumed')
     driver.run(
         first.again(driver, resumed).work_dir,
         f'{resumed}.log',
         watched=resumed,
-        run=RUN)
-    log = f'{resumed}.log'
-    numbers = dict(run=operations[-1].number, resume=read_log(log)[-1].number)
-    print(f'{numbers["run"]} file operations in a run, {numbers["resume"]} '
-          'in a resumed one')
+        run=options)
+    numbers = [operations[-1].number, read_log(f'{resumed}.log')[-1].number]
+    print(f'.{form}: {numbers[0]} file operations in a run, {numbers[1]} in a '
+          'resumed one')
 
-    def job(driver, moment):
-        what, at, when = moment
-        name = os.path.join(folder, f'{what}-{at}-{when}')
-        run = KilledRun(driver, name, RUN) if what == 'run' else \
-            first.again(driver, name)
-        kill_and_resume(run, (at, when), digest)
-        return 1
+    def begin(driver, name):
+        return KilledRun(driver, name, options)
 
-    soak.work(job, [(what, at, when) for what, number in numbers.items()
-                    for at in range(1, number + 1)
-                    for when in (BEFORE, AFTER)], float('inf'))
+    return [(f'{form}-{what}', at, when, digest, form, start, {})
+            for what, number, start in (('run', numbers[0], begin),
+                                        ('resume', numbers[1], first.again))
+            for at in range(1, number + 1) for when in (BEFORE, AFTER)]
+
+
+def moments_of_two(driver, folder):
+    """Return the moments of each rank of a run of two."""
+    whole = os.path.join(folder, 'whole')
+    os.makedirs(whole)
+    digest = driver.run(
+        os.path.join(whole, 'run'),
+        f'{whole}.log',
+        watched=whole,
+        run=RANKS,
+        ranks=2).digest
+    numbers = [
+        read_log(f'{whole}.log' + suffix)[-1].number for suffix in ('', '.1')
+    ]
+    print(f'two ranks: {numbers[0]} file operations of rank 0, {numbers[1]} '
+          'of rank 1')
+
+    def begin(driver, name):
+        return KilledRun(driver, name, RANKS, ranks=2)
+
+    return [(f'rank-{rank}', at, when, digest, 'dcp', begin, dict(rank=rank))
+            for rank, number in enumerate(numbers)
+            for at in range(1, number + 1) for when in (BEFORE, AFTER)]
 
 
 def main():

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from judge import Promises, judge
-from kills import RUN, KilledRun
+from kills import FOLDERS, RUN, KilledRun
 from power_loss import Disk, contents, key_of, materialise
 from recording import HERE, build, environment, read_log
 
@@ -148,6 +148,27 @@ def test_a_resumed_run_that_keeps_one_checkpoint(driver, tmp_path):
     first = KilledRun(driver, folder, dict(RUN, steps=2, keep=1))
     first.go_on()
     options = dict(RUN, keep=1)
+    recording = Recording(driver, folder, first.work_dir, first.promises,
+                          **options)
+    states = recording.check(tmp_path / 'left')
+    go_on(driver, states, tmp_path / 'on', 'run', recording.digest, **options)
+
+
+def test_a_run_that_saves_folders(driver, tmp_path):
+    """``.metadata`` must come behind all that it stands for."""
+    folder = tmp_path / 'disk'
+    folder.mkdir()
+    recording = Recording(driver, folder, folder / 'run', **FOLDERS)
+    states = recording.check(tmp_path / 'left')
+    go_on(driver, states, tmp_path / 'on', 'run', recording.digest, **FOLDERS)
+
+
+def test_a_resumed_run_that_keeps_one_folder(driver, tmp_path):
+    """And goes first when the folder is removed."""
+    folder = tmp_path / 'disk'
+    first = KilledRun(driver, folder, dict(FOLDERS, steps=2, keep=1))
+    first.go_on()
+    options = dict(FOLDERS, keep=1)
     recording = Recording(driver, folder, first.work_dir, first.promises,
                           **options)
     states = recording.check(tmp_path / 'left')

@@ -44,6 +44,7 @@ class Tool:
               *arguments,
               work_dir=None,
               base=BASE_CONFIG,
+              through=(),
               **environment):
         """Start a run.
 
@@ -53,6 +54,8 @@ class Tool:
             *arguments: Further ones of the tool.
             work_dir (Path, optional): Default: None, which means an own one.
             base (Path): The config to inherit from.
+            through (list): Arguments of python that start the tool, on
+                several ranks; empty for the tool itself. Default: ().
             **environment: Further environment variables.
 
         Returns:
@@ -63,9 +66,8 @@ class Tool:
         work_dir = work_dir or self.root / name
         before = set(work_dir.glob('*.log.json'))
         command = [
-            sys.executable,
-            find_tool(), path, '--work-dir', work_dir, '--seed', '0',
-            *arguments
+            sys.executable, *(through or [find_tool()]), path, '--work-dir',
+            work_dir, '--seed', '0', *arguments
         ]
         output = self.root / f'{name}.out'
         report = self.root / f'{name}.json'
@@ -80,6 +82,7 @@ class Tool:
                 # the workers of its data loaders end with it
                 start_new_session=True)
         run = Run(name, process, work_dir, output, report, before)
+        run.ranks_are_elsewhere = bool(through)
         self._started.append(run)
         return run
 
@@ -110,6 +113,9 @@ class Tool:
 
 class Run:
     """One run of the tool; see :class:`Tool`."""
+
+    #: whether a launcher has given its ranks sessions of their own
+    ranks_are_elsewhere = False
 
     def __init__(self, name, process, work_dir, output, report, before):
         self.name = name
@@ -153,6 +159,9 @@ class Run:
         if self._ended:
             return
         self._ended = True
+        if self.ranks_are_elsewhere and self._process.poll() is None:
+            self._process.terminate()  # it ends them
+            self._process.wait(TIMEOUT_SECS)
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except ProcessLookupError:

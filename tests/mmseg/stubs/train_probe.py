@@ -20,6 +20,12 @@ REPORT = 'PROBE_REPORT'
 HOLD_AT = 'PROBE_HOLD_AT'
 #: Name of the file whose commit the process does not survive.
 DIE_COMMITTING = 'PROBE_DIE_COMMITTING'
+#: Iteration after which rank 0 has torchrun end all ranks, and each waits for
+#: its signal.
+END_AT = 'PROBE_END_AT'
+#: Iteration after which rank 1 kills itself, in the next one, once the
+#: checkpoint of it is in the catalog.
+KILL_RANK_AT = 'PROBE_KILL_RANK_AT'
 #: How long the disk takes for each checkpoint.
 COMMIT_SECS = 'PROBE_COMMIT_SECS'
 
@@ -30,9 +36,21 @@ before_run_calls = collections.Counter()
 class RunProbe(Hook):
     """Holds a run for its killer, and writes the counts when it ends."""
 
+    def before_train_iter(self, runner):
+        if str(runner.iter) == os.environ.get(KILL_RANK_AT) and \
+                runner.rank == 1:
+            while _committed(runner.work_dir) < runner.iter:
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGKILL)
+
     def after_train_iter(self, runner):
         if str(runner.iter + 1) == os.environ.get(HOLD_AT):
             signal.pause()
+        if str(runner.iter + 1) == os.environ.get(END_AT):
+            if runner.rank == 0:
+                os.kill(os.getppid(), signal.SIGTERM)
+            while not _signalled(runner):
+                time.sleep(0.01)
 
     def after_run(self, runner):
         with open(os.environ[REPORT], 'w') as file:
@@ -45,6 +63,23 @@ class RunProbe(Hook):
 @RUNNERS.register_module()
 class RenamedIterRunner(IterBasedRunner):
     """A repo's own runner: what it is, mmsegmentation's tool cannot tell."""
+
+
+def _committed(work_dir):
+    """Return the newest step in the catalog."""
+    path = os.path.join(work_dir, 'checkpoints.json')
+    if not os.path.exists(path):
+        return 0
+    with open(path) as file:
+        return max((info['iter'] for info in json.load(file)['checkpoints']),
+                   default=0)
+
+
+def _signalled(runner):
+    """Whether this rank was told to end."""
+    return any(
+        hook._interrupts.watch.exit_signal for hook in runner.hooks
+        if hasattr(hook, '_interrupts'))
 
 
 def _count_before_run():
