@@ -17,7 +17,6 @@ from .compat import evaluation_methods
 from .data_position import TrackedLoader
 from .generators import preserved_generators, restore_generators
 from .gradients import restore_gradients
-from .loader_workers import let_workers_outlive
 from .restore import Restored
 from .state import unwrapped
 
@@ -67,9 +66,6 @@ class Continuation:
                           sample_seeds)
             for number, loader in enumerate(data_loaders)
         ]
-        if distributed.world_size() > 1:
-            for loader in data_loaders:
-                let_workers_outlive(loader)
         self._skips = 0
         self._trained: Optional[TrackedLoader] = None
         self._trains_at = 0

@@ -1,4 +1,4 @@
-"""mmsegmentation's tool on two ranks of torchrun: ended, killed, resumed."""
+"""mmsegmentation's tool on two ranks of torchrun: a rank killed, resumed."""
 import json
 from pathlib import Path
 
@@ -89,18 +89,11 @@ def losses(run):
 
 
 @pytest.mark.parametrize('form', ['pth', 'dcp'])
-def test_ended_by_torchrun_then_a_rank_killed_it_ends_with_the_same_bits(
+def test_a_rank_is_killed_and_the_resumed_run_ends_with_the_same_bits(
         tool, whole, tmp_path, form):
     work_dir = tool.root / f'cut_{form}'
-    # torchrun hands its SIGTERM on, to the workers of data loaders, too: both
-    # have started by then
-    ended = start(tool, f'ended_{form}', form, work_dir, PROBE_END_AT=2)
-    ended.fail()
-    assert ended.lines('SIGTERM: training ends after 3 iterations; '
-                       f'iter_3.{form}')
     killed = start(
         tool, f'killed_{form}', form, work_dir, PROBE_KILL_RANK_AT=10).fail()
-    assert killed.lines(f'iter_3.{form}: 0 epochs and 3 iterations')
     assert killed.lines('closing signal SIGTERM')
     restarted = start(tool, f'restarted_{form}', form, work_dir).succeed()
     assert restarted.lines(f'iter_10.{form}: 0 epochs and 10 iterations')
@@ -108,8 +101,16 @@ def test_ended_by_torchrun_then_a_rank_killed_it_ends_with_the_same_bits(
     assert losses(restarted) == losses(whole)
     one = end_of(whole, 'pth', tmp_path)
     other = end_of(restarted, form, tmp_path)
-    for field in ('state_dict', 'optimizer'):
-        assert equal(one[field], other[field]), field
+    # a folder has no order
+    assert equal(
+        dict(sorted(one['state_dict'].items())),
+        dict(sorted(other['state_dict'].items())))
+    states = [run['optimizer']['state'] for run in (one, other)]
+    assert list(states[0]) == list(states[1])
+    for number, state in states[0].items():
+        assert equal(
+            dict(sorted(state.items())),
+            dict(sorted(states[1][number].items())))
     for field in ('rng', 'data'):
         assert equal(one['resume_state'][field],
                      other['resume_state'][field]), field

@@ -20,9 +20,6 @@ REPORT = 'PROBE_REPORT'
 HOLD_AT = 'PROBE_HOLD_AT'
 #: Name of the file whose commit the process does not survive.
 DIE_COMMITTING = 'PROBE_DIE_COMMITTING'
-#: Iteration after which rank 0 has torchrun end all ranks, and each waits for
-#: its signal.
-END_AT = 'PROBE_END_AT'
 #: Iteration after which rank 1 kills itself, in the next one, once the
 #: checkpoint of it is in the catalog.
 KILL_RANK_AT = 'PROBE_KILL_RANK_AT'
@@ -46,11 +43,6 @@ class RunProbe(Hook):
     def after_train_iter(self, runner):
         if str(runner.iter + 1) == os.environ.get(HOLD_AT):
             signal.pause()
-        if str(runner.iter + 1) == os.environ.get(END_AT):
-            if runner.rank == 0:
-                os.kill(os.getppid(), signal.SIGTERM)
-            while not _signalled(runner):
-                time.sleep(0.01)
 
     def after_run(self, runner):
         with open(os.environ[REPORT], 'w') as file:
@@ -73,13 +65,6 @@ def _committed(work_dir):
     with open(path) as file:
         return max((info['iter'] for info in json.load(file)['checkpoints']),
                    default=0)
-
-
-def _signalled(runner):
-    """Whether this rank was told to end."""
-    return any(
-        hook._interrupts.watch.exit_signal for hook in runner.hooks
-        if hasattr(hook, '_interrupts'))
 
 
 def _count_before_run():
