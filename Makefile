@@ -1,6 +1,7 @@
 # Every target builds the environment it needs and says what it does:
 # .venv-demo for `make demo`, .venv-bench for `make bench-peers`, .venv-oldest
-# for `make test-oldest`, .venv for all others (tools/make_env.py).
+# for `make test-oldest`, .venv-matrix for `make matrix`, .venv for all others
+# (tools/make_env.py).
 # PYTHON=/path/to/python names the Python 3.10 or 3.11 to build them with.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -28,6 +29,10 @@ test: lint type  ## lint, type check and all tests on the full stack; what CI ru
 .PHONY: test-oldest
 test-oldest: env-oldest  ## the tests with torch 2.0.1 and mmcv 1.3.1, those that need mmsegmentation left out (no compiler)
 	@.venv-oldest/bin/python -m pytest -ra $(PYTEST_ARGS)
+
+.PHONY: matrix
+matrix:  ## the tests on six versions of mmcv, each with two of torch; the table goes into the README (hours; MATRIX_ARGS=--short: minutes)
+	@python=$$(sh tools/find_python.sh) && "$$python" tools/matrix.py $(MATRIX_ARGS)
 
 .PHONY: lint
 lint: env-test  ## flake8, isort and yapf, as OpenMMLab sets them; changes nothing
@@ -67,8 +72,8 @@ flips: env-test  ## 10,000 flipped bits and 1,000 truncations of real checkpoint
 
 .PHONY: clean
 clean:  ## delete the environments, demo runs and caches of this checkout; built wheels are kept
-	rm -rf .venv .venv-demo .venv-bench .venv-oldest work_dirs data build dist \
-		./*.egg-info .mypy_cache .pytest_cache .hypothesis .coverage htmlcov
+	rm -rf .venv .venv-demo .venv-bench .venv-oldest .venv-matrix \
+		work_dirs data build dist ./*.egg-info .mypy_cache .pytest_cache .hypothesis .coverage htmlcov
 
 .PHONY: env-demo env-test env-bench env-oldest
 env-demo env-test env-bench env-oldest: env-%:

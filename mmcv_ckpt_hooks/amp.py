@@ -12,7 +12,7 @@ import torch
 
 from .apex_amp import (active_apex, is_apex_state, restore_apex, take_scale,
                        tell_of_masters)
-from .compat import grad_scaler_types, keeps_own_weights
+from .compat import grad_scaler_types, keeps_own_weights, scaler_fields
 
 
 def scalers_of(hooks: List[Any]) -> List[Any]:
@@ -156,7 +156,7 @@ def fits_scalers(hooks: List[Any], saved: Mapping[str, Any]) -> bool:
     for hook in hooks:
         scaler: Any = getattr(hook, 'loss_scaler', None)
         if keeps_own_weights(hook) or scaler in scalers_of([hook]):
-            if not set(scaler.state_dict()) <= set(saved):
+            if not scaler_fields(scaler) <= set(saved):
                 return False
     return True
 

@@ -5,7 +5,7 @@ One function or table per difference, each with the version that made it.
 import functools
 import importlib
 import warnings
-from typing import IO, Any, Callable, Dict, List, Optional, Tuple
+from typing import IO, Any, Callable, Dict, List, Optional, Set, Tuple
 
 import numpy as np
 import torch
@@ -143,6 +143,12 @@ def keeps_own_weights(hook: Any) -> bool:
     """
     from mmcv.runner.fp16_utils import LossScaler
     return isinstance(getattr(hook, 'loss_scaler', None), LossScaler)
+
+
+def scaler_fields(scaler: Any) -> Set[str]:
+    """Return what the state of a loss scaler has; mmcv 1.3.0's has none."""
+    state = getattr(scaler, 'state_dict', None)
+    return set() if state is None else set(state())
 
 
 def make_grad_scaler(enabled: bool) -> Any:

@@ -48,7 +48,7 @@ class Environment:
         with_ops (bool): mmcv-full with compiled operators, or plain mmcv.
         imports (str): What must import when it is finished.
         torch (str): The file that pins torch and torchvision.
-        mmcv (str): The version of mmcv.
+        mmcv (str, optional): The version of mmcv; None for none.
     """
 
     def __init__(self,
@@ -329,7 +329,7 @@ def create_venv(steps):
         drop_half_installed(env)
         return
     shutil.rmtree(env.path, ignore_errors=True)
-    env.path.mkdir()
+    env.path.mkdir(parents=True)
     steps.announce(f'creating {env.path.name} with Python '
                    f'{platform.python_version()} ({sys.executable})')
     steps.call(sys.executable, '-m', 'venv', env.path)
@@ -385,7 +385,7 @@ def build(env):
     if env.stamp() == key:
         print(f'{env.path.name} is up to date', flush=True)
         return
-    steps = Steps(env, total=8)
+    steps = Steps(env, total=8 - (env.mmcv is None))
     if env.with_ops and not cached_wheel(env):
         require_compiler()
     create_venv(steps)
@@ -399,7 +399,8 @@ def build(env):
     steps.announce(f'the other pins of tools/requirements/'
                    f'{env.requirements.name}')
     steps.install('-r', env.requirements)
-    install_mmcv(steps)
+    if env.mmcv is not None:
+        install_mmcv(steps)
     steps.announce(f'{IMAGE_PACKAGE} for the image that it ships')
     steps.install('--no-deps', '--only-binary', ':all:', IMAGE_PACKAGE)
     steps.announce('mmcv_ckpt_hooks, editable')
