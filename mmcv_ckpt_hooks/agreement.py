@@ -138,10 +138,13 @@ class Agreement:
             parts = self._gather(padded)
         except RuntimeError as error:
             self.is_broken = True
-            silent = ', '.join(map(str, self._roll.missing()))
+            silent = self._roll.missing()
+            named = ', '.join(map(str, silent))
+            one = len(silent) == 1
             raise RuntimeError(
-                f'rank {silent} has not come to a save of all ranks, which '
-                f'needs its generators and its place in the data: {error}'
+                f'rank{"" if one else "s"} {named} ha{"s" if one else "ve"} '
+                'not come to a save of all ranks, which needs the generators '
+                f'and the place in the data of each: {error}'
                 if silent else str(error)) from error
         return [
             pickle.loads(part[:size].numpy().tobytes())

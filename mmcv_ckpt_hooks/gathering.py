@@ -38,16 +38,28 @@ def gathered(runner: Any,
     Yields:
         list: What :func:`capture_rank` returned, by rank.
     """
-    if options.sync_buffer and known is None:
-        distributed.average_float_buffers(runner.model.buffers())
     if sharding is not None:
         with sharding.planned(runner, options.save_optimizer,
                               interrupts.gather, known, would_skip) as ranks:
+            _average(runner, options, known)
             yield ranks
         return
     if known is not None:
         yield known
         return
     ranks = interrupts.gather(capture_rank(runner))
+    _average(runner, options, known)
     with consolidated(runner.optimizer if options.save_optimizer else None):
         yield ranks
+
+
+def _average(runner: Any, options: CheckpointOptions,
+             known: Optional[List[Any]]) -> None:
+    """Average the buffers of the ranks, if that is wanted.
+
+    When all have come: this is a collective of training's own, which names
+    nobody, and a save without one that is missing needs the buffers as they
+    were.
+    """
+    if options.sync_buffer and known is None:
+        distributed.average_float_buffers(runner.model.buffers())

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Callable, Optional, Sequence, cast
 
 from .card import describe
 from .errors import MissingCheckpointError
-from .folders.folder import FolderedBackend
+from .folders.folder import FolderedBackend, free_name
 from .folders.layout import LATEST_FOLDER, is_folder
 from .types import LATEST_NAME, CheckpointInfo, StorageBackend, StoredFile
 
@@ -158,6 +158,7 @@ def _keep_aside(backend: StorageBackend, known: CheckpointInfo,
     # a lineage is what a file says: it may hold a separator or '.pth'
     aside = f'{name}.{mark[:8] if mark.isalnum() else _hashed(mark)}'
     if is_folder(name):
+        aside = free_name(backend, aside)
         cast(FolderedBackend, backend).move(name, aside)
     else:
         backend.link(name, aside)

@@ -201,12 +201,26 @@ def _newer_of_both(runner: Any, options: CheckpointOptions,
                     raise
             warn(f'Not resuming from the mirror {mirror.url}: {error}')
     try:
-        return False, find_newest(runner, options, backend, catalog)
+        mine = find_newest(runner, options, backend, catalog)
     except IntegrityError as error:
         if not older:
             raise
         warn(f'{error}. Going on from the mirror {mirror.url}')
         return True, of_mirror(older)
+    # INVARIANT: of a newest one that is damaged here the copy counts: else
+    # the run would go back behind it, and write over it there
+    newer = [one for one in older if mine[0] and one.iter > mine[0].iter]
+    if newer:
+        del mine  # it may be as large as memory allows
+        try:
+            found = of_mirror(newer)
+            warn(f'Going on from the mirror {mirror.url}, which has '
+                 f'{newer[0].name} undamaged')
+            return True, found
+        except (IntegrityError, StorageError) as error:
+            warn(f'Not resuming from the mirror {mirror.url}: {error}')
+        mine = find_newest(runner, options, backend, catalog)
+    return False, mine
 
 
 def candidates_of(

@@ -4,7 +4,9 @@ from typing import Any, Dict, Optional, Tuple
 
 from . import distributed, foreign, resume
 from .catalog import Catalog
-from .errors import ResumeError
+from .errors import IntegrityError, ResumeError
+from .folders.folder import incomplete
+from .folders.layout import METADATA_NAME
 from .folders.loading import as_of_file
 from .options import CheckpointOptions
 from .restore import Restored, restore_runner
@@ -23,8 +25,11 @@ def find_newest(runner: Any, options: CheckpointOptions,
     warn, trust = runner.logger.warning, options.trust_checkpoint
     copied = copied_fields(runner.optimizer)
     if options.resume == 'auto':
-        return resume.newest_loaded(
-            backend, catalog, warn, trust=trust, copied=copied) or (None, None)
+        found = resume.newest_loaded(
+            backend, catalog, warn, trust=trust, copied=copied)
+        if found is None:
+            _refuse_incomplete(backend)
+        return found or (None, None)
     start = resume.describe_path(
         str(options.resume), options.access(str(options.resume)))
     own = [
@@ -127,3 +132,18 @@ def _restore(runner: Any, options: CheckpointOptions, backend: StorageBackend,
     refresh_hooks(runner)
     runner.restored = restored
     return restored
+
+
+def _refuse_incomplete(backend: StorageBackend) -> None:
+    """Refuse to start anew beside folders that only lack a small file.
+
+    Raises:
+        IntegrityError: If there are any: the run would write over them.
+    """
+    left = incomplete(backend)
+    if left:
+        raise IntegrityError(
+            f'no checkpoint in {backend.url} can be resumed from: '
+            f'{", ".join(left)} {"lacks" if len(left) == 1 else "lack"} '
+            f'{METADATA_NAME}. Copy it there from where they come from (cp -a '
+            'takes it along), or move them away to start anew')

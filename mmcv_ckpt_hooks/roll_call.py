@@ -2,8 +2,19 @@
 
 What a collective raises, when it has waited long enough, names no rank.
 """
+import time
 from contextlib import suppress
-from typing import Any, List
+from typing import Any, Callable, List
+
+from .running_job import answer_within
+
+#: The store answers nobody while its process is stopped: it is not waited for
+#: longer (seconds).
+STORE_SECS = 5.
+#: A peer's death is heard of at once, by some before they have come: the
+#: others are asked again for so long (seconds).
+LATE_SECS = 5.
+_AGAIN_SECS = .2
 
 
 class RollCall:
@@ -29,16 +40,33 @@ class RollCall:
     def come(self) -> None:
         """Note that this rank is there."""
         self._count += 1
-        with suppress(RuntimeError):  # the collective itself tells of it
-            if self._store is not None:
-                self._store.add(f'{self._name} {self._rank}', 1)
+        self._ask(lambda: self._store.add(f'{self._name} {self._rank}', 1))
 
     def missing(self) -> List[int]:
-        """Return the ranks that have not come as often as this one."""
-        with suppress(RuntimeError):  # who had the store is gone
-            if self._store is not None:
-                return [
-                    rank for rank in range(self._world_size)
-                    if self._store.add(f'{self._name} {rank}', 0) < self._count
-                ]
-        return []
+        """Return the ranks that do not come as often as this one.
+
+        Empty also if nobody tells.
+        """
+        until = time.monotonic() + LATE_SECS
+        while True:
+            counts = self._ask(lambda: [
+                self._store.add(f'{self._name} {rank}', 0)
+                for rank in range(self._world_size)
+            ])
+            missing = [
+                rank for rank, count in enumerate(counts or [])
+                if count < self._count
+            ]
+            if not missing or time.monotonic() >= until:
+                return missing
+            time.sleep(_AGAIN_SECS)
+
+    def _ask(self, call: Callable[[], Any]) -> Any:
+        """Return what the store answers; None if it does not."""
+
+        def ask() -> Any:
+            # who had the store is gone: the collective itself tells of it
+            with suppress(RuntimeError):
+                return call()
+
+        return None if self._store is None else answer_within(STORE_SECS, ask)

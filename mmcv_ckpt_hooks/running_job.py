@@ -125,3 +125,20 @@ _threads: Set[JobThread] = set()
 def _end_process() -> None:
     for thread in list(_threads):
         thread.end_process()
+
+
+def answer_within(secs: float, call: Callable[[], Any]) -> Any:
+    """Return what a call returns; None if that takes longer.
+
+    Its thread is then left to itself: what it waits for may never come.
+
+    Args:
+        secs (float): How long to wait.
+        call (callable): Raises nothing.
+    """
+    answers = []
+    thread = threading.Thread(
+        target=lambda: answers.append(call()), daemon=True)
+    thread.start()
+    thread.join(secs)
+    return answers[0] if answers else None

@@ -30,8 +30,8 @@ class Gone(Exception):
 Copy = Callable[[Callable[[Any], None]], None]
 
 
-def counted(copy: Copy,
-            advance: Callable[[int], None]) -> Callable[[IO[bytes]], None]:
+def writing_of(copy: Copy,
+               advance: Callable[[int], None]) -> Callable[[IO[bytes]], None]:
     """Return what writes a copy for :meth:`StorageBackend.put`.
 
     Args:
@@ -85,6 +85,6 @@ def send(info: CheckpointInfo, source: StorageBackend, place: StorageBackend,
         with replaced_in_catalog(place, catalog, info.name):
             place.put(
                 info.name,
-                counted(
+                writing_of(
                     lambda give: copy_checked(file, path, info.digest, give),
                     advance))

@@ -12,7 +12,6 @@ import os
 import signal
 import sys
 import threading
-import time
 
 import torch
 from ddp_exact_worker import Lines, wrapped
@@ -123,22 +122,6 @@ def note_collectives():
     return noted
 
 
-def flag_secs(steps=500, step_secs=0.002):
-    """Return what the flag of the triggers takes of one iteration.
-
-    A step is mostly a sleep, as beside a GPU.
-    """
-    told, taken = agreement.Agreement(print), 0.
-    for _ in range(steps):
-        time.sleep(step_secs)
-        begun = time.perf_counter()
-        told.read(leaving=False)
-        told.offer(agreement.Wish())
-        taken += time.perf_counter() - begun
-    told.close()
-    return taken / steps
-
-
 def prepare():
     """Let happen what the scene is about."""
     if SCENE == 'slow disks':
@@ -164,9 +147,6 @@ def main(work_dir):
     rank = dist.get_rank()
     default_store().set(f'pid {rank}', str(os.getpid()))
     agreement.COMMIT_SECS = GIVEN.get('commit_secs', agreement.COMMIT_SECS)
-    if SCENE == 'flag':
-        print('RESULT ' + json.dumps(flag_secs()), flush=True)
-        leave()
     prepare()
     noted = note_collectives()
     model = wrapped(ToyModel())

@@ -89,7 +89,7 @@ def test_events_of_our_hooks_and_of_the_optimizer_are_timed(timing, tmp_path):
         hook for hook in runner.hooks
         if type(hook).__module__.startswith('mmcv_ckpt_hooks')
     ]
-    assert len(ours) == 2  # the one that saves, and its companion
+    assert len(ours) == 3  # the one that saves, and its companions
     assert all(hasattr(hook.after_train_iter, 'is_timed') for hook in ours)
     assert seen.timed == [[True]] * 4
     assert len(stamps.begun) == 1  # the end; a model notes the beginnings

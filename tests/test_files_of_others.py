@@ -129,8 +129,7 @@ def test_many_names_are_not_all_told():
     assert weights_text(own, {}) == 'weights (0 of 9 tensors of the model; ' \
         'not in the file: layer0, layer1, layer2 and 6 more)'
     extra = dict(_extra_state=None)
-    assert weights_text(extra,
-                        extra) == 'weights (1 of 1 tensors of the model)'
+    assert weights_text(extra, extra) == 'weights (1 of 1 tensor of the model)'
 
 
 @pytest.mark.parametrize('case', sorted(FILES))

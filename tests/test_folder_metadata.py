@@ -93,7 +93,7 @@ DEFECTS = {
                                    ((0, 1), (1, 1))], 'overlap'),
     'beyond': ((4, ), [((0, ), (5, ))], 'reaches beyond'),
     'moved': ((4, ), [((1, ), (4, ))], 'reaches beyond'),
-    'dimensions': ((4, ), [((0, 0), (4, 1))], 'has not the 1 dimensions'),
+    'dimensions': ((4, ), [((0, 0), (4, 1))], 'has not the 1 dimension of it'),
     'nothing': ((4, ), [], 'hold 0 of 4'),
 }
 

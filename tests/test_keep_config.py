@@ -29,7 +29,7 @@ REFUSED = [
     (dict(best=1, monitor=['auto', 'mIoU']), ('auto', 'one metric')),
     (dict(best=1, rule='greatr'), ("did you mean 'greater'", )),
     (dict(best=1, rule='max'), ("'greater' or 'less'", )),
-    (dict(best=1, monitor=['a', 'b'], rule=['less']), ('1 entries', '2')),
+    (dict(best=1, monitor=['a', 'b'], rule=['less']), ('1 entry', '2')),
     (dict(best=1, monitor=['a'], rule=['lesser']), ("did you mean 'less'", )),
     (dict(best=1, monitor=['mIoU'],
           rule=dict(mIuO='less')), ("'mIuO'", "did you mean 'mIoU'")),

@@ -60,18 +60,10 @@ def test_collectives_are_those_of_all_ranks_on_the_training_thread(
     assert len(first) > 10 and all(on_thread for _, on_thread in first)
 
 
-@pytest.mark.parametrize('world_size', [2, 4])
-def test_what_the_flag_of_the_triggers_takes_is_said(tmp_path, world_size):
-    """``pytest -s`` shows it."""
-    secs = run(tmp_path, 'flag', world_size)
-    print(f'{1e6 * secs:.0f} us of each iteration, {world_size} ranks')
-    assert secs > 0
-
-
 def test_a_full_disk_of_the_writer_costs_one_save(tmp_path):
     told = run(tmp_path, 'full disk')
     assert names(tmp_path) == ['iter_2.pth', 'iter_6.pth', 'latest.pth']
-    assert 'iter_4.pth was not saved (OutOfSpaceError' in told[0]['log']
+    assert 'iter_4.pth was not saved (OSError: [Errno 28]' in told[0]['log']
 
 
 def test_a_rank_that_is_killed_does_not_take_the_save_along(tmp_path):

@@ -58,8 +58,9 @@ def own_imports(name):
             continue
         begin = name.split('/')[:-node.level]
         begin += node.module.split('.') if node.module else []
-        found |= {'/'.join(begin)} if node.module else \
-            {'/'.join(begin + [alias.name]) for alias in node.names}
+        # of a package it may be a module
+        found |= {'/'.join(begin)} if node.module else set()
+        found |= {'/'.join(begin + [alias.name]) for alias in node.names}
     return found & set(NAMES)
 
 

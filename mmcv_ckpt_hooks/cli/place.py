@@ -176,9 +176,11 @@ def refuse_part(path: str) -> None:
     Raises:
         ConfigError: It names the whole.
     """
+    # of the whole, given with a slash, nothing is behind it
     directory, name = os.path.split(path)
-    if name.endswith('.pth') or not leads_to_folder(directory or '.') or \
-            not (is_url(path) or os.path.isfile(path)):
+    is_file = name and (is_url(path) or os.path.isfile(path))
+    if not is_file or name.endswith('.pth') or \
+            not leads_to_folder(directory or '.'):
         return
     whole = directory or os.getcwd()
     raise ConfigError(

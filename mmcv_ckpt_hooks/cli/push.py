@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ..catalog import CATALOG_NAME
 from ..errors import AccessError, CheckpointError, ConfigError, IntegrityError
+from ..folders.place import leads_to_folder
 from ..guarded import lock_of
 from ..lease import Owner
 from ..mirroring import MirrorPlace
@@ -99,6 +100,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not is_directory(path):
         raise ConfigError(f'{path} is a file, expected a directory of '
                           'checkpoints')
+    if leads_to_folder(path):
+        raise ConfigError(f'{path} is a sharded checkpoint, expected a '
+                          'directory of checkpoints: all of it is copied')
     access = Access(arguments)
     with _left_alone(LocalBackend(path)) as dead:
         place = Places(access, warn).open(path)

@@ -43,7 +43,8 @@ def unfinished_in(place: Place) -> Unfinished:
         except MissingCheckpointError:
             continue  # removed since it was listed
         shown = place.path(name)
-        if WRITING_NAME in names and METADATA_NAME not in names:
+        if METADATA_NAME not in names and (WRITING_NAME in names or not names):
+            # an empty one: before its mark, or behind it
             found.unfinished[name] = \
                 f'{shown} is being written or removed, or was when a run ' \
                 'was killed; then the next start here removes it'

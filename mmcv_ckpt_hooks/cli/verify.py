@@ -169,7 +169,8 @@ def _targets(places: Places, given: str, everything: bool,
         return [Target(given, _place_of_file(places, directory), name)]
     place = places.open(path)
     newest, folders = place.newest(), unfinished_in(place)
-    names = [] if newest is None else [newest.name]
+    # one that has lost a small file may be the newest
+    names = [] if newest is None else [newest.name, *folders.incomplete]
     if everything:
         names = [info.name for info in place.checkpoints]
         names += folders.incomplete

@@ -167,7 +167,8 @@ def unmark(files: StorageBackend) -> None:
         return
     folders = cast(FolderedBackend, files).folders()
     for name in {file.name for file in files.list()} & set(folders):
-        if WRITING_NAME in _names(files, name):
+        # another program's file of that name is none of ours
+        if {WRITING_NAME, MANIFEST_NAME} <= _names(files, name):
             with suppress(StorageError):  # nothing depends on it
                 folder_of(files, name).delete(WRITING_NAME)
 
@@ -187,6 +188,16 @@ def incomplete(files: StorageBackend) -> List[str]:
 
 def _names(files: StorageBackend, name: str) -> Set[str]:
     return {file.name for file in folder_of(files, name).list()}
+
+
+def free_name(files: StorageBackend, name: str) -> str:
+    """Return a name that no folder has: this one, or with a number."""
+    number, free = 1, name
+    with suppress(MissingCheckpointError):
+        while _names(files, free):
+            number += 1
+            free = f'{name}.{number}'
+    return free
 
 
 def lineage_of(files: StorageBackend, name: str) -> Optional[str]:
@@ -258,10 +269,9 @@ def sweep_folders(files: StorageBackend, warn: Callable[[str],
             swept.append(name)
     left = incomplete(files)
     if left:
-        warn(f'{", ".join(left)} in {files.url} cannot be used, and is left '
-             f'as it is: it lacks {METADATA_NAME}, as a copy does that was '
-             'made of the files one by one, without those whose name begins '
-             'with a dot')
+        warn(f'Not usable in {files.url}, for want of {METADATA_NAME}: '
+             f'{", ".join(left)}. So is a copy that was made of the files one '
+             'by one, without those whose name begins with a dot')
     return swept
 
 

@@ -38,5 +38,5 @@ def leads_to_folder(path: Path) -> bool:
     if scheme_of(path) not in ('', 'file'):
         return False
     plain = path[7:] if scheme_of(path) else path
-    return os.path.exists(
+    return os.path.isfile(
         os.path.join(os.path.expanduser(plain), METADATA_NAME))

@@ -13,7 +13,7 @@ from ..errors import (CorruptError, IntegrityError, MissingCheckpointError,
 from ..latest import set_aside
 from ..records import reading
 from ..replacing import replaced_in_catalog
-from ..sending import Gone, counted
+from ..sending import Gone, writing_of
 from ..types import CheckpointInfo, StorageBackend
 from ..verification import open_archive, zip_digest
 from .folder import (bytes_digest, folder_of, is_there, items_digest, make_way,
@@ -24,8 +24,8 @@ from .verification import item_path, window
 
 #: So many files are opened before the first is copied: what is open can be
 #: copied to its end, whatever the run deletes meanwhile. A process may have
-#: 1024 of them.
-_OPEN_AT_ONCE = 256
+#: 256 of them on macOS, and loaders and loggers have some.
+_OPEN_AT_ONCE = 64
 #: What the folder has while it is copied.
 _MARK = b'copied'
 
@@ -87,7 +87,7 @@ def _copy(sent: '_Sent', target: StorageBackend,
     target.prepare()
     target.put(WRITING_NAME, lambda stream: stream.write(_MARK))
     for name in sent.names:
-        target.put(name, counted(sent.copy_of(name), advance))
+        target.put(name, writing_of(sent.copy_of(name), advance))
     target.delete(WRITING_NAME)
 
 

@@ -63,8 +63,15 @@ def move_folder(folder: StorageBackend, copy: Callable[[str], Any]) -> None:
     Args:
         folder (StorageBackend): The folder itself.
         copy (callable): Called with the name of each; ``.metadata`` is last.
+
+    Raises:
+        StorageError: If the listing lacks what is there; nothing is moved.
     """
-    names = sorted({file.name for file in folder.list()} - {METADATA_NAME})
+    found = {file.name for file in folder.list()}
+    if METADATA_NAME not in found:
+        raise StorageError(f'cannot move {folder.url}: it is listed without '
+                           f'{METADATA_NAME}, and so perhaps without others')
+    names = sorted(found - {METADATA_NAME})
     for name in [*names, METADATA_NAME]:
         copy(name)
     for name in [METADATA_NAME, *names]:

@@ -97,13 +97,14 @@ class S3Leftovers:
         query: Dict[str, str] = dict(uploads='', prefix=self._prefix)
         while True:
             root, now = self._send(requests, 'GET', query=query)
-            for one in root.iterfind('Upload'):
+            page = root.findall('Upload')
+            for one in page:
                 key = one.findtext('Key', '')
                 if _is_of_place(key[len(self._prefix):]):
                     found.append(
                         (_Upload(key, one.findtext('UploadId', ''),
                                  _time(one.findtext('Initiated'))), now))
-            if root.findtext('IsTruncated') != 'true' or not found:
+            if root.findtext('IsTruncated') != 'true' or not page:
                 return found
             query['key-marker'] = root.findtext('NextKeyMarker', '')
             query['upload-id-marker'] = root.findtext('NextUploadIdMarker', '')

@@ -57,8 +57,8 @@ class StorageBackendContract(FolderContract, SharedFileContract):
         (bytearray(b'array'), memoryview(b'view')),
         (b'\0' * 3_000_000, b'small', bytes(range(256)) * 9000),
     ])
-    def test_gives_back_what_wasput(self, backend: StorageBackend,
-                                    parts: Any) -> None:
+    def test_gives_back_what_was_put(self, backend: StorageBackend,
+                                     parts: Any) -> None:
         written: List[int] = []
 
         def write(stream: Any) -> None:

@@ -15,6 +15,8 @@ from recording import HERE, build, environment, read_log
 
 #: States of one cut that are looked at; a sample where there are more.
 LIMIT = int(os.environ.get('CRASH_STATES', 100))
+#: The same where a save is some twenty files.
+FOLDER_LIMIT = int(os.environ.get('CRASH_STATES', 3))
 #: Distinct states from which a run is continued to its end.
 CONTINUED = 12
 
@@ -64,11 +66,19 @@ class Recording:
         folder (Path): Recorded; it may hold the work dir of a run before.
         work_dir (Path): In ``folder``.
         promises (Promises): Of the run before. Default: None.
+        limit (int): States of one cut. Default: LIMIT.
         options (dict): Of ``training.train``.
     """
 
-    def __init__(self, driver, folder, work_dir, promises=None, **options):
+    def __init__(self,
+                 driver,
+                 folder,
+                 work_dir,
+                 promises=None,
+                 limit=LIMIT,
+                 **options):
         self._folder, self._work_dir = folder, work_dir
+        self._limit = limit
         self._disk = Disk(folder)
         self._promises = promises or Promises()
         log = f'{folder}.log'
@@ -84,7 +94,7 @@ class Recording:
             self._disk.apply(operation)
             self._promises.follow(operation, self._disk)
             self.cuts += 1
-            for state in self._disk.states(LIMIT, seed=self.cuts):
+            for state in self._disk.states(self._limit, seed=self.cuts):
                 self.states += 1
                 key = key_of(state), self._promises.key()
                 if key not in seen:
@@ -158,7 +168,8 @@ def test_a_run_that_saves_folders(driver, tmp_path):
     """``.metadata`` must come behind all that it stands for."""
     folder = tmp_path / 'disk'
     folder.mkdir()
-    recording = Recording(driver, folder, folder / 'run', **FOLDERS)
+    recording = Recording(
+        driver, folder, folder / 'run', limit=FOLDER_LIMIT, **FOLDERS)
     states = recording.check(tmp_path / 'left')
     go_on(driver, states, tmp_path / 'on', 'run', recording.digest, **FOLDERS)
 
@@ -170,7 +181,7 @@ def test_a_resumed_run_that_keeps_one_folder(driver, tmp_path):
     first.go_on()
     options = dict(FOLDERS, keep=1)
     recording = Recording(driver, folder, first.work_dir, first.promises,
-                          **options)
+                          FOLDER_LIMIT, **options)
     states = recording.check(tmp_path / 'left')
     go_on(driver, states, tmp_path / 'on', 'run', recording.digest, **options)
 
