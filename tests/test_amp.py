@@ -17,7 +17,7 @@ from mmcv_ckpt_hooks.amp import (capture_amp, fits_scalers, restore_amp,
 from mmcv_ckpt_hooks.apex_amp import active_apex, apex_settings
 from mmcv_ckpt_hooks.compat import make_grad_scaler
 from mmcv_ckpt_hooks.errors import ConfigError
-from mmcv_ckpt_hooks.testing import install_apex
+from mmcv_ckpt_hooks.testing.apex import install as install_apex
 
 pytestmark = [
     pytest.mark.filterwarnings('error'),

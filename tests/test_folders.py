@@ -720,6 +720,16 @@ def test_a_damaged_folder_is_passed_over(sharded, caplog):
     assert '__0_0.distcp' in caplog.text
 
 
+def test_folders_without_their_metadata_are_not_started_over(sharded):
+    """They only lack a small file, and the run would write over them."""
+    (sharded / 'iter_4.dcp' / METADATA_NAME).unlink()
+    (sharded / 'iter_2.dcp' / METADATA_NAME).rename(sharded / 'kept')
+    with pytest.raises(IntegrityError, match=f'lack {METADATA_NAME}.*anew'):
+        written(sharded, 8)
+    (sharded / 'kept').rename(sharded / 'iter_2.dcp' / METADATA_NAME)
+    assert written(sharded, 8).restored.name == 'iter_2.dcp'
+
+
 def test_an_explicit_damaged_one_names_the_newest_good_one(sharded, tmp_path):
     (sharded / 'iter_4.dcp' / REST_NAME).unlink()
     runner = make_runner(tmp_path / 'new', runner=AMP, seed=5)

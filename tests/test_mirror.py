@@ -1145,6 +1145,22 @@ def test_a_damaged_newest_falls_back_to_the_other_place(dirs, caplog):
     assert again.restored.directory == str(there)
 
 
+def test_a_damaged_newest_of_its_own_is_taken_from_the_mirror(dirs, caplog):
+    """An older one of its own would give up the copy, and replace it."""
+    work_dir, root, there = dirs
+    run(work_dir, root, steps=6)
+    flip_a_bit(work_dir / 'iter_6.pth')
+    again = run(work_dir, root, steps=6)
+    assert (again.restored.directory, again.restored.iter) == (str(there), 6)
+    assert 'Not resuming from iter_6.pth' in caplog.text
+    assert 'gives them up' not in caplog.text
+    # of two that are damaged neither
+    flip_a_bit(there / 'iter_6.pth')
+    again = run(work_dir, root, steps=6)
+    assert (again.restored.directory, again.restored.iter) == (str(work_dir),
+                                                               4)
+
+
 def test_an_unreachable_mirror_is_never_no_checkpoint(dirs, stored, impatient):
     work_dir, _, _ = dirs
     backend = stored(FaultyBackend(Storage()))

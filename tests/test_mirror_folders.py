@@ -23,6 +23,7 @@ from mmcv_ckpt_hooks.mirroring import MirrorPlace
 from mmcv_ckpt_hooks.retention import KeepLast
 from mmcv_ckpt_hooks.sending import Gone
 from mmcv_ckpt_hooks.storage.local import LocalBackend
+from mmcv_ckpt_hooks.storage.object_folders import move_folder
 from mmcv_ckpt_hooks.testing.faulty import Fault, FaultyBackend
 from mmcv_ckpt_hooks.testing.memory import MemoryBackend
 
@@ -364,6 +365,24 @@ def test_another_runs_folder_is_kept_under_another_name(dirs, caplog):
     assert contents(there / 'iter_4.dcp') == contents(work_dir / 'iter_4.dcp')
 
 
+def test_what_was_kept_under_another_name_is_never_replaced(dirs):
+    """Two runs in turns, by mistake, with one mirror."""
+    work_dir, root, there = dirs
+    other = work_dir.parent.parent / 'other' / 'run'
+    run(work_dir, root, steps=4)
+    run(other, root, steps=4, resume=None)
+    for one in (work_dir, other):
+        run(one, root, steps=4)
+    kept = [
+        contents(there / one)['rest.zip'] for one in os.listdir(there)
+        if one.startswith('iter_4.dcp.')
+    ]
+    first, second = (
+        (one / 'iter_4.dcp' / 'rest.zip').read_bytes()
+        for one in (work_dir, other))
+    assert sorted(kept) == sorted([first, first, second])
+
+
 class Lying(MemoryBackend):
     """Its first listing of a folder is none."""
     lies = True
@@ -387,6 +406,17 @@ def test_a_listing_that_is_none_leaves_nothing():
         files.folder('iter_2.dcp').put(name, lambda stream: None)
     remove(files, 'iter_2.dcp')
     assert not files.inside['iter_2.dcp'].files
+
+
+def test_a_folder_is_not_moved_by_a_listing_that_is_none():
+    files = Lying()
+    for name in (METADATA_NAME, '__0_0.distcp'):
+        files.folder('iter_2.dcp').put(name, lambda stream: None)
+    copied = []
+    with pytest.raises(StorageError, match='cannot move'):
+        move_folder(files.folder('iter_2.dcp'), copied.append)
+    assert not copied
+    assert len(files.inside['iter_2.dcp'].files) == 2
 
 
 def test_what_came_there_meanwhile_is_not_replaced(saved, dirs):

@@ -316,6 +316,16 @@ def test_wrong_usage_is_told(run_dir, tmp_path, capsys, arguments, problem):
         's3://key:secret@b/c', '')
 
 
+def test_a_single_folder_is_refused_and_left_as_it_is(tmp_path, capsys):
+    folder = tmp_path / 'iter_2.dcp'
+    folder.mkdir()
+    (folder / '.metadata').write_bytes(b'')
+    code, content, _ = push(capsys, folder, tmp_path / 'there')
+    assert code == 2 and 'is a sharded checkpoint' in content['problem']
+    assert [path.name for path in folder.iterdir()] == ['.metadata']
+    assert not (tmp_path / 'there').exists()
+
+
 def test_a_damaged_note_is_told(run_dir, capsys):
     for text in ('{', '[]', '{"url": 3}', '{"url": "a", "last": -1}', '{}',
                  '{"url": "a", "last": true}', '{"url": "a", "by_epoch": 3}',
