@@ -127,7 +127,7 @@ def test_the_best_is_a_copy_on_the_server_and_the_old_one_goes(
         max_iters=6,
         resume='auto')
     assert runner.restored.iter == 4
-    assert 'is rebuilt: ' in caplog.text
+    assert 'is rebuilt. Checkpoints with scores' in caplog.text
 
 
 @pytest.mark.parametrize('change, kind, message', [

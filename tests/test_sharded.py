@@ -152,8 +152,7 @@ def test_retention_and_a_lost_catalog_know_folders(tmp_path):
     runner = make_runner(tmp_path, **options)
     runner.call_hook('before_run')
     assert folders(tmp_path) == ['iter_6.dcp', 'iter_8.dcp']
-    known = runner.hooks[-1]
-    known = next(hook for hook in runner.hooks if hasattr(hook, '_saver'))
+    known = next(hook for hook in runner.hooks if hasattr(hook, 'drain'))
     assert [(info.name, info.iter, info.digest, info.bytes)
             for info in known._saver.catalog.checkpoints()] == \
         [(one['name'], one['iter'], one['digest'], one['bytes'])

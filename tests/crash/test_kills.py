@@ -106,7 +106,7 @@ def test_killed_at_changes_of_a_folder(tmp_path, folders, in_parallel):
             digest,
             form='dcp')
 
-    in_parallel(kill, moments(in_folders(operations))[::5])
+    in_parallel(kill, list(moments(in_folders(operations)))[::5])
 
 
 def test_killed_at_changes_of_a_folder_that_is_swept(tmp_path, folders,
@@ -128,7 +128,7 @@ def test_killed_at_changes_of_a_folder_that_is_swept(tmp_path, folders,
         run = interrupted.again(driver, tmp_path / name(moment))
         kill_and_resume(run, moment, digest, form='dcp')
 
-    in_parallel(kill, moments(swept[:end + 1])[::3])
+    in_parallel(kill, list(moments(swept[:end + 1]))[::3])
 
 
 @pytest.mark.parametrize('rank', [0, 1])
