@@ -34,7 +34,7 @@ README = ROOT / 'README.md'
 MMCV = ('1.3.0', '1.3.18', '1.4.8', '1.5.3', '1.6.2', '1.7.2')
 #: torch by the name of its environment; the versions stand in the pins.
 TORCH = dict(oldest='torch-oldest.txt', newest='torch.txt')
-#: What faces mmcv or torch. The rest knows neither: `make test` runs it.
+#: What faces mmcv or torch most. `make test` runs the rest on one cell.
 TESTS = ('tests/family tests/traps tests/test_amp.py tests/test_best.py '
          'tests/test_compat.py tests/test_core.py tests/test_exact.py '
          'tests/test_exceptions.py tests/test_files_of_others.py '
