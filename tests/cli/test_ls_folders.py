@@ -72,11 +72,17 @@ def test_ls_tells_of_folders_that_are_no_checkpoint(begun, capsys):
 
 def test_ls_tells_of_them_where_there_is_nothing_else(tmp_path, capsys):
     (tmp_path / 'iter_4.dcp').mkdir()
+    (tmp_path / 'iter_4.dcp' / '__0_0.distcp').write_bytes(b'')
+    # as a save begins, and a removal ends
+    (tmp_path / 'iter_6.dcp').mkdir()
     code, out, _ = command(capsys, 'ls', tmp_path)
     assert code == 0
-    assert out.splitlines()[0] == f'No checkpoints in {tmp_path}'
-    assert out.splitlines()[1].startswith(
+    first, *told = out.splitlines()
+    assert first == f'No checkpoints in {tmp_path}'
+    assert told[0].startswith(
         f'incomplete: {tmp_path}/iter_4.dcp has no .metadata')
+    assert told[1].startswith(
+        f'not finished: {tmp_path}/iter_6.dcp is being written')
 
 
 def test_nothing_is_told_of_whole_folders(run_dir, capsys):
