@@ -377,9 +377,8 @@ def test_what_was_kept_under_another_name_is_never_replaced(dirs):
         contents(there / one)['rest.zip'] for one in os.listdir(there)
         if one.startswith('iter_4.dcp.')
     ]
-    first, second = (
-        (one / 'iter_4.dcp' / 'rest.zip').read_bytes()
-        for one in (work_dir, other))
+    first, second = ((one / 'iter_4.dcp' / 'rest.zip').read_bytes()
+                     for one in (work_dir, other))
     assert sorted(kept) == sorted([first, first, second])
 
 
