@@ -6,14 +6,10 @@ checkpoint is apex's; with mmsegmentation's tool torch's autocast and
 GradScaler do the same, and the log says so in one line.
 """
 _base_ = [
-    '_base_/ade20k_512.py', '_base_/schedule_160k.py', '_base_/runtime.py',
-    '_base_/durable_checkpoint.py'
+    '_base_/upernet.py', '_base_/ade20k_512.py', '_base_/schedule_160k.py',
+    '_base_/runtime.py', '_base_/durable_checkpoint.py'
 ]
-norm_cfg = dict(type='SyncBN', requires_grad=True)
-loss = dict(type='CrossEntropyLoss', use_sigmoid=False)
 model = dict(
-    type='EncoderDecoder',
-    pretrained=None,
     backbone=dict(
         type='BEiT',
         img_size=(512, 512),
@@ -27,31 +23,8 @@ model = dict(
         drop_path_rate=0.1,
         init_values=0.1),
     neck=dict(type='Feature2Pyramid', embed_dim=768, rescales=[4, 2, 1, 0.5]),
-    decode_head=dict(
-        type='UPerHead',
-        in_channels=[768, 768, 768, 768],
-        in_index=[0, 1, 2, 3],
-        pool_scales=(1, 2, 3, 6),
-        channels=768,
-        dropout_ratio=0.1,
-        num_classes=150,
-        norm_cfg=norm_cfg,
-        align_corners=False,
-        loss_decode=dict(loss_weight=1.0, **loss)),
-    auxiliary_head=dict(
-        type='FCNHead',
-        in_channels=768,
-        in_index=2,
-        channels=256,
-        num_convs=1,
-        concat_input=False,
-        dropout_ratio=0.1,
-        num_classes=150,
-        norm_cfg=norm_cfg,
-        align_corners=False,
-        loss_decode=dict(loss_weight=0.4, **loss)),
-    train_cfg=dict(),
-    test_cfg=dict(mode='slide', crop_size=(512, 512), stride=(341, 341)))
+    decode_head=dict(in_channels=[768, 768, 768, 768], channels=768),
+    auxiliary_head=dict(in_channels=768))
 
 optimizer = dict(
     lr=3e-5,
