@@ -1,20 +1,12 @@
 """What differs between two checkpoints."""
 import math
 from dataclasses import dataclass, field
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import torch
 
 from .errors import UnsafeCheckpointError
-from .folders.layout import is_folder
-from .folders.loading import as_of_file, load_folder, load_folder_weights
-from .folders.opening import open_folder
-from .loading import load_mapped
-from .types import StorageBackend
 from .unfolding import unfolds_without_end
-
-#: Fields with tensors of a training, in the order in which they are told.
-FIELDS = ('state_dict', 'optimizer')
 
 
 @dataclass(frozen=True)
@@ -53,31 +45,6 @@ class Comparison:
         """Whether names, types, shapes and all values are the same."""
         return not (self.only_first or self.only_second or self.reshaped
                     or any(one.relative != 0 for one in self.changes))
-
-
-def load(files: StorageBackend, name: str, path: str) -> Mapping[str, Any]:
-    """Load the fields of a checkpoint; it is verified meanwhile.
-
-    Args:
-        files (StorageBackend): Where it is; of a folder, the folder itself.
-        name (str): Its name.
-        path (str): It, for the messages.
-
-    Raises:
-        IntegrityError: If it is damaged.
-        UnsafeCheckpointError: If loading it would need to run code.
-    """
-    if is_folder(name):
-        if open_folder(files, path).is_plain:
-            return load_folder_weights(files, path)
-        return as_of_file(load_folder(files, path))
-    with files.open(name) as file:
-        content = load_mapped(file, path)
-    if not isinstance(content, dict):
-        return {'state_dict': content}
-    # a backbone from elsewhere is a dict of tensors, without fields
-    return content if any(key in content for key in (*FIELDS, 'meta')) else \
-        {'state_dict': content}
 
 
 def compare(first: Any, second: Any) -> Comparison:

@@ -114,14 +114,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _load(places: Places, path: str) -> Mapping[str, Any]:
     try:
-        from .. import comparison
+        from .. import any_format
     except ImportError as error:
         raise DependencyError(f'diff needs torch: {error}') from error
     refuse_part(path)
     with mapped_errors('cannot read', path):
         if leads_to_folder(path):
             path = path.rstrip('/')
-            return comparison.load(
+            return any_format.load(
                 places.files(path),
                 split_path(path)[1], path)
         if is_directory(path):
@@ -129,13 +129,13 @@ def _load(places: Places, path: str) -> Mapping[str, Any]:
                 f'{path} is a directory, expected a checkpoint. "mmcv-ckpt ls '
                 f'{path}" lists those in it')
         directory, name = split_path(path)
-        return comparison.load(places.files(directory), name, path)
+        return any_format.load(places.files(directory), name, path)
 
 
 def _compare(pair: Sequence[Mapping[str, Any]],
              with_optimizer: bool) -> 'Dict[str, Comparison]':
-    from .. import comparison
-    names = comparison.FIELDS if with_optimizer else comparison.FIELDS[:1]
+    from .. import any_format, comparison
+    names = any_format.FIELDS if with_optimizer else any_format.FIELDS[:1]
     return {
         name: comparison.compare(*[one.get(name) for one in pair])
         for name in names
