@@ -18,9 +18,12 @@ class Change:
         relative (float): The 2-norm of the difference, divided by that of
             the first tensor: 0 if both are equal, infinite if the first is
             all zero and the second is not, NaN if one is not finite.
+        is_count (bool): Whether it has integers, such as the number of
+            batches of a BatchNorm.
     """
     name: str
     relative: float
+    is_count: bool
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def compare(first: Any, second: Any) -> Comparison:
         if _kind(one) != _kind(other):
             found.reshaped[name] = _kind(one), _kind(other)
         else:
-            found.changes.append(Change(name, _relative(one, other)))
+            is_count = not (one.is_floating_point() or one.is_complex())
+            found.changes.append(Change(name, _relative(one, other), is_count))
     return found
 
 

@@ -171,11 +171,13 @@ def _modules(changes: 'Sequence[Change]',
 
 
 def _largest(changes: 'Sequence[Change]') -> 'Change':
-    # what is not finite is what one looks for
+    # a counter of batches has doubled, and says nothing of the weights; what
+    # is not finite is what one looks for
     return max(
         changes,
-        key=lambda one: (math.isnan(one.relative), one.relative
-                         if not math.isnan(one.relative) else 0.))
+        key=lambda one:
+        (not one.is_count, math.isnan(one.relative), one.relative
+         if not math.isnan(one.relative) else 0.))
 
 
 def _content(one: 'Comparison', depth: int) -> Dict[str, Any]:

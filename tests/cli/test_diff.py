@@ -154,6 +154,16 @@ def test_what_is_not_finite_is_the_largest_change(pair, diff):
     assert (module['in'], module['largest']) == ('m.x', 'not finite')
 
 
+def test_a_counter_is_no_weight(pair, diff):
+    paths = pair(
+        state(m__w=torch.tensor([4.]), m__n=torch.tensor(10)),
+        state(m__w=torch.tensor([5.]), m__n=torch.tensor(20)))
+    _, found, _ = diff(*paths, '--json')
+    module, = found['fields']['state_dict']['modules']
+    assert (module['in'], module['largest']) == ('m.w', .25)
+    assert module['changed'] == 2
+
+
 def test_weights_without_fields_are_weights(pair, diff):
     paths = pair({'w': torch.ones(1)}, state(w=torch.ones(1)))
     assert diff(*paths, '--exit-code')[0] == 0
