@@ -104,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
                 print_line(f'{path}: {repair_text(repaired[path])}')
     checked: Dict[_Identity, Outcome] = {}
     for target in targets:
-        outcome = _check(target, checked, places)
+        outcome = check(target, checked, places)
         outcomes.append(outcome)
         if outcome.status == NOT_CHECKED:
             continue  # it was told
@@ -198,9 +198,9 @@ def _place_of_file(places: Places, directory: str) -> Place:
 # -- checking --------------------------------------------------------------
 
 
-def _check(target: Target, checked: Dict[_Identity, Outcome],
-           places: Places) -> Outcome:
-    """Check one file.
+def check(target: Target, checked: Dict[_Identity, Outcome],
+          places: Places) -> Outcome:
+    """Check one checkpoint.
 
     Args:
         target (Target): The file.
