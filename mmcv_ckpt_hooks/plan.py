@@ -121,7 +121,9 @@ class Plan:
             ('a kill', self._loses()),
         ]
         if self.options.format == 'dcp':
-            rows.insert(2, ('writes', self._folder()))
+            how = 'copied' if self.options.write.background else 'written'
+            rows.insert(2, ('writes', f'{self._folder()}; {how} before '
+                            'training goes on, never beside it'))
         if self.mirror is not None:
             rows.insert(-3, ('mirror', self.mirror))
         if self.took_over is not None:

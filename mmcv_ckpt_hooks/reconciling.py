@@ -2,14 +2,14 @@
 
 Standard library only.
 """
-import time
 from typing import TYPE_CHECKING, Callable, Dict, List, Mapping, Sequence
 
 from .card import describe
-from .errors import MissingCheckpointError, StorageError
+from .errors import MissingCheckpointError
 from .folders.folder import is_listed, is_there
 from .latest import described_latest
 from .lease import lock_name
+from .short_listing import with_file
 from .storage.names import is_plain
 from .types import (LATEST_NAME, POINTER_FILE, UNKNOWN_BYTES, CheckpointInfo,
                     StorageBackend, StoredFile)
@@ -17,17 +17,13 @@ from .types import (LATEST_NAME, POINTER_FILE, UNKNOWN_BYTES, CheckpointInfo,
 if TYPE_CHECKING:
     from .catalog import Catalog
 
-#: Before a listing that lacks something is asked for again (seconds).
-_PAUSES_SECS = (0.1, 0.3, 1., 3.)
-
 
 def listed(files: StorageBackend, home: StorageBackend,
            catalog_name: str) -> List[StoredFile]:
     """List a directory, of which an empty one lets a run start anew.
 
     INVARIANT: what of a run can be read is in the listing: its catalog, its
-    lock, its pointer. To obstore any answer 200 in XML is a listing, or the
-    last page of one: an error of the server, the page of a proxy.
+    lock, its pointer.
 
     Args:
         files (StorageBackend): The directory.
@@ -41,29 +37,8 @@ def listed(files: StorageBackend, home: StorageBackend,
     if home.url != files.url:
         return found
     for name in (catalog_name, lock_name(catalog_name), POINTER_FILE):
-        found = _with(files, found, name)
+        found = with_file(files, found, name)
     return found
-
-
-def _with(files: StorageBackend, found: Sequence[StoredFile],
-          name: str) -> List[StoredFile]:
-    """Return a listing that has a file, if that is there; list again for it.
-    """
-    names = {file.name for file in found}
-    # a file system, which has links, lists everything that is a file
-    is_whole = bool(names) and files.capabilities.link
-    if is_whole or name in names or not is_there(files, name):
-        return list(found)
-    for pause in _PAUSES_SECS:
-        time.sleep(pause)
-        again = files.list()
-        if any(file.name == name for file in again):
-            return again
-    what = f'without {name}, which is there' if names else \
-        f'as empty, but has {name}'
-    raise StorageError(
-        f'{files.url} is listed {what}: what the storage or a proxy before it '
-        'answers is no listing, or not all of it')
 
 
 def reconciled(files: StorageBackend, listed: Sequence[StoredFile],
@@ -90,7 +65,7 @@ def reconciled(files: StorageBackend, listed: Sequence[StoredFile],
     if gone:
         # INVARIANT: pages come by name: of one that was no page, and so ended
         # the listing, the last is missing
-        listed = _with(files, listed, max(gone))
+        listed = with_file(files, listed, max(gone))
     for file in listed:
         entry = known.get(file.name)
         if not is_listed(files, file.name):

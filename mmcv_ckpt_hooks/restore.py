@@ -79,7 +79,7 @@ def restore_runner(runner: Any,
                                      isinstance(runner, EpochBasedRunner), log)
     runner._epoch, runner._iter = epoch, finished
     runner._inner_iter = finished
-    _restore_messages(runner, checkpoint['meta'], directory)
+    _restore_messages(runner, checkpoint['meta'], directory, name)
     resume_state = checkpoint.get('resume_state') or {}
     restore_hooks(runner.hooks, resume_state.get('hooks') or {})
     generators, data = _of_this_rank(runner, resume_state, name)
@@ -237,18 +237,19 @@ def _has_optimizer(runner: Any, checkpoint: Mapping[str, Any],
     return False
 
 
-def _restore_messages(runner: Any, meta: Mapping[str, Any],
-                      directory: str) -> None:
+def _restore_messages(runner: Any, meta: Mapping[str, Any], directory: str,
+                      name: str) -> None:
     """Take over best scores and the loss scale; nothing else of meta."""
     if runner.meta is None:
         runner.meta = {}
     messages = dict(meta.get('hook_msgs') or {})
-    for key in ('last_ckpt', 'best_ckpt'):
-        if isinstance(messages.get(key), str):
-            # INVARIANT: a path in a file names a sibling; an absolute one of
-            # another machine or run would have the original deleted
-            messages[key] = os.path.join(directory,
-                                         os.path.basename(messages[key]))
+    if isinstance(messages.get('best_ckpt'), str):
+        # INVARIANT: a path in a file names a sibling; an absolute one of
+        # another machine or run would have the original deleted
+        messages['best_ckpt'] = os.path.join(
+            directory, os.path.basename(messages['best_ckpt']))
+    # the file has the one before it, which may be deleted
+    messages['last_ckpt'] = os.path.join(directory, name)
     runner.meta.setdefault('hook_msgs', {}).update(messages)
     scaler = (meta.get('fp16') or {}).get('loss_scaler')
     if scaler and fits_scalers(runner.hooks, scaler):

@@ -124,6 +124,12 @@ WRONG_VALUES = [
     (dict(on_error='rise'), "did you mean 'raise'"),
     (dict(format='dcpp'), "did you mean 'dcp'"),
     (dict(format='dcp', out_dir='hdfs://bucket/a'), 'all ranks see'),
+    # what fsspec knows, also in the words of fsspec itself
+    (dict(format='dcp', out_dir='sftp://host/a'), 'but out_dir is sftp://'),
+    (dict(format='dcp', out_dir='memory://a'), "or format='pth'"),
+    (dict(format='dcp', out_dir='webhdfs://host/a'), 'an object store (s3://'),
+    (dict(format='dcp', write=dict(staging='overlap')),
+     "contradicts write.staging='overlap'"),
     (dict(format='dcp',
           file_client_args=dict(backend='petrel')), 'file_client_args'),
     (dict(sharded=True), "format='dcp'"),

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 import torch
+from folders import NEW_TORCH
 from mmcv.runner import EMAHook, Hook
 from toy import ToyModel, make_loader, make_runner, names, train
 
@@ -92,6 +93,73 @@ def test_no_message_names_a_file_that_is_not_there(tmp_path, full_disk, name):
         hooks=[dict(interval=1, **OURS)])
     last = runner.meta['hook_msgs']['last_ckpt']
     assert last == str(tmp_path / f'{unit}_2.pth')
+
+
+class Messages(Hook):
+    """Notes the last checkpoint that the runner was told of, by iteration.
+
+    Args:
+        goes_on (Event): Set behind the sixth: before, nothing of its save
+            can be written.
+    """
+    comes = 'VERY_LOW'
+
+    def __init__(self, goes_on):
+        self.goes_on = goes_on
+        self.seen = {}
+
+    def before_train_iter(self, runner):
+        if not self.seen:
+            self.note(runner, runner.iter)
+
+    def after_train_iter(self, runner):
+        step = runner.iter + 1
+        self.note(runner, step)
+        if step == 6:
+            self.goes_on.set()
+        if step % 3 == 0:
+            for hook in runner.hooks:
+                for saver in getattr(hook, '_savers', []):
+                    saver.wait()
+
+    def note(self, runner, step):
+        last = runner.meta.get('hook_msgs', {}).get('last_ckpt')
+        self.seen[step] = last and os.path.relpath(last, runner.work_dir)
+
+
+@pytest.mark.parametrize('form',
+                         ['pth', pytest.param('dcp', marks=NEW_TORCH)])
+def test_the_message_names_the_last_that_is_committed(tmp_path, monkeypatch,
+                                                      form):
+    goes_on, put = threading.Event(), local.LocalBackend.put
+
+    def slow(files, name, write):
+        if 'iter_6' in os.path.join(files.url, name):
+            assert goes_on.wait(60)
+        return put(files, name, write)
+
+    monkeypatch.setattr(local.LocalBackend, 'put', slow)
+    options = dict(interval=3, format=form, max_keep_ckpts=1, **OURS)
+    first, second = f'iter_3.{form}', f'iter_6.{form}'
+    messages = Messages(goes_on)
+    runner = train(
+        tmp_path,
+        runner=runner_config('IterBasedRunnerAmp', 7),
+        hooks=[dict(options), messages],
+        meta={})
+    found = [messages.seen[step] for step in (0, 2, 4, 6, 7)]
+    assert found == [None, None, first, first, second]
+    last = runner.meta['hook_msgs']['last_ckpt']
+    assert last == str(tmp_path / f'iter_7.{form}')
+    # that one has noted what is deleted since
+    messages = Messages(goes_on)
+    train(
+        tmp_path,
+        runner=runner_config('IterBasedRunnerAmp', 8),
+        hooks=[dict(options, resume='auto'), messages],
+        meta={})
+    assert not (tmp_path / second).exists()
+    assert messages.seen[7] == f'iter_7.{form}'
 
 
 def test_all_errors_of_the_end_are_told(tmp_path, caplog, full_disk):

@@ -19,7 +19,7 @@ from mmcv_ckpt_hooks.catalog import Catalog
 from mmcv_ckpt_hooks.errors import (AccessError, ConfigError, IntegrityError,
                                     LockedError, MissingCheckpointError,
                                     StorageError)
-from mmcv_ckpt_hooks.history import History
+from mmcv_ckpt_hooks.history import HISTORY_NAME, History
 from mmcv_ckpt_hooks.mirror_log import MirrorLog
 from mmcv_ckpt_hooks.mirroring import MirrorPlace
 from mmcv_ckpt_hooks.retention import KeepLast
@@ -278,6 +278,35 @@ def test_a_lost_catalog_there_gets_its_scores_from_the_history(dirs):
     assert again.find('iter_4.pth').metrics == \
         before.find('iter_4.pth').metrics != {}
     assert again._best.all() == before._best.all() != []
+
+
+def test_what_is_copied_with_its_scores_has_them_in_the_history_too(dirs):
+    """A mirror that was given later: the scores were known before the copy."""
+    work_dir, root, there = dirs
+    evaluated(work_dir, None, [0.5, 0.9], steps=4)
+    run(work_dir, root, steps=4)
+    (there / 'checkpoints.json').unlink()
+    for step, score in ((2, 0.5), (4, 0.9)):
+        found = opened(there).find(f'iter_{step}.pth')
+        assert found.metrics['mIoU'] == score
+    events = History(str(there)).read()
+    assert {
+        one['name']: one['event']
+        for one in events if one['event'] in ('save', 'link')
+    } == {
+        'iter_2.pth': 'save',
+        'iter_4.pth': 'save',
+        'best_mIoU_iter_4.pth': 'link'
+    }
+
+
+def test_a_history_that_cannot_be_written_there_is_told_once(dirs, caplog):
+    work_dir, root, there = dirs
+    (there / HISTORY_NAME).mkdir(parents=True)
+    run(work_dir, root)
+    assert names(there) == names(work_dir)
+    assert caplog.text.count(f'Could not write the history of {there}') == 1
+    assert 'falls behind' not in caplog.text
 
 
 def test_a_file_of_another_run_is_kept_there_under_another_name(dirs):

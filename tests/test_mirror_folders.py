@@ -219,6 +219,7 @@ def test_every_flipped_bit_of_a_record_is_seen_on_the_way(saved, name):
         else:
             # padding, or what no reader looks at
             verify_checkpoint(copy)
+            shutil.rmtree(copy)
     assert found > 20
 
 
@@ -243,6 +244,78 @@ def test_the_part_of_another_checkpoint_is_not_copied(saved, dirs):
     with pytest.raises(IntegrityError, match='or is that of another checkp'):
         place.add(info, source, nothing)
     assert not (dirs[2] / 'iter_2.dcp').exists()
+
+
+@pytest.mark.parametrize('name', ['manifest.json', '.metadata'])
+def test_small_files_that_change_meanwhile_are_not_copied(saved, dirs, name):
+    source, info, place = saved
+    path = dirs[0] / info.name / name
+
+    def change(nbytes):
+        content = path.read_bytes()
+        if b'changed' not in content:
+            # written in its place: the file that is open is this one
+            path.write_bytes(content.replace(content[-7:], b'changed'))
+
+    with pytest.raises(IntegrityError, match=name):
+        place.add(info, source, change)
+    assert not (dirs[2] / info.name).exists()
+
+
+@pytest.fixture
+def anew(dirs):
+    """A copy of a checkpoint, which the run has saved anew since."""
+    work_dir, _, there = dirs
+    run(work_dir, None, steps=4)
+    first = opened(work_dir)
+    place = MirrorPlace(str(there), KeepLast(None), print, print)
+    place.open()
+    place.begin(first)
+    source = LocalBackend(str(work_dir))
+    place.add(first.find('iter_4.dcp'), source, nothing)
+    shutil.rmtree(work_dir / 'iter_4.dcp')
+    run(work_dir, None, steps=4)
+    info = opened(work_dir).find('iter_4.dcp')
+    assert info.lineage == first.lineage
+    assert info.digest != first.find(info.name).digest
+    yield source, info, place
+    place.release()
+
+
+@pytest.mark.parametrize('name', ['__0_0.distcp', 'rest.zip'])
+def test_a_damaged_folder_replaces_none_of_its_name(anew, dirs, name):
+    source, info, place = anew
+    there, part = dirs[2] / info.name, dirs[0] / info.name / name
+    before, entry = contents(there), place.catalog.find(info.name)
+    if name == 'rest.zip':
+        flip_a_bit(part)
+    else:
+        part.write_bytes(with_another_value(part.read_bytes()))
+    with pytest.raises(IntegrityError, match=name):
+        place.add(info, source, nothing)
+    assert contents(there) == before
+    assert place.catalog.find(info.name) == entry
+    assert find_resumable(dirs[2]) == str(there)
+
+
+def test_what_replaces_another_is_not_refused_for_its_digest(anew, dirs):
+    """The process ends between the last file and the catalog."""
+    source, info, place = anew
+    files = faulty(place)
+    catalogs = []
+
+    def refuse(name, *arguments):
+        catalogs.append(name == 'checkpoints.json')
+        if sum(catalogs) > 1:
+            raise StorageError('no')
+        return FaultyBackend.put(files, name, *arguments)
+
+    files.put = refuse
+    with pytest.raises(StorageError):
+        place.add(info, source, nothing)
+    assert contents(dirs[2] / info.name) == contents(dirs[0] / info.name)
+    assert find_resumable(dirs[2]) == str(dirs[2] / info.name)
+    assert opened(dirs[2]).find(info.name).digest == info.digest
 
 
 # -- what goes meanwhile ---------------------------------------------------

@@ -208,8 +208,11 @@ def test_an_epoch_has_room_for_any_number_by_time():
      'alone: every rank trains a model of its own'),
 ])
 def test_who_writes_a_folder_is_said(changed, said):
-    rows = make(given=dict(interval=10, format='dcp'), **changed).text()
-    assert f'  writes  {said}\n  in      /runs/a\n' in rows
+    given = dict(interval=10, format='dcp')
+    for how, write in (('copied', {}), ('written', dict(background=False))):
+        rows = make(given=dict(given, write=write), **changed).text()
+        assert f'  writes  {said}; {how} before training goes on, never ' \
+            'beside it\n  in      /runs/a\n' in rows
     assert '  writes ' not in make(ranks=4).text()
 
 

@@ -18,11 +18,12 @@ from mmcv.runner import Hook
 from object_server import BUCKET
 from toy import ToyModel, make_loader, make_runner
 
-from mmcv_ckpt_hooks import find_resumable, reconciling
+from mmcv_ckpt_hooks import find_resumable, short_listing
 from mmcv_ckpt_hooks.catalog import CATALOG_NAME, Catalog
 from mmcv_ckpt_hooks.errors import AccessError, CheckpointError, StorageError
 from mmcv_ckpt_hooks.scanning import verify_loadable
 from mmcv_ckpt_hooks.storage import object_store, open_backend, uploads
+from mmcv_ckpt_hooks.types import POINTER_FILE
 
 pytest.importorskip('obstore', reason='pip install obstore')
 
@@ -227,7 +228,7 @@ def test_an_error_for_a_listing_is_no_empty_place(tmp_path, s3_server, proxy,
                                                   out_dir, mirrors, catalog,
                                                   monkeypatch):
     """The client takes it for a listing of nothing."""
-    monkeypatch.setattr(reconciling, '_PAUSES_SECS', (0., 0.))
+    monkeypatch.setattr(short_listing, '_PAUSES_SECS', (0., 0.))
     options = through(proxy, s3_server)
     place = dict(
         out_dir=None, mirror=dict(url=out_dir, storage_options=options)) \
@@ -239,7 +240,9 @@ def test_an_error_for_a_listing_is_no_empty_place(tmp_path, s3_server, proxy,
     if catalog == 'damaged':
         judge.backend.put(CATALOG_NAME, lambda stream: stream.write(b'{'))
     elif catalog == 'lost':
+        # the lock is all that tells of a run
         judge.backend.delete(CATALOG_NAME)
+        judge.backend.delete(POINTER_FILE)
     proxy.arm(lambda number, line: FAULTS['no_listing'])
     with pytest.raises(
             StorageError, match=f'{out_dir}/run is listed as empty'):
@@ -265,7 +268,7 @@ def test_a_page_that_is_none_does_not_end_a_listing(tmp_path, s3_server, proxy,
                                                     out_dir, monkeypatch,
                                                     before, points, lacks):
     """There are more files than a page has, in the order of their names."""
-    monkeypatch.setattr(reconciling, '_PAUSES_SECS', (0., 0.))
+    monkeypatch.setattr(short_listing, '_PAUSES_SECS', (0., 0.))
     options, place = through(proxy, s3_server), f'{out_dir}/run'
     run(tmp_path / 'run', out_dir, options, 2, create_symlink=points)
     judge = Judge(place, s3_server.options())

@@ -191,10 +191,15 @@ def _names(files: StorageBackend, name: str) -> Set[str]:
 
 
 def free_name(files: StorageBackend, name: str) -> str:
-    """Return a name that no folder has: this one, or with a number."""
+    """Return a name that no folder has: this one, or with a number.
+
+    INVARIANT: none that has a checkpoint, for which an object store may give
+    an empty listing: what is moved there would replace it.
+    """
     number, free = 1, name
     with suppress(MissingCheckpointError):
-        while _names(files, free):
+        while _names(files, free) or \
+                is_there(folder_of(files, free), METADATA_NAME):
             number += 1
             free = f'{name}.{number}'
     return free

@@ -5,11 +5,12 @@ Only the small files are read. Standard library only.
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Dict, Iterator, List, Mapping, Optional, Tuple
+from typing import Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from ..errors import CorruptError, MissingCheckpointError, TruncatedError
 from ..records import reading
-from ..types import UNKNOWN_BYTES, StorageBackend
+from ..short_listing import with_file
+from ..types import UNKNOWN_BYTES, StorageBackend, StoredFile
 from ..wording import counted
 from ..zip_layout import ADVICE
 from .chunks import Chunk
@@ -96,7 +97,8 @@ def open_folder(files: StorageBackend,
         UnsafeCheckpointError: If its metadata names what could run code.
         MissingCheckpointError: If there is no such folder.
     """
-    sizes = _sizes(files)
+    listing = _Listing(files)
+    sizes = listing.sizes_with([METADATA_NAME])
     if not sizes:
         # an object store has no empty folders
         raise MissingCheckpointError(f'{path} is not there, or empty')
@@ -104,6 +106,7 @@ def open_folder(files: StorageBackend,
         raise TruncatedError(
             f'{path} is no complete checkpoint: it has no {METADATA_NAME}, '
             f'which is written last. {ADVICE}')
+    sizes = listing.sizes_with([MANIFEST_NAME])
     manifest: Dict[str, ListedFile] = {}
     found = ''
     if MANIFEST_NAME in sizes:
@@ -119,12 +122,14 @@ def open_folder(files: StorageBackend,
             '"mmcv-ckpt verify --repair-catalog" if it was replaced on '
             'purpose')
     if manifest:
+        sizes = listing.sizes_with(manifest)
         _check_listed(manifest, sizes, path)
     data = _read(files, METADATA_NAME, sizes, METADATA_LIMIT_BYTES, path)
     if manifest:
         check_digest(path, METADATA_NAME, manifest[METADATA_NAME],
                      bytes_digest(data))
     metadata = parse_metadata(data, os.path.join(path, METADATA_NAME))
+    sizes = listing.sizes_with(metadata.files)
     check_places(metadata, {name: sizes[name]
                             for name in manifest} if manifest else sizes, path)
     return Folder(files, path, sizes, manifest, found, metadata)
@@ -143,13 +148,39 @@ def check_digest(path: str, name: str, listed: ListedFile, found: str) -> None:
             f'{listed.digest}). {ADVICE}')
 
 
-def _sizes(files: StorageBackend) -> Dict[str, int]:
-    sizes = {file.name: file.bytes for file in files.list()}
-    for name, size in sizes.items():
-        if size == UNKNOWN_BYTES:
-            with files.open(name) as file:
-                sizes[name] = file.seek(0, os.SEEK_END)
-    return sizes
+class _Listing:
+    """What a folder has, by a listing that may lack what is there.
+
+    Args:
+        files (StorageBackend): The folder.
+    """
+
+    def __init__(self, files: StorageBackend) -> None:
+        self._files = files
+        self._take(files.list())
+
+    def sizes_with(self, names: Iterable[str]) -> Dict[str, int]:
+        """Return the bytes of all files, by name.
+
+        INVARIANT: none of these is missing that is there: the run would go on
+        from an older checkpoint, and write over this one.
+
+        Raises:
+            StorageError: If one of them is in no listing.
+        """
+        missing = {*names} - {*self._sizes}
+        if missing:
+            # a page that was none has ended it: the last one tells
+            self._take(with_file(self._files, self._found, max(missing)))
+        return self._sizes
+
+    def _take(self, found: List[StoredFile]) -> None:
+        self._found = found
+        self._sizes = {file.name: file.bytes for file in found}
+        for name, size in self._sizes.items():
+            if size == UNKNOWN_BYTES:
+                with self._files.open(name) as file:
+                    self._sizes[name] = file.seek(0, os.SEEK_END)
 
 
 def _check_listed(manifest: Mapping[str, ListedFile], sizes: Mapping[str, int],

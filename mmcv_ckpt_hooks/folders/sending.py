@@ -20,7 +20,7 @@ from .folder import (bytes_digest, folder_of, is_there, items_digest, make_way,
                      manifest_digest, remove)
 from .layout import MANIFEST_NAME, METADATA_NAME, REST_NAME, WRITING_NAME
 from .opening import Folder, check_digest, open_folder
-from .verification import item_path, window
+from .verification import item_path, verify_folder, window
 
 #: So many files are opened before the first is copied: what is open can be
 #: copied to its end, whatever the run deletes meanwhile. A process may have
@@ -56,6 +56,10 @@ def send_folder(info: CheckpointInfo, source: StorageBackend,
             folder_of(source, info.name), path, info.digest or None)
         sent = _Sent(folder, stack)
         set_aside(place, catalog, info.name, log)
+        if is_there(place, info.name):
+            # INVARIANT: what is there goes before the first file of this one
+            # comes, since both have one name: not for one that is damaged
+            verify_folder(folder, lambda nbytes: advance(0))
         with replaced_in_catalog(place, catalog, info.name):
             make_way(place, info.name, info.lineage)
             try:

@@ -30,6 +30,10 @@ def check_format(options: CheckpointOptions) -> None:
             f'{start}needs a directory that all ranks see, or an object store '
             f"(s3://, gs://, az://), but out_dir is {scheme}://. Give one of "
             "them, or format='pth'")
+    if options.write.staging == 'overlap':
+        raise ConfigError(f"{start}contradicts write.staging='overlap': every "
+                          'rank copies its part before training goes on. '
+                          "Leave it out, or use format='pth'")
     # not imported for it: who has a hook has it
     version = getattr(sys.modules.get('torch'), '__version__', MIN_TORCH)
     if version_tuple(version) < version_tuple(MIN_TORCH):
