@@ -35,10 +35,11 @@ matrix:  ## the tests on six versions of mmcv, each with two of torch; the table
 	@python=$$(sh tools/find_python.sh) && "$$python" tools/matrix.py $(MATRIX_ARGS)
 
 .PHONY: lint
-lint: env-test  ## flake8, isort and yapf, as OpenMMLab sets them; changes nothing
+lint: env-test  ## flake8, isort and yapf, as OpenMMLab sets them; nothing newer than Python 3.8; changes nothing
 	@$(PY) -m flake8 $(CODE)
 	@$(PY) -m isort --check-only --diff $(CODE)
 	@$(PY) -m yapf --diff --recursive --parallel $(CODE)
+	@$(PY) tools/python38.py
 
 .PHONY: type
 type: env-test  ## mypy, strict, on the package
