@@ -60,8 +60,8 @@ def reason_of(skip):
 
 def is_good(result):
     """Whether all is as it should be in a cell."""
-    return not ('error' in result or result['failed']
-                or NO_REASON in result['reasons'] or result.get('differs'))
+    return not ('error' in result or total(result, 'failed')
+                or NO_REASON in reasons(result) or result.get('differs'))
 
 
 def compact_table(results):
@@ -124,8 +124,8 @@ def summary(results):
     good = [one for one in results.values() if 'error' not in one]
     pairs = sum(len(one.get('resumed', ())) for one in good)
     differ = sum(bool(one.get('differs')) for one in good)
-    text = f'Each of {len(good)} cells resumes the checkpoints that ' \
-        f'each of them wrote, {pairs} pairs' if not differ else \
+    text = f'Each cell resumes the checkpoints of all: {pairs} pairs' \
+        if not differ else \
         f'**{differ} of {len(good)} cells do not resume all checkpoints**'
     files = [file for one in good for file in one['files'].values()]
     commits = sorted({one['commit'] for one in files})
