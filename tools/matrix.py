@@ -4,11 +4,13 @@
     python tools/matrix.py --short            # the corners, fewer tests: CI
     python tools/matrix.py --cells 1.4.8/2.0.1,1.7.2/2.12.1
     python tools/matrix.py --tests 'tests/test_amp.py tests/test_runners.py'
+    python tools/matrix.py --exchange
 
 Each cell runs the same tests and writes checkpoints; then every cell resumes
 those of all. The results are kept under ``.venv-matrix``, so that cells can be
 run one by one; with the last of them the tables in README.md and
-docs/versions.md are written.
+docs/versions.md are written. Cells that are run one by one exchange nothing:
+--exchange does it for all, when they have been run.
 
 torch is installed once a version, mmcv once a version (without compiled
 operators, which it does not need); a cell is a small environment that leads to
@@ -288,8 +290,9 @@ def main():
             save(results, whole)
     except make_env.StepError as error:
         sys.exit(f'matrix: {error}')
-    exchange(all_cells() if whole else cells, results)
-    save(results, whole)
+    if args.exchange or not args.cells:
+        exchange(cells, results)
+        save(results, whole)
     print(f'{time.monotonic() - began:.0f} s in all', flush=True)
     if whole and {one.name for one in all_cells()} <= set(results):
         matrix_table.write_tables(results)
