@@ -150,19 +150,20 @@ def main():
     tests = (args.tests or usual).split()
     # cells can be run one by one, and their tests file by file
     whole = usual is TESTS and set(tests) <= set(TESTS.split())
-    kept = whole and RESULTS.exists()
-    results = json.loads(RESULTS.read_text()) if kept else {}
+    results = {}
     cells = chosen(args)
     try:
         for cell in [] if args.exchange else cells:
             # `make test` has run all of them there
             just_run = args.short and cell.versions == SHORT_CELLS[-1]
-            before = results.get(cell.name, {})
             result = run(cell, [] if just_run else tests)
-            results[cell.name] = merged(before, result)
+            # read again: another cell may have ended meanwhile
+            results = kept() if whole else results
+            results[cell.name] = merged(results.get(cell.name, {}), result)
             save(results, whole)
     except make_env.StepError as error:
         sys.exit(f'matrix: {error}')
+    results = kept() if whole else results
     if args.exchange or not args.cells:
         exchange(cells, results)
         save(results, whole)
@@ -171,6 +172,11 @@ def main():
         matrix_table.write_tables(results)
     print(matrix_table.compact_table(results))
     sys.exit(not all(map(matrix_table.is_good, results.values())))
+
+
+def kept():
+    """What has been found so far, by cell."""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
 
 
 def save(results, whole):
