@@ -23,7 +23,7 @@ TORCH = dict(oldest='torch-oldest.txt', newest='torch.txt')
 BETWEEN = {
     '2.2': 'torch-2.2.txt',
     '2.3': 'torch-2.3.txt',
-    '2.6': 'torch-2.6.txt'
+    '2.7': 'torch-2.7.txt'
 }
 
 
