@@ -2,6 +2,7 @@
 import os
 
 import pytest
+import torch
 from mmcv import Config
 from mmcv.runner import HOOKS
 from mmcv.utils import build_from_cfg
@@ -10,6 +11,7 @@ from toy import train
 from mmcv_ckpt_hooks import DurableCheckpointHook
 from mmcv_ckpt_hooks.config import CheckpointOptions, parse_options
 from mmcv_ckpt_hooks.errors import CheckpointError, ConfigError
+from mmcv_ckpt_hooks.version import version_tuple
 
 MISSPELT = [
     # given, the nearest valid name that the message must offer
@@ -205,6 +207,14 @@ def test_a_torch_that_is_too_old_for_shards_is_named(monkeypatch):
             ConfigError, match=r"'dcp' needs torch >= 2.3, but 2.2.2\+cu121"):
         parse_options(dict(format='dcp'))
     assert parse_options({}).format == 'pth'
+
+
+def test_of_the_torch_that_is_installed_it_is_known_as_well():
+    if version_tuple(torch.__version__) >= (2, 3):
+        assert parse_options(dict(format='dcp')).format == 'dcp'
+    else:
+        with pytest.raises(ConfigError, match="'dcp' needs torch >= 2.3"):
+            parse_options(dict(format='dcp'))
 
 
 @pytest.mark.parametrize('given', [

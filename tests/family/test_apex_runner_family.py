@@ -78,7 +78,11 @@ def repo(tmp_path):
 
 
 def dying_at(iteration):
-    return PLUGIN + f"custom_hooks += [dict(type='DieHook', at={iteration})]\n"
+    """The two lines of ours, and an end with every save before it on disk."""
+    return PLUGIN + f'''
+custom_hooks[0].update(write=dict(background=False))
+custom_hooks += [dict(type='DieHook', at={iteration})]
+'''
 
 
 @pytest.mark.parametrize('config', sorted(KINDS))
