@@ -116,19 +116,26 @@ class DurableRunnerMixin(BaseRunner):
                 return super().load_checkpoint(filename, map_location, strict,
                                                list(revise_keys))
         # not at the top: importing the package stays cheap
+        from .checkpoint_fields import weights_of
         from .restore import without_prefix
-        from .restore_report import loaded_text
+        from .restore_report import loaded_text, nothing_fits
         from .resume import load_weights
         checkpoint = foreign.given(self) or load_weights(
             filename, self._trusts(), self._access(filename))
         state_dict = without_prefix(
-            checkpoint.get('state_dict', checkpoint), list(revise_keys))
+            weights_of(checkpoint), list(revise_keys))
         model = unwrapped(self.model)
         load_state_dict(model, state_dict, strict, self.logger)
         if foreign.given(self) is None:
+            own = get_state_dict(model)
             self.logger.info(
-                loaded_text(filename, checkpoint, get_state_dict(model),
-                            state_dict))
+                loaded_text(filename, checkpoint, own, state_dict))
+            if nothing_fits(own, state_dict):
+                self.logger.warning(
+                    f'{filename} has no tensor of this model, which keeps the '
+                    'weights that it has. Those of a backbone alone belong '
+                    "into the model's config: pretrained=PATH, or init_cfg="
+                    "dict(type='Pretrained', checkpoint=PATH)")
         return checkpoint
 
     def resume(self,

@@ -13,6 +13,9 @@ from mmcv.runner.checkpoint import get_state_dict
 
 from .state import unwrapped
 
+#: Of the buffers of an EMAHook.
+_PREFIX = 'ema_'
+
 
 def ema_hooks(runner: Any) -> List[Any]:
     """Return the runner's EMAHooks."""
@@ -49,6 +52,11 @@ def resume_for_hooks(runner: Any) -> None:
         hook.checkpoint = None
 
 
+def has_averages(state_dict: Mapping[str, Any]) -> bool:
+    """Whether weights were saved with the buffers of an EMAHook."""
+    return any(name.startswith(_PREFIX) for name in state_dict)
+
+
 def split_late(runner: Any, state_dict: Dict[str, Any]) -> Dict[str, Any]:
     """Take out what EMAHook's buffers will need, if they do not exist yet."""
     if not ema_hooks(runner):
@@ -57,7 +65,7 @@ def split_late(runner: Any, state_dict: Dict[str, Any]) -> Dict[str, Any]:
     return {
         name: state_dict.pop(name)
         for name in list(state_dict)
-        if name.startswith('ema_') and name not in own
+        if name.startswith(_PREFIX) and name not in own
     }
 
 

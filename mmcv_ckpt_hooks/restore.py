@@ -13,6 +13,7 @@ from .amp import fits_scalers, restore_amp, uses_amp
 from .counting import finished_steps
 from .errors import ResumeError
 from .fitting import TAKE_WEIGHTS, check_fit
+from .gradients import is_accumulating
 from .mapping import detach
 from .restore_report import NOT_THERE, RestoreReport
 from .sharded.fsdp_restore import goes_through_fsdp, restore_through_fsdp
@@ -112,10 +113,13 @@ def _restore_tensors(runner: Any, checkpoint: Mapping[str, Any], path: str,
     if resume_optimizer:
         check_fit(runner, checkpoint, path)
     state_dict = without_prefix(checkpoint['state_dict'])
+    averaged = ema.has_averages(state_dict)
     late = read_late(checkpoint, ema.split_late(runner, state_dict))
     detach(late)
     own = get_state_dict(model)
     report.note_weights(own, state_dict)
+    if ema.ema_hooks(runner):
+        report.note('averaged weights', averaged)
     restore_model(model, read_model(checkpoint, own, state_dict),
                   runner.logger)
     if resume_optimizer:
@@ -158,8 +162,9 @@ def _note_rest(report: RestoreReport, runner: Any, checkpoint: Mapping[str,
     ours = hasattr(runner, 'finished_steps')
     report.note('position in the data', ours and 'loaders' in data,
                 NOT_THERE if ours else f'{type(runner).__name__} begins anew')
-    if resume_state.get('gradients'):
-        report.note('accumulated gradients', True)
+    gradients = bool(resume_state.get('gradients'))
+    if gradients or is_accumulating(runner.hooks, runner.iter):
+        report.note('accumulated gradients', gradients)
 
 
 def _tell_if_finished(runner: Any, path: str) -> None:
