@@ -175,6 +175,9 @@ class DurableRunnerMixin(BaseRunner):
             raise ConfigError(
                 f'{counted(len(data_loaders), "data loaders")} and a workflow '
                 f'of {counted(len(workflow), "phases")} do not fit')
+        if self.meta is None:
+            # mmcv's fp16 hook looks into it
+            self.meta = {}
         data_loaders = told_apart(data_loaders)
         self._know_length(data_loaders, workflow)
         ema.resume_for_hooks(self)
