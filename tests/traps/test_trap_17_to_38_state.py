@@ -268,6 +268,7 @@ def order_of(directory, name, steps, resume=None):
     return model.seen
 
 
+@as_since_1_3_16
 def test_trap_34_a_resumed_run_sees_the_first_pass_again(tmp_path):
     for name in BOTH:
         whole = order_of(tmp_path / name, name, 8)
