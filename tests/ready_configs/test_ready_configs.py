@@ -158,11 +158,13 @@ runner = dict(max_epochs={steps})
 ''')
 
 TOOLS = dict(resnet18_classifier='mmcls', retinanet_r50_detector='mmdet')
-#: of no tool: fragments, and what other tests run
-ELSEWHERE = {
-    'checkpoints_mirror', 'checkpoints_s3', 'checkpoints_sharded',
-    'nuclei_fcn', 'nuclei_fcn_mmseg'
-}
+#: fragments, and what the demo trains: by whom they are run
+ELSEWHERE = dict(
+    checkpoints_mirror='test_mirror.py',
+    checkpoints_s3='test_s3_run.py',
+    checkpoints_sharded='test_folders.py',
+    nuclei_fcn='ready_configs/test_ready_configs.py',
+    nuclei_fcn_mmseg='mmseg/test_mmseg_exact.py')
 
 
 @pytest.fixture(scope='module')
@@ -217,10 +219,11 @@ def run_example(data, config, steps, more='', work=None):
     small = SMALL[config].replace('{steps}', str(steps)) + more
     path = data / f'{work or config}_{steps}.py'
     path.write_text(f'_base_ = [{str(CONFIGS / config) + ".py"!r}]\n{small}')
-    return run_tool(package_of(config), path, data / (work or config), data)
+    tools = package_of(config) / 'tools'
+    return run_tool(tools, path, data / (work or config), data)
 
 
-def run_tool(package, config, work, data, gpus=''):
+def run_tool(tools, config, work, data, *options, gpus=''):
     """Train with the package's own tool; return what it said.
 
     ``pytest -s`` shows it.
@@ -228,9 +231,9 @@ def run_tool(package, config, work, data, gpus=''):
     done = subprocess.run(
         [
             sys.executable,
-            str(package / 'tools' / 'train.py'),
+            str(tools / 'train.py'),
             str(config), '--work-dir',
-            str(work), '--seed', '0'
+            str(work), '--seed', '0', *options
         ],
         env={
             **os.environ, 'PYTHONPATH': f'{PACKAGE}:{STUBS}',
@@ -298,7 +301,8 @@ def test_the_half_precision_of_convnext_on_a_gpu(data):
         config = data / f'on_a_gpu_{steps}.py'
         config.write_text(f'_base_ = [{base!r}]\n' +
                           small.replace('{steps}', str(steps)))
-        return run_tool(package_of(name), config, work, data, gpus='0')
+        return run_tool(
+            package_of(name) / 'tools', config, work, data, gpus='0')
 
     said, saved = trains_and_goes_on(work, False, run)
     assert 'loss scale' in restored_line(said)
@@ -355,13 +359,31 @@ model = dict(
         config = repo / 'configs' / 'fcn' / told['name']
         config.write_text(told['config'] +
                           small.replace('{steps}', str(steps)))
-        return run_tool(mmseg, config, data / 'inherited', data)
+        return run_tool(mmseg / 'tools', config, data / 'inherited', data)
 
     said, _ = trains_and_goes_on(data / 'inherited', False, run)
     # its runner is mmcv's own
     assert 'IterBasedRunner begins anew' in restored_line(said)
 
 
+def test_the_demos_tool_trains_its_config(tmp_path):
+    if importlib.util.find_spec('stardist') is None:
+        pytest.skip('the image is in the package stardist')
+
+    def run(steps):
+        return run_tool(PACKAGE / 'demo', CONFIGS / 'nuclei_fcn.py',
+                        tmp_path / 'run', tmp_path, '--cfg-options',
+                        f'runner.max_iters={steps}',
+                        'checkpoint_config.interval=2',
+                        'evaluation.interval=4')
+
+    said, _ = trains_and_goes_on(tmp_path / 'run', False, run)
+    assert 'Not restored' not in restored_line(said)
+
+
 def test_every_example_is_run_by_a_test():
     assert {path.stem for path in CONFIGS.glob('*.py')} == \
-        set(SMALL) | ELSEWHERE
+        {*SMALL, *ELSEWHERE}
+    for config, test in ELSEWHERE.items():
+        text = (PACKAGE / 'tests' / test).read_text()
+        assert f'{config}.py' in text or f"'{config}'" in text
