@@ -41,6 +41,8 @@ class DurableRunnerMixin(BaseRunner):
     _continued: Optional['Restored'] = None
     #: what ``load_checkpoint`` has loaded; None if nothing
     loaded_from: Optional[str] = None
+    #: mmcv's; None if its tool gives none
+    meta: Optional[Dict[str, Any]]
     _stage = ''
     _continuation: Optional['Continuation'] = None
     evaluation_guard: Optional['EvaluationGuard'] = None
@@ -122,8 +124,7 @@ class DurableRunnerMixin(BaseRunner):
         from .resume import load_weights
         checkpoint = foreign.given(self) or load_weights(
             filename, self._trusts(), self._access(filename))
-        state_dict = without_prefix(
-            weights_of(checkpoint), list(revise_keys))
+        state_dict = without_prefix(weights_of(checkpoint), list(revise_keys))
         model = unwrapped(self.model)
         load_state_dict(model, state_dict, strict, self.logger)
         if foreign.given(self) is None:

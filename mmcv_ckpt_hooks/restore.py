@@ -10,6 +10,7 @@ from mmcv.runner.checkpoint import get_state_dict
 
 from . import distributed, ema
 from .amp import fits_scalers, restore_amp, uses_amp
+from .card import steps_in_name
 from .counting import finished_steps
 from .errors import ResumeError
 from .fitting import TAKE_WEIGHTS, check_fit
@@ -39,6 +40,7 @@ class Restored:
         generators (dict): Of this rank, set when training goes on.
         gradients (dict): Accumulated ones by parameter, likewise.
         data (dict): Where in the data this rank was.
+        unswapped (bool): Whether an epoch was saved before EMAHook swapped.
     """
     directory: str
     name: str
@@ -49,6 +51,7 @@ class Restored:
     generators: Mapping[str, Any] = field(default_factory=dict)
     gradients: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
+    unswapped: bool = False
 
 
 def restore_runner(runner: Any,
@@ -93,9 +96,27 @@ def restore_runner(runner: Any,
         f'{verb} finished')
     log(report.line(name))
     _tell_if_finished(runner, path)
+    unswapped = _is_unswapped(runner, checkpoint, told)
+    if unswapped:
+        log(f'{name} is taken to have the averages beside the weights, and '
+            'not in their place: an EMAHook of priority NORMAL swaps them '
+            "behind the save of mmcv's CheckpointHook")
     return Restored(directory, name, epoch, finished,
                     resume_state.get('lineage') or '', late, generators,
-                    resume_state.get('gradients') or {}, data)
+                    resume_state.get('gradients') or {}, data, unswapped)
+
+
+def _is_unswapped(runner: Any, checkpoint: Mapping[str, Any],
+                  name: str) -> bool:
+    """Whether mmcv saved an epoch before EMAHook swapped.
+
+    What an evaluation finds best is saved behind that.
+    """
+    saved_first = not os.path.basename(name).startswith('best_') and \
+        list(steps_in_name(name)) == ['epoch']
+    return saved_first and not checkpoint.get('resume_state') and \
+        ema.has_averages(without_prefix(checkpoint['state_dict'])) and \
+        ema.swaps_behind_stock(runner)
 
 
 def _restore_tensors(runner: Any, checkpoint: Mapping[str, Any], path: str,

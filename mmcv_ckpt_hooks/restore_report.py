@@ -80,8 +80,9 @@ def loaded_text(path: str, checkpoint: Mapping[str, Any],
 
 def nothing_fits(own: Mapping[str, Any], saved: Mapping[str, Any]) -> bool:
     """Whether a file has no tensor of a model."""
-    return not any(name in saved and _shape(own[name]) == _shape(saved[name])
-                   for name in own)
+    return not any(
+        name in saved and _shape(own[name]) == _shape(saved[name])
+        for name in own)
 
 
 def weights_text(own: Mapping[str, Any], saved: Mapping[str, Any]) -> str:

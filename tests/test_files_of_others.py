@@ -295,7 +295,7 @@ def test_averages_in_the_file_go_on_and_are_said(tmp_path, caplog, kind, cls,
     assert 'averaged weights' in line.partition('. Not restored: ')[0]
     assert 'only in the file' not in line
     runner.run([make_loader()], [('train', 1)])
-    # at the end of an epoch EMAHook swaps them with the weights
+    # of priority 49: at the end of an epoch EMAHook swaps them with the weights
     names = {
         'ema_' + name.replace('.', '_'): name
         for name, _ in ToyModel().named_parameters()
@@ -317,6 +317,67 @@ class First(Hook):
                 key: value.clone()
                 for key, value in averages_of(runner).items()
             }
+
+
+class Weights(Hook):
+    """What is trained, and the averages, as training sees them."""
+
+    comes = 'VERY_LOW'
+
+    def __init__(self):
+        self.first = self.last = None
+
+    def before_train_iter(self, runner):
+        if self.first is None:
+            self.first = self.copied(runner)
+
+    def after_train_iter(self, runner):
+        self.last = self.copied(runner)
+
+    @staticmethod
+    def copied(runner):
+        return {
+            key: value.clone()
+            for key, value in runner.model.state_dict().items()
+        }
+
+
+@pytest.mark.parametrize('priority', [49, 'NORMAL', 'LOW'])
+@pytest.mark.parametrize('kind', [EPOCH, 'EpochBasedRunner'])
+def test_an_epoch_that_stock_saved_before_the_swap_is_trained_on(
+        tmp_path, caplog, kind, priority):
+    """Its CheckpointHook comes before an EMAHook of NORMAL, the default."""
+    ema, whole, rest = dict(EMA, priority=priority), Weights(), Weights()
+    path = made(tmp_path, EpochBasedRunner, 2, hooks=[dict(ema), whole])
+    hooks = [dict(ema), rest]
+    if kind == 'EpochBasedRunner':
+        hooks.append(dict(type='DurableCheckpointHook', resume=str(path)))
+    runner = make_runner(
+        tmp_path / 'resumed', dict(type=kind, max_epochs=3), hooks=hooks)
+    caplog.clear()
+    if kind == EPOCH:
+        runner.resume(str(path))
+    runner.run([make_loader()], [('train', 1)])
+    assert equal(rest.first, whole.last)
+    told = [one for one in caplog.messages if 'is taken to have' in one]
+    assert len(told) == (priority != 49)
+
+
+def test_the_best_of_an_epoch_was_saved_behind_the_swap(tmp_path):
+    ema, whole, rest = dict(EMA, priority='NORMAL'), Weights(), Weights()
+    made(
+        tmp_path,
+        EpochBasedRunner,
+        2,
+        hooks=[dict(ema), whole],
+        evaluation=dict(scores=[.5], interval=2, save_best='mIoU'))
+    runner = make_runner(
+        tmp_path / 'resumed',
+        dict(type=EPOCH, max_epochs=3),
+        hooks=[dict(ema), rest])
+    runner.resume(str(tmp_path / 'best_mIoU_epoch_2.pth'))
+    runner.run([make_loader()], [('train', 1)])
+    assert equal(rest.first, whole.last)
 
 
 def test_averages_that_the_run_has_no_hook_for_are_said(tmp_path, caplog):
