@@ -295,7 +295,7 @@ def test_averages_in_the_file_go_on_and_are_said(tmp_path, caplog, kind, cls,
     assert 'averaged weights' in line.partition('. Not restored: ')[0]
     assert 'only in the file' not in line
     runner.run([make_loader()], [('train', 1)])
-    # of priority 49: at the end of an epoch EMAHook swaps them with the weights
+    # of priority 49, at the end of an epoch it swaps them with the weights
     names = {
         'ema_' + name.replace('.', '_'): name
         for name, _ in ToyModel().named_parameters()
