@@ -22,10 +22,22 @@ from .unfolding import unfolds_without_end
 #: Words of the state of numpy's Mersenne Twister.
 _NUMPY_WORDS = 624
 
+#: Where weights are: in files of mmcv, and of programs that train backbones
+#: (BEiT, UniFormer, ConvNeXt, timm; DeepSpeed).
+_WEIGHTS = ('state_dict', 'model', 'module')
 #: What must be a dict if it is there; None is taken for "not there".
 _DICTS = ('optimizer', 'resume_state', 'amp')
 _META_DICTS = ('hook_msgs', 'fp16')
 _PATHS = ('best_ckpt', 'last_ckpt')
+
+
+def weights_of(checkpoint: Mapping[str, Any]) -> Any:
+    """Return the weights in a checkpoint, or all of a bare state dict."""
+    for field in _WEIGHTS:
+        weights = checkpoint.get(field)
+        if isinstance(weights, Mapping):
+            return weights
+    return checkpoint.get(_WEIGHTS[0], checkpoint)
 
 
 def check_fields(checkpoint: Any, path: str) -> None:

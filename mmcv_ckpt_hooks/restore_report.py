@@ -6,7 +6,8 @@ from .wording import counted
 #: So many names of tensors are told.
 _NAMES = 3
 #: Fields that ``load_from`` does not look at, in the words of the log.
-_BESIDE_WEIGHTS = dict(optimizer='optimizer', amp='AMP state')
+_BESIDE_WEIGHTS = dict(
+    optimizer='optimizer', amp='AMP state', model_ema='averaged weights')
 #: What stands in for a reason where a file simply lacks it.
 NOT_THERE = 'not in the file'
 
@@ -71,9 +72,17 @@ def loaded_text(path: str, checkpoint: Mapping[str, Any],
         word for name, word in _BESIDE_WEIGHTS.items() if checkpoint.get(name)
     ]
     if left:
-        text += f'. Left where it is: {", ".join(left)} (only a resume ' \
-            'takes it)'
+        text += f'. Left where it is: {", ".join(left)}'
+        if 'meta' in checkpoint:
+            text += ' (only a resume takes it)'
     return text
+
+
+def nothing_fits(own: Mapping[str, Any], saved: Mapping[str, Any]) -> bool:
+    """Whether a file has no tensor of a model."""
+    return not any(
+        name in saved and _shape(own[name]) == _shape(saved[name])
+        for name in own)
 
 
 def weights_text(own: Mapping[str, Any], saved: Mapping[str, Any]) -> str:

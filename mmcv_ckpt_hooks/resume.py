@@ -9,7 +9,7 @@ from .card import describe
 from .catalog import Catalog
 from .catalog_home import read_place
 from .checking import Access, Options, opened
-from .checkpoint_fields import check_fields
+from .checkpoint_fields import check_fields, weights_of
 from .distributed import rank, together, world_size
 from .errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                      ResumeError, StorageError, UnsafeCheckpointError)
@@ -240,8 +240,7 @@ def load_weights(path: str,
             os.path.join(backend.url, name))
     with backend.open(name) as file:
         content = load_checkpoint(file, os.path.join(backend.url, name), trust)
-    weights = content.get('state_dict', content) \
-        if isinstance(content, dict) else content
+    weights = weights_of(content) if isinstance(content, dict) else content
     if not isinstance(weights, dict) or \
             not all(isinstance(key, str) for key in weights):
         raise ResumeError(f'{path} holds a {type(content).__name__}, expected '
