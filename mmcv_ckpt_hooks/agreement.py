@@ -11,7 +11,7 @@ import pickle
 import time
 from collections import deque
 from dataclasses import astuple, dataclass
-from typing import Any, Callable, Deque, List, Optional, Tuple
+from typing import Any, Callable, Deque, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -138,14 +138,8 @@ class Agreement:
             parts = self._gather(padded)
         except RuntimeError as error:
             self.is_broken = True
-            silent = self._roll.missing()
-            named = ', '.join(map(str, silent))
-            one = len(silent) == 1
             raise RuntimeError(
-                f'rank{"" if one else "s"} {named} ha{"s" if one else "ve"} '
-                'not come to a save of all ranks, which needs the generators '
-                f'and the place in the data of each: {error}'
-                if silent else str(error)) from error
+                f'{_who_is_missing(self._roll.missing())}{error}') from error
         return [
             pickle.loads(part[:size].numpy().tobytes())
             for part, size in zip(parts, sizes)
@@ -216,3 +210,18 @@ class Agreement:
         self.is_broken = True
         self._warn('Other ranks cannot be reached: this rank goes on without '
                    f'them ({why})')
+
+
+def _who_is_missing(ranks: Optional[Sequence[int]]) -> str:
+    """Begin the message that a save of all ranks has failed."""
+    what = 'not come to a save of all ranks, which needs the generators and ' \
+        'the place in the data of each'
+    if ranks is None:
+        return f'a rank has {what}; which one is not known, since the store ' \
+            'of torch.distributed, which rank 0 or torchrun has, does not ' \
+            'answer: '
+    if not ranks:
+        return ''  # all are there: it is the network
+    one = len(ranks) == 1
+    return f'rank{"" if one else "s"} {", ".join(map(str, ranks))} ' \
+        f'ha{"s" if one else "ve"} {what}: '

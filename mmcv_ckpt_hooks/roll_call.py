@@ -4,7 +4,7 @@ What a collective raises, when it has waited long enough, names no rank.
 """
 import time
 from contextlib import suppress
-from typing import Any, Callable, List
+from typing import Any, Callable, List, Optional
 
 from .running_job import answer_within
 
@@ -42,10 +42,11 @@ class RollCall:
         self._count += 1
         self._ask(lambda: self._store.add(f'{self._name} {self._rank}', 1))
 
-    def missing(self) -> List[int]:
+    def missing(self) -> Optional[List[int]]:
         """Return the ranks that do not come as often as this one.
 
-        Empty also if nobody tells.
+        Returns:
+            list[int] | None: None if nobody tells.
         """
         until = time.monotonic() + LATE_SECS
         while True:
@@ -53,8 +54,10 @@ class RollCall:
                 self._store.add(f'{self._name} {rank}', 0)
                 for rank in range(self._world_size)
             ])
+            if counts is None:
+                return None
             missing = [
-                rank for rank, count in enumerate(counts or [])
+                rank for rank, count in enumerate(counts)
                 if count < self._count
             ]
             if not missing or time.monotonic() >= until:

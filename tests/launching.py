@@ -26,9 +26,13 @@ def free_ports(count):
     return ports
 
 
-def launch(worker, *arguments, world_size=2):
-    """Start the ranks of a worker, and return their processes."""
-    port, = free_ports(1)
+def launch(worker, *arguments, world_size=2, store_port=None):
+    """Start the ranks of a worker, and return their processes.
+
+    Rank 0 has the store by which they meet, unless its port is given: then
+    another process has it, as with torchrun.
+    """
+    port = store_port or free_ports(1)[0]
     ranks = []
     for rank in range(world_size):
         environment = dict(
@@ -37,6 +41,7 @@ def launch(worker, *arguments, world_size=2):
             WORLD_SIZE=str(world_size),
             MASTER_ADDR='127.0.0.1',
             MASTER_PORT=str(port),
+            TORCHELASTIC_USE_AGENT_STORE=str(store_port is not None),
             OMP_NUM_THREADS='1')
         command = [
             sys.executable,

@@ -3,7 +3,8 @@
     many_ranks_worker.py WORK_DIR JSON
 
 The JSON has ``scene``, and may have ``options`` of the hook, ``optimizer``
-(``zero``), ``from``: what each rank gives to ``runner.resume``, by rank.
+(``zero``), ``from``: what each rank gives to ``runner.resume``, by rank, and
+``struck``: which one dies or stops at a save, 1 if it does not say so.
 """
 import errno
 import json
@@ -94,13 +95,14 @@ def strike(number, name, whom=other):
 
 
 class Strikes(Hook):
-    """Sends rank 1 a signal when it is about to save for the second time."""
+    """Sends a rank a signal when it is about to save for the second time."""
 
-    def __init__(self, number):
+    def __init__(self, number, rank):
         self.number = number
+        self.rank = rank
 
     def after_train_iter(self, runner):
-        if runner.rank == 1 and runner.iter + 1 == 4:
+        if runner.rank == self.rank and runner.iter + 1 == 4:
             os.kill(os.getpid(), self.number)
 
 
@@ -167,7 +169,8 @@ def main(work_dir):
         ])
     if SCENE in ('dies at a save', 'stops at a save'):
         number = signal.SIGKILL if 'dies' in SCENE else signal.SIGSTOP
-        runner.register_hook(Strikes(number), priority=ABOVE_NORMAL)
+        runner.register_hook(
+            Strikes(number, GIVEN.get('struck', 1)), priority=ABOVE_NORMAL)
     if rank == 0 and GIVEN.get('evaluates'):
         runner.register_hook(
             QuickEvalHook([0.5, 0.6],

@@ -5,6 +5,7 @@ import signal
 import pytest
 from folders import NEW_TORCH
 from launching import launch, run_to_the_end
+from torch import distributed as dist
 from toy import names, train
 
 from mmcv_ckpt_hooks import verify_checkpoint
@@ -109,6 +110,36 @@ def test_a_rank_that_does_not_come_to_a_save_is_named(tmp_path, scene):
     assert names(tmp_path) == ['iter_2.pth', 'iter_4.pth', 'latest.pth']
     assert 'the state after 4 iterations is in iter_4.pth, with the ' \
         'generators of this rank only' in output
+
+
+@pytest.mark.parametrize('has_store', [True, False])
+@pytest.mark.parametrize('scene', ['dies at a save', 'stops at a save'])
+def test_the_others_end_when_rank_0_does_not_come_to_a_save(
+        tmp_path, scene, has_store):
+    """Also where it has the store, which alone could name it."""
+    store = None if has_store else dist.TCPStore(
+        '127.0.0.1', 0, is_master=True, wait_for_workers=False)
+    ranks = launch(
+        'many_ranks_worker.py',
+        tmp_path,
+        json.dumps(dict(scene=scene, struck=0, commit_secs=3)),
+        world_size=4,
+        store_port=store and store.port)
+    try:
+        for rank in ranks[1:]:
+            output, _ = rank.communicate(timeout=300)
+            assert rank.returncode not in (0, None), output[-3000:]
+            told = output.rpartition('RuntimeError: ')[2]
+            expected = "the store of torch.distributed, which rank 0 or " \
+                'torchrun has, does not answer' if has_store else \
+                'rank 0 has not come to a save of all ranks'
+            assert expected in told, output[-3000:]
+    finally:
+        for rank in ranks:
+            rank.kill()
+            rank.communicate()
+    # rank 0 may have been stopped while it wrote the one before
+    assert 'iter_4.pth' not in names(tmp_path)
 
 
 def test_ranks_that_would_go_on_from_different_steps_are_refused(tmp_path):

@@ -54,7 +54,7 @@ def test_a_store_that_answers_nobody_is_not_waited_for(monkeypatch):
     roll = RollCall(Silent(), 'roll', 0, 2)
     try:
         roll.come()
-        assert roll.missing() == []
+        assert roll.missing() is None
     finally:
         never.set()
 
@@ -68,10 +68,10 @@ def test_a_store_that_is_gone_names_nobody():
 
     roll = RollCall(Gone(), 'roll', 0, 2)
     roll.come()
-    assert roll.missing() == []
+    assert roll.missing() is None
 
 
 def test_without_a_store_nobody_is_named():
     roll = RollCall(None, 'roll', 0, 2)
     roll.come()
-    assert roll.missing() == []
+    assert roll.missing() is None
