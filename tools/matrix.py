@@ -40,8 +40,9 @@ SHORT_TESTS = ('tests/test_amp.py tests/test_compat.py '
                'tests/test_old_formats.py tests/test_registration.py '
                'tests/test_runners.py')
 BETWEEN_TESTS = ('tests/test_config.py tests/test_core.py '
-                 'tests/test_overlap.py tests/test_resume_auto.py '
-                 'tests/test_sharded.py tests/test_zero.py')
+                 'tests/test_folder_ranks.py tests/test_overlap.py '
+                 'tests/test_resume_auto.py tests/test_sharded.py '
+                 'tests/test_zero.py')
 #: The corners. The last of them is the stack of `make test`, which has run all
 #: tests there before: it only exchanges checkpoints.
 SHORT_CELLS = [(mmcv, which) for mmcv in (MMCV[0], MMCV[-1])
