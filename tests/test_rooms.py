@@ -31,10 +31,11 @@ WITHOUT_TORCH = {
     'mirror_words', 'mirroring', 'monitors', 'movement', 'name_template',
     'options', 'outline', 'paging', 'place_limits', 'place_note', 'plan',
     'pruning', 'reconciling', 'records', 'recovery', 'replacing',
-    'restore_report', 'retention', 'run_lock', 'running_job', 'scanning',
-    'sending', 'sharded/limits', 'signals', 'signed_file', 'stored_lock',
-    'triggers', 'types', 'unfolding', 'unpickling', 'verification', 'version',
-    'vocabulary', 'wording', 'zip_layout', 'zip_writing'
+    'restore_report', 'retention', 'run_fields', 'run_lock', 'running_job',
+    'scanning', 'sending', 'sharded/limits', 'signals', 'signed_file',
+    'stored_lock', 'triggers', 'types', 'unfolding', 'unpickling',
+    'verification', 'version', 'vocabulary', 'wording', 'zip_layout',
+    'zip_writing'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 

@@ -52,15 +52,21 @@ class Place:
         newest = self.resumable[:1]
         return newest[0].lineage if newest else self.catalog.lineage
 
-    def newest(self) -> Optional[CheckpointInfo]:
-        """Return the newest checkpoint of that run, or None.
+    def newest(self,
+               lineage: Optional[str] = None) -> Optional[CheckpointInfo]:
+        """Return the newest checkpoint of a run, or None.
 
         Damaged files without an entry in the catalog do not say whose they
         are: the newest may be one.
+
+        Args:
+            lineage (str, optional): Of the run. Default: None, which means
+                :attr:`lineage`.
         """
+        wanted = self.lineage if lineage is None else lineage
         mine = [
             info for info in self.resumable
-            if info.lineage == self.lineage or not info.digest
+            if info.lineage == wanted or not info.digest
         ]
         # resumable has the regular name of a step first; max keeps the first
         return max(

@@ -94,13 +94,7 @@ def load_folder(
     """
     folder = open_folder(files, path, digest)
     if folder.is_plain:
-        raise ResumeError(
-            f'{path} cannot be resumed from: it is one of '
-            f'torch.distributed.checkpoint alone, without {REST_NAME}, which '
-            'has the counters of a run. load_from takes its weights. If '
-            "'meta', with 'epoch' and 'iter', was saved in it, too, make a "
-            f'file of it ("mmcv-ckpt convert {path} iter_N.pth", where N is '
-            'its finished iterations) and resume from that')
+        raise ResumeError(folder.no_counters)
     if share is not None:
         verify_folder(folder, share=share)
     checkpoint = FolderCheckpoint(FolderReader(folder))

@@ -4,10 +4,12 @@ import os
 import shutil
 
 import pytest
-from folders import NEW_TORCH
-from toy import ToyModel, train
+import torch.distributed.checkpoint as dcp
+from folders import NEW_TORCH, build_folder
+from toy import ToyModel, make_runner, train
 
 from mmcv_ckpt_hooks.cli import main
+from mmcv_ckpt_hooks.errors import CheckpointError, IntegrityError
 from mmcv_ckpt_hooks.folders.layout import METADATA_NAME, WRITING_NAME
 
 pytestmark = [
@@ -201,3 +203,82 @@ def test_the_best_that_keep_ranks_has_its_flag(tmp_path, capsys, given, end):
         one['name'] for one in content['checkpoints']
         if 'best mIoU' in one['flags']
     ] == [f'iter_4.{end}']
+
+
+# -- what a resume takes ------------------------------------------------------
+
+
+def resumes_from(directory):
+    """What resume='auto' does in a new run: a name, or the error."""
+    runner = make_runner(
+        directory,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=20),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                resume='auto',
+                interval=9,
+                format='dcp')
+        ])
+    try:
+        runner.call_hook('before_run')
+    except CheckpointError as error:
+        return error
+    restored = runner.restored
+    runner.call_hook('after_run')
+    return restored and restored.name
+
+
+def plain_folder(path, **more):
+    """As torch writes it, without our manifest."""
+    dcp.save(
+        dict(state_dict=ToyModel().state_dict(), **more),
+        checkpoint_id=str(path))
+
+
+@pytest.mark.parametrize('more', [{}, {'meta': dict(iter=8, epoch=2)}])
+def test_a_folder_of_torch_alone_is_not_resumed_from(run_dir, capsys, more):
+    plain_folder(f'{run_dir}/iter_8.dcp', **more)
+    content = json.loads(command(capsys, 'ls', run_dir, '--json')[1])
+    plain = content['checkpoints'][-1]
+    assert plain['flags'] == ['not resumable', 'not owned']
+    assert content['resume'] == 'iter_6.dcp' == resumes_from(run_dir)
+    out = command(capsys, 'ls', run_dir)[1]
+    assert 'take iter_6.dcp, the newest that a run can go on from' in out
+
+
+def test_nothing_but_folders_of_torch_alone(tmp_path, capsys):
+    plain_folder(tmp_path / 'iter_2.dcp')
+    out = command(capsys, 'ls', tmp_path)[1].splitlines()
+    assert out[4].startswith(
+        'not resumable: iter_2.dcp cannot be resumed from: it is one of '
+        'torch.distributed.checkpoint alone')
+    assert out[5] == ("resume='auto' would stop with an error: nothing here "
+                      'can be continued from')
+    error = resumes_from(tmp_path)
+    assert isinstance(error, IntegrityError)
+    assert 'torch.distributed.checkpoint alone' in str(error)
+
+
+def test_a_folder_that_has_all_files_and_no_counters(tmp_path, capsys):
+    state = ToyModel().state_dict()
+    build_folder(tmp_path / 'iter_2.dcp', dict(state_dict=state), {})
+    content = json.loads(command(capsys, 'ls', tmp_path, '--json')[1])
+    assert content['checkpoints'][0]['flags'] == ['not resumable']
+    error = resumes_from(tmp_path)
+    assert content['checkpoints'][0]['problem'].partition(': ')[2] in \
+        str(error)
+
+
+def test_folders_that_lack_their_metadata_stop_a_resume(run_dir, capsys):
+    for name in ('iter_2.dcp', 'iter_4.dcp', 'iter_6.dcp'):
+        os.unlink(f'{run_dir}/{name}/{METADATA_NAME}')
+    assert command(capsys, 'ls', run_dir)[1].splitlines()[-1] == (
+        "resume='auto' would stop with an error, to write over nothing that "
+        'may be completed')
+    assert isinstance(resumes_from(run_dir), IntegrityError)
+    # one of another program's making is none that could be completed
+    for name in ('iter_2.dcp', 'iter_4.dcp', 'iter_6.dcp'):
+        os.unlink(f'{run_dir}/{name}/manifest.json')
+    assert 'would stop' not in command(capsys, 'ls', run_dir)[1]
+    assert resumes_from(run_dir) is None
