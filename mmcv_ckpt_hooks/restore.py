@@ -154,12 +154,29 @@ def _note_rest(report: RestoreReport, runner: Any, checkpoint: Mapping[str,
     for key, _ in stateful(runner.hooks):
         report.note(f'state of {key}', key in (resume_state.get('hooks')
                                                or {}))
-    report.note('random generators', bool(generators))
+    report.note_generators(
+        len(resume_state.get('rng') or ()) if generators else 0,
+        resume_state.get('world_size') or 1, distributed.world_size())
     ours = hasattr(runner, 'finished_steps')
-    report.note('position in the data', ours and 'loaders' in data,
-                NOT_THERE if ours else f'{type(runner).__name__} begins anew')
+    why = _why_not_position(resume_state, data) if ours else \
+        f'{type(runner).__name__} begins anew'
+    report.note('position in the data', not why, why)
     if resume_state.get('gradients'):
         report.note('accumulated gradients', True)
+
+
+def _why_not_position(resume_state: Mapping[str, Any],
+                      data: Mapping[str, Any]) -> str:
+    """Say why a run does not go on behind its last batch; '' if it does."""
+    saved, now = resume_state.get('world_size') or 1, distributed.world_size()
+    if not data.get('loaders'):
+        return NOT_THERE
+    if saved != now:
+        return f'only its share of the pass: {counted(saved, "ranks")} saved' \
+            f' it, this run has {now}'
+    if not any('used' in loader for loader in data['loaders']):
+        return 'a stream decides on its order itself'
+    return ''
 
 
 def _tell_if_finished(runner: Any, path: str) -> None:
