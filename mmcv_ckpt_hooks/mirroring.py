@@ -187,8 +187,11 @@ class MirrorPlace:
         events = self.catalog.follow(run)
         for event, values in events:
             self._history.record(event, **values)
-        if events and prunes:
-            self.prune()
+        deleted = self.prune() if events and prunes else []
+        if deleted:
+            self._history.record('delete', deleted=deleted)
+            self._log(f'Deleted in {self.url}: {", ".join(deleted)}, which '
+                      'nothing keeps there since the last scores')
 
     def prune(self, committed: Optional[str] = None) -> List[str]:
         """Delete what nothing keeps here; return the names."""

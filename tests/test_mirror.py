@@ -216,6 +216,16 @@ def test_the_mirror_keeps_the_best_by_the_scores_of_the_run(dirs):
         'best_mIoU_iter_4.pth', 'iter_12.pth', 'iter_4.pth', 'iter_6.pth',
         'latest.pth'
     ]
+    # its history knows what came and what went
+    events = [
+        json.loads(line) for line in (there / 'checkpoints.log.jsonl').open()
+    ]
+    left = set()
+    for event in events:
+        left |= {event['name']} if event['event'] in ('save', 'link') else \
+            set()
+        left -= set(event.get('deleted', ()))
+    assert left == set(names(there)) - {'latest.pth'}
 
 
 @pytest.mark.parametrize('both', [True, False])

@@ -8,7 +8,7 @@ from ..best_scores import BestScore
 from ..catalog import Catalog
 from ..catalog_home import read_place
 from ..errors import ConfigError, MissingCheckpointError
-from ..folders.layout import LATEST_FOLDER
+from ..folders.layout import LATEST_FOLDER, METADATA_NAME
 from ..folders.place import leads_to_folder
 from ..storage import OBJECT_STORES, split_filename
 from ..storage.links import is_pointer
@@ -227,8 +227,11 @@ def latest_target(place: Place, warn: Warn) -> Optional[str]:
 def _warn_of_stray(place: Place, path: str, warn: Warn) -> None:
     found = 'is not in this directory' if os.path.exists(path) else \
         'does not exist'
+    target = os.readlink(path)
+    if os.path.isdir(path) and os.path.basename(target) == target:
+        found = f'has no {METADATA_NAME}'
     shown = place.path(os.path.basename(path))
-    warn(f'{shown} points to {os.readlink(path)}, which {found}')
+    warn(f'{shown} points to {target}, which {found}')
 
 
 def _same_file(place: Place, path: str, names: List[str]) -> Optional[str]:

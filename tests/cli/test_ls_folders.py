@@ -87,6 +87,13 @@ def test_ls_tells_of_them_where_there_is_nothing_else(tmp_path, capsys):
         f'not finished: {tmp_path}/iter_6.dcp is being written')
 
 
+def test_a_latest_that_has_lost_its_metadata_is_there(run_dir, capsys):
+    os.unlink(f'{run_dir}/iter_6.dcp/{METADATA_NAME}')
+    err = command(capsys, 'ls', run_dir)[2]
+    assert err == (f'mmcv-ckpt: {run_dir}/latest.dcp points to iter_6.dcp, '
+                   'which has no .metadata\n')
+
+
 def test_nothing_is_told_of_whole_folders(run_dir, capsys):
     code, out, _ = command(capsys, 'ls', run_dir)
     assert code == 0 and 'incomplete' not in out and 'finished:' not in out
