@@ -62,7 +62,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """
     if value in choices:
         return
-    near = difflib.get_close_matches(str(value), choices, n=1)
+    near = difflib.get_close_matches(str(value).lower(), choices, n=1)
     hint = f', did you mean {near[0]!r}?' if near else ''
     raise ConfigError(
         f'DurableCheckpointHook: {name} must be one of '

@@ -1,5 +1,4 @@
 """Config dict to frozen options: the only place where input is validated."""
-import difflib
 import os
 import re
 import signal
@@ -9,8 +8,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 from .argument_checks import (Types, check_choice, check_known, check_positive,
                               check_types, check_used)
 from .errors import ConfigError
-from .folders.layout import LATEST_FOLDER
-from .folders.place import leads_to_folder
+from .given_path import check_resume
 from .keep_config import plain_keep
 from .name_template import check_template
 from .options import (DEFAULT_SIGNALS, CheckpointOptions, KeepOptions,
@@ -20,7 +18,6 @@ from .signals import ACTIONS, SIGNALS
 from .storage import OBJECT_STORES
 from .storage.names import same_place, without_credentials
 from .storage.near_names import refuse_near_url
-from .types import LATEST_NAME
 
 #: Options of the design that this version does not have yet, and of other
 #: places. A config that names one fails at start: a promise that is not kept
@@ -32,8 +29,6 @@ _LATER = {
     'that is a setting of `evaluation`, which keeps the best one; '
     'keep=dict(best=...) of the hook keeps several',
 }
-#: What others call ``resume='auto'``.
-_NEWEST = ('latest', 'last', 'newest', 'true')
 
 
 def parse_options(given: Mapping[str, Any]) -> CheckpointOptions:
@@ -271,25 +266,4 @@ def _check_contradictions(options: CheckpointOptions,
         refuse_near_url(url or '', OBJECT_STORES,
                         f'DurableCheckpointHook: {name}: ')
     if options.resume is not None and options.resume != 'auto':
-        _check_resume(options.resume)
-
-
-def _check_resume(given: str) -> None:
-    if given == '':
-        raise ConfigError("DurableCheckpointHook: resume must be 'auto' or a "
-                          "path, but got ''")
-    path = os.path.expanduser(given)
-    if os.path.isdir(path) and not leads_to_folder(given):
-        latest = LATEST_FOLDER if os.path.lexists(
-            os.path.join(path, LATEST_FOLDER)) else LATEST_NAME
-        raise ConfigError(
-            f'DurableCheckpointHook: resume={given!r} is a directory. '
-            "resume='auto' takes the newest checkpoint of the work dir, or of "
-            'out_dir if that is given; to start from the newest of another '
-            f'directory, give {os.path.join(given, latest)!r}')
-    word = given.strip().lower()
-    if not os.path.exists(given) and (word in _NEWEST
-                                      or difflib.get_close_matches(
-                                          word, ['auto'], cutoff=0.75)):
-        raise ConfigError(f'DurableCheckpointHook: resume={given!r} is no '
-                          "file, did you mean 'auto'?")
+        check_resume(options.resume)

@@ -16,6 +16,7 @@ from .errors import (CheckpointError, IntegrityError, MissingCheckpointError,
 from .folders.layout import LATEST_FOLDER, is_folder
 from .folders.loading import load_folder, load_folder_weights
 from .folders.place import any_folder_of, leads_to_folder
+from .given_path import refuse_directory
 from .loading import load_checkpoint, load_fields, load_mapped
 from .storage import Path, open_backend, split_filename
 from .types import LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend
@@ -191,8 +192,10 @@ def load_verified(path: Path,
     Raises:
         IntegrityError: If it is damaged; names the newest good one.
         ResumeError: If it holds no checkpoint of a run.
+        ConfigError: If it is a directory.
     """
     path = os.fspath(path)
+    refuse_directory(path)
     if leads_to_folder(path):
         # a shell completes the name of a folder with a slash
         path = path.rstrip('/')
@@ -232,7 +235,9 @@ def load_weights(path: str,
 
     Raises:
         ResumeError: If it holds no weights by name.
+        ConfigError: If it is a directory.
     """
+    refuse_directory(path)
     backend, _, name = opened(path, access)
     if leads_to_folder(path):
         return load_folder_weights(

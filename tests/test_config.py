@@ -5,7 +5,7 @@ import pytest
 from mmcv import Config
 from mmcv.runner import HOOKS
 from mmcv.utils import build_from_cfg
-from toy import train
+from toy import make_runner, train
 
 from mmcv_ckpt_hooks import DurableCheckpointHook
 from mmcv_ckpt_hooks.config import CheckpointOptions, parse_options
@@ -322,6 +322,7 @@ def test_auto_is_no_directory(tmp_path, monkeypatch):
 
 
 def test_a_directory_is_no_checkpoint(tmp_path):
+    (tmp_path / 'iter_4.pth').touch()
     with pytest.raises(ConfigError, match='is a directory') as caught:
         parse_options(dict(resume=tmp_path))
     assert "resume='auto'" in str(caught.value)
@@ -330,6 +331,7 @@ def test_a_directory_is_no_checkpoint(tmp_path):
 
 def test_of_folders_the_pointer_is_another(tmp_path):
     os.symlink('iter_4.dcp', str(tmp_path / 'latest.dcp'))
+    (tmp_path / 'iter_4.dcp').mkdir()
     with pytest.raises(ConfigError, match='is a directory') as caught:
         parse_options(dict(resume=str(tmp_path)))
     assert repr(str(tmp_path / 'latest.dcp')) in str(caught.value)
@@ -337,6 +339,30 @@ def test_of_folders_the_pointer_is_another(tmp_path):
     (tmp_path / 'plain' / '.metadata').touch()
     path = str(tmp_path / 'plain')
     assert parse_options(dict(resume=path)).resume == path
+
+
+def test_where_no_checkpoint_is_none_is_advised(tmp_path):
+    # of a run whose checkpoints are elsewhere
+    os.symlink('iter_4.pth', str(tmp_path / 'latest.pth'))
+    with pytest.raises(ConfigError) as caught:
+        parse_options(dict(resume=tmp_path))
+    assert str(caught.value).endswith('; no checkpoint is in that one')
+
+
+@pytest.mark.parametrize('verb', ['resume', 'load_checkpoint'])
+def test_a_directory_given_to_the_tool_is_none_either(tmp_path, verb):
+    """--resume-from, --load-from."""
+    first = tmp_path / 'first'
+    train(
+        first,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=2),
+        hooks=[dict(type='DurableCheckpointHook', interval=2)])
+    runner = make_runner(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        getattr(runner, verb)(str(first))
+    assert str(caught.value) == (
+        f'{first} is a directory, expected a checkpoint; to start from the '
+        f"newest of another directory, give '{first}/latest.pth'")
 
 
 def test_what_the_hint_for_a_directory_says_resumes_from_there(tmp_path):
