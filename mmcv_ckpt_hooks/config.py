@@ -10,7 +10,7 @@ from .argument_checks import (Types, check_choice, check_known, check_positive,
 from .errors import ConfigError
 from .given_path import check_resume
 from .keep_config import plain_keep
-from .name_template import check_template
+from .name_template import plain_template
 from .options import (DEFAULT_SIGNALS, CheckpointOptions, KeepOptions,
                       MirrorOptions, TriggerOptions, WriteOptions)
 from .sharded.limits import check_format
@@ -58,6 +58,9 @@ def parse_options(given: Mapping[str, Any]) -> CheckpointOptions:
                                ('mirror', MirrorOptions, _MIRROR_TYPES)):
         if name in values:
             values[name] = _group(name, values[name], group, types)
+    if 'filename_tmpl' in values:
+        values['filename_tmpl'] = plain_template(values['filename_tmpl'],
+                                                 values.get('format') == 'dcp')
     options = CheckpointOptions(**values)
     _check_values(options)
     _check_contradictions(options, values)
@@ -221,9 +224,6 @@ def _check_values(options: CheckpointOptions) -> None:
         raise ConfigError('DurableCheckpointHook: triggers.file must be a '
                           'plain file name that no checkpoint or catalog '
                           f'has, but got {file!r}')
-    template = options.filename_tmpl
-    if template is not None:
-        check_template(template)
     if options.interval == 0:
         raise ConfigError('DurableCheckpointHook: interval must be at least '
                           '1, or -1 for never, but got 0')

@@ -6,10 +6,11 @@ import os
 from contextlib import contextmanager
 from typing import Iterator
 
-from .errors import CheckpointError
+from .errors import CheckpointError, ConfigError
 from .options import CheckpointOptions
-from .storage import OBJECT_STORES, scheme_of
+from .storage import OBJECT_STORES, is_of_fsspec, scheme_of
 from .storage.names import without_credentials
+from .storage.near_names import meant_url
 from .storage.object_url import parse_place, server_of
 
 
@@ -35,6 +36,27 @@ def argument_of(options: CheckpointOptions) -> str:
     """Return ``"mirror=dict(url='s3://bucket/prefix')"``, as it is given."""
     url = '' if options.mirror is None else options.mirror.url
     return f'mirror=dict(url={without_credentials(url)!r})'
+
+
+def refuse_scheme(url: str) -> None:
+    """Refuse a URL that no mirror can have.
+
+    What only ``mmcv.FileClient`` serves is one: it replaces no file at once.
+
+    Raises:
+        ConfigError: It says what a mirror can be.
+    """
+    scheme = scheme_of(url)
+    if scheme in ('', 'file', *OBJECT_STORES) or is_of_fsspec(scheme):
+        return
+    shown = without_credentials(url)
+    meant = meant_url(shown)
+    raise ConfigError(
+        f'{shown} cannot be a mirror: {scheme}:// is none of a storage that '
+        'lists files and replaces them at once. ' +
+        (f'Did you mean {meant!r}? ' if meant else '') +
+        "Expected a path on another disk, 's3://', 'gs://', 'az://', or a "
+        "file system of fsspec (pip install 'mmcv_ckpt_hooks[fsspec]')")
 
 
 def shared_with(options: CheckpointOptions, mirror: str, place: str) -> str:

@@ -16,7 +16,7 @@ from .errors import (CheckpointError, IntegrityError, MissingCheckpointError,
 from .folders.layout import LATEST_FOLDER, is_folder
 from .folders.loading import load_folder, load_folder_weights
 from .folders.place import any_folder_of, leads_to_folder
-from .given_path import refuse_directory
+from .given_path import refuse_checkpoint, refuse_directory
 from .loading import load_checkpoint, load_fields, load_mapped
 from .storage import Path, open_backend, split_filename
 from .types import LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend
@@ -55,7 +55,9 @@ def find_resumable(dir_or_url: Path,
             ``trust_checkpoint`` only.
         StorageError: If the directory cannot be read, or not be listed and
             has no catalog; that never means that it is empty.
+        ConfigError: If it is a checkpoint, and no directory of them.
     """
+    refuse_checkpoint(os.fspath(dir_or_url))
     return _find_resumable(dir_or_url, dict(storage_options=storage_options))
 
 

@@ -2,6 +2,7 @@
 import os
 
 import pytest
+from folders import NEW_TORCH
 from mmcv import Config
 from mmcv.runner import HOOKS
 from mmcv.utils import build_from_cfg
@@ -152,6 +153,12 @@ WRONG_VALUES = [
     (dict(filename_tmpl='iter_{}_{}.pth'), 'placeholder'),
     (dict(filename_tmpl='iter_{'), 'placeholder'),
     (dict(filename_tmpl='iter_{}.pt'), '.pth'),
+    (dict(filename_tmpl='iter_{}'), "ends in '.pth', but got 'iter_{}'"),
+    (dict(filename_tmpl='iter_{}.dcp'), "'.dcp' is that of format='dcp'"),
+    (dict(filename_tmpl='iter_{}.pt',
+          format='dcp'), "ends in '.pth' or '.dcp', but got"),
+    (dict(filename_tmpl='iter.dcp', format='dcp'), 'placeholder'),
+    (dict(format='DCP'), "did you mean 'dcp'"),
     (dict(filename_tmpl='../iter_{}.pth'), 'file name'),
     # which would fail at every save, here or on another system
     (dict(filename_tmpl='a\\{}.pth'), 'file name'),
@@ -361,8 +368,26 @@ def test_a_directory_given_to_the_tool_is_none_either(tmp_path, verb):
     with pytest.raises(ConfigError) as caught:
         getattr(runner, verb)(str(first))
     assert str(caught.value) == (
-        f'{first} is a directory, expected a checkpoint; to start from the '
-        f"newest of another directory, give '{first}/latest.pth'")
+        f'{first} is a directory, expected a checkpoint; for the newest in '
+        f"it give '{first}/latest.pth'")
+
+
+@NEW_TORCH
+@pytest.mark.filterwarnings('ignore:torch.distributed is')
+@pytest.mark.parametrize('template', ['step_{}.pth', 'step_{}.dcp'])
+def test_a_folder_has_its_own_end_in_the_place_of_that_of_a_file(
+        tmp_path, template):
+    train(
+        tmp_path,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=2),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=2,
+                format='dcp',
+                filename_tmpl=template)
+        ])
+    assert (tmp_path / 'step_2.dcp').is_dir()
 
 
 def test_what_the_hint_for_a_directory_says_resumes_from_there(tmp_path):

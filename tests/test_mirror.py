@@ -1387,6 +1387,21 @@ def test_a_place_without_a_catalog_is_no_mirror(dirs, stored):
         run(work_dir, ANY)
 
 
+@pytest.mark.parametrize('scheme, hint', [
+    ('s4', "Did you mean 's3://bucket/a/run'? "),
+    ('ftq', ''),
+])
+def test_what_a_mirror_can_be_is_said_of_a_wrong_scheme(dirs, scheme, hint):
+    with pytest.raises(ConfigError) as caught:
+        run(dirs[0], f'{scheme}://bucket/a')
+    assert str(caught.value) == (
+        f"mirror=dict(url='{scheme}://bucket/a'): {scheme}://bucket/a/run "
+        f'cannot be a mirror: {scheme}:// is none of a storage that lists '
+        f'files and replaces them at once. {hint}'
+        "Expected a path on another disk, 's3://', 'gs://', 'az://', or a "
+        "file system of fsspec (pip install 'mmcv_ckpt_hooks[fsspec]')")
+
+
 def test_the_config_that_is_shipped_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = Config.fromfile(f'{HERE}/../configs/checkpoints_mirror.py')

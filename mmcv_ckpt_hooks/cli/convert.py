@@ -7,10 +7,11 @@ from typing import Any, Dict
 from ..errors import ConfigError, DependencyError
 from ..folders.layout import is_folder
 from ..folders.place import leads_to_folder
+from ..given_path import refuse_part
 from ..storage.mapped_errors import mapped_errors
 from ..wording import counted
 from .output import add_json, print_json, print_line, size_text, status, warn
-from .place import Places, is_directory, path_of, refuse_part, split_path
+from .place import Places, is_directory, path_of, split_path
 from .remote import Access, add_access
 
 _NOTHING: Dict[str, Any] = {

@@ -9,6 +9,7 @@ from ..folders.layout import MANIFEST_NAME, METADATA_NAME, MODEL
 from ..folders.opening import open_folder
 from ..folders.place import leads_to_folder
 from ..folders.verification import PLAIN_NOTE, read_rest
+from ..given_path import refuse_part
 from ..outline import Tensor
 from ..records import data_starts, descriptor
 from ..scanning import read_outline
@@ -17,7 +18,7 @@ from ..verification import open_archive, zip_digest
 from ..wording import counted
 from .output import (Column, add_json, print_json, print_line, print_table,
                      size_text, status, warn)
-from .place import Places, is_directory, path_of, refuse_part, split_path
+from .place import Places, is_directory, path_of, split_path
 from .plain_values import KEY_TEXT, PlainValues, shape_text, size_of
 from .remote import Access, add_access
 

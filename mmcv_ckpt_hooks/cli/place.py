@@ -9,7 +9,6 @@ from ..catalog import Catalog
 from ..catalog_home import read_place
 from ..errors import ConfigError, MissingCheckpointError
 from ..folders.layout import LATEST_FOLDER, METADATA_NAME
-from ..folders.place import leads_to_folder
 from ..storage import OBJECT_STORES, split_filename
 from ..storage.links import is_pointer
 from ..storage.local import LocalBackend
@@ -174,24 +173,6 @@ def is_directory(path: str) -> bool:
     if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
         raise ConfigError(f'{path} is neither a file nor a directory')
     return stat.S_ISDIR(mode)
-
-
-def refuse_part(path: str) -> None:
-    """Refuse a file of a sharded checkpoint.
-
-    Raises:
-        ConfigError: It names the whole.
-    """
-    # of the whole, given with a slash, nothing is behind it
-    directory, name = os.path.split(path)
-    is_file = name and (is_url(path) or os.path.isfile(path))
-    if not is_file or name.endswith('.pth') or \
-            not leads_to_folder(directory or '.'):
-        return
-    whole = directory or os.getcwd()
-    raise ConfigError(
-        f'{path} is a part of the sharded checkpoint {whole}: expected the '
-        'whole, that is the folder')
 
 
 def latest_target(place: Place, warn: Warn) -> Optional[str]:

@@ -8,8 +8,9 @@ import torch.distributed.checkpoint as dcp
 from folders import NEW_TORCH, build_folder
 from toy import ToyModel, make_runner, train
 
+from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
 from mmcv_ckpt_hooks.cli import main
-from mmcv_ckpt_hooks.errors import CheckpointError, IntegrityError
+from mmcv_ckpt_hooks.errors import CheckpointError, ConfigError, IntegrityError
 from mmcv_ckpt_hooks.folders.layout import METADATA_NAME, WRITING_NAME
 
 pytestmark = [
@@ -156,6 +157,30 @@ def test_a_part_of_a_folder_names_the_whole(run_dir, monkeypatch, capsys,
     monkeypatch.chdir(folder)
     code, _, err = command(capsys, verb, name, *others)
     assert code == 2 and f'checkpoint {os.path.realpath(folder)}: ' in err
+
+
+@pytest.mark.parametrize('name', ['__0_0.distcp', 'rest.zip'])
+def test_a_part_is_no_checkpoint_in_python_either(run_dir, name):
+    """Of a file with its structure, and its digest in no catalog."""
+    with pytest.raises(ConfigError) as caught:
+        verify_checkpoint(f'{run_dir}/iter_4.dcp/{name}')
+    assert str(caught.value) == (
+        f'{run_dir}/iter_4.dcp/{name} is a part of the sharded checkpoint '
+        f'{run_dir}/iter_4.dcp: expected the whole, that is the folder')
+
+
+def test_what_is_looked_for_in_a_directory_is_not_in_a_checkpoint(run_dir):
+    shutil.copy(f'{run_dir}/iter_4.dcp/rest.zip', f'{run_dir}/iter_1.pth')
+    for name, what in (('iter_1.pth', 'a file'), ('iter_4.dcp',
+                                                  'a sharded checkpoint')):
+        path = f'{run_dir}/{name}'
+        with pytest.raises(ConfigError) as caught:
+            find_resumable(path)
+        assert str(caught.value) == (
+            f'{path} is {what}, expected a directory of checkpoints: '
+            f"verify_checkpoint('{path}') checks one")
+    with pytest.raises(ConfigError, match='is a directory, expected a'):
+        verify_checkpoint(run_dir)
 
 
 def test_what_is_not_there_is_missing(run_dir, capsys):
