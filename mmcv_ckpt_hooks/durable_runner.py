@@ -118,7 +118,7 @@ class DurableRunnerMixin(BaseRunner):
         # not at the top: importing the package stays cheap
         from .restore import without_prefix
         from .restore_report import loaded_text
-        from .resume import load_weights
+        from .weights import load_weights
         checkpoint = foreign.given(self) or load_weights(
             filename, self._trusts(), self._access(filename))
         state_dict = without_prefix(

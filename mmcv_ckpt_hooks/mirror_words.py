@@ -77,6 +77,25 @@ def shared_with(options: CheckpointOptions, mirror: str, place: str) -> str:
     return ''
 
 
+def is_inside(mirror: str, place: str) -> bool:
+    """Whether a mirror is a directory in the first place, of the same disk.
+
+    Args:
+        mirror (str): URL of the mirror, which need not be there.
+        place (str): URL of the first place.
+    """
+    if scheme_of(mirror) or scheme_of(place):
+        return False
+    outer, inner = os.path.realpath(place), os.path.realpath(mirror)
+    if not inner.startswith(outer.rstrip(os.sep) + os.sep):
+        return False
+    # another disk may be mounted on the way
+    while not os.path.exists(inner):
+        inner = os.path.dirname(inner)
+    return len(inner) <= len(outer) or \
+        os.stat(inner).st_dev == os.stat(outer).st_dev
+
+
 def _are_on_one_disk(one: str, other: str) -> bool:
     """Whether two places are directories of one file system."""
     try:

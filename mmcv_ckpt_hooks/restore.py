@@ -186,6 +186,7 @@ def _tell_if_finished(runner: Any, path: str) -> None:
             runner.logger.warning(
                 f'Nothing is left to train: max_{unit} is {limit}, and {path} '
                 f'has {done}')
+            return  # a stock runner knows both limits
 
 
 def _of_this_rank(runner: Any, resume_state: Mapping[str, Any],

@@ -14,10 +14,10 @@ from .distributed import rank, together, world_size
 from .errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                      ResumeError, StorageError, UnsafeCheckpointError)
 from .folders.layout import LATEST_FOLDER, is_folder
-from .folders.loading import load_folder, load_folder_weights
+from .folders.loading import load_folder
 from .folders.place import any_folder_of, leads_to_folder
 from .given_path import refuse_checkpoint, refuse_directory
-from .loading import load_checkpoint, load_fields, load_mapped
+from .loading import load_fields, load_mapped
 from .storage import Path, open_backend, split_filename
 from .types import LATEST_NAME, UNKNOWN_BYTES, CheckpointInfo, StorageBackend
 
@@ -228,32 +228,6 @@ def load_verified(path: Path,
         raise type(error)(f'{error}{better}') from error
     check_fields(checkpoint, path)
     return checkpoint, directory, name
-
-
-def load_weights(path: str,
-                 trust: bool,
-                 access: Access = _PLAIN) -> Dict[str, Any]:
-    """Load any checkpoint of a model, also a bare state dict.
-
-    Raises:
-        ResumeError: If it holds no weights by name.
-        ConfigError: If it is a directory.
-    """
-    refuse_directory(path)
-    backend, _, name = opened(path, access)
-    if leads_to_folder(path):
-        return load_folder_weights(
-            any_folder_of(backend, name, access),
-            os.path.join(backend.url, name))
-    with backend.open(name) as file:
-        content = load_checkpoint(file, os.path.join(backend.url, name), trust)
-    weights = content.get('state_dict', content) \
-        if isinstance(content, dict) else content
-    if not isinstance(weights, dict) or \
-            not all(isinstance(key, str) for key in weights):
-        raise ResumeError(f'{path} holds a {type(content).__name__}, expected '
-                          'a checkpoint or a state dict: weights by name')
-    return dict(content)
 
 
 def load_from(backend: StorageBackend,

@@ -7,20 +7,22 @@ import subprocess
 import sys
 import threading
 import uuid
+from types import SimpleNamespace
 
 import pytest
 from mmcv import Config
 from mmcv.runner import Hook
 from toy import ToyModel, make_loader, make_runner, names, train
 
-from mmcv_ckpt_hooks import (executor, find_resumable, mirror, mirroring,
-                             movement, starting, verify_checkpoint)
+from mmcv_ckpt_hooks import (executor, find_resumable, mirror, mirror_words,
+                             mirroring, movement, starting, verify_checkpoint)
 from mmcv_ckpt_hooks.catalog import Catalog
 from mmcv_ckpt_hooks.errors import (AccessError, ConfigError, IntegrityError,
                                     LockedError, MissingCheckpointError,
                                     StorageError)
 from mmcv_ckpt_hooks.history import History
 from mmcv_ckpt_hooks.mirror_log import MirrorLog
+from mmcv_ckpt_hooks.mirror_words import is_inside
 from mmcv_ckpt_hooks.mirroring import MirrorPlace
 from mmcv_ckpt_hooks.retention import KeepLast
 from mmcv_ckpt_hooks.storage import open_backend
@@ -1385,6 +1387,36 @@ def test_a_place_without_a_catalog_is_no_mirror(dirs, stored):
     stored(MemoryBackend(Capabilities(listing=True), ANY))
     with pytest.raises(ConfigError, match='cannot be a mirror'):
         run(work_dir, ANY)
+
+
+@pytest.mark.parametrize('is_there', [False, True])
+def test_a_mirror_in_the_work_dir_is_refused(dirs, is_there):
+    """Who removes the one removes the other."""
+    work_dir = dirs[0]
+    if is_there:
+        (work_dir / 'mirror' / 'run').mkdir(parents=True)
+    with pytest.raises(ConfigError, match='who loses or removes that loses'):
+        run(work_dir, work_dir / 'mirror')
+    # the name alone is no such thing
+    run(work_dir, f'{work_dir}_mirror')
+
+
+def test_another_disk_that_is_mounted_in_the_work_dir_is_none_of_it(
+        tmp_path, monkeypatch):
+    real = os.stat
+
+    def stat(path, *args, **kwargs):
+        found = real(path, *args, **kwargs)
+        return SimpleNamespace(
+            st_dev=found.st_dev + str(path).endswith('/m'),
+            st_mode=found.st_mode)
+
+    (tmp_path / 'm').mkdir()
+    assert is_inside(f'{tmp_path}/m/run', str(tmp_path))
+    monkeypatch.setattr(mirror_words.os, 'stat', stat)
+    assert not is_inside(f'{tmp_path}/m', str(tmp_path))
+    monkeypatch.undo()
+    assert not is_inside('s3://bucket/a', 's3://bucket')
 
 
 @pytest.mark.parametrize('scheme, hint', [

@@ -56,13 +56,16 @@ def add_parser(commands: Any) -> None:
         help='show what is in a checkpoint',
         description='Shows the fields of a checkpoint, its meta, and name, '
         'type, shape and size of every tensor. Only the directory of the file '
-        'and its pickle are read, and nothing in it is executed; whether the '
-        'tensors are undamaged is what "mmcv-ckpt verify" checks.',
+        'and its pickle are read, of a folder its small files, and nothing in '
+        'it is executed; whether the tensors are undamaged is what "mmcv-ckpt '
+        'verify" checks.',
         epilog='Exit code: 0; 1 the file is damaged in what was read, or has '
         'a format without checksums (torch < 1.6); 2 wrong usage, or it is '
         'missing or may not be read; 3 loading it could run code.')
     parser.add_argument(
-        'file', metavar='FILE', help='a checkpoint, or its URL')
+        'file',
+        metavar='FILE',
+        help='a checkpoint, also a sharded one (a folder), or its URL')
     add_json(parser)
     add_access(parser)
     parser.set_defaults(

@@ -15,6 +15,7 @@ from .output import (Column, add_json, print_json, print_line, print_table,
                      size_text, status, warn)
 from .place import Place, Places, is_directory, path_of
 from .remote import Access, add_access
+from .set_aside import set_aside_in
 from .unfinished import Unfinished, unfinished_in
 
 _COLUMNS = (
@@ -47,23 +48,27 @@ _NOTHING: Dict[str, Any] = {
     'best': {},
     'checkpoints': [],
     **asdict(Unfinished()),
+    'set_aside': {},
 }
 
 _EPILOG = (
-    'A number of iterations or epochs that neither a file nor its name '
-    'tells is "-". '
-    'Flags: "resume" a run would continue from it; "latest" latest.pth leads '
-    'to it; "best KEY" it has the best score so far; "link" a symbolic link '
-    'that somebody made, never deleted; "link to PATH, which is not there" '
-    'its disk may be away; "same as NAME" a second name of that file, or a '
-    'copy; "superseded" the run went on from an earlier one; "other run" of '
-    'the plugin; "not owned" of another program, or the catalog was lost: '
-    'never deleted; "damaged" it cannot be used; "not resumable" undamaged, '
-    'but without what a run needs to go on: load_from may take its weights; '
-    '"needs trust_checkpoint" its format has no checksums (torch < 1.6), or '
-    'loading it could run code: it is not loaded without that. Exit code: 0, '
-    'also without checkpoints, and for a URL under which there is nothing; 2 '
-    'if the directory is missing or may not be read.')
+    'A number of iterations or epochs that neither a file nor its name tells '
+    'is "-". Flags: "resume" a run would continue from it; "latest" '
+    'latest.pth, or latest.dcp, leads to it; "best KEY" it has the best '
+    'score so far; "link" a symbolic link that somebody made, never deleted; '
+    '"link to PATH, which is not there" its disk may be away; "same as NAME" '
+    'a second name of that file, or a copy; "superseded" the run went on '
+    'from an earlier one; "other run" of the plugin; "not owned" of another '
+    'program, or the catalog was lost: never deleted; "damaged" it cannot be '
+    'used; "not resumable" undamaged, but without what a run needs to go on: '
+    'load_from may take its weights; "needs trust_checkpoint" its format has '
+    'no checksums (torch < 1.6), or loading it could run code: it is not '
+    'loaded without that. Below the table: "incomplete" a folder without its '
+    '.metadata; "not finished" one that a run is writing or removing, or was '
+    'when it was killed; "set aside" what had a name that a run has written '
+    'since: no run takes or deletes it. Exit code: 0, also without '
+    'checkpoints, and for a URL under which there is nothing; 2 if the '
+    'directory is missing or may not be read.')
 
 
 def add_parser(commands: Any) -> None:
@@ -71,10 +76,10 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         'ls',
         help='list the checkpoints of a directory',
-        description='Lists the checkpoints of a directory by finished '
-        'iterations, with their scores, and says which one a run with '
-        "resume='auto' would continue from. Tensors are not read: "
-        '"mmcv-ckpt verify" does that.',
+        description='Lists the checkpoints of a directory, files (.pth) and '
+        'sharded ones (folders, .dcp), by finished iterations, with their '
+        "scores, and says which one a run with resume='auto' would continue "
+        'from. Tensors are not read: "mmcv-ckpt verify" does that.',
         epilog=_EPILOG)
     parser.add_argument(
         'directory',
@@ -115,17 +120,18 @@ def run(arguments: argparse.Namespace) -> int:
     access = Access(arguments)
     listing = look(Places(access, warn).open(path))
     folders = unfinished_in(listing.place)
+    aside = set_aside_in(listing.place)
     if arguments.json:
         print_json({
             'path': arguments.directory,
             **status(0),
             **_content(listing),
-            **asdict(folders)
+            **asdict(folders), 'set_aside': aside
         })
     elif listing.flags:
-        _print_listing(listing, folders)
+        _print_listing(listing, folders, aside)
     else:
-        _print_empty(listing.place, access, folders)
+        _print_empty(listing.place, access, folders, aside)
     return 0
 
 
@@ -159,9 +165,11 @@ def _content(listing: Listing) -> Dict[str, Any]:
     }
 
 
-def _print_empty(place: Place, access: Access, folders: Unfinished) -> None:
+def _print_empty(place: Place, access: Access, folders: Unfinished,
+                 aside: Mapping[str, str]) -> None:
     print_line(f'No checkpoints in {place.shown}')
     folders.print()
+    _print_aside(aside)
     if incomplete(place.files):
         print_line("resume='auto' would stop with an error, to write over "
                    'nothing that may be completed')
@@ -177,7 +185,13 @@ def _print_empty(place: Place, access: Access, folders: Unfinished) -> None:
         print_line(f'There are some in {", ".join(paths)}{more}')
 
 
-def _print_listing(listing: Listing, folders: Unfinished) -> None:
+def _print_aside(aside: Mapping[str, str]) -> None:
+    for text in aside.values():
+        print_line(f'set aside: {text}')
+
+
+def _print_listing(listing: Listing, folders: Unfinished,
+                   aside: Mapping[str, str]) -> None:
     place, infos = listing.place, listing.checkpoints
     first = list(place.best_scores())
     rows = [[
@@ -203,6 +217,7 @@ def _print_listing(listing: Listing, folders: Unfinished) -> None:
     for name, problem in listing.away.items():
         print_line(f'{name}: a {problem}. Is its disk mounted?')
     folders.print()
+    _print_aside(aside)
     print_line(_resume_text(listing))
 
 

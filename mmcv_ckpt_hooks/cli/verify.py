@@ -64,7 +64,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         '--all',
         action='store_true',
-        help='of a directory, check every checkpoint')
+        help='of a directory, check every checkpoint; a folder without its '
+        '.metadata is damaged, one that a run is writing is only told')
     parser.add_argument(
         '--repair-catalog',
         action='store_true',

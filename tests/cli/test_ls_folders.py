@@ -206,35 +206,101 @@ def test_inspect_says_what_a_folder_is(run_dir, capsys):
     assert content['bytes'] == sum(content['files'].values())
 
 
+@pytest.mark.parametrize('end', ['pth', 'dcp'])
+def test_what_is_set_aside_is_told(tmp_path, capsys, end):
+    for steps in (4, 2):
+        train(
+            tmp_path,
+            runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
+            hooks=[dict(type='DurableCheckpointHook', interval=2, format=end)])
+    aside, = (
+        name for name in os.listdir(tmp_path)
+        if name.startswith(f'iter_2.{end}.'))
+    content = json.loads(command(capsys, 'ls', tmp_path, '--json')[1])
+    assert content['set_aside'] == {
+        aside:
+        f'{tmp_path}/{aside} had the name iter_2.{end} before. No run takes '
+        'or deletes it: remove it when you do not need it any more, or give '
+        f'it another name that ends in .{end}'
+    }
+    assert [one['name'] for one in content['checkpoints']
+            ] == [f'iter_2.{end}', f'iter_4.{end}']
+    out = command(capsys, 'ls', tmp_path)[1]
+    assert out.splitlines()[-2].startswith(f'set aside: {tmp_path}/{aside} ')
+    # as it says
+    os.rename(tmp_path / aside, tmp_path / f'before_iter_2.{end}')
+    assert command(capsys, 'verify', f'{tmp_path}/before_iter_2.{end}')[0] == 0
+
+
+def test_where_to_is_no_name(run_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'there').mkdir()
+    assert command(capsys, 'convert', f'{run_dir}/iter_2.dcp', 'a.pth')[0] == 0
+    for source, name in ((f'{run_dir}/iter_2.dcp/', 'iter_2.pth'), ('a.pth',
+                                                                    'a.dcp')):
+        for target, such in (('.', f'./{name}'), ('there', f'there/{name}'),
+                             ('new/', f'new/{name}')):
+            code, _, err = command(capsys, 'convert', source, target)
+            assert (code, err) == (
+                2, f'mmcv-ckpt: DST {target!r} is a directory: give the name '
+                f'of what is to be written, too, such as {such}\n')
+        code, _, err = command(capsys, 'convert', source, '')
+        assert code == 2 and f'DST is empty: give the name of what is to be ' \
+            f'written, too, such as {name}' in err
+    code, _, err = command(capsys, 'convert', 'a.pth', 'b.pth')
+    assert code == 2 and 'expected a DST that ends in .dcp, got b.pth' in err
+    assert command(capsys, 'convert', 'a.pth', 'there/a.dcp/')[0] == 0
+
+
+@pytest.mark.parametrize('verb, words', [
+    ('ls', ['.dcp', 'incomplete', 'not finished', 'set aside', 'latest.dcp']),
+    ('inspect', ['sharded', 'folder']),
+    ('verify', ['sharded', '.metadata']),
+    ('push', ['.metadata', 'skipped']),
+    ('convert', ['.dcp']),
+])
+def test_the_help_knows_of_folders(capsys, verb, words):
+    with pytest.raises(SystemExit):
+        main([verb, '--help'])
+    said = ' '.join(capsys.readouterr().out.split())
+    for word in words:
+        assert word in said
+
+
 # -- the best ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize('given, end', [(dict(), 'pth'),
                                         (dict(format='dcp'), 'dcp')])
 def test_the_best_that_keep_ranks_has_its_flag(tmp_path, capsys, given, end):
+    work = tmp_path / 'run'
     train(
-        tmp_path,
+        work,
         runner=dict(type='IterBasedRunnerAmp', max_iters=8),
         hooks=[
             dict(
                 type='DurableCheckpointHook',
                 interval=2,
                 keep=dict(best=2, monitor='mIoU'),
+                mirror=dict(url=str(tmp_path / 'mirror')),
                 **given)
         ],
         evaluation=dict(scores=[.5, .7, .6, .65], interval=2, by_epoch=False))
-    code, out, _ = command(capsys, 'ls', tmp_path)
-    best, newest = out.splitlines()[1:3]
-    assert code == 0
-    assert best.startswith(f'iter_4.{end} ') and best.endswith(' best mIoU')
-    assert newest.startswith(f'iter_8.{end} ') and 'best' not in newest
-    content = json.loads(command(capsys, 'ls', tmp_path, '--json')[1])
-    best = content['best']['mIoU']
-    assert best['name'] == f'iter_4.{end}' and best['score'] == .7
-    assert [
-        one['name'] for one in content['checkpoints']
-        if 'best mIoU' in one['flags']
-    ] == [f'iter_4.{end}']
+    # a mirror has what the run tells of it
+    for place in (work, tmp_path / 'mirror' / 'run'):
+        code, out, _ = command(capsys, 'ls', place)
+        best, newest = out.splitlines()[1:3]
+        assert code == 0
+        assert best.startswith(f'iter_4.{end} ') and best.endswith(
+            ' best mIoU')
+        assert newest.startswith(f'iter_8.{end} ') and 'best' not in newest
+        content = json.loads(command(capsys, 'ls', place, '--json')[1])
+        best = content['best']['mIoU']
+        assert best['name'] == f'iter_4.{end}' and best['score'] == .7
+        assert [
+            one['name'] for one in content['checkpoints']
+            if 'best mIoU' in one['flags']
+        ] == [f'iter_4.{end}']
 
 
 # -- what a resume takes ------------------------------------------------------
