@@ -11,6 +11,7 @@ from .errors import ConfigError
 from .given_path import check_resume
 from .keep_config import plain_keep
 from .name_template import plain_template
+from .names_elsewhere import MEANT
 from .options import (DEFAULT_SIGNALS, CheckpointOptions, KeepOptions,
                       MirrorOptions, TriggerOptions, WriteOptions)
 from .sharded.limits import check_format
@@ -49,8 +50,10 @@ def parse_options(given: Mapping[str, Any]) -> CheckpointOptions:
     for name in _PATHS & set(values):
         if isinstance(values[name], os.PathLike):
             values[name] = os.fspath(values[name])
-    check_known('argument', values,
-                [one.name for one in fields(CheckpointOptions)])
+    check_known(
+        'argument',
+        values, [one.name for one in fields(CheckpointOptions)],
+        meant=MEANT)
     check_types(values, _TYPES)
     for name, group, types in (('triggers', TriggerOptions, _TRIGGER_TYPES),
                                ('keep', KeepOptions, _KEEP_TYPES),
