@@ -21,6 +21,7 @@ from mmcv_ckpt_hooks.errors import (AccessError, ConfigError, IntegrityError,
                                     LockedError, MissingCheckpointError,
                                     StorageError)
 from mmcv_ckpt_hooks.history import History
+from mmcv_ckpt_hooks.mirror_history import MirrorHistory
 from mmcv_ckpt_hooks.mirror_log import MirrorLog
 from mmcv_ckpt_hooks.mirror_words import is_inside
 from mmcv_ckpt_hooks.mirroring import MirrorPlace
@@ -29,7 +30,7 @@ from mmcv_ckpt_hooks.storage import open_backend
 from mmcv_ckpt_hooks.storage.local import LocalBackend
 from mmcv_ckpt_hooks.testing.faulty import Fault, FaultyBackend
 from mmcv_ckpt_hooks.testing.memory import MemoryBackend
-from mmcv_ckpt_hooks.types import Capabilities
+from mmcv_ckpt_hooks.types import Capabilities, CheckpointInfo
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ANY = 'mirror://second'
@@ -1387,6 +1388,21 @@ def test_a_place_without_a_catalog_is_no_mirror(dirs, stored):
     stored(MemoryBackend(Capabilities(listing=True), ANY))
     with pytest.raises(ConfigError, match='cannot be a mirror'):
         run(work_dir, ANY)
+
+
+def test_what_a_second_name_has_cost_is_in_the_history_of_the_mirror(tmp_path):
+    backend = LocalBackend(str(tmp_path))
+    best = CheckpointInfo(
+        'best_mIoU_iter_4.pth',
+        epoch=0,
+        iter=4,
+        bytes=9,
+        trigger='best',
+        same_as='iter_4.pth')
+    MirrorHistory(backend, print).copied(best, 1., ['best_mIoU_iter_2.pth'])
+    event, = map(json.loads, (tmp_path / 'checkpoints.log.jsonl').open())
+    assert event['event'] == 'link'
+    assert event['deleted'] == ['best_mIoU_iter_2.pth']
 
 
 @pytest.mark.parametrize('is_there', [False, True])
