@@ -1,6 +1,7 @@
 """A checkpoint of any kind, also of another program, as its fields."""
 from typing import Any, Mapping
 
+from .checkpoint_fields import weights_of
 from .folders.layout import is_folder
 from .folders.loading import as_of_file, load_folder, load_folder_weights
 from .folders.opening import open_folder
@@ -31,6 +32,5 @@ def load(files: StorageBackend, name: str, path: str) -> Mapping[str, Any]:
         content = load_mapped(file, path)
     if not isinstance(content, dict):
         return {'state_dict': content}
-    # a backbone from elsewhere is a dict of tensors, without fields
-    return content if any(key in content for key in (*FIELDS, 'meta')) else \
-        {'state_dict': content}
+    # of a backbone they may lie below 'model', or be all that there is
+    return {**content, 'state_dict': weights_of(content)}

@@ -121,7 +121,7 @@ class DurableRunnerMixin(BaseRunner):
         from .checkpoint_fields import weights_of
         from .restore import without_prefix
         from .restore_report import loaded_text, nothing_fits
-        from .resume import load_weights
+        from .weights import load_weights
         checkpoint = foreign.given(self) or load_weights(
             filename, self._trusts(), self._access(filename))
         state_dict = without_prefix(weights_of(checkpoint), list(revise_keys))

@@ -16,7 +16,7 @@ from .errors import ResumeError
 from .fitting import TAKE_WEIGHTS, check_fit
 from .gradients import is_accumulating
 from .mapping import detach
-from .restore_report import NOT_THERE, RestoreReport
+from .restore_report import NOT_THERE, RestoreReport, why_not_position
 from .sharded.fsdp_restore import goes_through_fsdp, restore_through_fsdp
 from .sharded.restore import read_late, read_model, read_optimizers
 from .state import restore_hooks, stateful, unwrapped
@@ -179,10 +179,16 @@ def _note_rest(report: RestoreReport, runner: Any, checkpoint: Mapping[str,
     for key, _ in stateful(runner.hooks):
         report.note(f'state of {key}', key in (resume_state.get('hooks')
                                                or {}))
-    report.note('random generators', bool(generators))
+    report.note_generators(
+        len(resume_state.get('rng') or ()) if generators else 0,
+        resume_state.get('world_size') or 1, distributed.world_size())
     ours = hasattr(runner, 'finished_steps')
-    report.note('position in the data', ours and 'loaders' in data,
-                NOT_THERE if ours else f'{type(runner).__name__} begins anew')
+    why = f'{type(runner).__name__} begins anew'
+    if ours:
+        why = why_not_position(
+            data.get('loaders'),
+            resume_state.get('world_size') or 1, distributed.world_size())
+    report.note('position in the data', not why, why)
     gradients = bool(resume_state.get('gradients'))
     if gradients or is_accumulating(runner.hooks, runner.iter):
         report.note('accumulated gradients', gradients)
@@ -195,6 +201,7 @@ def _tell_if_finished(runner: Any, path: str) -> None:
             runner.logger.warning(
                 f'Nothing is left to train: max_{unit} is {limit}, and {path} '
                 f'has {done}')
+            return  # a stock runner knows both limits
 
 
 def _of_this_rank(runner: Any, resume_state: Mapping[str, Any],

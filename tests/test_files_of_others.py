@@ -2,12 +2,14 @@
 import pytest
 import torch
 from checkpoint_files import equal
+from folders import NEW_TORCH
 from foreign_files import BeitRunner, UniFormerRunner, stock_file
 from mmcv.runner import EpochBasedRunner, Hook, IterBasedRunner
 from stock import accumulates
-from toy import ToyModel, make_loader, make_runner
+from torch.utils.data import DataLoader, IterableDataset
+from toy import ToyData, ToyModel, make_loader, make_runner, train
 
-from mmcv_ckpt_hooks import ResumeError
+from mmcv_ckpt_hooks import ResumeError, __version__
 from mmcv_ckpt_hooks.restore_report import weights_text
 
 APEX = dict(loss_scaler0=dict(loss_scale=4096., unskipped=7))
@@ -184,7 +186,8 @@ def test_a_file_of_our_own_has_all(tmp_path, caplog):
     runner, restored, left = report(caplog, tmp_path / 'iter_8.pth')
     assert left == ''
     assert restored.startswith(
-        'Restored from iter_8.pth, which mmcv_ckpt_hooks wrote: weights (')
+        f'Restored from iter_8.pth, which mmcv_ckpt_hooks {__version__} '
+        'wrote: weights (')
     assert restored.endswith(
         'optimizer, random generators, position in the data')
 
@@ -461,3 +464,59 @@ def test_another_number_of_groups_is_refused_in_words(tmp_path, groups):
         f'{numbers[0]} parameters, expected {numbers[1]}' in str(caught.value)
     assert 'load_from' in str(caught.value)
     assert equal(dict(model.state_dict()), before)
+
+
+def test_one_of_version_0_1_does_not_tell_its_own(tmp_path, caplog):
+    runner = make_runner(tmp_path)
+    runner.run([make_loader()], [('train', 1)])
+    runner.save_checkpoint(str(tmp_path))
+    path = tmp_path / 'iter_8.pth'
+    content = torch.load(str(path), weights_only=False)
+    assert content['resume_state'].pop('plugin_version') == __version__
+    torch.save(content, str(path))
+    assert 'which mmcv_ckpt_hooks wrote' in report(caplog, path)[1]
+
+
+class Stream(IterableDataset):
+
+    def __iter__(self):
+        return iter([ToyData(16)[number % 16] for number in range(64)])
+
+
+def test_where_a_stream_was_is_not_restored(tmp_path, caplog):
+    runner = make_runner(tmp_path)
+    runner.run([DataLoader(Stream(), batch_size=4)], [('train', 1)])
+    runner.save_checkpoint(str(tmp_path))
+    _, restored, left = report(caplog, tmp_path / 'iter_8.pth')
+    assert restored.endswith('optimizer, random generators')
+    assert left == 'position in the data (a stream decides on its order ' \
+        'itself)'
+
+
+@NEW_TORCH
+@pytest.mark.filterwarnings('ignore:torch.distributed is')
+@pytest.mark.parametrize('optimizer', ['AdamW', 'SGD'])
+def test_load_from_says_of_a_folder_what_it_says_of_a_file(
+        tmp_path, caplog, optimizer):
+    said = {}
+    for kind, name in (('pth', 'iter_2.pth'), ('dcp', 'iter_2.dcp')):
+        model = ToyModel()
+        train(
+            tmp_path / kind,
+            runner=dict(type='IterBasedRunnerAmp', max_iters=2),
+            model=model,
+            # one without tensors of its own
+            optimizer=getattr(torch.optim,
+                              optimizer)(model.parameters(), lr=.1),
+            hooks=[
+                dict(type='DurableCheckpointHook', interval=2, format=kind)
+            ])
+        runner = make_runner(tmp_path / 'new')
+        caplog.clear()
+        runner.load_checkpoint(str(tmp_path / kind / name))
+        said[kind], = lines(caplog, 'Loaded from')
+    whole = said['dcp'].replace('/dcp/iter_2.dcp', '/pth/iter_2.pth')
+    assert whole == said['pth']
+    assert whole.endswith('Left where it is: optimizer (only a resume takes '
+                          'it)')
+    assert f'which mmcv_ckpt_hooks {__version__} wrote' in whole

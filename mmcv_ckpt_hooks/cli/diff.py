@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
 
 from ..errors import ConfigError, DependencyError
 from ..folders.place import leads_to_folder
+from ..given_path import refuse_part
 from ..storage.mapped_errors import mapped_errors
 from ..wording import counted
 from .output import (Column, add_json, print_json, print_line, print_table,
                      status, warn)
-from .place import Places, is_directory, path_of, refuse_part, split_path
+from .place import Places, is_directory, path_of, split_path
 from .remote import Access, add_access
 
 if TYPE_CHECKING:

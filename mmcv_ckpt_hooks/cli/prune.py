@@ -125,7 +125,7 @@ def _make_sure(listing: Listing, places: Places) -> None:
         StorageError: If it is damaged, or there is none.
     """
     # INVARIANT: good ones do not go for one that nobody can load
-    place, name = listing.place, listing.resume
+    place, name = listing.place, listing.choice.taken
     if name is None:
         raise StorageError(f'Nothing in {place.shown} can be continued from: '
                            'nothing is deleted')

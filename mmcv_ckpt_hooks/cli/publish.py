@@ -9,12 +9,13 @@ from ..catalog import CATALOG_NAME
 from ..errors import ConfigError, DependencyError, MissingCheckpointError
 from ..folders.folder import is_there
 from ..folders.place import leads_to_folder
+from ..given_path import refuse_part
 from ..monitors import unknown_metric
 from ..storage.mapped_errors import mapped_errors
 from ..types import StorageBackend
 from ..wording import counted
 from .output import add_json, print_json, print_line, size_text, status, warn
-from .place import Places, is_directory, path_of, refuse_part, split_path
+from .place import Places, is_directory, path_of, split_path
 from .remote import Access, add_access
 
 #: The end of a published name.

@@ -8,6 +8,7 @@ from ..lineage import by_step
 from ..pruning import Pruner
 from ..retention import KeepAny
 from ..types import LATEST_NAME, CheckpointInfo
+from .choice import DAMAGED
 from .keeping import Keeping, keep_options, keeping_of
 from .listing import Listing
 from .output import warn
@@ -89,7 +90,8 @@ def _left_alone(place: Place, listing: Listing,
     found: Dict[str, str] = {}
     for info in place.checkpoints:
         name = info.name
-        if name in listing.damaged:
+        refusal = listing.refused.get(name)
+        if refusal is not None and refusal.flag == DAMAGED:
             found[name] = 'damaged: it neither counts nor goes'
         elif name in listing.away or place.catalog.link(name):
             found[name] = 'a link that somebody made'
@@ -119,7 +121,7 @@ def _superseded(place: Place) -> Set[str]:
 def _needed(listing: Listing) -> Mapping[str, List[str]]:
     """Return by name what is needed whatever policies say, and for what."""
     found: Dict[str, List[str]] = {}
-    for name, what in ((listing.latest, 'the latest'), (listing.resume,
+    for name, what in ((listing.latest, 'the latest'), (listing.choice.taken,
                                                         'for a resume')):
         if name is not None:
             found.setdefault(name, []).append(what)
