@@ -31,14 +31,15 @@ test-oldest: env-oldest  ## the tests with torch 2.0.1 and mmcv 1.3.1, those tha
 	@.venv-oldest/bin/python -m pytest -ra $(PYTEST_ARGS)
 
 .PHONY: matrix
-matrix:  ## the tests on six versions of mmcv, each with two of torch; the table goes into the README (hours; MATRIX_ARGS=--short: minutes)
+matrix:  ## the tests on six versions of mmcv, each with two of torch; the table goes into the README (2 hours; MATRIX_ARGS=--short: minutes)
 	@python=$$(sh tools/find_python.sh) && "$$python" tools/matrix.py $(MATRIX_ARGS)
 
 .PHONY: lint
-lint: env-test  ## flake8, isort and yapf, as OpenMMLab sets them; changes nothing
+lint: env-test  ## flake8, isort and yapf, as OpenMMLab sets them; nothing newer than Python 3.8; changes nothing
 	@$(PY) -m flake8 $(CODE)
 	@$(PY) -m isort --check-only --diff $(CODE)
 	@$(PY) -m yapf --diff --recursive --parallel $(CODE)
+	@$(PY) tools/python38.py
 
 .PHONY: type
 type: env-test  ## mypy, strict, on the package

@@ -3,6 +3,7 @@
 Standard library only.
 """
 import difflib
+from types import MappingProxyType
 from typing import Any, Mapping, Optional, Sequence, Tuple, Union
 
 from .errors import ConfigError
@@ -10,6 +11,7 @@ from .storage import scheme_of
 
 #: By name the types that are allowed, and how they are called.
 Types = Mapping[str, Tuple[Union[type, Tuple[type, ...]], str]]
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 #: What may hold credentials: no message repeats its value.
 _SECRET = ('storage_options', 'mirror')
 
@@ -17,8 +19,16 @@ _SECRET = ('storage_options', 'mirror')
 def check_known(what: str,
                 given: Mapping[str, Any],
                 valid: Sequence[str],
-                prefix: str = '') -> None:
+                prefix: str = '',
+                meant: Mapping[str, str] = _NOTHING) -> None:
     """Refuse a name that is not valid, with the nearest that is.
+
+    Args:
+        what (str): What the names are.
+        given (dict): By name.
+        valid (Sequence[str]): Names.
+        prefix (str): Of the group that they are in. Default: '', the hook's.
+        meant (dict): What others call so, in full. Default: nothing.
 
     Raises:
         ConfigError: If there is one.
@@ -27,7 +37,8 @@ def check_known(what: str,
         if name in valid:
             continue
         near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
-        hint = f'did you mean {prefix + near[0]!r}? ' if near else ''
+        known = meant.get(name) or (prefix + near[0] if near else '')
+        hint = f'did you mean {known!r}? ' if known else ''
         # its value is not repeated: under a wrong name credentials may stand
         raise ConfigError(
             f'DurableCheckpointHook: unknown {what} {prefix}{name}; '
@@ -62,7 +73,7 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """
     if value in choices:
         return
-    near = difflib.get_close_matches(str(value), choices, n=1)
+    near = difflib.get_close_matches(str(value).lower(), choices, n=1)
     hint = f', did you mean {near[0]!r}?' if near else ''
     raise ConfigError(
         f'DurableCheckpointHook: {name} must be one of '

@@ -4,7 +4,7 @@ Standard library only.
 """
 import re
 from dataclasses import dataclass, field, replace
-from typing import Container, Dict, Iterable, List, Optional, Tuple
+from typing import Container, Dict, FrozenSet, Iterable, List, Optional, Tuple
 
 from .types import CheckpointInfo
 
@@ -71,7 +71,7 @@ class BestScores:
         """Put a score in the place of the one before."""
         self._best[lineage, best.key] = replace(best, lineage=lineage)
 
-    def names(self, lineage: str) -> 'frozenset[str]':
+    def names(self, lineage: str) -> FrozenSet[str]:
         """Return the names of a run's files with the best scores."""
         return frozenset(best.name for best in self._best.values()
                          if best.lineage == lineage and not best.ranked)

@@ -7,7 +7,7 @@ right. Standard library only.
 import threading
 import uuid
 from dataclasses import replace
-from typing import Callable, Dict, List, Optional, Set
+from typing import Callable, Dict, FrozenSet, List, Optional, Set
 
 from . import lineage as lineages
 from . import recovery
@@ -132,7 +132,7 @@ class Catalog:
         with self._lock:
             return self._best.get(self.lineage, key, ranked)
 
-    def best_names(self) -> 'frozenset[str]':
+    def best_names(self) -> FrozenSet[str]:
         """Return the names of this run's files with the best scores."""
         with self._lock:
             return self._best.names(self.lineage)

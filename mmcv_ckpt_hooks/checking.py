@@ -8,6 +8,7 @@ from .errors import ResumeError, StorageError
 from .folders.opening import open_folder
 from .folders.place import any_folder_of, leads_to_folder
 from .folders.verification import verify_folder
+from .given_path import refuse_directory, refuse_part
 from .scanning import verify_loadable
 from .storage import Path, open_backend, scheme_of, split_filename
 from .types import StorageBackend
@@ -42,8 +43,12 @@ def verify_checkpoint(path: Path,
         UnsafeCheckpointError: If it is undamaged, but would be loaded with
             ``trust_checkpoint`` only, since it names what could run code.
         MissingCheckpointError: If there is no such file.
+        ConfigError: If it is a part of a sharded checkpoint, or a directory
+            of checkpoints.
     """
     path = os.fspath(path)
+    refuse_part(path)
+    refuse_directory(path)
     access = dict(storage_options=storage_options)
     backend, _, name = opened(path, access)
     if leads_to_folder(path):

@@ -10,22 +10,30 @@ from typing import Any, Dict, Mapping, Tuple
 import numpy as np
 import torch
 
-from .counting import is_count
-from .errors import ResumeError
 from .generators import has_cuda
 from .instructions import shortened
 from .monitors import number_of
-from .resume_fields import resume_state_defect, wrong
+from .resume_fields import resume_state_defect
+from .run_fields import check_run, unusable, wrong
 from .types import MAX_STEPS
 from .unfolding import unfolds_without_end
 
 #: Words of the state of numpy's Mersenne Twister.
 _NUMPY_WORDS = 624
 
-#: What must be a dict if it is there; None is taken for "not there".
-_DICTS = ('optimizer', 'resume_state', 'amp')
-_META_DICTS = ('hook_msgs', 'fp16')
+#: Where weights are: in files of mmcv, and of programs that train backbones
+#: (BEiT, UniFormer, ConvNeXt, timm; DeepSpeed).
+_WEIGHTS = ('state_dict', 'model', 'module')
 _PATHS = ('best_ckpt', 'last_ckpt')
+
+
+def weights_of(checkpoint: Mapping[str, Any]) -> Any:
+    """Return the weights in a checkpoint, or all of a bare state dict."""
+    for field in _WEIGHTS:
+        weights = checkpoint.get(field)
+        if isinstance(weights, Mapping):
+            return weights
+    return checkpoint.get(_WEIGHTS[0], checkpoint)
 
 
 def check_fields(checkpoint: Any, path: str) -> None:
@@ -35,47 +43,14 @@ def check_fields(checkpoint: Any, path: str) -> None:
         ResumeError: If it holds no checkpoint of a run, or if a field has a
             value that no run can go on from.
     """
-    if not isinstance(checkpoint, dict) or not isinstance(
-            checkpoint.get('meta'), dict) or 'state_dict' not in checkpoint:
-        held = list(checkpoint)[:5] if isinstance(checkpoint, dict) \
-            else type(checkpoint).__name__
-        raise ResumeError(
-            f"{path} cannot be resumed from: expected the fields 'meta' and "
-            f"'state_dict', found {shortened(held)}. Use load_from to take "
-            'only the weights')
-    if _is_part(checkpoint.get('optimizer')):
-        raise ResumeError(f'{path} is a part of a sharded checkpoint, without '
-                          'its tensors: give the folder')
+    check_run(checkpoint, path)
     defect = _defect(checkpoint)
     if defect:
-        raise ResumeError(f'{path} cannot be resumed from: {defect}. Resume '
-                          'from another checkpoint')
-
-
-def _is_part(optimizer: Any) -> bool:
-    """Whether the tensors of an optimizer are in the files beside it."""
-    if not isinstance(optimizer, dict):
-        return False
-    return any('param_names' in one for one in (optimizer, *optimizer.values())
-               if isinstance(one, dict))
+        raise unusable(path, defect)
 
 
 def _defect(checkpoint: Mapping[str, Any]) -> str:
-    meta, state_dict = checkpoint['meta'], checkpoint['state_dict']
-    if not isinstance(state_dict, dict) or \
-            not all(isinstance(key, str) for key in state_dict):
-        return wrong('state_dict', 'tensors by name', state_dict)
-    for fields, keys in ((checkpoint, _DICTS), (meta, _META_DICTS)):
-        for key in keys:
-            if not isinstance(fields.get(key), (dict, type(None))):
-                return wrong(key, 'a dict', fields[key])
-    for key in ('epoch', 'iter'):
-        steps = meta.get(key, 0)
-        if not is_count(steps):
-            return wrong(f'meta[{key!r}]', 'a number of steps', steps)
-    scaler = (meta.get('fp16') or {}).get('loss_scaler')
-    if not isinstance(scaler, (dict, type(None))):
-        return wrong("fp16['loss_scaler']", 'a dict', scaler)
+    meta = checkpoint['meta']
     if unfolds_without_end(checkpoint):
         return 'the same parts stand in it again and again'
     state = checkpoint.get('resume_state') or {}

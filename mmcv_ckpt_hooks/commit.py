@@ -4,7 +4,7 @@ import time
 from collections import deque
 from dataclasses import replace
 from typing import (IO, Any, Callable, ContextManager, Deque, List, NamedTuple,
-                    Optional, Tuple)
+                    Optional, Sequence, Tuple)
 
 from .card import card
 from .catalog import Catalog
@@ -17,6 +17,7 @@ from .replacing import replaced_in_catalog
 from .serialization import write_checkpoint
 from .staging import StagedState
 from .types import CheckpointInfo, SaveRequest, StorageBackend
+from .wording import counted
 
 
 class Costs(NamedTuple):
@@ -25,7 +26,9 @@ class Costs(NamedTuple):
     Args:
         bytes (int): Of the checkpoint.
         blocked_secs (float): That training waited.
-        durable_secs (float): From the trigger until it was durable.
+        durable_secs (float): From the begin of the save in the training
+            until it was complete, synced, under its name and in the catalog,
+            and ``latest.pth`` led to it. What is deleted then is not in it.
     """
     bytes: int
     blocked_secs: float
@@ -41,6 +44,12 @@ def put_file(backend: StorageBackend, info: CheckpointInfo,
         digests.append(write_checkpoint(stream, state, card(info)))
 
     return backend.put(info.name, write), digests[-1]
+
+
+def deleted_text(deleted: Sequence[str], finished: int) -> str:
+    """Say what scores have cost."""
+    return f'Deleted {", ".join(deleted)}: nothing keeps that since the ' \
+        f'scores at {counted(finished, "iterations")}'
 
 
 class Committer:
@@ -79,8 +88,11 @@ class Committer:
         #: names of what was deleted for the commit that runs or has failed
         self.made_room: List[str] = []
 
-    def commit(self, request: SaveRequest, state: StagedState,
-               waited: Optional[Callable[[], float]]) -> None:
+    def commit(self,
+               request: SaveRequest,
+               state: StagedState,
+               waited: Optional[Callable[[], float]],
+               begun: Optional[float] = None) -> None:
         """Write, sync and name a checkpoint, and what follows from it.
 
         Order: (3) write into a temporary file, sync, rename; (4) catalog;
@@ -91,12 +103,14 @@ class Committer:
             state (StagedState): What to write.
             waited (callable, optional): Returns the seconds that training
                 waited, when all is written; None if it waits for all of it.
+            begun (float, optional): When the save began in the training, by
+                the monotonic clock. Default: None, which means now.
 
         Raises:
             StorageError: What was committed before is unchanged, but for
                 :attr:`made_room`.
         """
-        begun = time.monotonic()
+        begun = time.monotonic() if begun is None else begun
         self.made_room = []
         info = self._describe(request)
         set_aside(self.backend, self.catalog, request.name, self._log)
@@ -114,12 +128,13 @@ class Committer:
             # the file is there, whether or not the catalog could be written
             if request.make_latest:
                 self._move_latest(request.name)
+        durable = time.monotonic() - begun
         deleted = self._pruner.prune(request.name)
         self.made_room = []
-        secs = time.monotonic() - begun
         blocked = None if waited is None else waited()
-        costs = Costs(size, secs if blocked is None else blocked,
-                      secs + (blocked or 0.))
+        costs = Costs(size,
+                      time.monotonic() - begun if blocked is None else blocked,
+                      durable)
         self.record(
             'save',
             **identity_of(info),
@@ -135,7 +150,22 @@ class Committer:
         on_grid = info.regular or info.trigger == 'best'  # as its name says
         why = '' if on_grid else f' ({info.trigger})'
         self._log(f'Saved checkpoint {info.name}{why}: {size / 1e6:.2f} MB in '
-                  f'{secs:.3f} s{waiting}{gone}')
+                  f'{durable:.3f} s{waiting}{gone}')
+
+    def prune(self,
+              request: SaveRequest,
+              committed: Optional[str] = None) -> None:
+        """Delete what nothing keeps since an evaluation, and tell of it.
+
+        Args:
+            request (SaveRequest): Of the step that was evaluated.
+            committed (str, optional): Name of what was committed for it.
+                Default: None.
+        """
+        deleted = self._pruner.prune(committed)
+        if deleted:
+            self.record('delete', iter=request.iter, deleted=deleted)
+            self._log(deleted_text(deleted, request.iter))
 
     def link(self, same: CheckpointInfo, request: SaveRequest) -> None:
         """Commit a best checkpoint as a second name of a regular one."""

@@ -1,5 +1,4 @@
 """Config dict to frozen options: the only place where input is validated."""
-import difflib
 import os
 import re
 import signal
@@ -9,10 +8,10 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 from .argument_checks import (Types, check_choice, check_known, check_positive,
                               check_types, check_used)
 from .errors import ConfigError
-from .folders.layout import LATEST_FOLDER
-from .folders.place import leads_to_folder
+from .given_path import check_resume
 from .keep_config import plain_keep
-from .name_template import check_template
+from .name_template import plain_template
+from .names_elsewhere import MEANT
 from .options import (DEFAULT_SIGNALS, CheckpointOptions, KeepOptions,
                       MirrorOptions, TriggerOptions, WriteOptions)
 from .sharded.limits import check_format
@@ -20,7 +19,6 @@ from .signals import ACTIONS, SIGNALS
 from .storage import OBJECT_STORES
 from .storage.names import same_place, without_credentials
 from .storage.near_names import refuse_near_url
-from .types import LATEST_NAME
 
 #: Options of the design that this version does not have yet, and of other
 #: places. A config that names one fails at start: a promise that is not kept
@@ -32,8 +30,6 @@ _LATER = {
     'that is a setting of `evaluation`, which keeps the best one; '
     'keep=dict(best=...) of the hook keeps several',
 }
-#: What others call ``resume='auto'``.
-_NEWEST = ('latest', 'last', 'newest', 'true')
 
 
 def parse_options(given: Mapping[str, Any]) -> CheckpointOptions:
@@ -54,8 +50,10 @@ def parse_options(given: Mapping[str, Any]) -> CheckpointOptions:
     for name in _PATHS & set(values):
         if isinstance(values[name], os.PathLike):
             values[name] = os.fspath(values[name])
-    check_known('argument', values,
-                [one.name for one in fields(CheckpointOptions)])
+    check_known(
+        'argument',
+        values, [one.name for one in fields(CheckpointOptions)],
+        meant=MEANT)
     check_types(values, _TYPES)
     for name, group, types in (('triggers', TriggerOptions, _TRIGGER_TYPES),
                                ('keep', KeepOptions, _KEEP_TYPES),
@@ -63,6 +61,9 @@ def parse_options(given: Mapping[str, Any]) -> CheckpointOptions:
                                ('mirror', MirrorOptions, _MIRROR_TYPES)):
         if name in values:
             values[name] = _group(name, values[name], group, types)
+    if 'filename_tmpl' in values:
+        values['filename_tmpl'] = plain_template(values['filename_tmpl'],
+                                                 values.get('format') == 'dcp')
     options = CheckpointOptions(**values)
     _check_values(options)
     _check_contradictions(options, values)
@@ -226,9 +227,6 @@ def _check_values(options: CheckpointOptions) -> None:
         raise ConfigError('DurableCheckpointHook: triggers.file must be a '
                           'plain file name that no checkpoint or catalog '
                           f'has, but got {file!r}')
-    template = options.filename_tmpl
-    if template is not None:
-        check_template(template)
     if options.interval == 0:
         raise ConfigError('DurableCheckpointHook: interval must be at least '
                           '1, or -1 for never, but got 0')
@@ -271,25 +269,4 @@ def _check_contradictions(options: CheckpointOptions,
         refuse_near_url(url or '', OBJECT_STORES,
                         f'DurableCheckpointHook: {name}: ')
     if options.resume is not None and options.resume != 'auto':
-        _check_resume(options.resume)
-
-
-def _check_resume(given: str) -> None:
-    if given == '':
-        raise ConfigError("DurableCheckpointHook: resume must be 'auto' or a "
-                          "path, but got ''")
-    path = os.path.expanduser(given)
-    if os.path.isdir(path) and not leads_to_folder(given):
-        latest = LATEST_FOLDER if os.path.lexists(
-            os.path.join(path, LATEST_FOLDER)) else LATEST_NAME
-        raise ConfigError(
-            f'DurableCheckpointHook: resume={given!r} is a directory. '
-            "resume='auto' takes the newest checkpoint of the work dir, or of "
-            'out_dir if that is given; to start from the newest of another '
-            f'directory, give {os.path.join(given, latest)!r}')
-    word = given.strip().lower()
-    if not os.path.exists(given) and (word in _NEWEST
-                                      or difflib.get_close_matches(
-                                          word, ['auto'], cutoff=0.75)):
-        raise ConfigError(f'DurableCheckpointHook: resume={given!r} is no '
-                          "file, did you mean 'auto'?")
+        check_resume(options.resume)

@@ -41,6 +41,8 @@ class DurableRunnerMixin(BaseRunner):
     _continued: Optional['Restored'] = None
     #: what ``load_checkpoint`` has loaded; None if nothing
     loaded_from: Optional[str] = None
+    #: mmcv's; None if its tool gives none
+    meta: Optional[Dict[str, Any]]
     _stage = ''
     _continuation: Optional['Continuation'] = None
     evaluation_guard: Optional['EvaluationGuard'] = None
@@ -116,19 +118,25 @@ class DurableRunnerMixin(BaseRunner):
                 return super().load_checkpoint(filename, map_location, strict,
                                                list(revise_keys))
         # not at the top: importing the package stays cheap
+        from .checkpoint_fields import weights_of
         from .restore import without_prefix
-        from .restore_report import loaded_text
-        from .resume import load_weights
+        from .restore_report import loaded_text, nothing_fits
+        from .weights import load_weights
         checkpoint = foreign.given(self) or load_weights(
             filename, self._trusts(), self._access(filename))
-        state_dict = without_prefix(
-            checkpoint.get('state_dict', checkpoint), list(revise_keys))
+        state_dict = without_prefix(weights_of(checkpoint), list(revise_keys))
         model = unwrapped(self.model)
         load_state_dict(model, state_dict, strict, self.logger)
         if foreign.given(self) is None:
+            own = get_state_dict(model)
             self.logger.info(
-                loaded_text(filename, checkpoint, get_state_dict(model),
-                            state_dict))
+                loaded_text(filename, checkpoint, own, state_dict))
+            if nothing_fits(own, state_dict):
+                self.logger.warning(
+                    f'{filename} has no tensor of this model, which keeps the '
+                    'weights that it has. Those of a backbone alone belong '
+                    "into the model's config: pretrained=PATH, or init_cfg="
+                    "dict(type='Pretrained', checkpoint=PATH)")
         return checkpoint
 
     def resume(self,
@@ -168,6 +176,9 @@ class DurableRunnerMixin(BaseRunner):
             raise ConfigError(
                 f'{counted(len(data_loaders), "data loaders")} and a workflow '
                 f'of {counted(len(workflow), "phases")} do not fit')
+        if self.meta is None:
+            # mmcv's fp16 hook looks into it
+            self.meta = {}
         data_loaders = told_apart(data_loaders)
         self._know_length(data_loaders, workflow)
         ema.resume_for_hooks(self)

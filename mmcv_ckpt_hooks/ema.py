@@ -10,8 +10,12 @@ core/hook/ema.py:50-107.
 from typing import Any, Dict, Iterable, List, Mapping
 
 from mmcv.runner.checkpoint import get_state_dict
+from mmcv.runner.priority import get_priority
 
 from .state import unwrapped
+
+#: Of the buffers of an EMAHook.
+_PREFIX = 'ema_'
 
 
 def ema_hooks(runner: Any) -> List[Any]:
@@ -49,6 +53,22 @@ def resume_for_hooks(runner: Any) -> None:
         hook.checkpoint = None
 
 
+def has_averages(state_dict: Mapping[str, Any]) -> bool:
+    """Whether weights were saved with the buffers of an EMAHook."""
+    return any(name.startswith(_PREFIX) for name in state_dict)
+
+
+def swaps_behind_stock(runner: Any) -> bool:
+    """Whether stock mmcv saves an epoch of this run before EMAHook swaps.
+
+    Its CheckpointHook has the priority ``NORMAL`` and stands before all hooks
+    of ``custom_hooks`` that have it, too.
+    """
+    normal = int(get_priority('NORMAL'))
+    return any(
+        getattr(hook, 'priority', 0) >= normal for hook in ema_hooks(runner))
+
+
 def split_late(runner: Any, state_dict: Dict[str, Any]) -> Dict[str, Any]:
     """Take out what EMAHook's buffers will need, if they do not exist yet."""
     if not ema_hooks(runner):
@@ -57,7 +77,7 @@ def split_late(runner: Any, state_dict: Dict[str, Any]) -> Dict[str, Any]:
     return {
         name: state_dict.pop(name)
         for name in list(state_dict)
-        if name.startswith('ema_') and name not in own
+        if name.startswith(_PREFIX) and name not in own
     }
 
 

@@ -46,8 +46,8 @@ class DurableCheckpointHook(CheckpointHook):
             a save. Default: False.
         file_client_args (dict, optional): Arguments of ``mmcv.FileClient``.
             Default: None.
-        filename_tmpl (str, optional): Such as ``'iter_{}.pth'``.
-            Default: None.
+        filename_tmpl (str, optional): Such as ``'iter_{}.pth'``; of a folder
+            ``.dcp`` stands for that end. Default: None.
         create_symlink (bool): Whether ``latest.pth`` leads to the newest.
             Default: True.
         meta (dict, optional): Further meta. Default: None.

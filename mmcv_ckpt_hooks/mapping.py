@@ -26,7 +26,6 @@ class MappedFile(mmap.mmap):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__()
         self._address: int = np.frombuffer(self, np.uint8).ctypes.data
         # storages that were taken: type and elements by first byte
         self._taken: Dict[int, Tuple[torch.dtype, int]] = {}

@@ -110,8 +110,8 @@ class MirrorCatalog(Catalog):
             there.update({info.name: info for info in owned})
             events = self._follow_scores(there.values())
             keys = sorted({key for info in owned for key in info.metrics})
-            for best in filter(None, map(run.best, keys)):
-                events += self._follow_best(best)
+            for best in (run.best(key, ranked=True) for key in keys):
+                events += [] if best is None else self._follow_best(best)
             auto = run.auto_metric()
             if auto is not None and auto != self.auto_metric():
                 self._auto[self.lineage] = auto
@@ -136,7 +136,7 @@ class MirrorCatalog(Catalog):
         # here, too
         mine = self.find(best.name)
         if mine is None or mine.lineage != self.lineage or \
-                self.best(best.key) == best:
+                self.best(best.key, ranked=True) == best:
             return []
         self._best.set(self.lineage, best)
         return [('best', asdict(replace(best, lineage=self.lineage)))]

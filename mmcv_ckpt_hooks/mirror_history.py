@@ -32,7 +32,11 @@ class MirrorHistory:
             deleted (list[str]): What retention deleted for it.
         """
         if entry.same_as and entry.trigger == 'best':
-            self.record('link', **identity_of(entry), same_as=entry.same_as)
+            self.record(
+                'link',
+                **identity_of(entry),
+                same_as=entry.same_as,
+                deleted=deleted)
         else:
             self.record(
                 'save',

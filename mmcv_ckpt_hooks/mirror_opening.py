@@ -11,7 +11,7 @@ from .errors import (AccessError, ConfigError, DependencyError, IntegrityError,
                      StorageError, UnsupportedError)
 from .mirror import Mirror
 from .mirror_note import MirrorNote, write_note
-from .mirror_words import argument_of, shared_with, told_of_mirror
+from .mirror_words import argument_of, is_inside, shared_with, told_of_mirror
 from .mirroring import MirrorPlace
 from .options import CheckpointOptions, last_of
 from .ranking import Metrics
@@ -106,6 +106,12 @@ def mirror_of(runner: Any, options: CheckpointOptions, by_epoch: bool,
             f'DurableCheckpointHook: the mirror is {place} itself, where the '
             'checkpoints go (the last level of the work dir is added to '
             'mirror.url): give another one')
+    if is_inside(built.url, place):
+        raise ConfigError(
+            f'DurableCheckpointHook: the mirror {built.url} lies in {place}, '
+            'where the checkpoints go, on the same disk: who loses or removes '
+            'that loses both. Give mirror.url a path outside of it, best on '
+            'another disk')
     return built
 
 

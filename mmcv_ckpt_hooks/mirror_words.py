@@ -6,10 +6,11 @@ import os
 from contextlib import contextmanager
 from typing import Iterator
 
-from .errors import CheckpointError
+from .errors import CheckpointError, ConfigError
 from .options import CheckpointOptions
-from .storage import OBJECT_STORES, scheme_of
+from .storage import OBJECT_STORES, is_of_fsspec, scheme_of
 from .storage.names import without_credentials
+from .storage.near_names import meant_url
 from .storage.object_url import parse_place, server_of
 
 
@@ -37,6 +38,27 @@ def argument_of(options: CheckpointOptions) -> str:
     return f'mirror=dict(url={without_credentials(url)!r})'
 
 
+def refuse_scheme(url: str) -> None:
+    """Refuse a URL that no mirror can have.
+
+    What only ``mmcv.FileClient`` serves is one: it replaces no file at once.
+
+    Raises:
+        ConfigError: It says what a mirror can be.
+    """
+    scheme = scheme_of(url)
+    if scheme in ('', 'file', *OBJECT_STORES) or is_of_fsspec(scheme):
+        return
+    shown = without_credentials(url)
+    meant = meant_url(shown)
+    raise ConfigError(
+        f'{shown} cannot be a mirror: {scheme}:// is none of a storage that '
+        'lists files and replaces them at once. ' +
+        (f'Did you mean {meant!r}? ' if meant else '') +
+        "Expected a path on another disk, 's3://', 'gs://', 'az://', or a "
+        "file system of fsspec (pip install 'mmcv_ckpt_hooks[fsspec]')")
+
+
 def shared_with(options: CheckpointOptions, mirror: str, place: str) -> str:
     """Say what a mirror shares with the first place; '' if nothing is seen.
 
@@ -53,6 +75,25 @@ def shared_with(options: CheckpointOptions, mirror: str, place: str) -> str:
         return f'is in the same bucket as {place}: who loses it, or the ' \
             'right to it, loses both'
     return ''
+
+
+def is_inside(mirror: str, place: str) -> bool:
+    """Whether a mirror is a directory in the first place, of the same disk.
+
+    Args:
+        mirror (str): URL of the mirror, which need not be there.
+        place (str): URL of the first place.
+    """
+    if scheme_of(mirror) or scheme_of(place):
+        return False
+    outer, inner = os.path.realpath(place), os.path.realpath(mirror)
+    if not inner.startswith(outer.rstrip(os.sep) + os.sep):
+        return False
+    # another disk may be mounted on the way
+    while not os.path.exists(inner):
+        inner = os.path.dirname(inner)
+    return len(inner) <= len(outer) or \
+        os.stat(inner).st_dev == os.stat(outer).st_dev
 
 
 def _are_on_one_disk(one: str, other: str) -> bool:

@@ -18,6 +18,7 @@ from .lineage import by_step
 from .mirror_catalog import MirrorCatalog
 from .mirror_history import MirrorHistory
 from .mirror_note import refuse_own
+from .mirror_words import refuse_scheme
 from .pruning import Pruner
 from .reconciling import forget_if_gone
 from .replacing import replaced_in_catalog
@@ -77,8 +78,12 @@ class MirrorPlace:
                  budget: Optional[int] = None,
                  ranking: Callable[[], Optional[KeepBest]] = lambda: None,
                  held: Callable[[], bool] = lambda: False) -> None:
-        backend = open_backend(
-            url, durable=durable, storage_options=storage_options)
+        try:
+            backend = open_backend(
+                url, durable=durable, storage_options=storage_options)
+        except ConfigError:
+            refuse_scheme(url)  # it says what only a first place can be
+            raise
         able = backend.capabilities
         if not (able.listing and able.atomic_replace):
             raise ConfigError(
@@ -187,8 +192,11 @@ class MirrorPlace:
         events = self.catalog.follow(run)
         for event, values in events:
             self._history.record(event, **values)
-        if events and prunes:
-            self.prune()
+        deleted = self.prune() if events and prunes else []
+        if deleted:
+            self._history.record('delete', deleted=deleted)
+            self._log(f'Deleted in {self.url}: {", ".join(deleted)}, which '
+                      'nothing keeps there since the last scores')
 
     def prune(self, committed: Optional[str] = None) -> List[str]:
         """Delete what nothing keeps here; return the names."""

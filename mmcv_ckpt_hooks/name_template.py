@@ -2,6 +2,7 @@
 import os
 
 from .errors import ConfigError
+from .folders.layout import SUFFIX
 from .storage.names import is_temporary
 
 #: What file systems allow, less what a name gets when it is set aside.
@@ -10,12 +11,24 @@ _NAME_LIMIT_BYTES = 255 - len('.01234567')
 _LARGE_STEP = 10**12
 
 
-def check_template(template: str) -> None:
-    """Refuse a template that gives no file names, or always the same one.
+def plain_template(template: str, of_folders: bool) -> str:
+    """Return a template of files: a folder has ``.dcp`` in the place of that.
+
+    Args:
+        template (str): As it was given.
+        of_folders (bool): Whether checkpoints are folders.
 
     Raises:
-        ConfigError: If it does.
+        ConfigError: If it gives no names, or always the same one.
     """
+    is_of_folders = of_folders and template.endswith(SUFFIX)
+    end = f"'.pth' or '{SUFFIX}'," if of_folders else "'.pth',"
+    plain = template[:-len(SUFFIX)] + '.pth' if is_of_folders else template
+    _check(template, plain, end)
+    return plain
+
+
+def _check(template: str, plain: str, end: str) -> None:
     try:
         varies = template.format(1) != template.format(2)
     except (IndexError, KeyError, ValueError):
@@ -26,11 +39,12 @@ def check_template(template: str) -> None:
             f"{{}} for the number, as in 'iter_{{}}.pth', but got {template!r}"
             ': every save would replace the one before')
     # a config is used on other systems, too: a backslash separates on Windows
-    if not template.endswith('.pth') or any(one in template
-                                            for one in '/\\\0'):
+    if not plain.endswith('.pth') or any(one in template for one in '/\\\0'):
         raise ConfigError(
             'DurableCheckpointHook: filename_tmpl must be a file name that '
-            f"ends in '.pth', but got {template!r}")
+            f'ends in {end} but got {template!r}' +
+            (" ('.dcp' is that of format='dcp')" if template.endswith(SUFFIX)
+             and not plain.endswith('.pth') else ''))
     if is_temporary(template.format(1)):
         raise ConfigError(
             'DurableCheckpointHook: filename_tmpl must give other names than '

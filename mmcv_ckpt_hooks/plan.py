@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
 from .keep_text import kept_text, size
+from .kept_count import Kept, kept_count
 from .options import CheckpointOptions
 from .triggers import never_due
 from .wording import counted, every
@@ -70,45 +71,17 @@ class Plan:
         return self.model_bytes + (self.optimizer_bytes or 0)
 
     @property
-    def count(self) -> int:
-        """How many checkpoints are there at most.
-
-        Those that triggers ask for now and then are not counted; nor are
-        those by time where all are kept, since nobody knows how many.
-        """
-        interval, keep = self.options.interval, self.options.keep
-        saves = self.steps // interval if interval > 0 else 0
-        off_grid = interval < 1 or self.steps % interval
-        regular = saves + bool(self.options.save_last and off_grid)
-        last = self.options.keep_last
-        kept = regular if last is None else min(last, regular)
-        if last is not None and keep.every is not None:
-            multiples = self.steps // keep.every
-            kept = min(kept + multiples, regular)
-        return kept + self._by_time + max(len(self.best), self._ranked)
-
-    @property
-    def _by_time(self) -> int:
-        """Off the grid, until the next regular one is there."""
-        last, interval = self.options.keep_last, self.options.interval
-        if self.options.triggers.secs is None or last is None:
-            return 0
-        if self.unit == 'epochs':
-            return last  # how many iterations an epoch has is not known
-        return min(last, interval - 1 if interval > 0 else self.steps)
-
-    @property
-    def _ranked(self) -> int:
-        keep = self.options.keep
-        return (keep.best or 0) * max(1, len(keep.monitor or self.best))
+    def kept(self) -> Kept:
+        """How many checkpoints are there at most."""
+        return kept_count(self.options, self.unit, self.steps, self.best)
 
     @property
     def total_bytes(self) -> int:
         """What lies there at most: a new one is there before an old one goes.
         """
-        kept = self.checkpoint_bytes * self.count
-        budget = self.options.keep.bytes or 0
-        return max(kept, budget) + self.checkpoint_bytes
+        kept, budget = self.kept, self.options.keep.bytes or 0
+        return max(self.checkpoint_bytes * kept.count, budget) + \
+            self.checkpoint_bytes * kept.deletes
 
     def text(self) -> str:
         """The block, one record of several lines."""
@@ -134,13 +107,14 @@ class Plan:
     def warnings(self) -> List[str]:
         """What will go wrong, one line each."""
         said = []
+        count = self.kept.count
+        more = ' and one more is being written' * self.kept.deletes
         room = None if self.free_bytes is None else \
             self.free_bytes + self.own_bytes
         if room is not None and self.total_bytes > room:
             said.append(
-                f'The checkpoints of this run will not fit: {self.count} '
-                f'{"is" if self.count == 1 else "are"} kept and one more is '
-                'being written, of '
+                f'The checkpoints of this run will not fit: {count} '
+                f'{"is" if count == 1 else "are"} kept{more}, of '
                 f'{size(self.checkpoint_bytes)} each, '
                 f'{size(self.total_bytes)} in all, but {self.place} has room '
                 f'for {size(room)}. Keep fewer (max_keep_ckpts), or give '
@@ -203,9 +177,9 @@ class Plan:
             if self.optimizer_bytes is None else size(self.optimizer_bytes))
         free = '' if self.free_bytes is None else \
             f'; {size(self.free_bytes)} free'
-        return f'{said}: {self.count} of {size(self.checkpoint_bytes)} ' \
-            f'({parts}), at most {size(self.total_bytes)} with the one that ' \
-            f'is being written{free}'
+        more = ' with the one that is being written' * self.kept.deletes
+        return f'{said}: {self.kept.count} of {size(self.checkpoint_bytes)} ' \
+            f'({parts}), at most {size(self.total_bytes)}{more}{free}'
 
     def _folder(self) -> str:
         folder = "a folder for each checkpoint (format='dcp')"

@@ -1,6 +1,6 @@
 """Deleting what no policy keeps."""
 from contextlib import suppress
-from typing import Callable, List, Optional, Sequence, Set
+from typing import Callable, FrozenSet, List, Optional, Sequence, Set
 
 from .catalog import Catalog
 from .errors import OutOfSpaceError, StorageError
@@ -98,7 +98,7 @@ class Pruner:
             self._catalog.at_iter(request.iter) is None and \
             self.ranking.would_keep(request, self._catalog.owned())
 
-    def superseded(self, kept: 'frozenset[str]',
+    def superseded(self, kept: FrozenSet[str],
                    there: Sequence[CheckpointInfo]) -> List[CheckpointInfo]:
         """Return what no policy keeps; nothing is deleted.
 

@@ -10,11 +10,13 @@ from mmcv.runner.checkpoint import get_state_dict
 
 from . import distributed, ema
 from .amp import fits_scalers, restore_amp, uses_amp
+from .card import steps_in_name
 from .counting import finished_steps
 from .errors import ResumeError
 from .fitting import TAKE_WEIGHTS, check_fit
+from .gradients import is_accumulating
 from .mapping import detach
-from .restore_report import NOT_THERE, RestoreReport
+from .restore_report import NOT_THERE, RestoreReport, why_not_position
 from .sharded.fsdp_restore import goes_through_fsdp, restore_through_fsdp
 from .sharded.restore import read_late, read_model, read_optimizers
 from .state import restore_hooks, stateful, unwrapped
@@ -38,6 +40,7 @@ class Restored:
         generators (dict): Of this rank, set when training goes on.
         gradients (dict): Accumulated ones by parameter, likewise.
         data (dict): Where in the data this rank was.
+        unswapped (bool): Whether an epoch was saved before EMAHook swapped.
     """
     directory: str
     name: str
@@ -48,6 +51,7 @@ class Restored:
     generators: Mapping[str, Any] = field(default_factory=dict)
     gradients: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
+    unswapped: bool = False
 
 
 def restore_runner(runner: Any,
@@ -92,9 +96,27 @@ def restore_runner(runner: Any,
         f'{verb} finished')
     log(report.line(name))
     _tell_if_finished(runner, path)
+    unswapped = _is_unswapped(runner, checkpoint, told)
+    if unswapped:
+        log(f'{name} is taken to have the averages beside the weights, and '
+            'not in their place: an EMAHook of priority NORMAL swaps them '
+            "behind the save of mmcv's CheckpointHook")
     return Restored(directory, name, epoch, finished,
                     resume_state.get('lineage') or '', late, generators,
-                    resume_state.get('gradients') or {}, data)
+                    resume_state.get('gradients') or {}, data, unswapped)
+
+
+def _is_unswapped(runner: Any, checkpoint: Mapping[str, Any],
+                  name: str) -> bool:
+    """Whether mmcv saved an epoch before EMAHook swapped.
+
+    What an evaluation finds best is saved behind that.
+    """
+    saved_first = not os.path.basename(name).startswith('best_') and \
+        list(steps_in_name(name)) == ['epoch']
+    return saved_first and not checkpoint.get('resume_state') and \
+        ema.has_averages(without_prefix(checkpoint['state_dict'])) and \
+        ema.swaps_behind_stock(runner)
 
 
 def _restore_tensors(runner: Any, checkpoint: Mapping[str, Any], path: str,
@@ -112,10 +134,13 @@ def _restore_tensors(runner: Any, checkpoint: Mapping[str, Any], path: str,
     if resume_optimizer:
         check_fit(runner, checkpoint, path)
     state_dict = without_prefix(checkpoint['state_dict'])
+    averaged = ema.has_averages(state_dict)
     late = read_late(checkpoint, ema.split_late(runner, state_dict))
     detach(late)
     own = get_state_dict(model)
     report.note_weights(own, state_dict)
+    if ema.ema_hooks(runner):
+        report.note('averaged weights', averaged)
     restore_model(model, read_model(checkpoint, own, state_dict),
                   runner.logger)
     if resume_optimizer:
@@ -154,12 +179,19 @@ def _note_rest(report: RestoreReport, runner: Any, checkpoint: Mapping[str,
     for key, _ in stateful(runner.hooks):
         report.note(f'state of {key}', key in (resume_state.get('hooks')
                                                or {}))
-    report.note('random generators', bool(generators))
+    report.note_generators(
+        len(resume_state.get('rng') or ()) if generators else 0,
+        resume_state.get('world_size') or 1, distributed.world_size())
     ours = hasattr(runner, 'finished_steps')
-    report.note('position in the data', ours and 'loaders' in data,
-                NOT_THERE if ours else f'{type(runner).__name__} begins anew')
-    if resume_state.get('gradients'):
-        report.note('accumulated gradients', True)
+    why = f'{type(runner).__name__} begins anew'
+    if ours:
+        why = why_not_position(
+            data.get('loaders'),
+            resume_state.get('world_size') or 1, distributed.world_size())
+    report.note('position in the data', not why, why)
+    gradients = bool(resume_state.get('gradients'))
+    if gradients or is_accumulating(runner.hooks, runner.iter):
+        report.note('accumulated gradients', gradients)
 
 
 def _tell_if_finished(runner: Any, path: str) -> None:
@@ -169,6 +201,7 @@ def _tell_if_finished(runner: Any, path: str) -> None:
             runner.logger.warning(
                 f'Nothing is left to train: max_{unit} is {limit}, and {path} '
                 f'has {done}')
+            return  # a stock runner knows both limits
 
 
 def _of_this_rank(runner: Any, resume_state: Mapping[str, Any],

@@ -1,12 +1,13 @@
 """What of a checkpoint came back, and what did not: one line in the log."""
-from typing import Any, List, Mapping, Sequence
+from typing import Any, List, Mapping, Optional, Sequence
 
 from .wording import counted
 
 #: So many names of tensors are told.
 _NAMES = 3
 #: Fields that ``load_from`` does not look at, in the words of the log.
-_BESIDE_WEIGHTS = dict(optimizer='optimizer', amp='AMP state')
+_BESIDE_WEIGHTS = dict(
+    optimizer='optimizer', amp='AMP state', model_ema='averaged weights')
 #: What stands in for a reason where a file simply lacks it.
 NOT_THERE = 'not in the file'
 
@@ -36,6 +37,19 @@ class RestoreReport:
         else:
             self._left.append(f'{what} ({why})')
 
+    def note_generators(self, held: int, saved: int, now: int) -> None:
+        """Take note of the generators of this run's ranks.
+
+        Args:
+            held (int): Of so many ranks the file has them; 0 if none.
+            saved (int): Ranks that the file is of.
+            now (int): Ranks of this run.
+        """
+        what, ranks = 'random generators', max(saved, now)
+        if 0 < min(held, now) < ranks:
+            what += f' of {min(held, now)} of {counted(ranks, "ranks")}'
+        self.note(what, bool(held))
+
     def note_weights(self, own: Mapping[str, Any],
                      saved: Mapping[str, Any]) -> None:
         """Take note of the tensors of the model that were in the file.
@@ -61,19 +75,30 @@ def loaded_text(path: str, checkpoint: Mapping[str, Any],
 
     Args:
         path (str): Of the file.
-        checkpoint (dict): Its content.
+        checkpoint (dict): Its content; of a folder ``FolderWeights``.
         own (dict): The model's state dict.
         saved (dict): The file's, renamed as it was loaded.
     """
     text = f'Loaded from {path}, which {_writer(checkpoint)} wrote: ' + \
         weights_text(own, saved)
+    # of a folder, what is large is not even read
+    unread = getattr(checkpoint, 'unread', ())
     left = [
-        word for name, word in _BESIDE_WEIGHTS.items() if checkpoint.get(name)
+        word for name, word in _BESIDE_WEIGHTS.items()
+        if checkpoint.get(name) or name in unread
     ]
     if left:
-        text += f'. Left where it is: {", ".join(left)} (only a resume ' \
-            'takes it)'
+        text += f'. Left where it is: {", ".join(left)}'
+        if 'meta' in checkpoint:
+            text += ' (only a resume takes it)'
     return text
+
+
+def nothing_fits(own: Mapping[str, Any], saved: Mapping[str, Any]) -> bool:
+    """Whether a file has no tensor of a model."""
+    return not any(
+        name in saved and _shape(own[name]) == _shape(saved[name])
+        for name in own)
 
 
 def weights_text(own: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
@@ -106,8 +131,32 @@ def _shape(value: Any) -> Any:
 
 
 def _writer(checkpoint: Mapping[str, Any]) -> str:
-    if checkpoint.get('resume_state'):
-        return 'mmcv_ckpt_hooks'
+    state = checkpoint.get('resume_state')
+    if state:
+        own = state.get('plugin_version') if isinstance(state, Mapping) \
+            else None
+        # version 0.1 did not tell its own at first
+        return f'mmcv_ckpt_hooks {own}' if isinstance(own, str) else \
+            'mmcv_ckpt_hooks'
     meta = checkpoint.get('meta')
     version = meta.get('mmcv_version') if isinstance(meta, Mapping) else None
     return f'mmcv {version}' if isinstance(version, str) else 'another program'
+
+
+def why_not_position(loaders: Optional[Sequence[Mapping[str, Any]]],
+                     saved_ranks: int, ranks: int) -> str:
+    """Say why a run does not go on behind its last batch; '' if it does.
+
+    Args:
+        loaders (list[dict], optional): Where this rank was in its data.
+        saved_ranks (int): How many saved it.
+        ranks (int): How many this run has.
+    """
+    if not loaders:
+        return NOT_THERE
+    if saved_ranks != ranks:
+        return 'only its share of the pass: ' \
+            f'{counted(saved_ranks, "ranks")} saved it, this run has {ranks}'
+    if not any('used' in loader for loader in loaders):
+        return 'a stream decides on its order itself'
+    return ''

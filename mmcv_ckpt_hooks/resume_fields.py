@@ -9,7 +9,7 @@ import torch
 
 from .counting import is_count
 from .held_generators import try_state
-from .instructions import shortened
+from .run_fields import wrong
 from .wording import counted
 
 #: What torch takes for a seed.
@@ -49,11 +49,6 @@ def resume_state_defect(state: Mapping[str, Any], finished: int) -> str:
             if defect:
                 return defect
     return ''
-
-
-def wrong(what: str, expected: str, found: Any) -> str:
-    """Word what is wrong with a field."""
-    return f'{what} is {shortened(found)}, expected {expected}'
 
 
 def used_defect(used: int, length: int, finished: int) -> str:

@@ -7,7 +7,7 @@ A policy for regular checkpoints never speaks for a best one (``best_*.pth``):
 that one is kept for its score, by :class:`KeepBest` or :class:`KeepNames`.
 """
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, List, Optional, Sequence, Set, Tuple
 
 from .best_scores import BestScore, best_name, without_step
 from .monitors import Monitor
@@ -135,7 +135,7 @@ class KeepNames:
     Args:
         names (frozenset[str]): File names.
     """
-    names: 'frozenset[str]'
+    names: FrozenSet[str]
 
     def keep(self, checkpoints: Sequence[CheckpointInfo]) -> Set[str]:
         return {info.name for info in checkpoints if info.name in self.names}

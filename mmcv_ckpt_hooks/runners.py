@@ -156,6 +156,7 @@ class DurableEpochMixin(DurableRunnerMixin):
                 number, self.epoch, used, begins_here=used > 0)
             if mode == 'train' and used:
                 self._skipped_batches = used
+        self._is_inside_epoch |= restored.unswapped
         inside = self._skipped_batches > 0
         continuation.skip(workflow, self.epoch, inside)
 

@@ -143,7 +143,7 @@ class Saver(WritesBehind):
         def job() -> None:
             with self._failures.of_save(request), copied_ahead(late):
                 self._committer.commit(request, state,
-                                       waited if background else None)
+                                       waited if background else None, begun)
 
         def waited() -> float:
             return blocked + (late.held_secs if late is not None else 0.)
@@ -202,7 +202,7 @@ class Saver(WritesBehind):
             self._committer.commit(request, reference(capture()), None)
         # INVARIANT: the new best is committed before the old one goes
         self._set_best(best)
-        self._pruner.prune(request.name)
+        self._committer.prune(request, request.name)
 
     def _set_best(self, best: BestScore) -> None:
         self.catalog.set_best(best)
@@ -260,7 +260,7 @@ class Saver(WritesBehind):
                 if self._pruner.lacks(request):
                     self._committer.commit(request, reference(capture()), None)
                 else:
-                    self._pruner.prune()
+                    self._committer.prune(request)
 
         self._executor.run(job)
 

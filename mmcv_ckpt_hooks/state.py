@@ -18,6 +18,7 @@ from .generators import capture_generators
 from .gradients import capture_gradients
 from .optimizers import Optimizers, capture_optimizer
 from .portable import to_portable
+from .version import __version__
 
 #: Version of the field ``resume_state``.
 RESUME_STATE_VERSION = 1
@@ -117,6 +118,7 @@ def capture_runner(runner: Any,
         capture_amp(runner.hooks),
         resume_state=dict(
             version=RESUME_STATE_VERSION,
+            plugin_version=__version__,
             lineage=lineage,
             rng=[one['rng'] for one in ranks],
             data=dict(epoch=epoch, ranks=[one['data'] for one in ranks]),

@@ -37,7 +37,7 @@ def finish_on_stock(runner: Any, restored: Restored) -> Restored:
     per_epoch = runner.max_iters // runner.max_epochs
     used = restored.iter - restored.epoch * per_epoch
     ema.restore_when_ready(runner, restored.late, restored.name,
-                           0 < used <= per_epoch)
+                           0 < used <= per_epoch or restored.unswapped)
     if used == per_epoch:
         runner._epoch += 1
     elif 0 < used < per_epoch:

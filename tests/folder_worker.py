@@ -40,11 +40,11 @@ class Counted(torch.optim.SGD):
 
 
 def spread(model, scene):
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.tensor import Shard, distribute_tensor
     if scene.startswith('flat'):
         from torch.distributed.fsdp import FullyShardedDataParallel
         return FullyShardedDataParallel(model, device_id=torch.device('cpu'))
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard, distribute_tensor
     mesh = init_device_mesh('cpu', (dist.get_world_size(), ))
     if scene == 'fsdp':
         from torch.distributed.fsdp import fully_shard

@@ -15,6 +15,11 @@ from mmcv_ckpt_hooks.version import version_tuple
 NEW_TORCH = pytest.mark.skipif(
     version_tuple(torch.__version__) < (2, 3), reason='needs torch >= 2.3')
 
+#: ``fully_shard`` and the module of ``DTensor`` are public since then.
+FSDP2 = pytest.mark.skipif(
+    version_tuple(torch.__version__) < (2, 6),
+    reason='torch < 2.6 shards with FSDP2 on a GPU only')
+
 
 def cut(piece, count):
     """A piece in so many, along its first dimension; some may be empty."""

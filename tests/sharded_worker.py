@@ -154,8 +154,9 @@ def load_plainly(runner, folder):
     load(state, checkpoint_id=folder)
     set_model_state_dict(runner.model, state['state_dict'])
     set_optimizer_state_dict(
-        runner.model, runner.optimizer,
-        dict(
+        runner.model,
+        runner.optimizer,
+        optim_state_dict=dict(
             state=state['optimizer']['state'],
             param_groups=optimizer['param_groups']))
     rest = torch.load(os.path.join(folder, 'rest.zip'))

@@ -2,14 +2,17 @@
 import os
 
 import pytest
+import torch
+from folders import NEW_TORCH
 from mmcv import Config
 from mmcv.runner import HOOKS
 from mmcv.utils import build_from_cfg
-from toy import train
+from toy import make_runner, train
 
 from mmcv_ckpt_hooks import DurableCheckpointHook
 from mmcv_ckpt_hooks.config import CheckpointOptions, parse_options
 from mmcv_ckpt_hooks.errors import CheckpointError, ConfigError
+from mmcv_ckpt_hooks.version import version_tuple
 
 MISSPELT = [
     # given, the nearest valid name that the message must offer
@@ -158,6 +161,12 @@ WRONG_VALUES = [
     (dict(filename_tmpl='iter_{}_{}.pth'), 'placeholder'),
     (dict(filename_tmpl='iter_{'), 'placeholder'),
     (dict(filename_tmpl='iter_{}.pt'), '.pth'),
+    (dict(filename_tmpl='iter_{}'), "ends in '.pth', but got 'iter_{}'"),
+    (dict(filename_tmpl='iter_{}.dcp'), "'.dcp' is that of format='dcp'"),
+    (dict(filename_tmpl='iter_{}.pt',
+          format='dcp'), "ends in '.pth' or '.dcp', but got"),
+    (dict(filename_tmpl='iter.dcp', format='dcp'), 'placeholder'),
+    (dict(format='DCP'), "did you mean 'dcp'"),
     (dict(filename_tmpl='../iter_{}.pth'), 'file name'),
     # which would fail at every save, here or on another system
     (dict(filename_tmpl='a\\{}.pth'), 'file name'),
@@ -205,6 +214,14 @@ def test_a_torch_that_is_too_old_for_shards_is_named(monkeypatch):
             ConfigError, match=r"'dcp' needs torch >= 2.3, but 2.2.2\+cu121"):
         parse_options(dict(format='dcp'))
     assert parse_options({}).format == 'pth'
+
+
+def test_of_the_torch_that_is_installed_it_is_known_as_well():
+    if version_tuple(torch.__version__) >= (2, 3):
+        assert parse_options(dict(format='dcp')).format == 'dcp'
+    else:
+        with pytest.raises(ConfigError, match="'dcp' needs torch >= 2.3"):
+            parse_options(dict(format='dcp'))
 
 
 @pytest.mark.parametrize('given', [
@@ -328,6 +345,7 @@ def test_auto_is_no_directory(tmp_path, monkeypatch):
 
 
 def test_a_directory_is_no_checkpoint(tmp_path):
+    (tmp_path / 'iter_4.pth').touch()
     with pytest.raises(ConfigError, match='is a directory') as caught:
         parse_options(dict(resume=tmp_path))
     assert "resume='auto'" in str(caught.value)
@@ -336,6 +354,7 @@ def test_a_directory_is_no_checkpoint(tmp_path):
 
 def test_of_folders_the_pointer_is_another(tmp_path):
     os.symlink('iter_4.dcp', str(tmp_path / 'latest.dcp'))
+    (tmp_path / 'iter_4.dcp').mkdir()
     with pytest.raises(ConfigError, match='is a directory') as caught:
         parse_options(dict(resume=str(tmp_path)))
     assert repr(str(tmp_path / 'latest.dcp')) in str(caught.value)
@@ -343,6 +362,48 @@ def test_of_folders_the_pointer_is_another(tmp_path):
     (tmp_path / 'plain' / '.metadata').touch()
     path = str(tmp_path / 'plain')
     assert parse_options(dict(resume=path)).resume == path
+
+
+def test_where_no_checkpoint_is_none_is_advised(tmp_path):
+    # of a run whose checkpoints are elsewhere
+    os.symlink('iter_4.pth', str(tmp_path / 'latest.pth'))
+    with pytest.raises(ConfigError) as caught:
+        parse_options(dict(resume=tmp_path))
+    assert str(caught.value).endswith('; no checkpoint is in that one')
+
+
+@pytest.mark.parametrize('verb', ['resume', 'load_checkpoint'])
+def test_a_directory_given_to_the_tool_is_none_either(tmp_path, verb):
+    """--resume-from, --load-from."""
+    first = tmp_path / 'first'
+    train(
+        first,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=2),
+        hooks=[dict(type='DurableCheckpointHook', interval=2)])
+    runner = make_runner(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        getattr(runner, verb)(str(first))
+    assert str(caught.value) == (
+        f'{first} is a directory, expected a checkpoint; for the newest in '
+        f"it give '{first}/latest.pth'")
+
+
+@NEW_TORCH
+@pytest.mark.filterwarnings('ignore:torch.distributed is')
+@pytest.mark.parametrize('template', ['step_{}.pth', 'step_{}.dcp'])
+def test_a_folder_has_its_own_end_in_the_place_of_that_of_a_file(
+        tmp_path, template):
+    train(
+        tmp_path,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=2),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=2,
+                format='dcp',
+                filename_tmpl=template)
+        ])
+    assert (tmp_path / 'step_2.dcp').is_dir()
 
 
 def test_what_the_hint_for_a_directory_says_resumes_from_there(tmp_path):

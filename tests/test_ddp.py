@@ -61,3 +61,17 @@ def test_a_changed_number_of_ranks_goes_on_and_says_so(tmp_path):
     result = json.loads(line.partition('RESULT ')[2])
     assert min(map(int, result['losses'][0])) == 5
     assert 'was saved by 2 ranks, this run has 1' in result['log']
+    line, = [
+        line for line in result['log'].splitlines() if 'Restored from' in line
+    ]
+    assert line.endswith(
+        ', random generators of 1 of 2 ranks. Not restored: position in the '
+        'data (only its share of the pass: 2 ranks saved it, this run has 1)')
+
+
+def test_ranks_that_were_not_there_have_generators_of_their_own(tmp_path):
+    run_ranks(tmp_path, 4, 1, world_size=1, worker='ddp_exact_worker.py')
+    line = run_ranks(
+        tmp_path, 0, 77, world_size=2, worker='ddp_exact_worker.py')
+    log = json.loads(line.partition('RESULT ')[2])['log']
+    assert 'random generators of 1 of 2 ranks. Not restored: position' in log

@@ -239,12 +239,9 @@ def test_a_runner_with_a_resume_of_its_own_is_not_asked(tmp_path):
         work_dir=str(tmp_path),
         logger=make_logger(),
         max_iters=2)
-    runner.register_training_hooks(
-        dict(policy='fixed'),
-        dict(),
-        custom_hooks_config=[
-            dict(type='DurableCheckpointHook', interval=1, resume='auto')
-        ])
+    runner.register_training_hooks(dict(policy='fixed'), dict())
+    runner.register_hook_from_cfg(
+        dict(type='DurableCheckpointHook', interval=1, resume='auto'))
     assert "'exp_avg'" in refusal(runner, path)
     assert runner.asked == 0
 

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 from folder_worker import Counted
-from folders import (NEW_TORCH, build_folder, folder_of_file, names_of,
+from folders import (FSDP2, NEW_TORCH, build_folder, folder_of_file, names_of,
                      with_another_value)
 from launching import run_to_the_end
 from toy import ToyModel, train
@@ -74,6 +74,7 @@ def test_the_same_ranks_go_on_with_the_same_bits(tmp_path):
         assert one == dict(other, restored='iter_4.dcp')
 
 
+@FSDP2
 @pytest.mark.parametrize('scene, world_size', [('fsdp', 1), ('fsdp', 2),
                                                ('fsdp', 4), ('columns', 2)])
 def test_each_rank_of_sharded_weights_takes_its_part(saved, tmp_path, scene,

@@ -127,8 +127,7 @@ class Messages(Hook):
         self.seen[step] = last and os.path.relpath(last, runner.work_dir)
 
 
-@pytest.mark.parametrize('form',
-                         ['pth', pytest.param('dcp', marks=NEW_TORCH)])
+@pytest.mark.parametrize('form', ['pth', pytest.param('dcp', marks=NEW_TORCH)])
 def test_the_message_names_the_last_that_is_committed(tmp_path, monkeypatch,
                                                       form):
     goes_on, put = threading.Event(), local.LocalBackend.put

@@ -1,9 +1,14 @@
 """What saves cost, as mmcv's own logger hooks write it down."""
 import json
+import time
+from types import SimpleNamespace
 
 import pytest
 from mmcv.runner import TextLoggerHook
 from toy import make_loader, make_runner, train
+
+from mmcv_ckpt_hooks import commit
+from mmcv_ckpt_hooks.pruning import Pruner
 
 COSTS = ('ckpt/blocked_ms', 'ckpt/durable_s', 'ckpt/bytes')
 
@@ -69,6 +74,39 @@ def test_the_next_train_line_has_what_a_save_has_cost(tmp_path):
     assert sorted(found) == [4, 8]
     assert found[4] == pytest.approx(as_logged(saves[0]))
     assert found[8] == pytest.approx(as_logged(saves[1]))
+
+
+@pytest.mark.parametrize('background', [False, True])
+def test_the_line_of_a_save_has_the_seconds_of_the_loggers(
+        tmp_path, caplog, monkeypatch, background):
+    """They end when the checkpoint is durable, not when others are gone."""
+    real, late, prune = time.monotonic, [0.], Pruner.prune
+
+    def slow(self, committed=None):
+        late[0] += 1000.
+        return prune(self, committed)
+
+    monkeypatch.setattr(Pruner, 'prune', slow)
+    monkeypatch.setattr(commit, 'time',
+                        SimpleNamespace(monotonic=lambda: real() + late[0]))
+    train(
+        tmp_path,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=2),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=2,
+                write=dict(background=background))
+        ])
+    event, = [
+        json.loads(line)
+        for line in (tmp_path / 'checkpoints.log.jsonl').open()
+        if '"save"' in line
+    ]
+    assert 0 < event['durable_secs'] < 1000
+    assert (event['blocked_secs'] > 1000) is not background
+    line, = [one for one in caplog.messages if 'Saved checkpoint' in one]
+    assert f' in {event["durable_secs"]:.3f} s' in line
 
 
 def test_of_several_saves_the_last_is_told(tmp_path):

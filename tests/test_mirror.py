@@ -7,27 +7,30 @@ import subprocess
 import sys
 import threading
 import uuid
+from types import SimpleNamespace
 
 import pytest
 from mmcv import Config
 from mmcv.runner import Hook
 from toy import ToyModel, make_loader, make_runner, names, train
 
-from mmcv_ckpt_hooks import (executor, find_resumable, mirror, mirroring,
-                             movement, starting, verify_checkpoint)
+from mmcv_ckpt_hooks import (executor, find_resumable, mirror, mirror_words,
+                             mirroring, movement, starting, verify_checkpoint)
 from mmcv_ckpt_hooks.catalog import Catalog
 from mmcv_ckpt_hooks.errors import (AccessError, ConfigError, IntegrityError,
                                     LockedError, MissingCheckpointError,
                                     StorageError)
 from mmcv_ckpt_hooks.history import HISTORY_NAME, History
+from mmcv_ckpt_hooks.mirror_history import MirrorHistory
 from mmcv_ckpt_hooks.mirror_log import MirrorLog
+from mmcv_ckpt_hooks.mirror_words import is_inside
 from mmcv_ckpt_hooks.mirroring import MirrorPlace
 from mmcv_ckpt_hooks.retention import KeepLast
 from mmcv_ckpt_hooks.storage import open_backend
 from mmcv_ckpt_hooks.storage.local import LocalBackend
 from mmcv_ckpt_hooks.testing.faulty import Fault, FaultyBackend
 from mmcv_ckpt_hooks.testing.memory import MemoryBackend
-from mmcv_ckpt_hooks.types import Capabilities
+from mmcv_ckpt_hooks.types import Capabilities, CheckpointInfo
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ANY = 'mirror://second'
@@ -216,6 +219,16 @@ def test_the_mirror_keeps_the_best_by_the_scores_of_the_run(dirs):
         'best_mIoU_iter_4.pth', 'iter_12.pth', 'iter_4.pth', 'iter_6.pth',
         'latest.pth'
     ]
+    # its history knows what came and what went
+    events = [
+        json.loads(line) for line in (there / 'checkpoints.log.jsonl').open()
+    ]
+    left = set()
+    for event in events:
+        left |= {event['name']} if event['event'] in ('save', 'link') else \
+            set()
+        left -= set(event.get('deleted', ()))
+    assert left == set(names(there)) - {'latest.pth'}
 
 
 @pytest.mark.parametrize('both', [True, False])
@@ -1404,6 +1417,66 @@ def test_a_place_without_a_catalog_is_no_mirror(dirs, stored):
     stored(MemoryBackend(Capabilities(listing=True), ANY))
     with pytest.raises(ConfigError, match='cannot be a mirror'):
         run(work_dir, ANY)
+
+
+def test_what_a_second_name_has_cost_is_in_the_history_of_the_mirror(tmp_path):
+    backend = LocalBackend(str(tmp_path))
+    best = CheckpointInfo(
+        'best_mIoU_iter_4.pth',
+        epoch=0,
+        iter=4,
+        bytes=9,
+        trigger='best',
+        same_as='iter_4.pth')
+    MirrorHistory(backend, print).copied(best, 1., ['best_mIoU_iter_2.pth'])
+    event, = map(json.loads, (tmp_path / 'checkpoints.log.jsonl').open())
+    assert event['event'] == 'link'
+    assert event['deleted'] == ['best_mIoU_iter_2.pth']
+
+
+@pytest.mark.parametrize('is_there', [False, True])
+def test_a_mirror_in_the_work_dir_is_refused(dirs, is_there):
+    """Who removes the one removes the other."""
+    work_dir = dirs[0]
+    if is_there:
+        (work_dir / 'mirror' / 'run').mkdir(parents=True)
+    with pytest.raises(ConfigError, match='who loses or removes that loses'):
+        run(work_dir, work_dir / 'mirror')
+    # the name alone is no such thing
+    run(work_dir, f'{work_dir}_mirror')
+
+
+def test_another_disk_that_is_mounted_in_the_work_dir_is_none_of_it(
+        tmp_path, monkeypatch):
+    real = os.stat
+
+    def stat(path, *args, **kwargs):
+        found = real(path, *args, **kwargs)
+        return SimpleNamespace(
+            st_dev=found.st_dev + str(path).endswith('/m'),
+            st_mode=found.st_mode)
+
+    (tmp_path / 'm').mkdir()
+    assert is_inside(f'{tmp_path}/m/run', str(tmp_path))
+    monkeypatch.setattr(mirror_words.os, 'stat', stat)
+    assert not is_inside(f'{tmp_path}/m', str(tmp_path))
+    monkeypatch.undo()
+    assert not is_inside('s3://bucket/a', 's3://bucket')
+
+
+@pytest.mark.parametrize('scheme, hint', [
+    ('s4', "Did you mean 's3://bucket/a/run'? "),
+    ('ftq', ''),
+])
+def test_what_a_mirror_can_be_is_said_of_a_wrong_scheme(dirs, scheme, hint):
+    with pytest.raises(ConfigError) as caught:
+        run(dirs[0], f'{scheme}://bucket/a')
+    assert str(caught.value) == (
+        f"mirror=dict(url='{scheme}://bucket/a'): {scheme}://bucket/a/run "
+        f'cannot be a mirror: {scheme}:// is none of a storage that lists '
+        f'files and replaces them at once. {hint}'
+        "Expected a path on another disk, 's3://', 'gs://', 'az://', or a "
+        "file system of fsspec (pip install 'mmcv_ckpt_hooks[fsspec]')")
 
 
 def test_the_config_that_is_shipped_runs(tmp_path, monkeypatch):

@@ -81,7 +81,15 @@ def test_the_plan_of_a_run_has_its_mirror(tmp_path, caplog):
         (dict(interval=10, max_keep_ckpts=3), (), 3),
         (dict(interval=40, max_keep_ckpts=5), (), 3),
         (dict(interval=10, max_keep_ckpts=3), ('mIoU', ), 4),
-        (dict(interval=10, keep=dict(last=2, every=50)), (), 4),
+        # 50, 90 and 100: the last of the multiples is the newest, too
+        (dict(interval=10, keep=dict(last=2, every=50)), (), 3),
+        (dict(interval=10, keep=dict(last=1, every=20)), (), 5),
+        # 60 (and 30, 90 no): what is no multiple of the interval is not saved
+        (dict(interval=20, keep=dict(last=2, every=30)), (), 3),
+        # 30, 60, 90 and the end
+        (dict(interval=30, keep=dict(last=1, every=30)), (), 4),
+        (dict(interval=15, keep=dict(last=2, every=30)), (), 4),
+        (dict(keep=dict(last=2, every=30)), (), 1),
         (dict(interval=10, keep=dict(last=9, every=10)), (), 10),
         (dict(interval=10, keep=dict(best=3)), (), 4),
         (dict(interval=10, keep=dict(best=3)), ('mIoU', ), 4),
@@ -96,16 +104,59 @@ def test_the_plan_of_a_run_has_its_mirror(tmp_path, caplog):
         (dict(save_last=False), (), 0),
     ])
 def test_how_many_will_be_there_at_the_end(given, best, expected):
-    assert make(given=given, best=best).count == expected
+    assert make(given=given, best=best).kept.count == expected
+
+
+@pytest.mark.parametrize('given, best, most', [
+    (dict(interval=10), (), 10),
+    (dict(interval=10, max_keep_ckpts=10), (), 10),
+    (dict(interval=10, max_keep_ckpts=9), (), 10),
+    (dict(interval=10), ('mIoU', ), 12),
+    (dict(interval=10, keep=dict(best=1)), (), 3),
+    (dict(interval=10, keep=dict(bytes='6MB')), (), 3),
+    (dict(), (), 1),
+])
+def test_where_nothing_is_deleted_none_is_written_beside_all(
+        given, best, most):
+    made = make(given=given, best=best)
+    assert made.total_bytes == most * 3 * 10**6
+    keeps, = [one for one in made.text().splitlines() if ' keeps ' in one]
+    assert ('with the one that is being written' in keeps) == \
+        (made.kept.count < most)
+    said, = make(given=given, best=best, free_bytes=0).warnings()[:1]
+    assert ('one more is being written' in said) == (made.kept.count < most)
+
+
+@pytest.mark.parametrize('keep', [
+    dict(last=2, every=50),
+    dict(last=1, every=6),
+    dict(last=3, every=4),
+    dict(last=2, every=3),
+    dict(last=5),
+    dict(every=10),
+])
+@pytest.mark.parametrize('steps, interval', [(12, 2), (13, 3), (10, 5)])
+def test_so_many_are_there_as_were_counted(tmp_path, keep, steps, interval):
+    """Over a real run, at its end, where they are the most."""
+    given = dict(interval=interval, keep=keep)
+    train(
+        tmp_path,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
+        hooks=[dict(OURS, **given)])
+    assert make(given=given, steps=steps).kept.count == \
+        len(names(tmp_path)) - 1
 
 
 def test_a_disk_that_will_be_full_is_told_with_the_numbers():
-    said, = make(free_bytes=20 * 10**6, own_bytes=10**6).warnings()
-    for number in ('10 are kept', '3.00 MB', '33.00 MB', '21.00 MB',
-                   '/runs/a'):
+    given = dict(interval=10, max_keep_ckpts=9)
+    said, = make(
+        given=given, free_bytes=20 * 10**6, own_bytes=10**6).warnings()
+    for number in ('9 are kept and one more is being written, of 3.00 MB',
+                   '30.00 MB', '21.00 MB', '/runs/a'):
         assert number in said
     # what this run has there is replaced
-    assert not make(free_bytes=32 * 10**6, own_bytes=10**6).warnings()
+    assert not make(
+        given=given, free_bytes=29 * 10**6, own_bytes=10**6).warnings()
     assert not make(free_bytes=None).warnings()
 
 
@@ -193,7 +244,7 @@ def test_the_plan_does_not_count_what_nobody_can():
 
 def test_an_epoch_has_room_for_any_number_by_time():
     given = dict(interval=1, max_keep_ckpts=3, triggers=dict(secs=60))
-    assert make(given=given, unit='epochs').count == 6
+    assert make(given=given, unit='epochs').kept.count == 6
 
 
 @pytest.mark.parametrize('changed, said', [
@@ -222,7 +273,7 @@ def test_of_one_there_is_no_plural():
     assert '  saves   every epoch; at the end;' in said.text()
     assert 'the last 2, every epoch: 1 of' in said.text()
     assert 'at most 1 epoch' in said.text()
-    assert '1 is kept and one more' in said.warnings()[0]
+    assert '1 is kept, of 3.00 MB each' in said.warnings()[0]
 
 
 def test_a_budget_and_ranks_are_in_the_plan():

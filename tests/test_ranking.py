@@ -419,6 +419,41 @@ def test_one_off_the_grid_goes_unless_a_policy_keeps_it(
     assert there(tmp_path) == expected
 
 
+@pytest.mark.parametrize('keep, save_best', [
+    (dict(best=1), None),
+    (dict(best=2, last=1), None),
+    (None, 'mIoU'),
+    (dict(best=1), 'mIoU'),
+])
+def test_every_deletion_is_told_and_in_the_history(tmp_path, caplog, keep,
+                                                   save_best):
+    """Also of what a score has cost, which comes behind the save."""
+    run(tmp_path, 12, RISING_AND_FALLING, keep, save_best=save_best)
+    events = [
+        json.loads(line)
+        for line in (tmp_path / 'checkpoints.log.jsonl').open()
+    ]
+    made = {
+        event['name']
+        for event in events if event['event'] in ('save', 'link')
+    }
+    deleted = [
+        name for event in events if event['event'] in ('save', 'delete')
+        for name in event['deleted']
+    ]
+    assert len(set(deleted)) == len(deleted) > 0
+    assert made - set(deleted) == {f'{name}.pth' for name in there(tmp_path)}
+    after = [event for event in events if event['event'] == 'delete']
+    assert after
+    for event in after:
+        steps = event['iter']
+        assert f'Deleted {", ".join(event["deleted"])}: nothing keeps that ' \
+            f'since the scores at {steps} iterations' in caplog.messages
+    told = [one for one in caplog.messages if 'eleted' in one]
+    for name in deleted:
+        assert sum(name in one.partition('eleted')[2] for one in told) == 1
+
+
 # -- whose files -------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+from folders import FSDP2
 from launching import launch, run_to_the_end
 from toy import ToyModel, make_runner, train
 
@@ -210,7 +211,7 @@ def test_a_run_that_goes_on_from_it_ends_with_the_same_bits(tmp_path):
     assert resumed['optimizer'] == whole['optimizer']
 
 
-@pytest.mark.parametrize('scene', ['fsdp2', 'fsdp'])
+@pytest.mark.parametrize('scene', [pytest.param('fsdp2', marks=FSDP2), 'fsdp'])
 def test_what_is_sharded_stays_so(tmp_path, scene):
     whole = run(tmp_path / 'whole', 2, steps=8, scene=scene)
     run(tmp_path / 'cut', 2, steps=4, scene=scene)
@@ -245,7 +246,7 @@ def test_a_probe_that_cannot_be_removed_stops_nobody(tmp_path):
     assert committed(tmp_path) == ['iter_2.dcp']
 
 
-@pytest.mark.parametrize('scene', ['fsdp2', 'fsdp'])
+@pytest.mark.parametrize('scene', [pytest.param('fsdp2', marks=FSDP2), 'fsdp'])
 def test_a_signal_saves_no_parts_when_the_other_ranks_are_gone(
         tmp_path, scene):
     ranks = run_to_the_end('sharded_worker.py', tmp_path,

@@ -2,261 +2,78 @@
 
     python tools/matrix.py                    # all cells: hours
     python tools/matrix.py --short            # the corners, fewer tests: CI
+    python tools/matrix.py --between          # three versions of torch more
     python tools/matrix.py --cells 1.4.8/2.0.1,1.7.2/2.12.1
     python tools/matrix.py --tests 'tests/test_amp.py tests/test_runners.py'
+    python tools/matrix.py --exchange
 
 Each cell runs the same tests and writes checkpoints; then every cell resumes
-the files of all others. The table in README.md, with the reasons of what was
-skipped, is made of the results, which are kept under ``.venv-matrix``.
-
-torch is installed once a version, mmcv once a version (without compiled
-operators, which it does not need); a cell is a small environment that leads to
-both, in every process that its tests start.
+those of all. The results are kept under ``.venv-matrix``, so that cells can be
+run one by one; with the last of them the tables in README.md and
+docs/versions.md are written. Cells that are run one by one exchange nothing:
+--exchange does it for all, when they have been run.
 """
 import argparse
-import collections
+import datetime
 import json
-import os
-import re
-import shutil
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree
-import zipfile
 
 import make_env
+import matrix_table
+from matrix_cell import BETWEEN, HOME, MMCV, ROOT, TORCH, Cell, install_mmcv
 
-ROOT = make_env.ROOT
-HOME = ROOT / '.venv-matrix'
 RESULTS = HOME / 'results.json'
-README = ROOT / 'README.md'
-MMCV = ('1.3.0', '1.3.18', '1.4.8', '1.5.3', '1.6.2', '1.7.2')
-#: torch by the name of its environment; the versions stand in the pins.
-TORCH = dict(oldest='torch-oldest.txt', newest='torch.txt')
 #: What faces mmcv or torch most. `make test` runs the rest on one cell.
-TESTS = ('tests/family tests/traps tests/test_amp.py tests/test_best.py '
-         'tests/test_compat.py tests/test_core.py tests/test_exact.py '
-         'tests/test_exceptions.py tests/test_files_of_others.py '
-         'tests/test_fitting.py tests/test_hook.py tests/test_import.py '
-         'tests/test_loading.py tests/test_mmcv_amp.py '
-         'tests/test_old_formats.py tests/test_overlap.py '
-         'tests/test_registration.py tests/test_resume_auto.py '
-         'tests/test_runners.py tests/test_serialization.py '
-         'tests/test_staging.py tests/test_state.py tests/test_takeover.py')
-SHORT_TESTS = ('tests/family tests/test_amp.py tests/test_compat.py '
-               'tests/test_import.py tests/test_mmcv_amp.py '
+TESTS = ('tests/traps tests/test_amp.py tests/test_best.py '
+         'tests/test_compat.py tests/test_core.py tests/test_exceptions.py '
+         'tests/test_files_of_others.py tests/test_fitting.py '
+         'tests/test_hook.py tests/test_loading.py tests/test_mmcv_amp.py '
+         'tests/test_old_formats.py tests/test_registration.py '
+         'tests/test_resume_auto.py tests/test_runners.py '
+         'tests/test_serialization.py tests/test_state.py '
+         'tests/test_takeover.py')
+SHORT_TESTS = ('tests/test_amp.py tests/test_compat.py '
+               'tests/test_files_of_others.py tests/test_fitting.py '
+               'tests/test_loading.py tests/test_mmcv_amp.py '
+               'tests/test_old_formats.py tests/test_registration.py '
                'tests/test_runners.py')
-BEGIN, END = '<!-- matrix: made by `make matrix` -->', '<!-- end of matrix -->'
-
-
-class Cell:
-    """One pair of versions and its environment.
-
-    Args:
-        mmcv (str): Its version.
-        which (str): A key of ``TORCH``.
-    """
-
-    def __init__(self, mmcv, which):
-        self.mmcv = mmcv
-        self.which = which
-        self.base = torch_environment(which)
-        self.torch = make_env.pinned(self.base, 'torch')
-        self.name = f'{mmcv}/{self.torch}'
-        self.path = HOME / f'mmcv-{mmcv}-torch-{self.torch}'
-        self.python = self.path / self.base.python.relative_to(self.base.path)
-        self.files = self.path / 'exchange'
-
-    def build(self):
-        """Make the small environment; what it leads to is there already."""
-        if not self.python.exists():
-            command = [sys.executable, '-m', 'venv', '--without-pip']
-            subprocess.run([*command, str(self.path)], check=True)
-        site = site_packages(self.path)
-        # mmcv first: it goes before what else is there
-        leads = [
-            ROOT, HOME / f'mmcv-{self.mmcv}',
-            site_packages(self.base.path)
-        ]
-        (site / 'matrix.pth').write_text('\n'.join(map(str, leads)) + '\n')
-
-    def run(self, *arguments):
-        """Run python in the cell; returns exit code and output."""
-        done = subprocess.run([str(self.python), *map(str, arguments)],
-                              cwd=str(ROOT),
-                              env=dict(os.environ, CUDA_VISIBLE_DEVICES=''),
-                              stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT,
-                              universal_newlines=True)
-        return done.returncode, done.stdout
-
-    def test(self, tests):
-        """Run the tests; returns counts, and skips by their reasons."""
-        code, said = self.run('-c', 'import mmcv.runner')
-        if code:
-            return dict(error='does not import: ' + said.splitlines()[-1])
-        report = self.path / 'junit.xml'
-        began = time.monotonic()
-        code, said = self.run('-m', 'pytest', '-q', '-p', 'no:cacheprovider',
-                              f'--junitxml={report}', *tests.split())
-        (self.path / 'pytest.log').write_text(said)
-        if code not in (0, 1):
-            return dict(error=f'pytest ended with {code}: {last_line(said)}')
-        return dict(counted(report), secs=round(time.monotonic() - began))
-
-    def write(self):
-        """Write the checkpoints that all cells resume."""
-        shutil.rmtree(str(self.files), ignore_errors=True)
-        code, said = self.run('tools/matrix_exchange.py', 'write', self.files)
-        return None if code == 0 else last_line(said)
-
-    def resume(self, others):
-        """Resume the checkpoints of others; returns what went wrong."""
-        code, said = self.run('tools/matrix_exchange.py', 'resume',
-                              *[one.files for one in others])
-        return None if code == 0 else said.strip()[-2000:]
-
-
-def torch_environment(which):
-    return make_env.Environment(
-        f'.venv-matrix/torch-{which}',
-        f'matrix-{which}.txt',
-        False,
-        'torch, torchvision, pytest',
-        torch=TORCH[which],
-        mmcv=None)
-
-
-def site_packages(path):
-    """Where an environment has its packages; they share one Python."""
-    if os.name == 'nt':
-        return path / 'Lib' / 'site-packages'
-    version = '.'.join(map(str, sys.version_info[:2]))
-    return path / 'lib' / f'python{version}' / 'site-packages'
-
-
-def install_mmcv(version, base):
-    """Unpack mmcv, pure Python, into a folder of its own."""
-    folder = HOME / f'mmcv-{version}'
-    if folder.is_dir():
-        return
-    kept = make_env.cache_dir() / 'wheels' / f'mmcv-{version}-pure'
-    if not list(kept.glob('*.whl')):
-        print(f'building the wheel of mmcv {version}', flush=True)
-        command = [
-            str(base.python), '-m', 'pip', 'wheel', '-q', '--no-deps',
-            '--no-build-isolation', '--no-binary', 'mmcv', '-w',
-            str(kept), f'mmcv=={version}'
-        ]
-        subprocess.run(
-            command, env=dict(os.environ, MMCV_WITH_OPS='0'), check=True)
-    unpacking = HOME / 'unpacking'
-    shutil.rmtree(str(unpacking), ignore_errors=True)
-    with zipfile.ZipFile(str(next(kept.glob('*.whl')))) as wheel:
-        wheel.extractall(str(unpacking))
-    os.replace(str(unpacking), str(folder))
-
-
-def counted(report):
-    """Counts of a run, from pytest's XML."""
-    counts, reasons = collections.Counter(), collections.Counter()
-    for case in xml.etree.ElementTree.parse(str(report)).iter('testcase'):
-        kinds = {child.tag: child for child in case}
-        if 'failure' in kinds or 'error' in kinds:
-            counts['failed'] += 1
-        elif 'skipped' in kinds:
-            counts['skipped'] += 1
-            reason = kinds['skipped'].get('message') or 'NO REASON GIVEN'
-            reasons[re.sub(r'\s+', ' ', reason)] += 1
-        else:
-            counts['passed'] += 1
-    return dict(
-        passed=counts['passed'],
-        skipped=counts['skipped'],
-        failed=counts['failed'],
-        reasons=dict(reasons))
-
-
-def last_line(text):
-    return (text.strip().splitlines() or ['(no output)'])[-1]
+BETWEEN_TESTS = ('tests/test_config.py tests/test_core.py '
+                 'tests/test_folder_ranks.py tests/test_overlap.py '
+                 'tests/test_resume_auto.py tests/test_sharded.py '
+                 'tests/test_zero.py')
+#: The corners. The last of them is the stack of `make test`, which has run all
+#: tests there before: it only exchanges checkpoints.
+SHORT_CELLS = [(mmcv, which) for mmcv in (MMCV[0], MMCV[-1])
+               for which in TORCH]
 
 
 def commit():
-    done = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'],
-                          cwd=str(ROOT),
-                          stdout=subprocess.PIPE,
-                          universal_newlines=True)
-    return done.stdout.strip()
-
-
-def table(results):
-    """Return the table of all results, as Markdown."""
-    versions = sorted({name.split('/')[1]
-                       for name in results},
-                      key=lambda one: tuple(map(int, one.split('.'))))
-    lines = [
-        '| mmcv | ' + ' | '.join(f'torch {one}' for one in versions) + ' |',
-        '|---' * (len(versions) + 1) + '|'
+    """The commit that is run, and whether something was changed since."""
+    said = [
+        subprocess.run(['git', *arguments],
+                       cwd=str(ROOT),
+                       stdout=subprocess.PIPE,
+                       universal_newlines=True).stdout.strip()
+        for arguments in (('rev-parse', '--short', 'HEAD'),
+                          ('status', '--porcelain', '--', 'mmcv_ckpt_hooks',
+                           'tests', 'tools'))
     ]
-    for mmcv in MMCV:
-        row = [results.get(f'{mmcv}/{one}') for one in versions]
-        lines.append(f'| {mmcv} | ' + ' | '.join(map(cell_text, row)) + ' |')
-    lines += ['', *reason_lines(results)]
-    commits = sorted({one['commit'] for one in results.values()})
-    lines.append(f'(`make matrix`, commit {", ".join(commits)})')
-    return '\n'.join(lines)
+    return said[0] + (' with changes' if said[1] else '')
 
 
-def cell_text(result):
-    if result is None:
-        return 'not run'
-    if 'error' in result:
-        return result['error'].replace('|', '/')
-    text = f'{result["passed"]} passed, {result["skipped"]} skipped'
-    if result['failed']:
-        text += f', **{result["failed"]} failed**'
-    wrong = result.get('exchange')
-    return text + ('; resumes the files of '
-                   f'{result.get("resumed", 0)} cells'
-                   if not wrong else '; **files of other cells differ**')
-
-
-def reason_lines(results):
-    """Every reason for a skip, with the cells that have it."""
-    cells = collections.defaultdict(dict)
-    for name, result in sorted(results.items()):
-        for reason, count in result.get('reasons', {}).items():
-            cells[reason][name] = count
-    lines = []
-    for reason, counts in sorted(cells.items()):
-        where = 'in all cells' if len(counts) == len(results) else \
-            'with ' + ', '.join(counts)
-        most = max(counts.values())
-        lines.append(f'- skipped, {where}: {reason} ({most} tests)')
-    return lines + [''] if lines else lines
-
-
-def write_table(results):
-    """Put the table between its marks in the README."""
-    text = README.read_text(encoding='utf-8')
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        sys.exit(f'matrix: {README} has no marks for the table')
-    README.write_text(
-        f'{before}{BEGIN}\n{table(results)}\n{END}{after}', encoding='utf-8')
+def all_cells():
+    return [Cell(mmcv, which) for which in TORCH for mmcv in MMCV]
 
 
 def chosen(args):
     """Return the cells to run."""
-    cells = [Cell(mmcv, which) for which in TORCH for mmcv in MMCV]
     if args.short:
-        return [
-            one for one in cells
-            if (one.mmcv, one.which) in ((MMCV[0], 'oldest'), (MMCV[-1],
-                                                               'newest'))
-        ]
+        return [Cell(*versions, reuse=True) for versions in SHORT_CELLS]
+    if args.between:
+        return [Cell(MMCV[-1], which) for which in BETWEEN]
+    cells = all_cells()
     if not args.cells:
         return cells
     names = args.cells.split(',')
@@ -267,32 +84,51 @@ def chosen(args):
     return [one for one in cells if one.name in names]
 
 
-def run(cells, tests):
-    """Build, test and exchange; returns the results by cell."""
-    results = {}
-    for cell in cells:
-        make_env.build(cell.base)
-        install_mmcv(cell.mmcv, cell.base)
-        cell.build()
-        print(f'{cell.name}: testing', flush=True)
-        result = dict(cell.test(tests), commit=commit())
-        if 'error' not in result:
-            problem = cell.write()
-            if problem:
-                result['exchange'] = problem
-        results[cell.name] = result
-        print(f'{cell.name}: {cell_text(result)}', flush=True)
+def run(cell, tests):
+    """Build a cell, run its tests and write its checkpoints."""
+    began = time.monotonic()
+    make_env.build(cell.base)
+    install_mmcv(cell.mmcv, cell.base)
+    cell.build()
+    print(
+        f'{cell.name}: built in {time.monotonic() - began:.0f} s', flush=True)
+    began = time.monotonic()
+    result = cell.test(tests)
+    problem = None if 'error' in result else cell.write()
+    if problem:
+        result = dict(error=f'writes no checkpoints: {problem}')
+    for one in result.get('files', {}).values():
+        one.update(commit=commit(), day=str(datetime.date.today()))
+    print(
+        f'{cell.name}: {matrix_table.cell_text(result)} in '
+        f'{time.monotonic() - began:.0f} s',
+        flush=True)
+    return result
+
+
+def merged(before, result):
+    """What a cell has come to, with what it had in files not run again."""
+    if 'error' in result or 'error' in before:
+        return result
+    return dict(files={**before.get('files', {}), **result['files']})
+
+
+def exchange(cells, results):
+    """Let every cell resume the checkpoints of all, its own as well."""
     able = [
-        one for one in cells
-        if not {'error', 'exchange'} & set(results[one.name])
+        one for one in cells if one.name in results
+        and 'error' not in results[one.name] and one.files.is_dir()
     ]
     for cell in able:
-        problem = cell.resume(able)
-        results[cell.name].update(resumed=len(able))
-        if problem:
-            results[cell.name]['exchange'] = problem
-            print(f'{cell.name}: {problem}', flush=True)
-    return results
+        began = time.monotonic()
+        differs = cell.resume(able)
+        results[cell.name].update(
+            resumed=[one.name for one in able], differs=differs)
+        print(
+            f'{cell.name}: resumed the checkpoints of {len(able)} cells in '
+            f'{time.monotonic() - began:.0f} s'
+            f'{": " if differs else ""}{differs or ""}',
+            flush=True)
 
 
 def main():
@@ -300,24 +136,53 @@ def main():
     parser.add_argument('--cells', help='mmcv/torch, several with commas')
     parser.add_argument(
         '--short', action='store_true', help='the corners, fewer tests')
+    parser.add_argument(
+        '--between', action='store_true', help='three versions of torch more')
     parser.add_argument('--tests', help='what pytest is given')
+    parser.add_argument(
+        '--exchange',
+        action='store_true',
+        help='resume the checkpoints that are there; test nothing')
     args = parser.parse_args()
+    began = time.monotonic()
     HOME.mkdir(exist_ok=True)
-    tests = args.tests or (SHORT_TESTS if args.short else TESTS)
+    usual = SHORT_TESTS if args.short else \
+        BETWEEN_TESTS if args.between else TESTS
+    tests = (args.tests or usual).split()
+    # cells can be run one by one, and their tests file by file
+    whole = usual is TESTS and set(tests) <= set(TESTS.split())
+    results = {}
+    cells = chosen(args)
     try:
-        results = run(chosen(args), tests)
+        for cell in [] if args.exchange else cells:
+            # `make test` has run all of them there
+            just_run = args.short and cell.versions == SHORT_CELLS[-1]
+            result = run(cell, [] if just_run else tests)
+            # read again: another cell may have ended meanwhile
+            results = kept() if whole else results
+            results[cell.name] = merged(results.get(cell.name, {}), result)
+            save(results, whole)
     except make_env.StepError as error:
         sys.exit(f'matrix: {error}')
-    if not args.short and not args.tests:
-        kept = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-        kept.update(results)
-        RESULTS.write_text(json.dumps(kept, indent=1))
-        write_table(kept)
-    else:
-        print(table(results))
-    sys.exit(
-        any({'error', 'exchange'} & set(one) or one['failed']
-            for one in results.values()))
+    results = kept() if whole else results
+    if args.exchange or not args.cells:
+        exchange(cells, results)
+        save(results, whole)
+    print(f'{time.monotonic() - began:.0f} s in all', flush=True)
+    if whole and {one.name for one in all_cells()} <= set(results):
+        matrix_table.write_tables(results)
+    print(matrix_table.compact_table(results))
+    sys.exit(not all(map(matrix_table.is_good, results.values())))
+
+
+def kept():
+    """What has been found so far, by cell."""
+    return json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+
+
+def save(results, whole):
+    if whole:
+        RESULTS.write_text(json.dumps(results, indent=1))
 
 
 if __name__ == '__main__':

@@ -3,8 +3,8 @@
     python tools/matrix_exchange.py write FOLDER
     python tools/matrix_exchange.py resume FOLDER [FOLDER ...]
 
-``write`` trains with the runners that this mmcv has and notes what is in the
-files; ``resume`` goes on from each of them, and fails where a counter or a bit
+``write`` trains with stock runners and ours and notes what is in the
+checkpoints; ``resume`` goes on from each, and fails where a counter or a bit
 of weights or optimizer differs from what was noted.
 """
 import argparse
@@ -27,15 +27,22 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 import mmcv_ckpt_hooks  # noqa: F401  registers its classes
+from mmcv_ckpt_hooks.folders.layout import MIN_TORCH
+from mmcv_ckpt_hooks.version import version_tuple
 
-#: Files by name: the runner, what is trained, and where it is saved.
-FILES = dict(
-    iter=('IterBasedRunnerAmp', 6, True),
-    epoch=('EpochBasedRunnerAmp', 2, True),
-    hook_iter=('IterBasedRunner', 6, True),
-    hook_epoch=('EpochBasedRunner', 2, True),
-    stock_iter=('IterBasedRunner', 6, False),
-    stock_epoch=('EpochBasedRunner', 2, False))
+OURS = dict(type='DurableCheckpointHook', resume='auto')
+FOLDERS = dict(OURS, format='dcp')
+#: Checkpoints by name: the runner, how many iterations or epochs it trains,
+#: and the hook that saves; None for mmcv's alone.
+CHECKPOINTS = dict(
+    iter=('IterBasedRunnerAmp', 6, OURS),
+    epoch=('EpochBasedRunnerAmp', 2, OURS),
+    hook_iter=('IterBasedRunner', 6, OURS),
+    hook_epoch=('EpochBasedRunner', 2, OURS),
+    stock_iter=('IterBasedRunner', 6, None),
+    stock_epoch=('EpochBasedRunner', 2, None),
+    folder_iter=('IterBasedRunnerAmp', 6, FOLDERS),
+    folder_epoch=('EpochBasedRunnerAmp', 2, FOLDERS))
 #: Steps that a resume makes besides.
 MORE = 2
 
@@ -87,7 +94,12 @@ def state(runner):
         optimizer=digest(runner.optimizer.state_dict()['state']))
 
 
-def train(folder, kind, steps, ours):
+def has_folders():
+    """Whether this torch writes sharded checkpoints."""
+    return version_tuple(torch.__version__) >= version_tuple(MIN_TORCH)
+
+
+def train(folder, kind, steps, hook):
     """Train so many steps, the newest checkpoint of the folder first."""
     torch.manual_seed(0)
     model = Model()
@@ -103,9 +115,8 @@ def train(folder, kind, steps, ours):
     runner.register_training_hooks(
         dict(policy='fixed'), dict(),
         dict(interval=steps, by_epoch=unit == 'epochs'))
-    if ours:
-        runner.register_hook_from_cfg(
-            dict(type='DurableCheckpointHook', resume='auto'))
+    if hook:
+        runner.register_hook_from_cfg(dict(hook))
     found = {}
     runner.register_hook(Looker(found), priority='VERY_LOW')
     runner.run([DataLoader(Points(), batch_size=4, shuffle=True)],
@@ -133,20 +144,27 @@ def digest(tree):
 
 
 def write(folder):
-    for name, (kind, steps, ours) in FILES.items():
-        runner, _ = train(folder / name, kind, steps, ours)
+    for name, (kind, steps, hook) in CHECKPOINTS.items():
+        if hook is FOLDERS and not has_folders():
+            continue
+        runner, _ = train(folder / name, kind, steps, hook)
         (folder / f'{name}.json').write_text(json.dumps(state(runner)))
 
 
 def resume(folder):
-    """Go on from all files of a cell; return what differs."""
+    """Go on from all checkpoints of a cell; return what differs."""
     wrong = []
-    for name, (kind, steps, _) in FILES.items():
-        noted = json.loads((folder / f'{name}.json').read_text())
+    for name, (kind, steps, hook) in CHECKPOINTS.items():
+        notes = folder / f'{name}.json'
+        if hook is FOLDERS and not notes.exists():
+            continue  # its torch writes none
+        noted = json.loads(notes.read_text())
+        if hook is None or not has_folders():
+            hook = OURS  # which resumes from folders, too
         with tempfile.TemporaryDirectory() as copy:
             place = Path(copy) / name
             shutil.copytree(str(folder / name), str(place), symlinks=True)
-            runner, found = train(place, kind, steps + MORE, True)
+            runner, found = train(place, kind, steps + MORE, hook)
         wrong += [
             f'{folder.name}/{name}: {key} is {found.get(key)}, was {value}'
             for key, value in noted.items() if found.get(key) != value

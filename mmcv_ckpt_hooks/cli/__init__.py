@@ -15,7 +15,7 @@ from typing import Optional, Sequence
 
 from ..errors import CheckpointError, IntegrityError, UnsafeCheckpointError
 from ..version import __version__
-from . import convert, inspect, ls, push, verify
+from . import convert, diff, inspect, ls, prune, publish, push, verify
 from .output import print_json, status, warn
 
 EXIT_USAGE = 2
@@ -87,13 +87,13 @@ def _exit_code(error: Exception) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='mmcv-ckpt',
-        description='Lists, shows, verifies, converts and copies checkpoints '
-        'of mmcv runs. Checkpoints are only read, and nothing in them is '
+        description='Lists, shows, verifies, compares, prunes, publishes, '
+        'converts and copies checkpoints of mmcv runs. Nothing in them is '
         'executed.')
     parser.add_argument(
         '--version', action='version', version=f'mmcv-ckpt {__version__}')
     commands = parser.add_subparsers(
         dest='command', metavar='COMMAND', required=True)
-    for command in (ls, inspect, verify, convert, push):
+    for command in (ls, inspect, verify, diff, prune, publish, convert, push):
         command.add_parser(commands)
     return parser

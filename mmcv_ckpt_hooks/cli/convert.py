@@ -5,13 +5,14 @@ from dataclasses import asdict
 from typing import Any, Dict
 
 from ..errors import ConfigError, DependencyError
-from ..folders.layout import is_folder
+from ..folders.layout import SUFFIX, is_folder
 from ..folders.place import leads_to_folder
+from ..given_path import refuse_part
 from ..storage.mapped_errors import mapped_errors
 from ..wording import counted
 from .output import add_json, print_json, print_line, size_text, status, warn
-from .place import Places, is_directory, path_of, refuse_part, split_path
-from .remote import Access, add_access
+from .place import Places, is_directory, path_of, split_path
+from .remote import Access, add_access, is_url
 
 _NOTHING: Dict[str, Any] = {
     'bytes': 0,
@@ -40,7 +41,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         'target',
         metavar='DST',
-        help='a new file, or a new folder whose name ends in .dcp')
+        help='the new file, such as iter_N.pth, or the new folder, whose name '
+        'ends in .dcp; its name, not only the directory')
     add_json(parser)
     add_access(parser)
     parser.set_defaults(
@@ -94,6 +96,7 @@ def _convert(places: Places, source: str, target: str) -> Any:
             raise ConfigError(f'{source} is a sharded checkpoint, and '
                               f'{target} would be one: give DST a name that '
                               'ends in .pth')
+        _refuse_directory(source, target, '.pth')
         where, new_name = split_path(target)
         return converting.folder_to_file(
             places.files(source.rstrip('/')), source, places.files(where),
@@ -102,8 +105,31 @@ def _convert(places: Places, source: str, target: str) -> Any:
         raise ConfigError(f'{source} is a directory, and no sharded '
                           'checkpoint: expected one of the checkpoints in it')
     if not is_folder(target):
+        _refuse_directory(source, target, SUFFIX)
         raise ConfigError(f'{source} is a file: expected a DST that ends in '
-                          f'.dcp, got {os.path.basename(target)}')
+                          f'{SUFFIX}, got {target}')
     directory, name = split_path(source)
     return converting.file_to_folder(
         places.files(directory), name, places.files(target.rstrip('/')))
+
+
+def _refuse_directory(source: str, target: str, end: str) -> None:
+    """Refuse a DST that says where to, and not under which name.
+
+    Args:
+        source (str): SRC.
+        target (str): DST.
+        end (str): Of the name of what is to be written.
+
+    Raises:
+        ConfigError: It has a name.
+    """
+    is_there = not is_url(target) and os.path.isdir(target)
+    if target and not target.endswith('/') and not is_there:
+        return
+    name = os.path.basename(source.rstrip('/'))
+    for known in ('.pth', SUFFIX):
+        name = name[:-len(known)] if name.endswith(known) else name
+    what = f'DST {target!r} is a directory' if target else 'DST is empty'
+    raise ConfigError(f'{what}: give the name of what is to be written, too, '
+                      f'such as {os.path.join(target, name + end)}')

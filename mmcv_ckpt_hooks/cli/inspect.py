@@ -9,6 +9,7 @@ from ..folders.layout import MANIFEST_NAME, METADATA_NAME, MODEL
 from ..folders.opening import open_folder
 from ..folders.place import leads_to_folder
 from ..folders.verification import PLAIN_NOTE, read_rest
+from ..given_path import refuse_part
 from ..outline import Tensor
 from ..records import data_starts, descriptor
 from ..scanning import read_outline
@@ -17,7 +18,7 @@ from ..verification import open_archive, zip_digest
 from ..wording import counted
 from .output import (Column, add_json, print_json, print_line, print_table,
                      size_text, status, warn)
-from .place import Places, is_directory, path_of, refuse_part, split_path
+from .place import Places, is_directory, path_of, split_path
 from .plain_values import KEY_TEXT, PlainValues, shape_text, size_of
 from .remote import Access, add_access
 
@@ -55,13 +56,16 @@ def add_parser(commands: Any) -> None:
         help='show what is in a checkpoint',
         description='Shows the fields of a checkpoint, its meta, and name, '
         'type, shape and size of every tensor. Only the directory of the file '
-        'and its pickle are read, and nothing in it is executed; whether the '
-        'tensors are undamaged is what "mmcv-ckpt verify" checks.',
+        'and its pickle are read, of a folder its small files, and nothing in '
+        'it is executed; whether the tensors are undamaged is what "mmcv-ckpt '
+        'verify" checks.',
         epilog='Exit code: 0; 1 the file is damaged in what was read, or has '
         'a format without checksums (torch < 1.6); 2 wrong usage, or it is '
         'missing or may not be read; 3 loading it could run code.')
     parser.add_argument(
-        'file', metavar='FILE', help='a checkpoint, or its URL')
+        'file',
+        metavar='FILE',
+        help='a checkpoint, also a sharded one (a folder), or its URL')
     add_json(parser)
     add_access(parser)
     parser.set_defaults(

@@ -4,15 +4,18 @@ from dataclasses import asdict
 from typing import Any, Dict, List, Mapping
 
 from ..errors import ConfigError
+from ..folders.folder import incomplete
 from ..folders.place import leads_to_folder
 from ..types import CheckpointInfo
 from ..wording import counted
+from .choice import DAMAGED, NEEDS_TRUST, NOT_RESUMABLE
 from .elsewhere import directories_below, noted_elsewhere
 from .listing import Listing, look
 from .output import (Column, add_json, print_json, print_line, print_table,
                      size_text, status, warn)
 from .place import Place, Places, is_directory, path_of
 from .remote import Access, add_access
+from .set_aside import set_aside_in
 from .unfinished import Unfinished, unfinished_in
 
 _COLUMNS = (
@@ -28,6 +31,14 @@ _COLUMNS = (
 _SHOWN_METRICS = 3
 #: Directories named where the one asked for has no checkpoint.
 _SHOWN_HINTS = 5
+#: So many that are not damaged, and yet refused, are told why.
+_SHOWN_REFUSALS = 3
+#: What is said of what a resume takes, by the flag of the newest.
+_NEWEST_THAT = {
+    DAMAGED: 'the newest that is not damaged',
+    NEEDS_TRUST: 'the newest that can be verified',
+    NOT_RESUMABLE: 'the newest that a run can go on from',
+}
 #: What --json has of a directory that cannot be listed.
 _NOTHING: Dict[str, Any] = {
     'directory': '',
@@ -37,21 +48,27 @@ _NOTHING: Dict[str, Any] = {
     'best': {},
     'checkpoints': [],
     **asdict(Unfinished()),
+    'set_aside': {},
 }
 
 _EPILOG = (
-    'A number of iterations or epochs that neither a file nor its name '
-    'tells is "-". '
-    'Flags: "resume" a run would continue from it; "latest" latest.pth leads '
-    'to it; "best KEY" it has the best score so far; "link" a symbolic link '
-    'that somebody made, never deleted; "link to PATH, which is not there" '
-    'its disk may be away; "same as NAME" a second name of that file, or a '
-    'copy; "superseded" the run went on from an earlier one; "other run" of '
-    'the plugin; "not owned" of another program, or the catalog was lost: '
-    'never deleted; "damaged" it cannot be used; "needs trust_checkpoint" a '
-    'format without checksums (torch < 1.6), which is not loaded without '
-    'that. Exit code: 0, also without checkpoints, and for a URL under which '
-    'there is nothing; 2 if the directory is missing or may not be read.')
+    'A number of iterations or epochs that neither a file nor its name tells '
+    'is "-". Flags: "resume" a run would continue from it; "latest" '
+    'latest.pth, or latest.dcp, leads to it; "best KEY" it has the best '
+    'score so far; "link" a symbolic link that somebody made, never deleted; '
+    '"link to PATH, which is not there" its disk may be away; "same as NAME" '
+    'a second name of that file, or a copy; "superseded" the run went on '
+    'from an earlier one; "other run" of the plugin; "not owned" of another '
+    'program, or the catalog was lost: never deleted; "damaged" it cannot be '
+    'used; "not resumable" undamaged, but without what a run needs to go on: '
+    'load_from may take its weights; "needs trust_checkpoint" its format has '
+    'no checksums (torch < 1.6), or loading it could run code: it is not '
+    'loaded without that. Below the table: "incomplete" a folder without its '
+    '.metadata; "not finished" one that a run is writing or removing, or was '
+    'when it was killed; "set aside" what had a name that a run has written '
+    'since: no run takes or deletes it. Exit code: 0, also without '
+    'checkpoints, and for a URL under which there is nothing; 2 if the '
+    'directory is missing or may not be read.')
 
 
 def add_parser(commands: Any) -> None:
@@ -59,10 +76,10 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         'ls',
         help='list the checkpoints of a directory',
-        description='Lists the checkpoints of a directory by finished '
-        'iterations, with their scores, and says which one a run with '
-        "resume='auto' would continue from. Their content is not read: "
-        '"mmcv-ckpt verify" does that.',
+        description='Lists the checkpoints of a directory, files (.pth) and '
+        'sharded ones (folders, .dcp), by finished iterations, with their '
+        "scores, and says which one a run with resume='auto' would continue "
+        'from. Tensors are not read: "mmcv-ckpt verify" does that.',
         epilog=_EPILOG)
     parser.add_argument(
         'directory',
@@ -103,17 +120,18 @@ def run(arguments: argparse.Namespace) -> int:
     access = Access(arguments)
     listing = look(Places(access, warn).open(path))
     folders = unfinished_in(listing.place)
+    aside = set_aside_in(listing.place)
     if arguments.json:
         print_json({
             'path': arguments.directory,
             **status(0),
             **_content(listing),
-            **asdict(folders)
+            **asdict(folders), 'set_aside': aside
         })
     elif listing.flags:
-        _print_listing(listing, folders)
+        _print_listing(listing, folders, aside)
     else:
-        _print_empty(listing.place, access, folders)
+        _print_empty(listing.place, access, folders, aside)
     return 0
 
 
@@ -127,11 +145,11 @@ def _content(listing: Listing) -> Dict[str, Any]:
         'directory':
         place.files.url,
         'lineage':
-        place.lineage,
+        listing.lineage,
         'latest':
         listing.latest,
         'resume':
-        listing.resume,
+        listing.choice.taken,
         'best':
         best,
         'checkpoints': [{
@@ -147,9 +165,14 @@ def _content(listing: Listing) -> Dict[str, Any]:
     }
 
 
-def _print_empty(place: Place, access: Access, folders: Unfinished) -> None:
+def _print_empty(place: Place, access: Access, folders: Unfinished,
+                 aside: Mapping[str, str]) -> None:
     print_line(f'No checkpoints in {place.shown}')
     folders.print()
+    _print_aside(aside)
+    if incomplete(place.files):
+        print_line("resume='auto' would stop with an error, to write over "
+                   'nothing that may be completed')
     if not place.is_local:
         print_line('The URL of a run is out_dir, or mirror.url, with the last '
                    f'level of its work dir: {place.path("...")}')
@@ -162,7 +185,13 @@ def _print_empty(place: Place, access: Access, folders: Unfinished) -> None:
         print_line(f'There are some in {", ".join(paths)}{more}')
 
 
-def _print_listing(listing: Listing, folders: Unfinished) -> None:
+def _print_aside(aside: Mapping[str, str]) -> None:
+    for text in aside.values():
+        print_line(f'set aside: {text}')
+
+
+def _print_listing(listing: Listing, folders: Unfinished,
+                   aside: Mapping[str, str]) -> None:
     place, infos = listing.place, listing.checkpoints
     first = list(place.best_scores())
     rows = [[
@@ -175,7 +204,7 @@ def _print_listing(listing: Listing, folders: Unfinished) -> None:
     ] for info in infos]
     styles = [
         'red' if _problem(listing, info.name) else
-        'green' if info.name == listing.resume else '' for info in infos
+        'green' if info.name == listing.choice.taken else '' for info in infos
     ]
     print_table(_COLUMNS, rows, styles)
     seconds = sum(bool(info.same_as) for info in infos)
@@ -183,32 +212,52 @@ def _print_listing(listing: Listing, folders: Unfinished) -> None:
     print_line('')
     print_line(f'{counted(len(infos) - seconds, "checkpoints")}{also}, '
                f'{size_text(listing.bytes)}')
-    for problem in listing.damaged.values():
-        print_line(f'damaged: {problem}')
+    for line in _refusal_lines(listing):
+        print_line(line)
     for name, problem in listing.away.items():
         print_line(f'{name}: a {problem}. Is its disk mounted?')
     folders.print()
+    _print_aside(aside)
     print_line(_resume_text(listing))
 
 
 def _problem(listing: Listing, name: str) -> str:
-    return listing.damaged.get(name) or listing.away.get(name, '')
+    refusal = listing.refused.get(name)
+    return listing.away.get(name, '') if refusal is None else refusal.why
+
+
+def _refusal_lines(listing: Listing) -> List[str]:
+    """Tell all that is damaged; of the rest what a resume comes to."""
+    lines = [
+        f'{DAMAGED}: {one.why}' for one in listing.refused.values()
+        if one.flag == DAMAGED
+    ]
+    others = [
+        f'{one.flag}: {one.why}' for one in listing.choice.refused.values()
+        if one.flag != DAMAGED
+    ]
+    more = len(others) - _SHOWN_REFUSALS
+    return lines + others[:_SHOWN_REFUSALS] + (
+        [f'and {more} more, of which --json says why'] if more > 0 else [])
 
 
 def _resume_text(listing: Listing) -> str:
-    if listing.resume is None:
-        without = ' without trust_checkpoint=True' if listing.untrusted else ''
+    choice, refused = listing.choice, listing.refused
+    if choice.stops_at is not None:
+        return (f"resume='auto' would stop with an error at {choice.stops_at},"
+                ' which is not loaded without trust_checkpoint=True')
+    if choice.taken is None:
+        trusted = any(one.flag == NEEDS_TRUST for one in refused.values())
+        without = ' without trust_checkpoint=True' if trusted else ''
         return ("resume='auto' would stop with an error: nothing here can be "
                 f'continued from{without}')
-    newest = listing.place.newest()
-    why = 'the newest of its run' if listing.place.lineage else 'the newest'
-    if newest is not None and newest.name in listing.damaged:
-        why = 'the newest that is not damaged'
+    newest = listing.place.newest(listing.lineage)
+    why = 'the newest of its run' if listing.lineage else 'the newest'
+    if newest is not None and newest.name in refused:
+        why = _NEWEST_THAT[refused[newest.name].flag]
     elif newest is not None and newest.name in listing.away:
         why = 'the newest that is there'
-    elif newest is not None and newest.name in listing.untrusted:
-        why = 'the newest that can be verified'
-    return (f"resume='auto' would take {listing.resume}, {why}. Its structure "
+    return (f"resume='auto' would take {choice.taken}, {why}. Its structure "
             'was checked; "mmcv-ckpt verify" checks every byte')
 
 

@@ -8,8 +8,7 @@ from ..best_scores import BestScore
 from ..catalog import Catalog
 from ..catalog_home import read_place
 from ..errors import ConfigError, MissingCheckpointError
-from ..folders.layout import LATEST_FOLDER
-from ..folders.place import leads_to_folder
+from ..folders.layout import LATEST_FOLDER, METADATA_NAME
 from ..storage import OBJECT_STORES, split_filename
 from ..storage.links import is_pointer
 from ..storage.local import LocalBackend
@@ -52,15 +51,21 @@ class Place:
         newest = self.resumable[:1]
         return newest[0].lineage if newest else self.catalog.lineage
 
-    def newest(self) -> Optional[CheckpointInfo]:
-        """Return the newest checkpoint of that run, or None.
+    def newest(self,
+               lineage: Optional[str] = None) -> Optional[CheckpointInfo]:
+        """Return the newest checkpoint of a run, or None.
 
         Damaged files without an entry in the catalog do not say whose they
         are: the newest may be one.
+
+        Args:
+            lineage (str, optional): Of the run. Default: None, which means
+                :attr:`lineage`.
         """
+        wanted = self.lineage if lineage is None else lineage
         mine = [
             info for info in self.resumable
-            if info.lineage == self.lineage or not info.digest
+            if info.lineage == wanted or not info.digest
         ]
         # resumable has the regular name of a step first; max keeps the first
         return max(
@@ -170,24 +175,6 @@ def is_directory(path: str) -> bool:
     return stat.S_ISDIR(mode)
 
 
-def refuse_part(path: str) -> None:
-    """Refuse a file of a sharded checkpoint.
-
-    Raises:
-        ConfigError: It names the whole.
-    """
-    # of the whole, given with a slash, nothing is behind it
-    directory, name = os.path.split(path)
-    is_file = name and (is_url(path) or os.path.isfile(path))
-    if not is_file or name.endswith('.pth') or \
-            not leads_to_folder(directory or '.'):
-        return
-    whole = directory or os.getcwd()
-    raise ConfigError(
-        f'{path} is a part of the sharded checkpoint {whole}: expected the '
-        'whole, that is the folder')
-
-
 def latest_target(place: Place, warn: Warn) -> Optional[str]:
     """Return the name of the checkpoint that ``latest.pth`` leads to.
 
@@ -221,8 +208,11 @@ def latest_target(place: Place, warn: Warn) -> Optional[str]:
 def _warn_of_stray(place: Place, path: str, warn: Warn) -> None:
     found = 'is not in this directory' if os.path.exists(path) else \
         'does not exist'
+    target = os.readlink(path)
+    if os.path.isdir(path) and os.path.basename(target) == target:
+        found = f'has no {METADATA_NAME}'
     shown = place.path(os.path.basename(path))
-    warn(f'{shown} points to {os.readlink(path)}, which {found}')
+    warn(f'{shown} points to {target}, which {found}')
 
 
 def _same_file(place: Place, path: str, names: List[str]) -> Optional[str]:

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from ..catalog import CATALOG_NAME
-from ..errors import AccessError, CheckpointError, ConfigError, IntegrityError
+from ..errors import (AccessError, CheckpointError, ConfigError,
+                      IntegrityError, TruncatedError)
 from ..folders.place import leads_to_folder
 from ..guarded import lock_of
 from ..lease import Owner
@@ -15,10 +16,12 @@ from ..sending import Gone
 from ..storage.local import LocalBackend
 from ..types import CheckpointInfo
 from .destination import destination
+from .left_out import left_out
 from .output import add_json, print_json, print_line, size_text, status, warn
 from .place import Place, Places, is_directory, path_of
 from .progress import progress_of
 from .remote import Access, add_access, is_url
+from .unfinished import unfinished_in
 
 EXIT_DAMAGED = 1
 EXIT_FAILED = 2
@@ -60,11 +63,13 @@ def add_parser(commands: Any) -> None:
         description='Copies what the mirror of a run does not have yet, the '
         'newest first, each checked against its checksums on the way. The '
         "mirror gets a catalog, so that out_dir, resume='auto' and "
-        'find_resumable work there. Nothing is deleted.',
+        'find_resumable work there. Nothing is deleted. What is not of the '
+        'last run in the directory is skipped, and told.',
         epilog='Credentials come from the environment or the profile. Exit '
-        'code: 0 everything is there; 1 something in the directory is '
-        'damaged, and not copied; 2 wrong usage, a run is writing there, or '
-        'nothing is damaged, but something could not be copied.')
+        'code: 0 everything of the run is there; 1 something in the directory '
+        'is damaged, or a folder without its .metadata, and not copied; 2 '
+        'wrong usage, a run is writing there, or nothing is damaged, but '
+        'something could not be copied.')
     parser.add_argument(
         'directory', metavar='DIR', help='directory of checkpoints')
     parser.add_argument(
@@ -161,6 +166,7 @@ def _push(place: Place, mirror: MirrorPlace, quiet: bool) -> List[Outcome]:
     outcomes = [
         _skipped(info, mirror) for info in run.owned() if info not in missing
     ]
+    outcomes += _passed_over(place)
     for one in outcomes:
         _tell(one, quiet)
     for number, info in enumerate(missing):
@@ -190,6 +196,24 @@ def _skipped(info: CheckpointInfo, mirror: MirrorPlace) -> Outcome:
     else:
         why = 'it is there'
     return Outcome(info.name, _SKIPPED, info.bytes, why=why)
+
+
+def _passed_over(place: Place) -> List[Outcome]:
+    """Return what is there and cannot be copied, or is not the run's."""
+    folders = unfinished_in(place)
+    found = [
+        Outcome(info.name, _SKIPPED, info.bytes, why=why)
+        for info, why in left_out(place)
+    ]
+    found += [
+        Outcome(name, _SKIPPED, 0, why=why)
+        for name, why in folders.unfinished.items()
+    ]
+    return found + [
+        Outcome(
+            name, _FAILED, 0, error=TruncatedError.__name__, problem=problem)
+        for name, problem in folders.incomplete.items()
+    ]
 
 
 def _copy(place: Place, mirror: MirrorPlace,

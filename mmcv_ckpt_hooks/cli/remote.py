@@ -24,7 +24,8 @@ def add_access(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         'of a URL',
         's3://bucket/prefix (gs://, az://), pavi:// or what fsspec knows; one '
-        'that ends in .pth is a file. Credentials come from the environment '
+        'that ends in .pth is a file, in .dcp a sharded checkpoint. '
+        'Credentials come from the environment '
         'or a profile, as in a run')
     group.add_argument(
         '--endpoint',

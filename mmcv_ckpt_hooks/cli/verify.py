@@ -12,13 +12,13 @@ from ..errors import (CheckpointError, IntegrityError, MissingCheckpointError,
 from ..folders.opening import open_folder
 from ..folders.place import leads_to_folder
 from ..folders.verification import verify_folder
+from ..given_path import refuse_part
 from ..scanning import verify_loadable
 from ..storage.mapped_errors import mapped_errors
 from .outcomes import (DAMAGED, NOT_CHECKED, OK, UNSAFE, UNVERIFIABLE, Outcome,
                        Target, failure_of, outcome_text, summary_of)
 from .output import add_json, print_json, print_line, status, warn
-from .place import (Place, Places, is_directory, path_of, refuse_part,
-                    split_path)
+from .place import Place, Places, is_directory, path_of, split_path
 from .progress import progress_of
 from .remote import Access, add_access
 from .repair import repair_catalog, repair_text
@@ -64,7 +64,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         '--all',
         action='store_true',
-        help='of a directory, check every checkpoint')
+        help='of a directory, check every checkpoint; a folder without its '
+        '.metadata is damaged, one that a run is writing is only told')
     parser.add_argument(
         '--repair-catalog',
         action='store_true',
@@ -104,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
                 print_line(f'{path}: {repair_text(repaired[path])}')
     checked: Dict[_Identity, Outcome] = {}
     for target in targets:
-        outcome = _check(target, checked, places)
+        outcome = check(target, checked, places)
         outcomes.append(outcome)
         if outcome.status == NOT_CHECKED:
             continue  # it was told
@@ -198,9 +199,9 @@ def _place_of_file(places: Places, directory: str) -> Place:
 # -- checking --------------------------------------------------------------
 
 
-def _check(target: Target, checked: Dict[_Identity, Outcome],
-           places: Places) -> Outcome:
-    """Check one file.
+def check(target: Target, checked: Dict[_Identity, Outcome],
+          places: Places) -> Outcome:
+    """Check one checkpoint.
 
     Args:
         target (Target): The file.

@@ -17,6 +17,8 @@ from .opening import open_folder
 from .reading import FolderReader, Target, whole
 from .verification import verify_folder
 
+#: What ``load_from`` loads of a folder.
+_BESIDE_OPTIMIZERS = ('state_dict', 'meta', 'amp', 'resume_state')
 #: ``stand_in(name, saved)`` returns what stands for a tensor.
 StandIn = Callable[[str, SavedTensor], Any]
 
@@ -94,13 +96,7 @@ def load_folder(
     """
     folder = open_folder(files, path, digest)
     if folder.is_plain:
-        raise ResumeError(
-            f'{path} cannot be resumed from: it is one of '
-            f'torch.distributed.checkpoint alone, without {REST_NAME}, which '
-            'has the counters of a run. load_from takes its weights. If '
-            "'meta', with 'epoch' and 'iter', was saved in it, too, make a "
-            f'file of it ("mmcv-ckpt convert {path} iter_N.pth", where N is '
-            'its finished iterations) and resume from that')
+        raise ResumeError(folder.no_counters)
     if share is not None:
         verify_folder(folder, share=share)
     checkpoint = FolderCheckpoint(FolderReader(folder))
@@ -108,7 +104,21 @@ def load_folder(
     return checkpoint
 
 
-def load_folder_weights(files: StorageBackend, path: str) -> Dict[str, Any]:
+class FolderWeights(Dict[str, Any]):
+    """The fields of a folder without its optimizers.
+
+    Args:
+        fields (dict): They.
+        unread (tuple[str]): Names of the fields that it has besides.
+    """
+
+    def __init__(self, fields: Dict[str, Any], unread: Tuple[str,
+                                                             ...]) -> None:
+        super().__init__(fields)
+        self.unread = unread
+
+
+def load_folder_weights(files: StorageBackend, path: str) -> FolderWeights:
     """Load the fields of a folder with all tensors of the model.
 
     Those of the optimizers are left out.
@@ -117,10 +127,13 @@ def load_folder_weights(files: StorageBackend, path: str) -> Dict[str, Any]:
     verify_folder(folder)
     reader = FolderReader(folder)
     if folder.is_plain:
-        return {'state_dict': _weights_of_plain(reader)}
-    return fields_of(
-        reader, lambda name, saved: reader.tensor(name)
-        if name.startswith(MODEL) else None, ('state_dict', 'meta'))
+        return FolderWeights({'state_dict': _weights_of_plain(reader)}, ())
+    rest = _rest(reader)
+    fields = _fields(
+        reader, rest, lambda name, saved: reader.tensor(name)
+        if name.startswith(MODEL) else None, _BESIDE_OPTIMIZERS)
+    return FolderWeights(fields,
+                         tuple(name for name in rest if name not in fields))
 
 
 def _weights_of_plain(reader: FolderReader) -> Dict[str, Any]:
@@ -140,26 +153,36 @@ def _weights_of_plain(reader: FolderReader) -> Dict[str, Any]:
         (name[len(MODEL):], reader.tensor(name)) for name in names)
 
 
-def fields_of(reader: FolderReader,
-              stand_in: StandIn,
-              only: Tuple[str, ...] = ()) -> Dict[str, Any]:
+def fields_of(reader: FolderReader, stand_in: StandIn) -> Dict[str, Any]:
     """Return the fields of a checkpoint file with the content of a folder.
 
     Args:
         reader (FolderReader): Of a folder with ``rest.zip``.
         stand_in (callable): See :data:`StandIn`.
-        only (tuple[str]): Which fields. Default: none, which means all.
 
     Raises:
         CorruptError: If a tensor has no place among them.
     """
-    folder = reader.folder
-    path = folder.file_path(REST_NAME)
-    with folder.files.open(REST_NAME) as file:
+    return _fields(reader, _rest(reader), stand_in)
+
+
+def _rest(reader: FolderReader) -> Dict[str, Any]:
+    """Load what is no tensor of the model or of its optimizers."""
+    path = reader.folder.file_path(REST_NAME)
+    with reader.folder.files.open(REST_NAME) as file:
         rest = load_checkpoint(file, path)
     if not isinstance(rest, dict) or \
             not isinstance(rest.get('state_dict', {}), dict):
         raise CorruptError(f'{path} is no part of a checkpoint')
+    return rest
+
+
+def _fields(reader: FolderReader,
+            rest: Mapping[str, Any],
+            stand_in: StandIn,
+            only: Tuple[str, ...] = ()) -> Dict[str, Any]:
+    folder = reader.folder
+    path = folder.file_path(REST_NAME)
     names = folder.metadata.tensors
     fields: Dict[str, Any] = {}
     for field in dict.fromkeys(['meta', 'state_dict', 'optimizer', *rest]):

@@ -46,6 +46,17 @@ class Folder:
         return not self.manifest
 
     @property
+    def no_counters(self) -> str:
+        """Why no run resumes from one of torch alone, and what to do."""
+        return (
+            f'{self.path} cannot be resumed from: it is one of '
+            f'torch.distributed.checkpoint alone, without {REST_NAME}, which '
+            'has the counters of a run. load_from takes its weights. If '
+            "'meta', with 'epoch' and 'iter', was saved in it, too, make a "
+            f'file of it ("mmcv-ckpt convert {self.path} iter_N.pth", where N '
+            'is its finished iterations) and resume from that')
+
+    @property
     def bytes(self) -> int:
         """Bytes of all that belongs to it."""
         if self.is_plain:

@@ -61,7 +61,9 @@ def restore_through_fsdp(checkpoint: Any, model: torch.nn.Module,
         checkpoint.reader.fill(targets)
     torchs.set_model_state_dict(model, weights)
     for name, state in states.items():
-        torchs.set_optimizer_state_dict(model, by_name[name][0], state)
+        # torch 2.3 takes it by its name alone
+        torchs.set_optimizer_state_dict(
+            model, by_name[name][0], optim_state_dict=state)
 
 
 @contextmanager

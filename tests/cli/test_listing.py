@@ -3,12 +3,15 @@ import json
 import os
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from checkpoint_files import Payload, moved, torch_written
-from toy import make_loader, make_runner, train
+from toy import ToyModel, make_loader, make_runner, train
 
 from mmcv_ckpt_hooks.cli import main
+from mmcv_ckpt_hooks.errors import (CheckpointError, IntegrityError,
+                                    UnsafeCheckpointError)
 
 
 def listed(capsys, directory):
@@ -234,3 +237,98 @@ def test_nothing_but_links_to_a_disk_that_is_away(run_dir, capsys):
     out = table(capsys, run_dir).out
     assert 'damaged' not in out and out.count('Is its disk mounted?') == 4
     assert "resume='auto' would stop with an error" in out
+
+
+# -- what a resume takes -----------------------------------------------------
+
+
+def resumes_from(directory):
+    """What resume='auto' does in a new run: a name, or the error."""
+    runner = make_runner(
+        directory,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=20),
+        hooks=[dict(type='DurableCheckpointHook', resume='auto', interval=9)])
+    try:
+        runner.call_hook('before_run')
+    except CheckpointError as error:
+        return error
+    restored = runner.restored
+    runner.call_hook('after_run')
+    return restored and restored.name
+
+
+def bare(path, **more):
+    torch.save(dict(state_dict=ToyModel().state_dict(), **more), str(path))
+
+
+WEIGHTS_ALONE = [
+    dict(),
+    dict(meta=3),
+    dict(meta=dict(epoch='one')),
+    dict(meta={}, optimizer=[1]),
+]
+
+
+@pytest.mark.parametrize('more', WEIGHTS_ALONE)
+def test_weights_alone_are_nothing_to_resume_from(run_dir, capsys, more):
+    """As a run that was converted, or published, and lies beside another."""
+    bare(run_dir / 'iter_20.pth', **more)
+    (run_dir / 'checkpoints.json').unlink()
+    content, entries = listed(capsys, run_dir)
+    assert entries['iter_20.pth']['flags'] == ['not resumable', 'not owned']
+    assert 'iter_20.pth cannot be resumed from: ' in \
+        entries['iter_20.pth']['problem']
+    assert content['resume'] == 'iter_8.pth' == resumes_from(run_dir)
+
+
+@pytest.mark.parametrize('more', WEIGHTS_ALONE)
+def test_nothing_but_weights_is_told(tmp_path, capsys, more):
+    bare(tmp_path / 'iter_2.pth', **more)
+    bare(tmp_path / 'iter_4.pth', **more)
+    out = table(capsys, tmp_path).out
+    assert "resume='auto' would stop with an error: nothing here" in out
+    why = [line for line in out.splitlines() if 'not resumable: ' in line]
+    assert [line[:25] for line in why
+            ] == ['not resumable: iter_4.pth', 'not resumable: iter_2.pth']
+    content, entries = listed(capsys, tmp_path)
+    assert content['resume'] is None
+    assert entries['iter_4.pth']['flags'] == ['not resumable']
+    error = resumes_from(tmp_path)
+    assert isinstance(error, IntegrityError)
+    assert why[0].partition(': ')[2] in str(error)
+
+
+def test_many_weights_are_not_all_explained(tmp_path, capsys):
+    for steps in range(1, 7):
+        bare(tmp_path / f'iter_{steps}.pth')
+    lines = table(capsys, tmp_path).out.splitlines()
+    assert [line for line in lines if line.startswith('and ')
+            ] == ['and 3 more, of which --json says why']
+    assert sum('not resumable: ' in line for line in lines) == 3
+
+
+def test_a_resume_stops_at_what_needs_trust(run_dir, capsys):
+    """It is not passed over: who trusts it loses nothing of the run."""
+    tree = dict(
+        meta=dict(iter=20, epoch=0),
+        state_dict=ToyModel().state_dict(),
+        own=Payload(os.mkdir, 'nowhere'))
+    (run_dir / 'iter_20.pth').write_bytes(torch_written(tree))
+    content, entries = listed(capsys, run_dir)
+    assert content['resume'] is None
+    assert entries['iter_20.pth']['flags'] == [
+        'needs trust_checkpoint', 'not owned'
+    ]
+    assert table(capsys, run_dir).out.splitlines()[-1] == (
+        "resume='auto' would stop with an error at iter_20.pth, which is not "
+        'loaded without trust_checkpoint=True')
+    error = resumes_from(run_dir)
+    assert isinstance(error, UnsafeCheckpointError)
+    assert 'iter_20.pth' in str(error)
+
+
+def test_steps_that_numpy_has_counted_are_resumed_from(tmp_path, capsys):
+    meta = dict(iter=np.int64(4), epoch=np.int64(1))
+    bare(tmp_path / 'one.pth', meta=meta)
+    assert listed(capsys, tmp_path)[0]['resume'] == 'one.pth' == \
+        resumes_from(tmp_path)

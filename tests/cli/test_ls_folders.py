@@ -4,10 +4,13 @@ import os
 import shutil
 
 import pytest
-from folders import NEW_TORCH
-from toy import ToyModel, train
+import torch.distributed.checkpoint as dcp
+from folders import NEW_TORCH, build_folder
+from toy import ToyModel, make_runner, train
 
+from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
 from mmcv_ckpt_hooks.cli import main
+from mmcv_ckpt_hooks.errors import CheckpointError, ConfigError, IntegrityError
 from mmcv_ckpt_hooks.folders.layout import METADATA_NAME, WRITING_NAME
 
 pytestmark = [
@@ -85,6 +88,13 @@ def test_ls_tells_of_them_where_there_is_nothing_else(tmp_path, capsys):
         f'not finished: {tmp_path}/iter_6.dcp is being written')
 
 
+def test_a_latest_that_has_lost_its_metadata_is_there(run_dir, capsys):
+    os.unlink(f'{run_dir}/iter_6.dcp/{METADATA_NAME}')
+    err = command(capsys, 'ls', run_dir)[2]
+    assert err == (f'mmcv-ckpt: {run_dir}/latest.dcp points to iter_6.dcp, '
+                   'which has no .metadata\n')
+
+
 def test_nothing_is_told_of_whole_folders(run_dir, capsys):
     code, out, _ = command(capsys, 'ls', run_dir)
     assert code == 0 and 'incomplete' not in out and 'finished:' not in out
@@ -149,6 +159,30 @@ def test_a_part_of_a_folder_names_the_whole(run_dir, monkeypatch, capsys,
     assert code == 2 and f'checkpoint {os.path.realpath(folder)}: ' in err
 
 
+@pytest.mark.parametrize('name', ['__0_0.distcp', 'rest.zip'])
+def test_a_part_is_no_checkpoint_in_python_either(run_dir, name):
+    """Of a file with its structure, and its digest in no catalog."""
+    with pytest.raises(ConfigError) as caught:
+        verify_checkpoint(f'{run_dir}/iter_4.dcp/{name}')
+    assert str(caught.value) == (
+        f'{run_dir}/iter_4.dcp/{name} is a part of the sharded checkpoint '
+        f'{run_dir}/iter_4.dcp: expected the whole, that is the folder')
+
+
+def test_what_is_looked_for_in_a_directory_is_not_in_a_checkpoint(run_dir):
+    shutil.copy(f'{run_dir}/iter_4.dcp/rest.zip', f'{run_dir}/iter_1.pth')
+    for name, what in (('iter_1.pth', 'a file'), ('iter_4.dcp',
+                                                  'a sharded checkpoint')):
+        path = f'{run_dir}/{name}'
+        with pytest.raises(ConfigError) as caught:
+            find_resumable(path)
+        assert str(caught.value) == (
+            f'{path} is {what}, expected a directory of checkpoints: '
+            f"verify_checkpoint('{path}') checks one")
+    with pytest.raises(ConfigError, match='is a directory, expected a'):
+        verify_checkpoint(run_dir)
+
+
 def test_what_is_not_there_is_missing(run_dir, capsys):
     code, _, err = command(capsys, 'verify', f'{run_dir}/iter_4.dcp/other')
     assert code == 2 and 'No such file' in err
@@ -172,32 +206,177 @@ def test_inspect_says_what_a_folder_is(run_dir, capsys):
     assert content['bytes'] == sum(content['files'].values())
 
 
+@pytest.mark.parametrize('end', ['pth', 'dcp'])
+def test_what_is_set_aside_is_told(tmp_path, capsys, end):
+    for steps in (4, 2):
+        train(
+            tmp_path,
+            runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
+            hooks=[dict(type='DurableCheckpointHook', interval=2, format=end)])
+    aside, = (
+        name for name in os.listdir(tmp_path)
+        if name.startswith(f'iter_2.{end}.'))
+    content = json.loads(command(capsys, 'ls', tmp_path, '--json')[1])
+    assert content['set_aside'] == {
+        aside:
+        f'{tmp_path}/{aside} had the name iter_2.{end} before. No run takes '
+        'or deletes it: remove it when you do not need it any more, or give '
+        f'it another name that ends in .{end}'
+    }
+    assert [one['name'] for one in content['checkpoints']
+            ] == [f'iter_2.{end}', f'iter_4.{end}']
+    out = command(capsys, 'ls', tmp_path)[1]
+    assert out.splitlines()[-2].startswith(f'set aside: {tmp_path}/{aside} ')
+    # as it says
+    os.rename(tmp_path / aside, tmp_path / f'before_iter_2.{end}')
+    assert command(capsys, 'verify', f'{tmp_path}/before_iter_2.{end}')[0] == 0
+
+
+def test_where_to_is_no_name(run_dir, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'there').mkdir()
+    assert command(capsys, 'convert', f'{run_dir}/iter_2.dcp', 'a.pth')[0] == 0
+    for source, name in ((f'{run_dir}/iter_2.dcp/', 'iter_2.pth'), ('a.pth',
+                                                                    'a.dcp')):
+        for target, such in (('.', f'./{name}'), ('there', f'there/{name}'),
+                             ('new/', f'new/{name}')):
+            code, _, err = command(capsys, 'convert', source, target)
+            assert (code, err) == (
+                2, f'mmcv-ckpt: DST {target!r} is a directory: give the name '
+                f'of what is to be written, too, such as {such}\n')
+        code, _, err = command(capsys, 'convert', source, '')
+        assert code == 2 and f'DST is empty: give the name of what is to be ' \
+            f'written, too, such as {name}' in err
+    code, _, err = command(capsys, 'convert', 'a.pth', 'b.pth')
+    assert code == 2 and 'expected a DST that ends in .dcp, got b.pth' in err
+    assert command(capsys, 'convert', 'a.pth', 'there/a.dcp/')[0] == 0
+
+
+@pytest.mark.parametrize('verb, words', [
+    ('ls', ['.dcp', 'incomplete', 'not finished', 'set aside', 'latest.dcp']),
+    ('inspect', ['sharded', 'folder']),
+    ('verify', ['sharded', '.metadata']),
+    ('push', ['.metadata', 'skipped']),
+    ('convert', ['.dcp']),
+])
+def test_the_help_knows_of_folders(capsys, verb, words):
+    with pytest.raises(SystemExit):
+        main([verb, '--help'])
+    said = ' '.join(capsys.readouterr().out.split())
+    for word in words:
+        assert word in said
+
+
 # -- the best ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize('given, end', [(dict(), 'pth'),
                                         (dict(format='dcp'), 'dcp')])
 def test_the_best_that_keep_ranks_has_its_flag(tmp_path, capsys, given, end):
+    work = tmp_path / 'run'
     train(
-        tmp_path,
+        work,
         runner=dict(type='IterBasedRunnerAmp', max_iters=8),
         hooks=[
             dict(
                 type='DurableCheckpointHook',
                 interval=2,
                 keep=dict(best=2, monitor='mIoU'),
+                mirror=dict(url=str(tmp_path / 'mirror')),
                 **given)
         ],
         evaluation=dict(scores=[.5, .7, .6, .65], interval=2, by_epoch=False))
-    code, out, _ = command(capsys, 'ls', tmp_path)
-    best, newest = out.splitlines()[1:3]
-    assert code == 0
-    assert best.startswith(f'iter_4.{end} ') and best.endswith(' best mIoU')
-    assert newest.startswith(f'iter_8.{end} ') and 'best' not in newest
+    # a mirror has what the run tells of it
+    for place in (work, tmp_path / 'mirror' / 'run'):
+        code, out, _ = command(capsys, 'ls', place)
+        best, newest = out.splitlines()[1:3]
+        assert code == 0
+        assert best.startswith(f'iter_4.{end} ') and best.endswith(
+            ' best mIoU')
+        assert newest.startswith(f'iter_8.{end} ') and 'best' not in newest
+        content = json.loads(command(capsys, 'ls', place, '--json')[1])
+        best = content['best']['mIoU']
+        assert best['name'] == f'iter_4.{end}' and best['score'] == .7
+        assert [
+            one['name'] for one in content['checkpoints']
+            if 'best mIoU' in one['flags']
+        ] == [f'iter_4.{end}']
+
+
+# -- what a resume takes ------------------------------------------------------
+
+
+def resumes_from(directory):
+    """What resume='auto' does in a new run: a name, or the error."""
+    runner = make_runner(
+        directory,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=20),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                resume='auto',
+                interval=9,
+                format='dcp')
+        ])
+    try:
+        runner.call_hook('before_run')
+    except CheckpointError as error:
+        return error
+    restored = runner.restored
+    runner.call_hook('after_run')
+    return restored and restored.name
+
+
+def plain_folder(path, **more):
+    """As torch writes it, without our manifest."""
+    dcp.save(
+        dict(state_dict=ToyModel().state_dict(), **more),
+        checkpoint_id=str(path))
+
+
+@pytest.mark.parametrize('more', [{}, {'meta': dict(iter=8, epoch=2)}])
+def test_a_folder_of_torch_alone_is_not_resumed_from(run_dir, capsys, more):
+    plain_folder(f'{run_dir}/iter_8.dcp', **more)
+    content = json.loads(command(capsys, 'ls', run_dir, '--json')[1])
+    plain = content['checkpoints'][-1]
+    assert plain['flags'] == ['not resumable', 'not owned']
+    assert content['resume'] == 'iter_6.dcp' == resumes_from(run_dir)
+    out = command(capsys, 'ls', run_dir)[1]
+    assert 'take iter_6.dcp, the newest that a run can go on from' in out
+
+
+def test_nothing_but_folders_of_torch_alone(tmp_path, capsys):
+    plain_folder(tmp_path / 'iter_2.dcp')
+    out = command(capsys, 'ls', tmp_path)[1].splitlines()
+    assert out[4].startswith(
+        'not resumable: iter_2.dcp cannot be resumed from: it is one of '
+        'torch.distributed.checkpoint alone')
+    assert out[5] == ("resume='auto' would stop with an error: nothing here "
+                      'can be continued from')
+    error = resumes_from(tmp_path)
+    assert isinstance(error, IntegrityError)
+    assert 'torch.distributed.checkpoint alone' in str(error)
+
+
+def test_a_folder_that_has_all_files_and_no_counters(tmp_path, capsys):
+    state = ToyModel().state_dict()
+    build_folder(tmp_path / 'iter_2.dcp', dict(state_dict=state), {})
     content = json.loads(command(capsys, 'ls', tmp_path, '--json')[1])
-    best = content['best']['mIoU']
-    assert best['name'] == f'iter_4.{end}' and best['score'] == .7
-    assert [
-        one['name'] for one in content['checkpoints']
-        if 'best mIoU' in one['flags']
-    ] == [f'iter_4.{end}']
+    assert content['checkpoints'][0]['flags'] == ['not resumable']
+    error = resumes_from(tmp_path)
+    assert content['checkpoints'][0]['problem'].partition(': ')[2] in \
+        str(error)
+
+
+def test_folders_that_lack_their_metadata_stop_a_resume(run_dir, capsys):
+    for name in ('iter_2.dcp', 'iter_4.dcp', 'iter_6.dcp'):
+        os.unlink(f'{run_dir}/{name}/{METADATA_NAME}')
+    assert command(capsys, 'ls', run_dir)[1].splitlines()[-1] == (
+        "resume='auto' would stop with an error, to write over nothing that "
+        'may be completed')
+    assert isinstance(resumes_from(run_dir), IntegrityError)
+    # one of another program's making is none that could be completed
+    for name in ('iter_2.dcp', 'iter_4.dcp', 'iter_6.dcp'):
+        os.unlink(f'{run_dir}/{name}/manifest.json')
+    assert 'would stop' not in command(capsys, 'ls', run_dir)[1]
+    assert resumes_from(run_dir) is None

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from folders import NEW_TORCH, with_another_value
-from toy import names, train
+from toy import make_loader, make_runner, names, train
 
 from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
 from mmcv_ckpt_hooks.cli import destination as cli_destination
@@ -298,6 +298,76 @@ def test_only_what_is_missing_in_the_run_lets_the_others_be_copied(
     assert (code, content['error']) == (2, 'MissingCheckpointError')
     copied = by_status(content, 'copied')
     assert copied == (ALL[:-1] if who == 'run' else [])
+
+
+def test_what_is_not_of_the_run_is_skipped_and_told(run_dir, tmp_path, capsys):
+    train(
+        tmp_path / 'other',
+        runner=dict(type='IterBasedRunnerAmp', max_iters=3),
+        hooks=[dict(type='DurableCheckpointHook', interval=3)])
+    shutil.copy(tmp_path / 'other' / 'iter_3.pth', run_dir)
+    shutil.copy(run_dir / 'iter_6.pth', run_dir / 'copy_iter_6.pth')
+    os.symlink(tmp_path / 'other' / 'iter_3.pth', run_dir / 'linked_3.pth')
+    code, content, _ = push(capsys, run_dir, tmp_path / 'there')
+    why = {
+        one['name']: one['why']
+        for one in content['checkpoints'] if one['status'] == 'skipped'
+    }
+    assert (code, by_status(content, 'copied')) == (0, ALL)
+    assert why == {
+        'copy_iter_6.pth':
+        'no run wrote it under this name: another program did, or it was '
+        'converted, copied or renamed. Copy it by hand',
+        'iter_3.pth':
+        'it is of another run than the last one here',
+        'linked_3.pth':
+        'a link that somebody made',
+    }
+    assert main(['push', str(run_dir), str(tmp_path / 'there')]) == 0
+    out = capsys.readouterr().out
+    assert 'skipped  iter_3.pth: it is of another run' in out
+    assert ': 0 copied, 8 skipped, 0 failed' in out
+
+
+def test_what_the_run_gave_up_is_told(run_dir, tmp_path, capsys):
+    runner = make_runner(
+        run_dir,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=5),
+        hooks=[dict(type='DurableCheckpointHook', interval=5)])
+    runner.resume(str(run_dir / 'iter_4.pth'))
+    runner.run([make_loader(32)], [('train', 1)])
+    # is no name of a step: a run would make a link of it
+    (run_dir / 'latest.pth').unlink()
+    shutil.copy(run_dir / 'iter_8.pth', run_dir / 'latest.pth')
+    (run_dir / 'iter_8.pth').unlink()
+    _, content, _ = push(capsys, run_dir, tmp_path / 'there')
+    why = {one['name']: one['why'] for one in content['checkpoints']}
+    assert why['iter_6.pth'] == \
+        'given up: the run went on from an earlier one'
+    assert why['latest.pth'] == \
+        'its name is that of the link to the newest'
+
+
+@NEW_TORCH
+def test_a_folder_without_its_metadata_is_told(tmp_path, capsys):
+    work = tmp_path / 'run'
+    train(
+        work,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=6),
+        hooks=[dict(type='DurableCheckpointHook', interval=2, format='dcp')])
+    (work / 'iter_2.dcp' / '.metadata').unlink()
+    (work / 'iter_8.dcp').mkdir()
+    code, content, err = push(capsys, work, tmp_path / 'there')
+    assert (code, content['error']) == (1, 'TruncatedError')
+    assert by_status(content, 'copied') == ['iter_4.dcp', 'iter_6.dcp']
+    assert by_status(content, 'failed') == ['iter_2.dcp']
+    assert 'iter_2.dcp has no .metadata' in content['problem']
+    assert f'iter_2.dcp is not copied: {work}/iter_2.dcp has no' in err
+    # a killed run has left it: nothing is lost with it
+    assert by_status(content, 'skipped') == ['iter_8.dcp']
+    shutil.rmtree(work / 'iter_2.dcp')
+    code, content, _ = push(capsys, work, tmp_path / 'there')
+    assert code == 0 and 'iter_8.dcp' in by_status(content, 'skipped')
 
 
 @pytest.mark.parametrize('arguments, problem', [

@@ -434,3 +434,14 @@ def test_without_its_package_a_url_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(__import__('sys').modules, 'obstore', None)
     assert main(['ls', 's3://bucket/run']) == 2
     assert "pip install 'mmcv_ckpt_hooks[s3]'" in capsys.readouterr().err
+
+
+def test_prune_deletes_in_a_bucket(cli, stored):
+    code, content, _ = cli('prune', stored, '--last=1', '--json')
+    assert code == 0 and content['done'] is False
+    code, out, _ = cli('prune', stored, '--last=1', '--yes')
+    assert code == 0 and '2 of 4 checkpoints deleted' in out
+    _, content, _ = cli('ls', stored, '--json')
+    assert [one['name'] for one in content['checkpoints']
+            ] == ['best_mIoU_iter_4.pth', 'iter_6.pth']
+    assert content['resume'] == 'iter_6.pth'

@@ -118,7 +118,7 @@ def unfinished(directory):
     ]
 
 
-def kill_and_resume(run, moment, digest, form='pth', **how):
+def kill_and_resume(run, moment, digest, form='pth', may_end=False, **how):
     """Kill a run of ``RUN``; resumed, it ends as if nothing had happened.
 
     Args:
@@ -126,10 +126,18 @@ def kill_and_resume(run, moment, digest, form='pth', **how):
         moment (tuple): Number of the operation, and ``BEFORE`` or ``AFTER``.
         digest (str): Of the run that nobody stopped.
         form (str): ``'dcp'`` for one of ``FOLDERS``. Default: ``'pth'``.
+        may_end (bool): Whether the run may come to its end before: of several
+            ranks each has as many operations as its lock is renewed.
+            Default: False.
         how (dict): ``rank``: which one is killed, of several.
     """
     at, when = moment
-    assert run.go_on(at=at, when=when, **how).killed
+    outcome = run.go_on(at=at, when=when, **how)
+    if may_end and not outcome.killed:
+        assert outcome.digest == digest
+        run.remove()
+        return
+    assert outcome.killed
     for folder in glob(f'{run.work_dir}/iter_*.dcp'):
         # so old that it is swept
         for path in unfinished(folder):

@@ -281,8 +281,14 @@ EXPORT int ftruncate64(int fd, off64_t size) {
   ON_FD(ftruncate64, "ftruncate", size, fd, size) DONE
 }
 EXPORT int close(int fd) {
-  ON_FD(close, "close", 0, fd)
-  if (result == 0) watched[fd] = 0;
+  if (!is_watched(fd)) return REAL(close)(fd);
+  enter();
+  /* before: another thread may get the number at once, for a socket */
+  watched[fd] = 0;
+  int result = REAL(close)(fd);
+  int error = errno;
+  count++;
+  record("close", 0, fd, 0, 0, NULL, NULL, NULL, 0);
   DONE
 }
 

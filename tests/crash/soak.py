@@ -157,7 +157,8 @@ def moments_of_two(driver, folder):
     def begin(driver, name):
         return KilledRun(driver, name, RANKS, ranks=2)
 
-    return [(f'rank-{rank}', at, when, digest, 'dcp', begin, dict(rank=rank))
+    how = [dict(rank=rank, may_end=True) for rank in range(2)]
+    return [(f'rank-{rank}', at, when, digest, 'dcp', begin, how[rank])
             for rank, number in enumerate(numbers)
             for at in range(1, number + 1) for when in (BEFORE, AFTER)]
 

@@ -40,7 +40,7 @@ class Repo:
         """Run the tool with a config of the repo and two lines of ours.
 
         Returns:
-            str: What it printed.
+            str: What it printed; ``pytest -s`` shows it.
         """
         path = self.folder / f'{name}.py'
         base = HERE / 'repo' / f'{config}.py'
@@ -63,6 +63,7 @@ class Repo:
             stderr=subprocess.STDOUT,
             universal_newlines=True,
             timeout=180)
+        print(done.stdout)
         assert done.returncode == status, done.stdout
         return done.stdout
 
@@ -77,8 +78,19 @@ def repo(tmp_path):
     return Repo(tmp_path)
 
 
+def restored_line(said):
+    line, = [
+        line for line in said.splitlines() if line.startswith('Restored from')
+    ]
+    return line
+
+
 def dying_at(iteration):
-    return PLUGIN + f"custom_hooks += [dict(type='DieHook', at={iteration})]\n"
+    """The two lines of ours, and an end with every save before it on disk."""
+    return PLUGIN + f'''
+custom_hooks[0].update(write=dict(background=False))
+custom_hooks += [dict(type='DieHook', at={iteration})]
+'''
 
 
 @pytest.mark.parametrize('config', sorted(KINDS))
@@ -142,9 +154,7 @@ def test_the_tools_own_resume_goes_through_apex(repo):
         5,
         apex=True,
         more=plain)
-    restored, = [
-        line for line in said.splitlines() if line.startswith('Restored from')
-    ]
+    restored = restored_line(said)
     assert 'loss scale' in restored and 'Not restored' not in restored
     assert equal(
         repo.load('first', 'iter_9.pth')['state_dict'],
@@ -160,24 +170,92 @@ def test_the_opt_level_is_noted_beside_the_state_of_apex(repo):
         opt_level='O1', loss_scale='dynamic')
 
 
-def test_a_file_of_the_repo_itself_is_gone_on_from(repo):
+@pytest.mark.parametrize('amp', [True, False], ids=['beit', 'convnext'])
+@pytest.mark.parametrize('config, kept, finished, steps', [
+    ('upernet_9_iters', 6, 6, 9),
+    ('mask_rcnn_3_epochs', 2, 8, 12),
+])
+def test_a_file_of_the_repo_itself_is_gone_on_from(repo, config, kept,
+                                                   finished, steps, amp):
     """Two lines are added to a run that is under way."""
-    repo.run('run', 'upernet_9_iters', apex=True, more='')
-    file = repo.folder / 'run' / 'iter_6.pth'
-    assert torch.load(str(file))['amp']['loss_scaler0']['unskipped'] == 6
-    for later in ('iter_9.pth', 'best_mIoU_iter_3.pth'):
-        path = repo.folder / 'run' / later
-        if path.exists():
+    template = KINDS[config]
+    repo.run('run', config, apex=True, more='')
+    file = repo.folder / 'run' / template.format(kept)
+    content = torch.load(str(file))
+    assert content['amp']['loss_scaler0']['unskipped'] == finished
+    if not amp:
+        # the line that saves it is commented out in ConvNeXt
+        del content['amp']
+        torch.save(content, str(file))
+    for path in (repo.folder / 'run').glob('*.pth'):
+        if path != file:
             path.unlink()
-    said = repo.run('run', 'upernet_9_iters', apex=True)
-    assert '6 iterations are finished' in said
-    restored, = [
-        line for line in said.splitlines() if line.startswith('Restored from')
-    ]
-    assert 'loss scale' in restored.split('Not restored')[0]
-    assert 'random generators (not in the file)' in restored
-    assert repo.load('run', 'iter_9.pth')['amp'] == dict(
-        loss_scaler0=dict(loss_scale=2.**16, unskipped=9))
+    said = repo.run('run', config, apex=True)
+    assert f'{finished} iterations are finished' in said
+    restored, _, left = restored_line(said).partition('. Not restored: ')
+    assert ('loss scale' in restored) == amp
+    assert ('loss scale (not in the file)' in left) == (not amp)
+    assert ('the checkpoint has no AMP state' in said) == (not amp)
+    assert 'random generators (not in the file)' in left
+    counted = steps if amp else steps - finished
+    assert repo.load('run', template.format(LAST[config]))['amp'] == dict(
+        loss_scaler0=dict(loss_scale=2.**16, unskipped=counted))
+
+
+ACCUMULATES = '''
+optimizer_config = dict(
+    _delete_=True, type='DistOptimizerHook', update_interval=4,
+    grad_clip=dict(max_norm=0.05), coalesce=True, bucket_size_mb=-1,
+    use_fp16=True)
+'''
+
+
+@pytest.mark.parametrize('apex', [True, False])
+def test_a_kill_between_two_steps_of_the_optimizer_loses_no_gradient(
+        repo, apex):
+    """Six iterations: a step, and a half of the next."""
+    config = 'upernet_9_iters'
+    repo.run('whole', config, apex=apex, more=PLUGIN + ACCUMULATES)
+    repo.run(
+        'cut', config, apex=apex, more=dying_at(7) + ACCUMULATES, status=9)
+    held = repo.load('cut', 'iter_6.pth')['resume_state']['gradients']
+    assert held and any(one.abs().sum() for one in held.values())
+    said = repo.run('cut', config, apex=apex, more=PLUGIN + ACCUMULATES)
+    assert 'accumulated gradients' in restored_line(said)
+    assert 'Not restored' not in restored_line(said)
+    expected = repo.load('whole', 'iter_9.pth')
+    found = repo.load('cut', 'iter_9.pth')
+    for field in ('state_dict', 'optimizer'):
+        assert equal(found[field], expected[field]), field
+    # the step of iteration 8, whose gradients are of 5 to 8
+    before = repo.load('cut', 'iter_6.pth')['state_dict']
+    assert not equal(found['state_dict'], before)
+
+
+def test_the_repo_goes_on_without_the_plugin_again(repo):
+    """Its own runner reads ``amp``, and apex refuses what it has not."""
+    repo.run('first', 'upernet_9_iters', apex=True)
+    source = repo.folder / 'first' / 'iter_6.pth'
+    said = repo.run(
+        'second',
+        'upernet_9_iters',
+        '--resume-from',
+        source,
+        apex=True,
+        more='')
+    assert 'mmcv_ckpt_hooks' not in said
+    content = torch.load(str(repo.folder / 'second' / 'iter_9.pth'))
+    assert content['amp']['loss_scaler0']['unskipped'] == 9
+    assert {
+        one['step'].item()
+        for one in content['optimizer']['state'].values()
+    } == {9.}
+
+
+def test_alone_the_repo_cannot_save_without_apex(repo):
+    said = repo.run('run', 'upernet_9_iters', more='', status=1)
+    assert "NameError: name 'amp' is not defined" in said
+    assert not list((repo.folder / 'run').glob('*.pth'))
 
 
 def test_the_plugin_imported_first_is_mmcvs_own_key_error(repo):

@@ -6,6 +6,8 @@ what is smaller here is the model, the data and the number of iterations.
 import importlib.util
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,12 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from stock import scales_on_a_cpu
 
 import mmcv_ckpt_hooks
 from mmcv_ckpt_hooks import verify_checkpoint
 
 PACKAGE = Path(mmcv_ckpt_hooks.__file__).parent.parent
 CONFIGS = PACKAGE / 'configs'
+STUBS = Path(__file__).parent / 'stubs'
 SIZE = 64
 
 pytestmark = [pytest.mark.mmseg, pytest.mark.slow]
@@ -67,8 +71,8 @@ model = dict(
     backbone=dict(
         arch=dict(_delete_=True, depths=[1] * 4, channels=[8, 8, 16, 16])),'''
     + _HEADS.format(channels=[8, 8, 16, 16], third=16) + _SEGMENTATION + '''
-# mmcv's auto_fp16 casts to float16 on a CPU, too, and the weights stay 32 bits
-optimizer_config = dict(_delete_=True)
+custom_imports = dict(
+    imports=['mmcls.models', 'mmcv_ckpt_hooks', 'half_on_a_cpu'])
 ''',
     upernet_swin_tiny='''
 model = dict(
@@ -154,11 +158,13 @@ runner = dict(max_epochs={steps})
 ''')
 
 TOOLS = dict(resnet18_classifier='mmcls', retinanet_r50_detector='mmdet')
-#: of no tool: fragments, and what other tests run
-ELSEWHERE = {
-    'checkpoints_mirror', 'checkpoints_s3', 'checkpoints_sharded',
-    'nuclei_fcn', 'nuclei_fcn_mmseg'
-}
+#: fragments, and what the demo trains: by whom they are run
+ELSEWHERE = dict(
+    checkpoints_mirror='test_mirror.py',
+    checkpoints_s3='test_s3_run.py',
+    checkpoints_sharded='test_folders.py',
+    nuclei_fcn='ready_configs/test_ready_configs.py',
+    nuclei_fcn_mmseg='mmseg/test_mmseg_exact.py')
 
 
 @pytest.fixture(scope='module')
@@ -199,27 +205,39 @@ def data(tmp_path_factory):
     return root
 
 
-def run_tool(data, config, steps):
-    """Train with the tool of the config's package; return what it said."""
+def package_of(config):
+    """The folder of the package that the config is for."""
     package = TOOLS.get(config, 'mmseg')
     found = importlib.util.find_spec(package)
     if found is None:
         pytest.skip(f'{package} is not installed')
-    path = data / f'{config}_{steps}.py'
-    small = SMALL[config].replace('{steps}', str(steps))
-    base = CONFIGS / f'{config}.py'
-    path.write_text(f'_base_ = [{str(base)!r}]\n{small}')
-    tool = Path(found.origin).parent / '.mim' / 'tools' / 'train.py'
+    return Path(found.origin).parent / '.mim'
+
+
+def run_example(data, config, steps, more='', work=None):
+    """Train an example at a small size; return what the tool said."""
+    small = SMALL[config].replace('{steps}', str(steps)) + more
+    path = data / f'{work or config}_{steps}.py'
+    path.write_text(f'_base_ = [{str(CONFIGS / config) + ".py"!r}]\n{small}')
+    tools = package_of(config) / 'tools'
+    return run_tool(tools, path, data / (work or config), data)
+
+
+def run_tool(tools, config, work, data, *options, gpus=''):
+    """Train with the package's own tool; return what it said.
+
+    ``pytest -s`` shows it.
+    """
     done = subprocess.run(
         [
             sys.executable,
-            str(tool),
-            str(path), '--work-dir',
-            str(data / config), '--seed', '0'
+            str(tools / 'train.py'),
+            str(config), '--work-dir',
+            str(work), '--seed', '0', *options
         ],
         env={
-            **os.environ, 'PYTHONPATH': str(PACKAGE),
-            'CUDA_VISIBLE_DEVICES': '',
+            **os.environ, 'PYTHONPATH': f'{PACKAGE}:{STUBS}',
+            'CUDA_VISIBLE_DEVICES': gpus,
             'OMP_NUM_THREADS': '1'
         },
         cwd=str(data),
@@ -227,29 +245,145 @@ def run_tool(data, config, steps):
         stderr=subprocess.STDOUT,
         universal_newlines=True,
         timeout=300)
+    print(done.stdout)
     assert done.returncode == 0, done.stdout[-6000:]
     return done.stdout
 
 
-@pytest.mark.parametrize('config', sorted(SMALL))
-def test_an_example_trains_and_goes_on(data, config):
-    by_epoch = config in TOOLS
+def trains_and_goes_on(work, by_epoch, run):
+    """Train, go on; return what the second run said, and its last file."""
     first, last, name = (1, 2, 'epoch_{}.pth') if by_epoch else \
         (4, 6, 'iter_{}.pth')
-    said = run_tool(data, config, first)
-    assert f'Saved checkpoint {name.format(first)}' in said
-    said = run_tool(data, config, last)
-    assert f'Resumed from {data / config / name.format(first)}' in said
-    restored, = [line for line in said.splitlines() if 'Restored from' in line]
-    assert 'Not restored' not in restored
-    path = data / config / name.format(last)
+    assert f'Saved checkpoint {name.format(first)}' in run(first)
+    said = run(last)
+    assert f'Resumed from {work / name.format(first)}' in said
+    path = work / name.format(last)
     verify_checkpoint(str(path))
-    assert torch.load(str(path))['resume_state']['world_size'] == 1
+    return said, torch.load(str(path))
+
+
+def restored_line(said):
+    line, = [line for line in said.splitlines() if 'Restored from' in line]
+    return line
+
+
+@pytest.mark.parametrize('config', [
+    pytest.param(
+        config,
+        marks=scales_on_a_cpu if config == 'upernet_convnext_tiny' else ())
+    for config in sorted(SMALL)
+])
+def test_an_example_trains_and_goes_on(data, config):
+    said, saved = trains_and_goes_on(
+        data / config, config in TOOLS,
+        lambda steps: run_example(data, config, steps))
+    restored = restored_line(said)
+    assert 'Not restored' not in restored
+    assert saved['resume_state']['world_size'] == 1
     assert list((data / config).glob('best_*.pth'))
     if config == 'upernet_beit_base_apex':
         assert 'Mixed precision: torch autocast on cpu' in said
+    # mmcv's own hook, which scales as on a GPU
+    scales = config == 'upernet_convnext_tiny'
+    assert ('loss scale' in restored) == ('amp' in saved) == scales
+    if scales:
+        assert saved['amp']['scale'] > 0
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='no GPU')
+def test_the_half_precision_of_convnext_on_a_gpu(data):
+    name = 'upernet_convnext_tiny'
+    small = SMALL[name].replace(", 'half_on_a_cpu'", '')
+    base = str(CONFIGS / f'{name}.py')
+    work = data / 'on_a_gpu'
+
+    def run(steps):
+        config = data / f'on_a_gpu_{steps}.py'
+        config.write_text(f'_base_ = [{base!r}]\n' +
+                          small.replace('{steps}', str(steps)))
+        return run_tool(
+            package_of(name) / 'tools', config, work, data, gpus='0')
+
+    said, saved = trains_and_goes_on(work, False, run)
+    assert 'loss scale' in restored_line(said)
+    assert 'Not restored' not in restored_line(said)
+    assert saved['amp']['scale'] > 0
+
+
+def test_a_detector_trains_with_the_hook_of_the_family(data):
+    """As the detection configs of Swin, ConvNeXt and UniFormer have it."""
+    hook = '''
+# do not use mmdet version fp16
+fp16 = None
+optimizer_config = dict(
+    _delete_=True, type='DistOptimizerHook', update_interval=1,
+    grad_clip=None, coalesce=True, bucket_size_mb=-1, use_fp16=True)
+'''
+    name = 'retinanet_r50_detector'
+    said, _ = trains_and_goes_on(
+        data / 'family', True,
+        lambda steps: run_example(data, name, steps, hook, work='family'))
+    assert 'Not restored' not in restored_line(said)
+    assert 'Mixed precision: torch autocast on cpu' in said
+
+
+INHERITING = re.compile(
+    '`configs/fcn/(?P<name>[^`]+)`.*?```(?:sh)?\n(?P<copy>cp .*?)\n```.*?'
+    '```python\n(?P<config>_base_ = .*?)\n```', re.DOTALL)
+
+
+def test_a_config_of_mmsegmentation_inherits_the_fragment(data):
+    """As docs/families.md says it: copied beside, by a relative path."""
+    told = INHERITING.search((PACKAGE / 'docs' / 'families.md').read_text())
+    mmseg = package_of('fcn_r50')
+    repo = data / 'repo'
+    for folder in ('_base_', 'fcn'):
+        shutil.copytree(
+            str(mmseg / 'configs' / folder), str(repo / 'configs' / folder))
+    subprocess.run(
+        ['sh', '-ec', f'alias python={sys.executable}\n{told["copy"]}'],
+        cwd=str(repo),
+        env={
+            **os.environ, 'PYTHONPATH': str(PACKAGE)
+        },
+        check=True)
+    small = '''
+model = dict(
+    pretrained=None,
+    backbone=dict(depth=18, base_channels=8, stem_channels=8),
+    decode_head=dict(in_channels=64, channels=8, num_classes=2),
+    auxiliary_head=dict(in_channels=32, channels=8, num_classes=2))
+''' + _SEGMENTATION
+
+    def run(steps):
+        config = repo / 'configs' / 'fcn' / told['name']
+        config.write_text(told['config'] +
+                          small.replace('{steps}', str(steps)))
+        return run_tool(mmseg / 'tools', config, data / 'inherited', data)
+
+    said, _ = trains_and_goes_on(data / 'inherited', False, run)
+    # its runner is mmcv's own
+    assert 'IterBasedRunner begins anew' in restored_line(said)
+
+
+def test_the_demos_tool_trains_its_config(tmp_path):
+    if importlib.util.find_spec('stardist') is None:
+        pytest.skip('the image is in the package stardist')
+
+    def run(steps):
+        return run_tool(PACKAGE / 'demo', CONFIGS / 'nuclei_fcn.py',
+                        tmp_path / 'run', tmp_path, '--cfg-options',
+                        f'runner.max_iters={steps}',
+                        'checkpoint_config.interval=2',
+                        'evaluation.interval=4')
+
+    said, _ = trains_and_goes_on(tmp_path / 'run', False, run)
+    assert 'Not restored' not in restored_line(said)
 
 
 def test_every_example_is_run_by_a_test():
     assert {path.stem for path in CONFIGS.glob('*.py')} == \
-        set(SMALL) | ELSEWHERE
+        {*SMALL, *ELSEWHERE}
+    for config, test in ELSEWHERE.items():
+        text = (PACKAGE / 'tests' / test).read_text()
+        assert f'{config}.py' in text or f"'{config}'" in text

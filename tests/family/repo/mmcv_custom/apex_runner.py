@@ -35,6 +35,18 @@ class IterBasedRunnerAmp(IterBasedRunner):
         path = osp.join(out_dir, filename_tmpl.format(self.iter + 1))
         save_checkpoint(self, path, meta)
 
+    def resume(self,
+               checkpoint,
+               resume_optimizer=True,
+               map_location='default'):
+        checkpoint = self.load_checkpoint(checkpoint, map_location='cpu')
+        self._epoch = checkpoint['meta']['epoch']
+        self._iter = checkpoint['meta']['iter']
+        self._inner_iter = checkpoint['meta']['iter']
+        self.optimizer.load_state_dict(checkpoint['optimizer'])
+        if 'amp' in checkpoint:
+            amp.load_state_dict(checkpoint['amp'])
+
 
 @RUNNERS.register_module()
 class EpochBasedRunnerAmp(EpochBasedRunner):

@@ -1,0 +1,36 @@
+"""A checkpoint of any kind, also of another program, as its fields."""
+from typing import Any, Mapping
+
+from .checkpoint_fields import weights_of
+from .folders.layout import is_folder
+from .folders.loading import as_of_file, load_folder, load_folder_weights
+from .folders.opening import open_folder
+from .loading import load_mapped
+from .types import StorageBackend
+
+#: Fields with tensors of a training, in the order in which they are told.
+FIELDS = ('state_dict', 'optimizer')
+
+
+def load(files: StorageBackend, name: str, path: str) -> Mapping[str, Any]:
+    """Load the fields of a checkpoint; it is verified meanwhile.
+
+    Args:
+        files (StorageBackend): Where it is; of a folder, the folder itself.
+        name (str): Its name.
+        path (str): It, for the messages.
+
+    Raises:
+        IntegrityError: If it is damaged.
+        UnsafeCheckpointError: If loading it would need to run code.
+    """
+    if is_folder(name):
+        if open_folder(files, path).is_plain:
+            return load_folder_weights(files, path)
+        return as_of_file(load_folder(files, path))
+    with files.open(name) as file:
+        content = load_mapped(file, path)
+    if not isinstance(content, dict):
+        return {'state_dict': content}
+    # of a backbone they may lie below 'model', or be all that there is
+    return {**content, 'state_dict': weights_of(content)}

@@ -1,0 +1,173 @@
+"""What ``resume='auto'`` would take, and why not another one.
+
+No tensor is read: of a file its pickle is outlined, of a folder the small
+files are opened. A resume finds the same, and reads every byte.
+"""
+import zipfile
+from dataclasses import dataclass, field
+from typing import Any, Dict, Mapping, Optional, Tuple
+
+from ..errors import (IntegrityError, MissingCheckpointError, ResumeError,
+                      UnsafeCheckpointError, UnverifiableError)
+from ..folders.layout import REST_NAME, is_folder
+from ..folders.opening import Folder, open_folder
+from ..folders.place import any_folder_of
+from ..run_fields import check_run
+from ..scanning import read_outline
+from ..types import CheckpointInfo
+from ..verification import open_archive, zip_digest
+from .place import Place
+
+#: Flags of what a resume does not take.
+DAMAGED = 'damaged'
+NEEDS_TRUST = 'needs trust_checkpoint'
+NOT_RESUMABLE = 'not resumable'
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a resume does not take a checkpoint.
+
+    Args:
+        flag (str): :data:`DAMAGED`, :data:`NEEDS_TRUST` or
+            :data:`NOT_RESUMABLE`.
+        why (str): In words.
+        stops (bool): Whether the run ends with it; it would go on to the next
+            one otherwise. Default: False.
+    """
+    flag: str
+    why: str
+    stops: bool = False
+
+
+class Looks:
+    """Looks at each checkpoint of a place once.
+
+    Args:
+        place (Place): The directory.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._seen: Dict[str, Tuple[Optional[Refusal], Dict[str, Any]]] = {}
+
+    def refusal(self, info: CheckpointInfo) -> Optional[Refusal]:
+        """Return why a resume does not take it; None if it does."""
+        return self._look(info)[0]
+
+    def counters(self, info: CheckpointInfo) -> Dict[str, Any]:
+        """Return its fields ``meta`` and ``resume_state``.
+
+        Empty if they cannot be read, or if it has no ``meta``.
+        """
+        return self._look(info)[1]
+
+    def _look(
+            self,
+            info: CheckpointInfo) -> Tuple[Optional[Refusal], Dict[str, Any]]:
+        if info.name not in self._seen:
+            told: Dict[str, Any] = {}
+            self._seen[info.name] = (self._refusal(info, told), told)
+        return self._seen[info.name]
+
+    def _refusal(self, info: CheckpointInfo,
+                 told: Dict[str, Any]) -> Optional[Refusal]:
+        """Do as a resume does, in the same order."""
+        try:
+            if is_folder(info.name):
+                return self._of_folder(info)
+            with self._place.files.open(info.name) as file, \
+                    open_archive(file, info.name) as archive:
+                if info.digest not in ('', zip_digest(archive.infolist())):
+                    return self._replaced(info)
+                content = read_outline(archive, info.name)
+            if isinstance(content, dict) and \
+                    isinstance(content.get('meta'), dict):
+                told.update(
+                    meta=content['meta'],
+                    resume_state=content.get('resume_state'))
+            check_run(content, info.name)
+        except UnverifiableError as error:
+            return Refusal(NEEDS_TRUST, str(error))
+        except UnsafeCheckpointError as error:
+            return Refusal(NEEDS_TRUST, str(error), stops=True)
+        except ResumeError as error:
+            return Refusal(NOT_RESUMABLE, str(error))
+        except (IntegrityError, MissingCheckpointError,
+                zipfile.BadZipFile) as error:
+            return Refusal(DAMAGED, str(error))
+        return None
+
+    def _of_folder(self, info: CheckpointInfo) -> Optional[Refusal]:
+        folder = open_folder(
+            any_folder_of(self._place.files, info.name), info.name)
+        if info.digest not in ('', folder.digest):
+            return self._replaced(info)
+        if folder.is_plain:
+            return Refusal(NOT_RESUMABLE, folder.no_counters)
+        _check_rest(folder)
+        return None
+
+    def _replaced(self, info: CheckpointInfo) -> Refusal:
+        return Refusal(
+            DAMAGED, f'{info.name} is not the checkpoint that the catalog '
+            f'lists ("mmcv-ckpt verify {self._place.path(info.name)}" says '
+            'more)')
+
+
+def _check_rest(folder: Folder) -> None:
+    """Check what is no tensor: of those the metadata tell.
+
+    Raises:
+        ResumeError: If no run can go on from it.
+    """
+    path = folder.file_path(REST_NAME)
+    with folder.files.open(REST_NAME) as file, \
+            open_archive(file, path) as archive:
+        content = read_outline(archive, path)
+    if isinstance(content, dict):
+        # by itself the rest is a part, which is refused
+        content = {
+            **{
+                key: value
+                for key, value in content.items() if key != 'optimizer'
+            }, 'state_dict': {}
+        }
+    check_run(content, folder.path)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a resume would do.
+
+    Args:
+        taken (str, optional): The checkpoint that it takes. Default: None.
+        stops_at (str, optional): The one at which the run ends with an error.
+            Default: None, which with nothing taken means: at the last one.
+        refused (dict): By name what it has passed over, or stops at.
+    """
+    taken: Optional[str] = None
+    stops_at: Optional[str] = None
+    refused: Dict[str, Refusal] = field(default_factory=dict)
+
+
+def resume_choice(place: Place, looks: Looks, away: Mapping[str,
+                                                            str]) -> Choice:
+    """Go through the candidates as a resume does.
+
+    Args:
+        place (Place): The directory.
+        looks (Looks): At it.
+        away (dict): Links that lead to no file, by name.
+    """
+    refused: Dict[str, Refusal] = {}
+    for info in place.resumable:
+        if info.name in away:
+            continue
+        refusal = looks.refusal(info)
+        if refusal is None:
+            return Choice(info.name, refused=refused)
+        refused[info.name] = refusal
+        if refusal.stops:
+            return Choice(stops_at=info.name, refused=refused)
+    return Choice(refused=refused)

@@ -1,0 +1,222 @@
+"""``mmcv-ckpt prune``: what a run would keep stays, and the rest goes."""
+import argparse
+import datetime
+from dataclasses import replace
+from typing import Any, Dict, List, Sequence
+
+from ..catalog import CATALOG_NAME
+from ..errors import ConfigError, CorruptError, StorageError
+from ..folders.folder import remove
+from ..folders.place import leads_to_folder
+from ..guarded import guarded, lock_of, taken
+from ..history import open_history
+from ..retention import bytes_of
+from ..wording import counted
+from .keeping import add_keep, keep_options
+from .listing import Listing, look
+from .outcomes import OK, Target
+from .output import (Column, add_json, print_json, print_line, print_table,
+                     size_text, status, warn)
+from .place import Place, Places, is_directory, path_of
+from .remote import Access, add_access
+from .verdicts import Verdict, judge
+from .verify import check
+
+EXIT_FAILED = 2
+
+_COLUMNS = (
+    Column('name'),
+    Column('iter', right=True),
+    Column('epoch', right=True),
+    Column('size', right=True),
+    Column(''),
+    Column('why', wraps=True),
+)
+#: What --json has of a directory that could not be looked at.
+_NOTHING: Dict[str, Any] = {
+    'directory': '',
+    'done': False,
+    'bytes': 0,
+    'checkpoints': [],
+}
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command to the program's parser."""
+    parser = commands.add_parser(
+        'prune',
+        help='delete the checkpoints that need not be kept',
+        description='Says which checkpoints of a directory would be deleted, '
+        'by the policies of a run (keep=dict(...)), and with --yes deletes '
+        'them. What another run or another program has written, what is '
+        'damaged, and links that somebody made stay where they are. The '
+        'checkpoint that a resume would take is verified before anything is '
+        'deleted.',
+        epilog='Exit code: 0; 1 the checkpoint that a resume would take is '
+        'damaged, and nothing was deleted; 2 wrong usage, a run is writing '
+        'there, or something could not be deleted.')
+    parser.add_argument(
+        'directory', metavar='DIR', help='directory of checkpoints, or a URL')
+    add_keep(parser)
+    parser.add_argument(
+        '--superseded',
+        action='store_true',
+        help='delete also what the run gave up when it went on from an '
+        'earlier checkpoint')
+    parser.add_argument(
+        '--adopt-existing',
+        action='store_true',
+        help='count, and delete, also what other runs and other programs '
+        '(stock mmcv) have written there, but not their best_*.pth')
+    parser.add_argument(
+        '--yes',
+        action='store_true',
+        help='delete; without it nothing is changed')
+    add_json(parser)
+    add_access(parser)
+    parser.set_defaults(
+        run=run, nothing=lambda given: {
+            'path': given.directory,
+            **_NOTHING
+        })
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Say what would be deleted, or delete it.
+
+    Returns:
+        int: The exit code.
+
+    Raises:
+        ConfigError: If the arguments do not fit each other, or the place.
+        LockedError: If a run is writing there.
+        StorageError: If the place cannot be read.
+    """
+    keep_options(arguments)  # wrong ones before anything is read
+    path = path_of(arguments.directory)
+    if not is_directory(path) or leads_to_folder(path):
+        raise ConfigError(f'{path} is a checkpoint, expected a directory of '
+                          'checkpoints')
+    places = Places(Access(arguments), warn)
+    files = places.files(path)
+    if not files.capabilities.delete:
+        raise ConfigError(f'{files.url} cannot delete files')
+    if not arguments.yes:
+        listing = look(places.open(path))
+        _print(listing.place, judge(listing, arguments), arguments)
+        return 0
+    lock = lock_of(files, CATALOG_NAME, warn)
+    with taken(lock):
+        # INVARIANT: looked at when no run can change it any more
+        listing = look(places.open(path))
+        place, verdicts = listing.place, judge(listing, arguments)
+        if any(one.goes for one in verdicts):
+            _make_sure(listing, places)
+        backend, _ = guarded(lock, place.files, place.files)
+        verdicts = _delete(replace(place, files=backend), verdicts)
+    _print(place, verdicts, arguments)
+    return EXIT_FAILED if any(one.problem for one in verdicts) else 0
+
+
+def _make_sure(listing: Listing, places: Places) -> None:
+    """Check what is left to go on from.
+
+    Raises:
+        StorageError: If it is damaged, or there is none.
+    """
+    # INVARIANT: good ones do not go for one that nobody can load
+    place, name = listing.place, listing.choice.taken
+    if name is None:
+        raise StorageError(f'Nothing in {place.shown} can be continued from: '
+                           'nothing is deleted')
+    outcome = check(Target(place.path(name), place, name), {}, places)
+    if outcome.status != OK:
+        raise CorruptError(f'{outcome.problem}. Nothing is deleted: a resume '
+                           'would need one of the others')
+
+
+def _delete(place: Place, verdicts: List[Verdict]) -> List[Verdict]:
+    """Delete what goes, the oldest first; return what became of it."""
+    done, deleted = [], []
+    for one in verdicts:
+        if one.goes:
+            try:
+                # INVARIANT: as after a save: the file, then its entry
+                remove(place.files, one.info.name)
+                place.catalog.forget(one.info.name)
+                deleted.append(one.info.name)
+            except StorageError as error:
+                warn(f'could not delete {one.info.name}: {error}')
+                one = replace(one, problem=str(error))
+        done.append(one)
+    if deleted:
+        now = datetime.datetime.now(datetime.timezone.utc)
+        try:
+            open_history(place.catalog.home).append(
+                'prune',
+                deleted=deleted,
+                time=now.isoformat(timespec='seconds'))
+        except OSError as error:
+            # it tells what happened; nothing depends on it
+            warn(f'could not write the history: {error}')
+    return done
+
+
+def _freed(place: Place, verdicts: List[Verdict]) -> int:
+    """Return the bytes that deletions free; a second name frees none."""
+    there = place.checkpoints
+    stays = {one.info.name for one in verdicts if not one.goes or one.problem}
+    return bytes_of(there, {info.name for info in there}) - \
+        bytes_of(there, stays)
+
+
+def _print(place: Place, verdicts: List[Verdict],
+           given: argparse.Namespace) -> None:
+    goes = [one for one in verdicts if one.goes]
+    failed = [one for one in goes if one.problem]
+    freed, done = _freed(place, verdicts), bool(given.yes)
+    if given.json:
+        print_json({
+            'path':
+            given.directory,
+            **status(EXIT_FAILED if failed else 0), 'error':
+            'StorageError' if failed else '',
+            'problem':
+            failed[0].problem if failed else '',
+            'directory':
+            place.files.url,
+            'done':
+            done,
+            'bytes':
+            freed,
+            'checkpoints': [{
+                'name': one.info.name,
+                'iter': one.info.iter,
+                'epoch': one.info.epoch,
+                'bytes': one.info.bytes,
+                'goes': one.goes,
+                'why': one.why,
+                'problem': one.problem
+            } for one in verdicts]
+        })
+        return
+    print_table(_COLUMNS, [_row(one, done) for one in verdicts],
+                ['red' if one.goes else '' for one in verdicts])
+    number, total = len(goes) - len(failed), len(verdicts)
+    print_line('')
+    of = f'{number} of {counted(total, "checkpoints")}'
+    if done:
+        print_line(f'{of} deleted, {size_text(freed)} freed')
+    elif goes:
+        print_line(f'{of} would be deleted, {size_text(freed)} freed. Nothing '
+                   'has been changed: --yes deletes')
+    else:
+        print_line(f'Nothing to delete: {counted(total, "checkpoints")}')
+
+
+def _row(one: Verdict, done: bool) -> Sequence[str]:
+    info = one.info
+    what = 'keep' if not one.goes else 'failed' if one.problem else \
+        'deleted' if done else 'delete'
+    return (info.name, str(info.iter), str(info.epoch), size_text(info.bytes),
+            what, ', '.join(one.why))

@@ -1,0 +1,145 @@
+"""Which checkpoints of a directory need not be kept, and why others stay."""
+import argparse
+from dataclasses import dataclass, replace
+from typing import Dict, List, Mapping, Set
+
+from ..errors import StorageError
+from ..lineage import by_step
+from ..pruning import Pruner
+from ..retention import KeepAny
+from ..types import LATEST_NAME, CheckpointInfo
+from .choice import DAMAGED
+from .keeping import Keeping, keep_options, keeping_of
+from .listing import Listing
+from .output import warn
+from .place import Place
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of one checkpoint.
+
+    Args:
+        info (CheckpointInfo): It.
+        goes (bool): Whether it is to be deleted.
+        why (list[str]): Why it stays.
+        problem (str): Why it could not be deleted. Default: ''.
+    """
+    info: CheckpointInfo
+    goes: bool
+    why: List[str]
+    problem: str = ''
+
+
+def judge(listing: Listing, given: argparse.Namespace) -> List[Verdict]:
+    """Return what becomes of each checkpoint, by finished iterations.
+
+    Args:
+        listing (Listing): What is there.
+        given (argparse.Namespace): Of the command: what to keep, and whether
+            what is superseded, or others', may go.
+
+    Raises:
+        ConfigError: If what to keep does not fit the place.
+        StorageError: If the scores that rank could not be read.
+    """
+    place = listing.place
+    catalog = place.catalog
+    # it is lost, or its run has nothing here
+    catalog.lineage = place.lineage or catalog.lineage
+    left = _left_alone(place, listing, given)
+    there = [
+        replace(info, lineage=catalog.lineage) for info in place.checkpoints
+        if info.name not in left
+    ]
+    there.sort(key=by_step)
+    keep = keep_options(given)
+    if keep.best is not None and catalog.lost_scores is not None:
+        # INVARIANT: any of them may be the best
+        raise StorageError('--best: the scores cannot be read '
+                           f'({catalog.lost_scores})')
+    given_up = _superseded(place) if given.superseded else set()
+    judged = [info for info in there if info.name not in given_up]
+    keeping = keeping_of(keep, place, judged, given.by)
+    pruner = Pruner(place.files, catalog,
+                    KeepAny([policy for _, policy in keeping.reasons]), warn,
+                    lambda message, error: warn(message), None, keeping.budget)
+    pruner.ranking = keeping.ranking
+    needed = _needed(listing)
+    goes = {
+        info.name
+        for info in pruner.superseded(frozenset(needed), judged)
+    } | given_up - set(needed)
+    why = keeping.why(judged)
+    return [
+        Verdict(info, info.name in goes, [] if info.name in goes else _reasons(
+            info, left, needed, why, keeping, catalog.best_names()))
+        for info in place.checkpoints
+    ]
+
+
+def _left_alone(place: Place, listing: Listing,
+                given: argparse.Namespace) -> Dict[str, str]:
+    """Return by name what no policy is asked about, and why not."""
+    # where stock mmcv alone has written, nobody owns anything
+    owned = {
+        info.name
+        for info in place.catalog.owned() if place.catalog.lineage
+    }
+    superseded = _superseded(place)
+    found: Dict[str, str] = {}
+    for info in place.checkpoints:
+        name = info.name
+        refusal = listing.refused.get(name)
+        if refusal is not None and refusal.flag == DAMAGED:
+            found[name] = 'damaged: it neither counts nor goes'
+        elif name in listing.away or place.catalog.link(name):
+            found[name] = 'a link that somebody made'
+        elif name in superseded:
+            if not given.superseded:
+                found[name] = 'superseded (--superseded)'
+        elif name not in owned and (not given.adopt_existing or info.trigger
+                                    == 'best' or name == LATEST_NAME):
+            found[name] = 'of another run' if info.lineage else \
+                'of another program'
+            if info.trigger != 'best' and name != LATEST_NAME:
+                found[name] += ' (--adopt-existing)'
+    return found
+
+
+def _superseded(place: Place) -> Set[str]:
+    """Return the names of what the run has given up."""
+    current = {info.name for info in place.catalog.owned()}
+    return {
+        info.name
+        for info in place.checkpoints if info.lineage
+        and info.lineage == place.catalog.lineage and info.name not in current
+        and info.name != LATEST_NAME and not place.catalog.link(info.name)
+    }
+
+
+def _needed(listing: Listing) -> Mapping[str, List[str]]:
+    """Return by name what is needed whatever policies say, and for what."""
+    found: Dict[str, List[str]] = {}
+    for name, what in ((listing.latest, 'the latest'), (listing.choice.taken,
+                                                        'for a resume')):
+        if name is not None:
+            found.setdefault(name, []).append(what)
+    return found
+
+
+def _reasons(info: CheckpointInfo, left: Mapping[str, str],
+             needed: Mapping[str, List[str]], why: Mapping[str, List[str]],
+             keeping: Keeping, best: 'frozenset[str]') -> List[str]:
+    if info.name in left:
+        return [left[info.name]]
+    found = list(why.get(info.name, []))
+    if info.name in best:
+        found.append('the best so far')
+    found += needed.get(info.name, [])
+    if not found and info.trigger == 'best':
+        found.append('no better one is known')
+    elif not found:
+        found.append('fits' if keeping.budget is not None else 'of the newest '
+                     'step')
+    return found

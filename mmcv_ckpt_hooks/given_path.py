@@ -1,0 +1,110 @@
+"""The path of a checkpoint that somebody has given, checked.
+
+Standard library only.
+"""
+import difflib
+import os
+
+from .errors import ConfigError
+from .folders.layout import LATEST_FOLDER, is_checkpoint
+from .folders.place import leads_to_folder
+from .storage import scheme_of
+from .types import LATEST_NAME
+
+#: What others call ``resume='auto'``.
+_NEWEST = ('latest', 'last', 'newest', 'true')
+
+
+def check_resume(given: str) -> None:
+    """Check the argument ``resume`` of the hook, unless it is ``'auto'``.
+
+    Raises:
+        ConfigError: If it is no path of a checkpoint.
+    """
+    if given == '':
+        raise ConfigError("DurableCheckpointHook: resume must be 'auto' or a "
+                          "path, but got ''")
+    if _is_directory(given):
+        raise ConfigError(
+            f'DurableCheckpointHook: resume={given!r} is a directory. '
+            "resume='auto' takes the newest checkpoint of the work dir, or of "
+            'out_dir if that is given; ' +
+            _advice(given, 'to start from the newest of another directory'))
+    word = given.strip().lower()
+    if not os.path.exists(given) and (word in _NEWEST
+                                      or difflib.get_close_matches(
+                                          word, ['auto'], cutoff=0.75)):
+        raise ConfigError(f'DurableCheckpointHook: resume={given!r} is no '
+                          "file, did you mean 'auto'?")
+
+
+def refuse_directory(given: str) -> None:
+    """Refuse a directory where a checkpoint is expected.
+
+    Raises:
+        ConfigError: It names the newest checkpoint there.
+    """
+    if _is_directory(given):
+        raise ConfigError(f'{given} is a directory, expected a checkpoint; ' +
+                          _advice(given, 'for the newest in it'))
+
+
+def refuse_part(path: str) -> None:
+    """Refuse a file of a sharded checkpoint.
+
+    Raises:
+        ConfigError: It names the whole.
+    """
+    # of the whole, given with a slash, nothing is behind it
+    directory, name = os.path.split(path)
+    is_remote = scheme_of(path) not in ('', 'file')
+    is_file = name and (is_remote or os.path.isfile(_local(path)))
+    if not is_file or name.endswith('.pth') or \
+            not leads_to_folder(directory or '.'):
+        return
+    whole = directory or os.getcwd()
+    raise ConfigError(
+        f'{path} is a part of the sharded checkpoint {whole}: expected the '
+        'whole, that is the folder')
+
+
+def refuse_checkpoint(given: str) -> None:
+    """Refuse a checkpoint where a directory of checkpoints is expected.
+
+    Raises:
+        ConfigError: It says what checks it.
+    """
+    is_local = scheme_of(given) in ('', 'file')
+    if is_local and os.path.isfile(_local(given)):
+        what = 'a file'
+    elif leads_to_folder(given):
+        what = 'a sharded checkpoint'
+    else:
+        return
+    raise ConfigError(f'{given} is {what}, expected a directory of '
+                      f'checkpoints: verify_checkpoint({given!r}) checks one')
+
+
+def _is_directory(given: str) -> bool:
+    # what is below a URL only its storage knows
+    return scheme_of(given) in ('', 'file') and os.path.isdir(
+        _local(given)) and not leads_to_folder(given)
+
+
+def _local(given: str) -> str:
+    return os.path.expanduser(given[7:] if scheme_of(given) else given)
+
+
+def _advice(given: str, purpose: str) -> str:
+    """Say which path to give, and for what."""
+    path = _local(given)
+    names = [
+        name for name in os.listdir(path)
+        if is_checkpoint(name) and os.path.exists(os.path.join(path, name))
+    ]
+    if not names:
+        return 'no checkpoint is in that one'
+    # also where no link of that name is: it means the newest that verifies
+    latest = LATEST_FOLDER if os.path.lexists(
+        os.path.join(path, LATEST_FOLDER)) else LATEST_NAME
+    return f'{purpose} give {os.path.join(given, latest)!r}'

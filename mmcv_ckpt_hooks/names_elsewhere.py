@@ -1,0 +1,55 @@
+"""What other programs call our arguments, and where those stand.
+
+Standard library only.
+"""
+from dataclasses import fields
+from typing import Dict
+
+from .options import KeepOptions, MirrorOptions, TriggerOptions, WriteOptions
+
+_GROUPS = dict(
+    triggers=TriggerOptions,
+    keep=KeepOptions,
+    write=WriteOptions,
+    mirror=MirrorOptions)
+
+#: By what is given the argument that is meant. Source: mmengine's
+#: ``CheckpointHook``, Lightning's ``ModelCheckpoint``, the ``Trainer`` of
+#: transformers, orbax and Composer.
+MEANT: Dict[str, str] = {
+    # given beside its group
+    **{
+        one.name: f'{name}.{one.name}'
+        for name, group in _GROUPS.items()
+        for one in fields(group) if one.name not in ('keep', 'storage_options')
+    },
+    'save_interval': 'interval',
+    'save_steps': 'interval',
+    'every_n_train_steps': 'interval',
+    'every_n_epochs': 'interval',
+    'save_interval_steps': 'interval',
+    'save_begin': 'triggers.begin',
+    'train_time_interval': 'triggers.secs',
+    'save_total_limit': 'max_keep_ckpts',
+    'max_to_keep': 'max_keep_ckpts',
+    'keep_last': 'max_keep_ckpts',
+    'num_checkpoints_to_keep': 'max_keep_ckpts',
+    'keep_period': 'keep.every',
+    'save_top_k': 'keep.best',
+    'keep_best': 'keep.best',
+    'mode': 'keep.rule',
+    'greater_is_better': 'keep.rule',
+    'metric_for_best_model': 'keep.monitor',
+    'dirpath': 'out_dir',
+    'save_dir': 'out_dir',
+    'save_folder': 'out_dir',
+    'output_dir': 'out_dir',
+    'work_dir': 'out_dir',
+    'filename': 'filename_tmpl',
+    'backend_args': 'storage_options',
+    'async_save': 'write.background',
+    'asynchronous': 'write.background',
+    'save_weights_only': 'save_optimizer',
+    'auto_resume': 'resume',
+    'resume_from': 'resume',
+}

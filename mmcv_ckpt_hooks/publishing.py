@@ -1,0 +1,227 @@
+"""The weights of a checkpoint, for others to use: nothing else of the run.
+
+The name has the first digits of the file's SHA-256, as OpenMMLab's model zoos
+have it: ``torch.hub.load_state_dict_from_url(url, check_hash=True)`` checks
+them. Source: mmseg v0.30.0, tools/publish_model.py; torch/hub.py
+(``HASH_REGEX``).
+"""
+import hashlib
+import json
+import re
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import (IO, Any, Callable, Collection, Dict, List, Mapping,
+                    Optional, Tuple, cast)
+
+import torch
+
+from .card import CARD_VERSION
+from .errors import ConfigError, DependencyError, ResumeError
+from .folders.folder import is_there
+from .serialization import write_checkpoint
+from .staging import reference
+from .types import StorageBackend
+
+#: What of ``meta`` says nothing of who trained where. The config has paths,
+#: ``env_info`` the machine, ``hook_msgs`` names of files.
+PUBLIC_META = ('CLASSES', 'PALETTE', 'epoch', 'iter')
+_VERSION = re.compile(r'\w+_version')
+#: Digits of the SHA-256 in the name.
+_DIGITS = 8
+SUFFIXES = ('.pth', '.safetensors')
+
+Write = Callable[[IO[bytes]], Any]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What was written.
+
+    Args:
+        name (str): Of the file.
+        bytes (int): Its size.
+        sha256 (str): Of all of it.
+        tensors (int): How many it has.
+        left_out (list[str]): Fields, entries of ``meta`` and averages that
+            it has not.
+        is_new (bool): Whether it was not there before.
+    """
+    name: str
+    bytes: int
+    sha256: str
+    tensors: int
+    left_out: List[str]
+    is_new: bool
+
+
+def publish(
+        content: Mapping[str, Any],
+        source: str,
+        files: StorageBackend,
+        name: str,
+        ema: Optional[bool] = None,
+        keep_meta: Collection[str] = (),
+) -> Published:
+    """Write the weights of a checkpoint, and what must be known of them.
+
+    Args:
+        content (dict): The fields of the checkpoint.
+        source (str): It, for the messages.
+        files (StorageBackend): Where to.
+        name (str): ``model.pth`` becomes ``model-1a2b3c4d.pth``; or
+            ``.safetensors``.
+        ema (bool, optional): Whether the averages of EMAHook take the place
+            of the model's own weights. Default: None, which refuses a
+            checkpoint that has both.
+        keep_meta (collection[str]): Entries of ``meta`` to keep besides
+            :data:`PUBLIC_META` and the versions. Default: none.
+
+    Raises:
+        ConfigError: If it cannot be told which weights are meant, or the
+            name tells no format.
+        ResumeError: If there are no weights.
+        StorageError: If it could not be written.
+    """
+    stem, suffix = _split(name)
+    weights, left_out = _weights(content, source, ema)
+    meta, scrubbed = _public(content.get('meta'), keep_meta)
+    left_out = [
+        *(str(key) for key in content if key not in ('state_dict', 'meta')),
+        *(f'meta.{key}' for key in scrubbed), *left_out
+    ]
+    write = _writer(suffix, weights, meta)
+    tally = _Tally()
+    write(cast(IO[bytes], tally))
+    sha256 = tally.digest()
+    final = f'{stem}-{sha256[:_DIGITS]}{suffix}'
+    is_new = not is_there(files, final)
+    if is_new:
+        files.prepare()
+        files.put(final, write)
+    return Published(final, tally.bytes, sha256, len(weights), left_out,
+                     is_new)
+
+
+def _split(name: str) -> Tuple[str, str]:
+    for suffix in SUFFIXES:
+        if name.endswith(suffix) and name != suffix:
+            # not rstrip: 'fcn_depth.pth' would become 'fcn_de'
+            return name[:-len(suffix)], suffix
+    raise ConfigError(f'{name} tells no format: expected a name that ends in '
+                      f'{" or ".join(SUFFIXES)}')
+
+
+def _weights(content: Mapping[str, Any], source: str,
+             ema: Optional[bool]) -> Tuple['OrderedDict[str, Any]', List[str]]:
+    """Return the weights to publish, and what is left out of them."""
+    state = content.get('state_dict')
+    if not isinstance(state, dict) or not state or not all(
+            isinstance(one, torch.Tensor) for one in state.values()):
+        raise ResumeError(f'{source} has no weights: expected a field '
+                          "'state_dict' of tensors")
+    # as EMAHook names them: mmcv v1.7.2, runner/hooks/ema.py:56
+    averages = {
+        name: f'ema_{name.replace(".", "_")}'
+        for name in state if f'ema_{name.replace(".", "_")}' in state
+    }
+    if averages and ema is None:
+        raise ConfigError(
+            f'{source} has two sets of weights, those of the model and the '
+            f'{len(averages)} of EMAHook (ema_*): say which. What EvalHook '
+            'has scored are those of the model (--no-ema): at the end of an '
+            'epoch EMAHook has swapped both, and these are the averages; '
+            'elsewhere --ema publishes the averages')
+    if ema and not averages:
+        raise ConfigError(f'{source} has no averages of EMAHook (ema_*)')
+    taken = set(averages.values())
+    found: 'OrderedDict[str, Any]' = OrderedDict()
+    for name, tensor in state.items():
+        if name not in taken:
+            found[name] = state[averages[name]] \
+                if ema and name in averages else tensor
+    metadata = getattr(state, '_metadata', None)
+    if metadata is not None:
+        setattr(found, '_metadata', metadata)
+    what = 'weights as they were trained' if ema else 'averages of EMAHook'
+    return found, [what] if averages else []
+
+
+def _public(meta: Any,
+            keep: Collection[str]) -> Tuple[Dict[str, Any], List[str]]:
+    """Return what of ``meta`` is published, and the names of the rest.
+
+    Raises:
+        ConfigError: If something that should be kept is not there.
+    """
+    if not isinstance(meta, dict):
+        meta = {}
+    missing = [key for key in keep if key not in meta]
+    if missing:
+        raise ConfigError(f'meta has no {missing[0]!r} to keep, it has: '
+                          f'{", ".join(map(str, meta)) or "nothing"}')
+    public = {
+        key: value
+        for key, value in meta.items() if key in PUBLIC_META or key in keep
+        or isinstance(key, str) and _VERSION.fullmatch(key)
+    }
+    return public, [str(key) for key in meta if key not in public]
+
+
+def _writer(suffix: str, weights: 'OrderedDict[str, Any]',
+            meta: Mapping[str, Any]) -> Write:
+    """Return what writes the file; the same bytes whenever it is called."""
+    if suffix == '.pth':
+        state = reference(dict(meta=dict(meta), state_dict=weights))
+        return lambda stream: write_checkpoint(stream, state,
+                                               {'format': CARD_VERSION})
+    try:
+        from safetensors.torch import save
+    except ImportError as error:
+        raise DependencyError('safetensors is not installed: pip install '
+                              "'mmcv_ckpt_hooks[safetensors]'") from error
+    # its tensors share no memory; of meta it takes texts
+    data = _ordered(
+        save(
+            {
+                name: tensor.clone().contiguous()
+                for name, tensor in weights.items()
+            }, {
+                key: _text(value)
+                for key, value in meta.items()
+            }))
+    return lambda stream: stream.write(data)
+
+
+def _ordered(data: bytes) -> bytes:
+    """Sort the header of a safetensors file.
+
+    safetensors 0.8 gives its metadata another order in each process: the same
+    weights would have another hash. Places in the file count from the end of
+    the header.
+    """
+    end = 8 + int.from_bytes(data[:8], 'little')
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True).encode()
+    header += b' ' * (-len(header) % 8)
+    return len(header).to_bytes(8, 'little') + header + data[end:]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+class _Tally:
+    """Takes what is written, and keeps its size and its SHA-256."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._sum = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        """Count what is written."""
+        self._sum.update(data)
+        self.bytes += memoryview(data).nbytes
+        return memoryview(data).nbytes
+
+    def digest(self) -> str:
+        """Return the SHA-256 of all that was written."""
+        return self._sum.hexdigest()

@@ -1,0 +1,440 @@
+"""``mmcv-ckpt prune``: deletes what a run of these policies would delete."""
+import json
+import os
+import shutil
+import threading
+
+import pytest
+from checkpoint_files import moved
+from folders import NEW_TORCH
+from toy import make_loader, make_runner, names, train
+
+from mmcv_ckpt_hooks import find_resumable
+from mmcv_ckpt_hooks.catalog import CATALOG_NAME
+from mmcv_ckpt_hooks.cli import main
+from mmcv_ckpt_hooks.cli import prune as cli_prune
+from mmcv_ckpt_hooks.errors import StorageError
+from mmcv_ckpt_hooks.history import History
+from mmcv_ckpt_hooks.lease import lock_name
+from mmcv_ckpt_hooks.run_lock import RunLock
+
+ALL = ['best_mIoU_iter_4.pth'] + [f'iter_{step}.pth' for step in (2, 4, 6, 8)]
+SCORES = dict(scores=[.5, .7, .6, .65], interval=2, by_epoch=False)
+
+
+def prune(capsys, directory, *arguments):
+    """Run the command; exit code, its JSON object, what it warned of."""
+    capsys.readouterr()
+    code = main(['prune', str(directory), *map(str, arguments), '--json'])
+    out, err = capsys.readouterr()
+    content = json.loads(out)
+    assert content['exit_code'] == code and content['ok'] is (code == 0)
+    assert bool(content['error']) == bool(content['problem']) == bool(code)
+    return code, content, err
+
+
+def going(content):
+    return [one['name'] for one in content['checkpoints'] if one['goes']]
+
+
+def why(content):
+    return {
+        one['name']: ', '.join(one['why'])
+        for one in content['checkpoints']
+    }
+
+
+def state_of(directory):
+    """Names, sizes and times of all files; to lock is to sign."""
+    return {
+        path.name: (path.lstat().st_mtime_ns, path.lstat().st_size)
+        for path in directory.iterdir() if path.name != lock_name(CATALOG_NAME)
+    }
+
+
+# -- without --yes ---------------------------------------------------------
+
+
+def test_nothing_is_changed_until_it_is_said(run_dir, capsys):
+    before = state_of(run_dir)
+    assert main(['prune', str(run_dir), '--last', '2']) == 0
+    out, err = capsys.readouterr()
+    assert state_of(run_dir) == before and err == ''
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines[1:6]] == sorted(
+        ALL, key=lambda name: (int(name[-5]), name.startswith('best')))
+    assert lines[1].split()[-1] == 'delete'
+    assert lines[3].endswith('keep    the best so far')
+    assert lines[5].endswith('keep    of the last 2, the latest, for a resume')
+    # of iter_4 there is a second name: nothing but iter_2 takes space
+    size = os.path.getsize(str(run_dir / 'iter_2.pth'))
+    assert lines[-1] == (
+        f'2 of 5 checkpoints would be deleted, {size / 1000:.1f} kB freed. '
+        'Nothing has been changed: --yes deletes')
+    _, content, _ = prune(capsys, run_dir, '--last', 2)
+    assert content['bytes'] == size and content['done'] is False
+    assert going(content) == ['iter_2.pth', 'iter_4.pth']
+
+
+@pytest.mark.parametrize('arguments, said', [
+    ([], 'what to keep must be said: --last, --best, --every or --bytes'),
+    (['--last', '0'], '--last=0: it must be at least 1, or -1 for all'),
+    (['--every', '-2'], '--every=-2: it must be at least 1'),
+    (['--last', '2', '--rule', 'less'], "--rule='less': it says which are"),
+    (['--bytes', '20 apples'], "--bytes='20 apples': expected an int"),
+    (['--last', '-1', '--every', '2'], 'it contradicts --last=-1'),
+    (['--best', '1', '--monitor', 'mIou'], "did you mean 'mIoU'?"),
+])
+def test_what_cannot_be_meant_is_refused(run_dir, capsys, arguments, said):
+    before = state_of(run_dir)
+    code, content, err = prune(capsys, run_dir, '--yes', *arguments)
+    assert code == 2 and content['error'] == 'ConfigError'
+    assert said in content['problem'] and said in err
+    assert 'keep.' not in content['problem']
+    assert state_of(run_dir) == before
+
+
+def test_a_checkpoint_is_no_directory_of_them(run_dir, capsys):
+    code, content, _ = prune(capsys, run_dir / 'iter_2.pth', '--last', 1)
+    assert code == 2
+    assert 'iter_2.pth is a checkpoint, expected a directory' in \
+        content['problem']
+
+
+def test_an_empty_directory_has_nothing_to_delete(tmp_path, capsys):
+    code, content, _ = prune(capsys, tmp_path, '--last', 1, '--yes')
+    assert code == 0 and content['checkpoints'] == []
+
+
+# -- the policies ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    'keep', [
+        dict(last=1),
+        dict(last=2, every=4),
+        dict(best=1),
+        dict(best=2),
+        dict(best=2, rule='less'),
+        dict(best=1, last=2),
+        dict(every=4),
+        dict(last=-1),
+        dict(bytes=1),
+        dict(bytes='100GB'),
+        dict(bytes=30000, every=4),
+    ],
+    ids=str)
+def test_what_stays_is_what_a_run_keeps(tmp_path, capsys, keep):
+    whole, kept = tmp_path / 'whole', tmp_path / 'kept'
+    for directory, options in ((whole, {}), (kept, dict(keep=keep))):
+        train(
+            directory,
+            loader=make_loader(32),
+            evaluation=SCORES,
+            hooks=[dict(type='DurableCheckpointHook', interval=2, **options)])
+    arguments = [f'--{name}={value}' for name, value in keep.items()]
+    if 'best' in keep:
+        arguments.append('--monitor=mIoU')
+    code, content, _ = prune(capsys, whole, *arguments, '--yes')
+    assert code == 0 and content['done'] is True
+    assert names(whole) == names(kept)
+    there = {one['name'] for one in content['checkpoints'] if not one['goes']}
+    assert there | {'latest.pth'} == set(names(whole))
+    # a run goes on as from its own
+    assert find_resumable(whole) == str(whole / 'iter_8.pth')
+    catalog = json.loads((whole / 'checkpoints.json').read_text())
+    assert {one['name'] for one in catalog['checkpoints']} == there
+
+
+def test_the_metric_is_that_by_which_the_run_kept_its_best(run_dir, capsys):
+    code, content, _ = prune(capsys, run_dir, '--best', 2)
+    assert code == 0
+    assert why(content)['iter_8.pth'].startswith(
+        'the last, of the 2 best mIoU')
+    # iter_4 is the best: best_mIoU_iter_4 is a second name of it
+    assert why(content)['iter_4.pth'] == 'of the 2 best mIoU'
+    assert going(content) == ['iter_2.pth', 'iter_6.pth']
+
+
+def test_without_scores_there_is_no_best(tmp_path, capsys):
+    train(tmp_path, hooks=[dict(type='DurableCheckpointHook', interval=2)])
+    code, content, _ = prune(capsys, tmp_path, '--best', 2, '--yes')
+    assert code == 2
+    assert 'no checkpoint of the run in' in content['problem']
+    assert len(names(tmp_path)) == 5
+
+
+def test_scores_that_cannot_be_read_keep_all(run_dir, capsys, monkeypatch):
+    (run_dir / 'checkpoints.json').unlink()
+
+    def read(self):
+        raise PermissionError('no history for you')
+
+    monkeypatch.setattr(History, 'read', read)
+    there = names(run_dir)
+    code, content, _ = prune(capsys, run_dir, '--best', 1, '--monitor=mIoU',
+                             '--yes')
+    assert code == 2
+    assert '--best: the scores cannot be read (no history' in \
+        content['problem']
+    assert names(run_dir) == there
+
+
+@pytest.mark.parametrize('template, arguments, stays', [
+    ('epoch_{}.pth', [], ['epoch_3.pth']),
+    ('epoch_{}.pth', ['--by=iter'
+                      ], ['epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth']),
+    ('step_{}.pth', ['--by=epoch'], ['step_3.pth']),
+    ('step_{}.pth', [], None),
+])
+def test_the_names_tell_what_every_counts(tmp_path, capsys, template,
+                                          arguments, stays):
+    train(
+        tmp_path,
+        # three iterations an epoch
+        loader=make_loader(12),
+        runner=dict(type='EpochBasedRunnerAmp', max_epochs=3),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=1,
+                filename_tmpl=template)
+        ])
+    code, content, _ = prune(capsys, tmp_path, '--every=3', '--yes',
+                             *arguments)
+    if stays is None:
+        assert code == 2 and 'give --by epoch or --by iter' in \
+            content['problem']
+    else:
+        assert code == 0
+        assert set(names(tmp_path)) == {*stays, 'latest.pth'}
+
+
+# -- what stays whatever is asked for --------------------------------------
+
+
+def test_what_is_damaged_neither_counts_nor_goes(run_dir, capsys):
+    os.truncate(str(run_dir / 'iter_8.pth'), 100)
+    code, content, _ = prune(capsys, run_dir, '--last', 1, '--yes')
+    assert code == 0
+    assert why(content)['iter_8.pth'] == 'damaged: it neither counts nor goes'
+    assert why(content)['iter_6.pth'] == 'the last, for a resume'
+    assert going(content) == ['iter_2.pth', 'iter_4.pth']
+
+
+def test_nothing_goes_for_one_that_nobody_can_load(run_dir, capsys):
+    path = run_dir / 'iter_8.pth'
+    content = bytearray(path.read_bytes())
+    # in the values of a tensor: the zip directory is as it was
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    code, content, err = prune(capsys, run_dir, '--last', 1, '--yes')
+    assert code == 1 and content['error'] == 'CorruptError'
+    assert 'Nothing is deleted: a resume would need one of the others' in err
+    assert set(ALL) <= set(names(run_dir))
+
+
+def test_where_nothing_can_be_continued_from_nothing_goes(
+        run_dir, tmp_path, capsys):
+    for name in names(run_dir):
+        if name != 'latest.pth' and name != 'iter_2.pth':
+            os.truncate(str(run_dir / name), 100)
+    path = run_dir / 'iter_2.pth'
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+    there = names(run_dir)
+    code, _, _ = prune(capsys, run_dir, '--last', 1, '--yes')
+    assert code == 0  # there is nothing to delete
+    assert names(run_dir) == there
+
+
+def test_what_other_runs_wrote_stays_unless_adopted(run_dir, tmp_path, capsys):
+    other = tmp_path / 'other'
+    train(
+        other,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=7),
+        hooks=[dict(type='DurableCheckpointHook', interval=1)])
+    for step in (1, 3):
+        shutil.copy(str(other / f'iter_{step}.pth'), str(run_dir))
+    code, content, _ = prune(capsys, run_dir, '--last', 1, '--yes')
+    assert code == 0
+    assert why(content)['iter_3.pth'] == 'of another run (--adopt-existing)'
+    assert {'iter_1.pth', 'iter_3.pth'} <= set(names(run_dir))
+    code, content, _ = prune(capsys, run_dir, '--last', 1, '--yes',
+                             '--adopt-existing')
+    assert code == 0 and going(content) == ['iter_1.pth', 'iter_3.pth']
+    assert names(run_dir) == [
+        'best_mIoU_iter_4.pth', 'iter_8.pth', 'latest.pth'
+    ]
+
+
+def test_a_directory_of_stock_mmcv_is_pruned_when_adopted(tmp_path, capsys):
+    train(
+        tmp_path,
+        runner=dict(type='IterBasedRunner', max_iters=8),
+        checkpoint_config=dict(interval=2))
+    code, content, _ = prune(capsys, tmp_path, '--last', 2, '--yes')
+    assert code == 0 and going(content) == []
+    assert why(content)['iter_2.pth'] == 'of another program ' \
+        '(--adopt-existing)'
+    code, content, _ = prune(capsys, tmp_path, '--last', 2, '--yes',
+                             '--adopt-existing')
+    assert code == 0
+    assert names(tmp_path) == ['iter_6.pth', 'iter_8.pth', 'latest.pth']
+
+
+def test_what_was_given_up_goes_if_that_is_said(run_dir, capsys):
+    runner = make_runner(
+        run_dir,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=6),
+        hooks=[dict(type='DurableCheckpointHook', interval=2)])
+    runner.resume(str(run_dir / 'iter_4.pth'))
+    runner.run([make_loader(32)], [('train', 1)])
+    code, content, _ = prune(capsys, run_dir, '--last', 1)
+    assert why(content)['iter_8.pth'] == 'superseded (--superseded)'
+    assert going(content) == ['iter_2.pth', 'iter_4.pth']
+    code, content, _ = prune(capsys, run_dir, '--last', 1, '--superseded',
+                             '--yes')
+    assert code == 0
+    assert names(run_dir) == [
+        'best_mIoU_iter_4.pth', 'iter_6.pth', 'latest.pth'
+    ]
+
+
+def test_what_latest_leads_to_stays(run_dir, capsys):
+    (run_dir / 'latest.pth').unlink()
+    (run_dir / 'latest.pth').symlink_to('iter_2.pth')
+    code, content, _ = prune(capsys, run_dir, '--last', 1, '--yes')
+    assert code == 0
+    assert why(content)['iter_2.pth'] == 'the latest'
+    assert (run_dir / 'iter_2.pth').exists()
+
+
+def test_a_link_that_somebody_made_stays(run_dir, tmp_path, capsys):
+    moved(run_dir, 'iter_2.pth')
+    code, content, _ = prune(capsys, run_dir, '--last', 1, '--yes')
+    assert code == 0
+    assert why(content)['iter_2.pth'] == 'a link that somebody made'
+    assert (run_dir / 'iter_2.pth').is_symlink()
+
+
+def test_a_lost_catalog_costs_no_best_checkpoint(run_dir, capsys):
+    (run_dir / 'checkpoints.json').unlink()
+    (run_dir / 'checkpoints.log.jsonl').unlink()
+    code, content, _ = prune(capsys, run_dir, '--last', 1, '--yes')
+    assert code == 0
+    assert names(run_dir) == [
+        'best_mIoU_iter_4.pth', 'iter_8.pth', 'latest.pth'
+    ]
+
+
+# -- what is done ----------------------------------------------------------
+
+
+@pytest.fixture
+def live_run(run_dir):
+    """One that writes there, on a thread of its own."""
+    lock = RunLock(str(run_dir), lock_name(CATALOG_NAME), print)
+    held, over = threading.Event(), threading.Event()
+
+    def hold():
+        lock._thread = threading.current_thread()
+        lock.acquire()
+        held.set()
+        over.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    yield
+    over.set()
+    thread.join()
+    lock.release()
+
+
+def test_a_run_that_is_writing_there_is_left_alone(run_dir, live_run, capsys):
+    before = names(run_dir)
+    code, content, _ = prune(capsys, run_dir, '--last', 1)
+    assert code == 0 and going(content)
+    code, content, _ = prune(capsys, run_dir, '--last', 1, '--yes')
+    assert (code, content['error']) == (2, 'LockedError')
+    assert names(run_dir) == before
+
+
+def test_the_lock_is_left_to_the_next_run(run_dir, capsys):
+    assert prune(capsys, run_dir, '--last', 1, '--yes')[0] == 0
+    train(
+        run_dir,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=10),
+        hooks=[dict(type='DurableCheckpointHook', interval=2, resume='auto')])
+    assert names(run_dir) == [
+        'best_mIoU_iter_4.pth', 'iter_10.pth', 'iter_8.pth', 'latest.pth'
+    ]
+
+
+def test_the_history_tells_what_went(run_dir, capsys):
+    assert prune(capsys, run_dir, '--last', 2, '--yes')[0] == 0
+    event = History(str(run_dir)).read()[-1]
+    assert event['event'] == 'prune'
+    assert event['deleted'] == ['iter_2.pth', 'iter_4.pth']
+    assert event['time'].endswith('+00:00')
+
+
+def test_one_that_cannot_be_deleted_is_told_and_the_others_go(
+        run_dir, capsys, monkeypatch):
+
+    def remove(files, name, remove=cli_prune.remove):
+        if name == 'iter_2.pth':
+            raise StorageError('the disk is read-only')
+        remove(files, name)
+
+    monkeypatch.setattr(cli_prune, 'remove', remove)
+    code, content, err = prune(capsys, run_dir, '--last', 1, '--yes')
+    assert code == 2 and content['error'] == 'StorageError'
+    assert 'could not delete iter_2.pth: the disk is read-only' in err
+    assert names(run_dir) == [
+        'best_mIoU_iter_4.pth', 'iter_2.pth', 'iter_8.pth', 'latest.pth'
+    ]
+    # what is there is in the catalog, with its score, and goes the next time
+    catalog = json.loads((run_dir / CATALOG_NAME).read_text())
+    assert 'iter_2.pth' in {one['name'] for one in catalog['checkpoints']}
+    monkeypatch.undo()
+    code, content, _ = prune(capsys, run_dir, '--last', 1, '--yes')
+    assert code == 0 and going(content) == ['iter_2.pth']
+
+
+def test_one_that_was_killed_in_between_is_completed(run_dir, capsys,
+                                                     monkeypatch):
+
+    class Killed(BaseException):
+        pass
+
+    def remove(files, name, remove=cli_prune.remove):
+        remove(files, name)
+        raise Killed
+
+    monkeypatch.setattr(cli_prune, 'remove', remove)
+    with pytest.raises(Killed):
+        main(['prune', str(run_dir), '--last', '1', '--yes'])
+    monkeypatch.undo()
+    assert 'iter_2.pth' not in names(run_dir)
+    assert prune(capsys, run_dir, '--last', 1, '--yes')[0] == 0
+    assert names(run_dir) == [
+        'best_mIoU_iter_4.pth', 'iter_8.pth', 'latest.pth'
+    ]
+
+
+@NEW_TORCH
+@pytest.mark.filterwarnings('ignore:torch.distributed is')
+def test_folders_go_as_files_do(tmp_path, capsys):
+    train(
+        tmp_path,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=6),
+        hooks=[dict(type='DurableCheckpointHook', interval=2, format='dcp')])
+    code, content, _ = prune(capsys, tmp_path, '--last', 1, '--yes')
+    assert code == 0 and going(content) == ['iter_2.dcp', 'iter_4.dcp']
+    assert sorted(
+        path.name for path in tmp_path.iterdir()
+        if path.name.endswith('.dcp')) == ['iter_6.dcp', 'latest.dcp']
+    assert content['bytes'] > 10000
