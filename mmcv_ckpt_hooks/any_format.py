@@ -32,5 +32,12 @@ def load(files: StorageBackend, name: str, path: str) -> Mapping[str, Any]:
         content = load_mapped(file, path)
     if not isinstance(content, dict):
         return {'state_dict': content}
+    if 'state_dict' in content:
+        return content
     # of a backbone they may lie below 'model', or be all that there is
-    return {**content, 'state_dict': weights_of(content)}
+    weights = weights_of(content)
+    rest = {} if weights is content else {
+        key: value
+        for key, value in content.items() if value is not weights
+    }
+    return {**rest, 'state_dict': weights}

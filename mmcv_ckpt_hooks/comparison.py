@@ -8,6 +8,9 @@ import torch
 from .errors import UnsafeCheckpointError
 from .unfolding import unfolds_without_end
 
+#: So many elements at a time are float64 (8 MB).
+_BLOCK = 1 << 20
+
 
 @dataclass(frozen=True)
 class Change:
@@ -90,11 +93,21 @@ def _relative(one: torch.Tensor, other: torch.Tensor) -> float:
     # what is NaN in both is the same, and yet unequal
     if torch.equal(_bytes(one), _bytes(other)):
         return 0.
-    before, after = one.double(), other.double()
-    difference = float((after - before).norm())
+    size = difference = 0.
+    pairs = zip(*[both.reshape(-1).split(_BLOCK) for both in (one, other)])
+    for before, after in pairs:
+        if not one.is_floating_point():
+            # of large integers float64 sees no difference
+            before, after = before.long(), after.long()
+            changed = (after - before).double()
+        else:
+            changed = after.double() - before.double()
+        difference = math.hypot(difference, float(changed.norm()))
+        size = math.hypot(size, float(before.double().norm()))
     if not math.isfinite(difference):
         return math.nan
-    size = float(before.norm())
+    if not difference:
+        return 0.  # zeros of another sign
     return difference / size if size else math.inf
 
 

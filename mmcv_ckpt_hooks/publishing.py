@@ -16,8 +16,8 @@ from typing import (IO, Any, Callable, Collection, Dict, List, Mapping,
 import torch
 
 from .card import CARD_VERSION
-from .errors import ConfigError, DependencyError, ResumeError
-from .folders.folder import is_there
+from .errors import (ConfigError, DependencyError, MissingCheckpointError,
+                     ResumeError)
 from .serialization import write_checkpoint
 from .staging import reference
 from .types import StorageBackend
@@ -28,6 +28,7 @@ PUBLIC_META = ('CLASSES', 'PALETTE', 'epoch', 'iter')
 _VERSION = re.compile(r'\w+_version')
 #: Digits of the SHA-256 in the name.
 _DIGITS = 8
+_BLOCK_BYTES = 1 << 20
 SUFFIXES = ('.pth', '.safetensors')
 
 Write = Callable[[IO[bytes]], Any]
@@ -94,7 +95,8 @@ def publish(
     write(cast(IO[bytes], tally))
     sha256 = tally.digest()
     final = f'{stem}-{sha256[:_DIGITS]}{suffix}'
-    is_new = not is_there(files, final)
+    # what is there under the name may have been cut off
+    is_new = _sum_of(files, final) != sha256
     if is_new:
         files.prepare()
         files.put(final, write)
@@ -116,9 +118,10 @@ def _weights(content: Mapping[str, Any], source: str,
     """Return the weights to publish, and what is left out of them."""
     state = content.get('state_dict')
     if not isinstance(state, dict) or not state or not all(
-            isinstance(one, torch.Tensor) for one in state.values()):
+            isinstance(name, str) and isinstance(one, torch.Tensor)
+            for name, one in state.items()):
         raise ResumeError(f'{source} has no weights: expected a field '
-                          "'state_dict' of tensors")
+                          "'state_dict' of tensors by name")
     # as EMAHook names them: mmcv v1.7.2, runner/hooks/ema.py:56
     averages = {
         name: f'ema_{name.replace(".", "_")}'
@@ -127,23 +130,42 @@ def _weights(content: Mapping[str, Any], source: str,
     if averages and ema is None:
         raise ConfigError(
             f'{source} has two sets of weights, those of the model and the '
-            f'{len(averages)} of EMAHook (ema_*): say which. What EvalHook '
-            'has scored are those of the model (--no-ema): at the end of an '
-            'epoch EMAHook has swapped both, and these are the averages; '
-            'elsewhere --ema publishes the averages')
+            f'{len(averages)} of EMAHook (ema_*): say which, --no-ema or '
+            '--ema. At the end of an epoch EMAHook swaps them: '
+            'DurableCheckpointHook and best_*.pth come behind that, so that '
+            "the averages are the model's own (--no-ema); stock's "
+            'CheckpointHook does so only if EMAHook has a priority before '
+            'NORMAL. Everywhere else ema_* has the averages (--ema)')
     if ema and not averages:
         raise ConfigError(f'{source} has no averages of EMAHook (ema_*)')
     taken = set(averages.values())
     found: 'OrderedDict[str, Any]' = OrderedDict()
+    copies: Dict[Any, torch.Tensor] = {}
     for name, tensor in state.items():
         if name not in taken:
-            found[name] = state[averages[name]] \
-                if ema and name in averages else tensor
+            found[name] = _copied(
+                state[averages[name]] if ema and name in averages else tensor,
+                copies)
     metadata = getattr(state, '_metadata', None)
     if metadata is not None:
         setattr(found, '_metadata', metadata)
     what = 'weights as they were trained' if ema else 'averages of EMAHook'
     return found, [what] if averages else []
+
+
+def _copied(tensor: torch.Tensor, copies: Dict[Any,
+                                               torch.Tensor]) -> torch.Tensor:
+    """Copy a tensor: what is in its memory beside it must not go with it.
+
+    Args:
+        tensor (Tensor): It may be a part of a larger one.
+        copies (dict): Of what was copied; tied weights stay tied.
+    """
+    key = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape),
+           tuple(tensor.stride()))
+    if key not in copies:
+        copies[key] = tensor.clone(memory_format=torch.contiguous_format)
+    return copies[key]
 
 
 def _public(meta: Any,
@@ -207,6 +229,18 @@ def _ordered(data: bytes) -> bytes:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _sum_of(files: StorageBackend, name: str) -> str:
+    """Return the SHA-256 of a file; '' if it is not there."""
+    tally = _Tally()
+    try:
+        with files.open(name) as file:
+            for block in iter(lambda: file.read(_BLOCK_BYTES), b''):
+                tally.write(block)
+    except MissingCheckpointError:
+        return ''
+    return tally.digest()
 
 
 class _Tally:

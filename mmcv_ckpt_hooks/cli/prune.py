@@ -1,20 +1,22 @@
 """``mmcv-ckpt prune``: what a run would keep stays, and the rest goes."""
 import argparse
 import datetime
+import os
+from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Mapping, Sequence
 
 from ..catalog import CATALOG_NAME
-from ..errors import ConfigError, CorruptError, StorageError
+from ..errors import (ConfigError, CorruptError, StorageError,
+                      UnsafeCheckpointError)
 from ..folders.folder import remove
 from ..folders.place import leads_to_folder
 from ..guarded import guarded, lock_of, taken
 from ..history import open_history
-from ..retention import bytes_of
 from ..wording import counted
 from .keeping import add_keep, keep_options
 from .listing import Listing, look
-from .outcomes import OK, Target
+from .outcomes import DAMAGED, OK, UNSAFE, UNVERIFIABLE, Target
 from .output import (Column, add_json, print_json, print_line, print_table,
                      size_text, status, warn)
 from .place import Place, Places, is_directory, path_of
@@ -32,6 +34,12 @@ _COLUMNS = (
     Column(''),
     Column('why', wraps=True),
 )
+#: What keeps all others, by what the check of the newest has found.
+_ERRORS = {
+    DAMAGED: CorruptError,
+    UNVERIFIABLE: CorruptError,
+    UNSAFE: UnsafeCheckpointError
+}
 #: What --json has of a directory that could not be looked at.
 _NOTHING: Dict[str, Any] = {
     'directory': '',
@@ -103,7 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f'{files.url} cannot delete files')
     if not arguments.yes:
         listing = look(places.open(path))
-        _print(listing.place, judge(listing, arguments), arguments)
+        place = listing.place
+        _print(place, judge(listing, arguments), _contents(place), arguments)
         return 0
     lock = lock_of(files, CATALOG_NAME, warn)
     with taken(lock):
@@ -112,9 +121,10 @@ def run(arguments: argparse.Namespace) -> int:
         place, verdicts = listing.place, judge(listing, arguments)
         if any(one.goes for one in verdicts):
             _make_sure(listing, places)
-        backend, _ = guarded(lock, place.files, place.files)
+        backend, place.catalog.home = guarded(lock, place.files, place.files)
+        contents = _contents(place)
         verdicts = _delete(replace(place, files=backend), verdicts)
-    _print(place, verdicts, arguments)
+    _print(place, verdicts, contents, arguments)
     return EXIT_FAILED if any(one.problem for one in verdicts) else 0
 
 
@@ -130,9 +140,11 @@ def _make_sure(listing: Listing, places: Places) -> None:
         raise StorageError(f'Nothing in {place.shown} can be continued from: '
                            'nothing is deleted')
     outcome = check(Target(place.path(name), place, name), {}, places)
-    if outcome.status != OK:
-        raise CorruptError(f'{outcome.problem}. Nothing is deleted: a resume '
-                           'would need one of the others')
+    if outcome.status == OK:
+        return
+    kind = _ERRORS.get(outcome.status, StorageError)
+    raise kind(f'{outcome.problem}. Nothing is deleted: a resume would need '
+               'one of the others')
 
 
 def _delete(place: Place, verdicts: List[Verdict]) -> List[Verdict]:
@@ -143,11 +155,12 @@ def _delete(place: Place, verdicts: List[Verdict]) -> List[Verdict]:
             try:
                 # INVARIANT: as after a save: the file, then its entry
                 remove(place.files, one.info.name)
-                place.catalog.forget(one.info.name)
                 deleted.append(one.info.name)
             except StorageError as error:
                 warn(f'could not delete {one.info.name}: {error}')
                 one = replace(one, problem=str(error))
+            else:
+                _forget(place, one.info.name)
         done.append(one)
     if deleted:
         now = datetime.datetime.now(datetime.timezone.utc)
@@ -162,19 +175,48 @@ def _delete(place: Place, verdicts: List[Verdict]) -> List[Verdict]:
     return done
 
 
-def _freed(place: Place, verdicts: List[Verdict]) -> int:
-    """Return the bytes that deletions free; a second name frees none."""
-    there = place.checkpoints
-    stays = {one.info.name for one in verdicts if not one.goes or one.problem}
-    return bytes_of(there, {info.name for info in there}) - \
-        bytes_of(there, stays)
+def _forget(place: Place, name: str) -> None:
+    try:
+        place.catalog.forget(name)
+    except StorageError as error:
+        # who reads the catalog looks at what is there
+        warn(f'{name} is deleted, but still listed: {error}')
 
 
-def _print(place: Place, verdicts: List[Verdict],
+def _contents(place: Place) -> Dict[str, Any]:
+    """Return by name what tells a file from a second name of it."""
+    found: Dict[str, Any] = {
+        info.name: info.name
+        for info in place.checkpoints
+    }
+    for name in found if place.is_local else ():
+        with suppress(OSError):  # a link to nothing
+            there = os.stat(os.path.join(place.files.url, name))
+            found[name] = there.st_dev, there.st_ino
+    return found
+
+
+def _freed(verdicts: List[Verdict], contents: Mapping[str, Any]) -> int:
+    """Return the bytes that deletions free; a second name frees none.
+
+    Where the storage does not tell a size it counts nothing.
+    """
+    stays = {
+        contents[one.info.name]
+        for one in verdicts if not one.goes or one.problem
+    }
+    sizes = {
+        contents[one.info.name]: max(one.info.bytes, 0)
+        for one in verdicts
+    }
+    return sum(size for one, size in sizes.items() if one not in stays)
+
+
+def _print(place: Place, verdicts: List[Verdict], contents: Mapping[str, Any],
            given: argparse.Namespace) -> None:
     goes = [one for one in verdicts if one.goes]
     failed = [one for one in goes if one.problem]
-    freed, done = _freed(place, verdicts), bool(given.yes)
+    freed, done = _freed(verdicts, contents), bool(given.yes)
     if given.json:
         print_json({
             'path':

@@ -70,7 +70,8 @@ def add_parser(commands: Any) -> None:
         '--no-ema',
         dest='ema',
         action='store_false',
-        help="publish the model's own weights, which EvalHook has scored")
+        help="publish the model's own weights; if EMAHook has swapped the two "
+        'before they were saved, these are the averages')
     parser.add_argument(
         '--keep-meta',
         action='append',

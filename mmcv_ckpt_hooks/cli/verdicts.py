@@ -4,11 +4,10 @@ from dataclasses import dataclass, replace
 from typing import Dict, List, Mapping, Set
 
 from ..errors import StorageError
-from ..lineage import by_step
 from ..pruning import Pruner
 from ..retention import KeepAny
 from ..types import LATEST_NAME, CheckpointInfo
-from .choice import DAMAGED
+from .choice import DAMAGED, Looks
 from .keeping import Keeping, keep_options, keeping_of
 from .listing import Listing
 from .output import warn
@@ -47,18 +46,17 @@ def judge(listing: Listing, given: argparse.Namespace) -> List[Verdict]:
     catalog = place.catalog
     # it is lost, or its run has nothing here
     catalog.lineage = place.lineage or catalog.lineage
-    left = _left_alone(place, listing, given)
+    left = _left_alone(listing, given)
     there = [
-        replace(info, lineage=catalog.lineage) for info in place.checkpoints
+        replace(info, lineage=catalog.lineage) for info in listing.checkpoints
         if info.name not in left
     ]
-    there.sort(key=by_step)
     keep = keep_options(given)
     if keep.best is not None and catalog.lost_scores is not None:
         # INVARIANT: any of them may be the best
         raise StorageError('--best: the scores cannot be read '
                            f'({catalog.lost_scores})')
-    given_up = _superseded(place) if given.superseded else set()
+    given_up = _superseded(place) - set(left) if given.superseded else set()
     judged = [info for info in there if info.name not in given_up]
     keeping = keeping_of(keep, place, judged, given.by)
     pruner = Pruner(place.files, catalog,
@@ -74,25 +72,29 @@ def judge(listing: Listing, given: argparse.Namespace) -> List[Verdict]:
     return [
         Verdict(info, info.name in goes, [] if info.name in goes else _reasons(
             info, left, needed, why, keeping, catalog.best_names()))
-        for info in place.checkpoints
+        for info in listing.checkpoints
     ]
 
 
-def _left_alone(place: Place, listing: Listing,
-                given: argparse.Namespace) -> Dict[str, str]:
+def _left_alone(listing: Listing, given: argparse.Namespace) -> Dict[str, str]:
     """Return by name what no policy is asked about, and why not."""
+    place = listing.place
     # where stock mmcv alone has written, nobody owns anything
     owned = {
         info.name
         for info in place.catalog.owned() if place.catalog.lineage
     }
     superseded = _superseded(place)
+    # not only what a resume comes to: what is kept must be worth it
+    looks = Looks(place)
     found: Dict[str, str] = {}
-    for info in place.checkpoints:
+    for info in listing.checkpoints:
         name = info.name
-        refusal = listing.refused.get(name)
+        refusal = None if name in listing.away else looks.refusal(info)
         if refusal is not None and refusal.flag == DAMAGED:
             found[name] = 'damaged: it neither counts nor goes'
+        elif 'iter' in listing.uncounted.get(name, ()):
+            found[name] = 'of which step it is nothing tells'
         elif name in listing.away or place.catalog.link(name):
             found[name] = 'a link that somebody made'
         elif name in superseded:
