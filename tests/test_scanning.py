@@ -41,7 +41,7 @@ def dir_of(module):
     return {(module, name) for name in dir(__import__(module))}
 
 
-@pytest.mark.parametrize('dtype', torch_dtypes(), ids=str)
+@pytest.mark.parametrize('dtype', sorted(torch_dtypes(), key=str), ids=str)
 def test_the_types_without_torch_have_the_same_size(dtype):
     name = str(dtype)[len('torch.'):]
     assert outline.torch_dtype(name).itemsize == \
