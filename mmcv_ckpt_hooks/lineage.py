@@ -65,8 +65,11 @@ def resumable(checkpoints: Sequence[CheckpointInfo], lineage: str,
     own = [info for info in there if info.lineage == last]
     others = [info for info in there if not info.lineage and last]
     newest = max((info.iter for info in own), default=0)
+    newest_epoch = max((info.epoch for info in own), default=0)
     since = [
         info for info in others
-        if info.iter > newest and info.regular and info.name in appeared
+        # of stock mmcv's epoch_N.pth the name does not tell iterations
+        if (info.iter > newest or not info.iter and info.epoch > newest_epoch)
+        and info.regular and info.name in appeared
     ]
     return since + own + [info for info in others if info not in since]

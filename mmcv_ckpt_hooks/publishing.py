@@ -202,16 +202,19 @@ def _writer(suffix: str, weights: 'OrderedDict[str, Any]',
         raise DependencyError('safetensors is not installed: pip install '
                               "'mmcv_ckpt_hooks[safetensors]'") from error
     # its tensors share no memory; of meta it takes texts
-    data = _ordered(
-        save(
-            {
-                name: tensor.clone().contiguous()
-                for name, tensor in weights.items()
-            }, {
-                key: _text(value)
-                for key, value in meta.items()
-            }))
-    return lambda stream: stream.write(data)
+    texts = {key: _text(value) for key, value in meta.items()}
+    try:
+        data = save({
+            name: one.clone()
+            for name, one in weights.items()
+        }, texts)
+    except (KeyError, ValueError) as error:
+        kinds = sorted({str(one.dtype) for one in weights.values()})
+        raise ConfigError(
+            'safetensors cannot hold these tensors '
+            f'({", ".join(kinds)}): {error!r}. Publish a .pth') from error
+    content = _ordered(data)
+    return lambda stream: stream.write(content)
 
 
 def _ordered(data: bytes) -> bytes:

@@ -111,6 +111,26 @@ def test_what_stock_mmcv_went_on_to_is_not_thrown_away(tmp_path):
     assert runner.restored.iter == 8
 
 
+def test_epochs_that_stock_mmcv_went_on_to_are_not_thrown_away(tmp_path):
+    """The name of epoch_4.pth does not tell its iterations."""
+    train(
+        tmp_path,
+        runner=dict(type='EpochBasedRunnerAmp', max_epochs=2),
+        hooks=[dict(OURS, interval=1)])
+    runner = make_runner(
+        tmp_path,
+        runner=dict(type='EpochBasedRunner', max_epochs=4),
+        checkpoint_config=dict(interval=1))
+    runner.resume(str(tmp_path / 'epoch_2.pth'))
+    runner.run([make_loader()], [('train', 1)])
+    assert find_resumable(tmp_path) == str(tmp_path / 'epoch_4.pth')
+    runner = train(
+        tmp_path,
+        runner=dict(type='EpochBasedRunnerAmp', max_epochs=5),
+        hooks=[dict(OURS, interval=1, resume='auto')])
+    assert runner.restored.name == 'epoch_4.pth'
+
+
 def test_old_files_of_stock_mmcv_do_not_go_before_a_younger_run(tmp_path):
     stock(tmp_path, 8)
     run(tmp_path, 4)

@@ -8,7 +8,7 @@ from checkpoint_files import Payload, torch_written
 from folders import NEW_TORCH
 from toy import ToyModel
 
-from mmcv_ckpt_hooks import save_checkpoint
+from mmcv_ckpt_hooks import comparison, save_checkpoint
 from mmcv_ckpt_hooks.cli import main
 
 
@@ -143,6 +143,16 @@ def test_every_value_can_be_compared(pair, diff, one, other, change):
     _, found, _ = diff(*paths, '--json')
     assert found['fields']['state_dict']['tensors'] == {'m.x': change}
     assert found['same'] is (change == 0)
+
+
+def test_a_large_tensor_is_compared_in_parts(pair, diff, monkeypatch):
+    monkeypatch.setattr(comparison, '_BLOCK', 3)
+    paths = pair(
+        state(m__x=torch.arange(10.).reshape(2, 5)),
+        state(m__x=torch.arange(10.).reshape(2, 5) + 1))
+    _, found, _ = diff(*paths, '--json')
+    change = found['fields']['state_dict']['tensors']['m.x']
+    assert change == pytest.approx(math.sqrt(10 / 285))
 
 
 def test_what_is_not_finite_is_the_largest_change(pair, diff):

@@ -10,10 +10,10 @@ from folders import NEW_TORCH
 from toy import make_loader, make_runner, names, train
 
 from mmcv_ckpt_hooks import find_resumable
-from mmcv_ckpt_hooks.catalog import CATALOG_NAME
+from mmcv_ckpt_hooks.catalog import CATALOG_NAME, Catalog
 from mmcv_ckpt_hooks.cli import main
 from mmcv_ckpt_hooks.cli import prune as cli_prune
-from mmcv_ckpt_hooks.errors import StorageError
+from mmcv_ckpt_hooks.errors import LockedError, StorageError
 from mmcv_ckpt_hooks.history import History
 from mmcv_ckpt_hooks.lease import lock_name
 from mmcv_ckpt_hooks.run_lock import RunLock
@@ -234,19 +234,45 @@ def test_nothing_goes_for_one_that_nobody_can_load(run_dir, capsys):
     assert set(ALL) <= set(names(run_dir))
 
 
-def test_where_nothing_can_be_continued_from_nothing_goes(
-        run_dir, tmp_path, capsys):
-    for name in names(run_dir):
-        if name != 'latest.pth' and name != 'iter_2.pth':
-            os.truncate(str(run_dir / name), 100)
-    path = run_dir / 'iter_2.pth'
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(bytes(content))
-    there = names(run_dir)
-    code, _, _ = prune(capsys, run_dir, '--last', 1, '--yes')
-    assert code == 0  # there is nothing to delete
-    assert names(run_dir) == there
+def test_what_is_damaged_does_not_count_wherever_it_stands(run_dir, capsys):
+    path = run_dir / 'iter_6.pth'
+    path.write_bytes(bytes(path.stat().st_size))
+    code, content, _ = prune(capsys, run_dir, '--last', 2, '--yes')
+    assert code == 0 and going(content) == ['iter_2.pth']
+    assert why(content)['iter_6.pth'] == 'damaged: it neither counts nor goes'
+    assert why(content)['iter_4.pth'] == 'of the last 2'
+
+
+@pytest.fixture
+def gone_back(run_dir):
+    """A run that went back to iter_4, wrote iter_6 anew and gave up iter_8."""
+    runner = make_runner(
+        run_dir,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=6),
+        hooks=[dict(type='DurableCheckpointHook', interval=2)])
+    runner.resume(str(run_dir / 'iter_4.pth'))
+    runner.run([make_loader(32)], [('train', 1)])
+    return run_dir
+
+
+def test_what_was_given_up_and_is_damaged_stays(gone_back, capsys):
+    os.truncate(str(gone_back / 'iter_8.pth'), 100)
+    code, content, _ = prune(capsys, gone_back, '--last', 1, '--superseded',
+                             '--yes')
+    assert code == 0 and (gone_back / 'iter_8.pth').exists()
+    assert why(content)['iter_8.pth'] == 'damaged: it neither counts nor goes'
+
+
+def test_where_nothing_can_be_continued_from_nothing_goes(gone_back, capsys):
+    for name in names(gone_back):
+        if name not in ('latest.pth', 'iter_8.pth'):
+            os.truncate(str(gone_back / name), 100)
+    (gone_back / 'latest.pth').unlink()
+    there = names(gone_back)
+    code, content, _ = prune(capsys, gone_back, '--last', 1, '--superseded',
+                             '--yes')
+    assert code == 2 and names(gone_back) == there
+    assert 'can be continued from: nothing is deleted' in content['problem']
 
 
 def test_what_other_runs_wrote_stays_unless_adopted(run_dir, tmp_path, capsys):
@@ -284,20 +310,49 @@ def test_a_directory_of_stock_mmcv_is_pruned_when_adopted(tmp_path, capsys):
     assert names(tmp_path) == ['iter_6.pth', 'iter_8.pth', 'latest.pth']
 
 
-def test_what_was_given_up_goes_if_that_is_said(run_dir, capsys):
+def stock_epochs(directory, epochs, **kwargs):
+    """Train on stock mmcv; its names count epochs."""
     runner = make_runner(
-        run_dir,
-        runner=dict(type='IterBasedRunnerAmp', max_iters=6),
-        hooks=[dict(type='DurableCheckpointHook', interval=2)])
-    runner.resume(str(run_dir / 'iter_4.pth'))
-    runner.run([make_loader(32)], [('train', 1)])
-    code, content, _ = prune(capsys, run_dir, '--last', 1)
+        directory,
+        runner=dict(type='EpochBasedRunner', max_epochs=epochs),
+        checkpoint_config=dict(interval=1, create_symlink=False))
+    if kwargs:
+        runner.resume(kwargs['resume'])
+    runner.run([make_loader(4)], [('train', 1)])
+
+
+def test_stock_epochs_are_in_the_order_of_their_iterations(tmp_path, capsys):
+    stock_epochs(tmp_path, 11)
+    code, content, _ = prune(capsys, tmp_path, '--last', 2, '--yes',
+                             '--adopt-existing')
+    assert code == 0
+    assert names(tmp_path) == ['epoch_10.pth', 'epoch_11.pth']
+
+
+def test_what_stock_mmcv_wrote_later_is_newer(tmp_path, capsys):
+    train(
+        tmp_path,
+        loader=make_loader(4),
+        runner=dict(type='EpochBasedRunnerAmp', max_epochs=2),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook', interval=1, create_symlink=False)
+        ])
+    stock_epochs(tmp_path, 4, resume=str(tmp_path / 'epoch_2.pth'))
+    code, content, _ = prune(capsys, tmp_path, '--last', 1, '--yes',
+                             '--adopt-existing')
+    assert code == 0
+    assert names(tmp_path) == ['epoch_4.pth']
+
+
+def test_what_was_given_up_goes_if_that_is_said(gone_back, capsys):
+    code, content, _ = prune(capsys, gone_back, '--last', 1)
     assert why(content)['iter_8.pth'] == 'superseded (--superseded)'
     assert going(content) == ['iter_2.pth', 'iter_4.pth']
-    code, content, _ = prune(capsys, run_dir, '--last', 1, '--superseded',
+    code, content, _ = prune(capsys, gone_back, '--last', 1, '--superseded',
                              '--yes')
     assert code == 0
-    assert names(run_dir) == [
+    assert names(gone_back) == [
         'best_mIoU_iter_4.pth', 'iter_6.pth', 'latest.pth'
     ]
 
@@ -402,6 +457,56 @@ def test_one_that_cannot_be_deleted_is_told_and_the_others_go(
     monkeypatch.undo()
     code, content, _ = prune(capsys, run_dir, '--last', 1, '--yes')
     assert code == 0 and going(content) == ['iter_2.pth']
+
+
+def test_what_is_freed_is_what_the_disk_gets_back(run_dir, capsys):
+    shutil.copy(str(run_dir / 'iter_4.pth'), str(run_dir / 'iter_3.pth'))
+    sizes = sum(
+        (run_dir / f'iter_{step}.pth').stat().st_size for step in (2, 3, 6))
+    code, content, _ = prune(capsys, run_dir, '--last', 1, '--adopt-existing')
+    # iter_4 has another name, and a copy, which is a file of its own
+    assert going(content) == [
+        'iter_2.pth', 'iter_3.pth', 'iter_4.pth', 'iter_6.pth'
+    ]
+    assert content['bytes'] == sizes
+
+
+def test_a_catalog_that_cannot_be_written_is_told(run_dir, capsys,
+                                                  monkeypatch):
+
+    def forget(self, name):
+        raise StorageError('no space left')
+
+    monkeypatch.setattr(Catalog, 'forget', forget)
+    code, content, err = prune(capsys, run_dir, '--last', 2, '--yes')
+    assert code == 0 and content['bytes'] > 0
+    assert 'iter_2.pth is deleted, but still listed: no space left' in err
+    assert History(
+        str(run_dir)).read()[-1]['deleted'] == ['iter_2.pth', 'iter_4.pth']
+
+
+def test_a_place_that_another_run_has_taken_is_left_alone(
+        run_dir, capsys, monkeypatch):
+    """The lease ran out while the process was stopped."""
+    taken_over = []
+
+    def check(self, check=RunLock.check):
+        if taken_over:
+            raise LockedError('another run has it')
+        check(self)
+
+    def remove(files, name, remove=cli_prune.remove):
+        remove(files, name)
+        taken_over.append(name)
+
+    catalog = (run_dir / CATALOG_NAME).read_bytes()
+    monkeypatch.setattr(RunLock, 'check', check)
+    monkeypatch.setattr(cli_prune, 'remove', remove)
+    code, _, err = prune(capsys, run_dir, '--last', 1, '--yes')
+    assert code == 2 and 'another run has it' in err
+    assert taken_over == ['iter_2.pth']
+    assert (run_dir / CATALOG_NAME).read_bytes() == catalog
+    assert {'iter_4.pth', 'iter_6.pth'} <= set(names(run_dir))
 
 
 def test_one_that_was_killed_in_between_is_completed(run_dir, capsys,

@@ -214,6 +214,69 @@ def test_the_best_of_a_directory(run_dir, tmp_path, publish):
     assert code == 2 and 'is for a directory' in content['problem']
 
 
+def test_nothing_goes_with_a_tensor_that_lay_beside_it(tmp_path, publish):
+    """Averages and weights may be parts of one storage."""
+    together = torch.zeros(4, 1000)
+    together[1] = 3.14159
+    path = tmp_path / 'views.pth'
+    path.write_bytes(
+        torch_written(
+            dict(
+                meta={},
+                state_dict={
+                    'w': together[0],
+                    'ema_w': together[1],
+                    'column': together[2:, :2],
+                    'tied': together[0],
+                })))
+    _, content, _ = publish(path, tmp_path / 'zoo/toy.pth', '--no-ema')
+    with open(content['path'], 'rb') as file:
+        data = file.read()
+    secret = together[1, :1].numpy().tobytes()
+    assert secret in path.read_bytes() and secret not in data
+    # w once, though it has two names
+    assert len(data) < 4000 + 4000
+    found = torch.load(content['path'], weights_only=False)['state_dict']
+    assert set(found) == {'w', 'column', 'tied'}
+    assert found['w'].data_ptr() == found['tied'].data_ptr()
+    assert torch.equal(found['column'], together[2:, :2])
+
+
+def test_weights_below_another_field_are_published(run_dir, tmp_path, publish):
+    weights = torch.load(
+        str(run_dir / 'iter_8.pth'), weights_only=False)['state_dict']
+    for name, content in (('model', dict(model=weights)), ('bare', weights)):
+        path = tmp_path / f'{name}.pth'
+        path.write_bytes(torch_written(dict(content)))
+        _, found, _ = publish(path, tmp_path / f'zoo/{name}.pth')
+        assert found['left_out'] == []
+        assert found['tensors'] == len(weights)
+
+
+@pytest.mark.parametrize('weights, said', [
+    ({
+        0: torch.ones(1)
+    }, 'of tensors by name'),
+    ({
+        'w': torch.ones(1, dtype=torch.complex128)
+    }, 'complex128'),
+])
+def test_what_cannot_be_written_is_said(tmp_path, publish, weights, said):
+    pytest.importorskip('safetensors', reason='pip install safetensors')
+    path = tmp_path / 'odd.pth'
+    path.write_bytes(torch_written(dict(meta={}, state_dict=weights)))
+    code, content, _ = publish(path, tmp_path / 'zoo/toy.safetensors')
+    assert code == 2 and said in content['problem']
+
+
+def test_one_that_was_cut_off_is_written_anew(run_dir, tmp_path, publish):
+    _, content, _ = publish(run_dir / 'iter_8.pth', tmp_path / 'zoo/toy.pth')
+    os.truncate(content['path'], 10)
+    code, again, _ = publish(run_dir / 'iter_8.pth', tmp_path / 'zoo/toy.pth')
+    assert code == 0 and again['is_new'] is True
+    assert sha256(again['path']) == content['sha256']
+
+
 # -- where to --------------------------------------------------------------
 
 
