@@ -15,7 +15,7 @@ from typing import Optional, Sequence
 
 from ..errors import CheckpointError, IntegrityError, UnsafeCheckpointError
 from ..version import __version__
-from . import convert, diff, inspect, ls, prune, publish, push, verify
+from . import convert, diff, inspect, ls, prune, publish, pull, push, verify
 from .output import print_json, status, warn
 
 EXIT_USAGE = 2
@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         '--version', action='version', version=f'mmcv-ckpt {__version__}')
     commands = parser.add_subparsers(
         dest='command', metavar='COMMAND', required=True)
-    for command in (ls, inspect, verify, diff, prune, publish, convert, push):
+    for command in (ls, inspect, verify, diff, prune, publish, convert, push,
+                    pull):
         command.add_parser(commands)
     return parser

@@ -29,7 +29,8 @@ COMMANDS = [(['ls', '.'], 'would take iter_8.pth'),
             (['verify', '--all', '.'], '5 ok'),
             (['inspect', 'iter_4.pth'], 'meta.iter: 4'),
             (['prune', '.', '--last=1'], '3 of 5 checkpoints would be'),
-            (['push', '.', '../copy'], 'iter_8.pth')]
+            (['push', '.', '../copy'], 'iter_8.pth'),
+            (['pull', '.', '../copy'], 'iter_8.pth')]
 
 
 def program(directory, missing, *arguments):

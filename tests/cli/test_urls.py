@@ -445,3 +445,14 @@ def test_prune_deletes_in_a_bucket(cli, stored):
     assert [one['name'] for one in content['checkpoints']
             ] == ['best_mIoU_iter_4.pth', 'iter_6.pth']
     assert content['resume'] == 'iter_6.pth'
+
+
+def test_pull_copies_from_a_bucket(cli, stored, tmp_path):
+    code, content, _ = cli('pull', stored, str(tmp_path / 'there'), '--newest',
+                           '--json')
+    assert code == 0
+    code, out, _ = cli('pull', stored, str(tmp_path / 'there'))
+    assert code == 0 and 'copied   iter_2.pth: ' in out
+    assert '3 copied, 1 skipped, 0 failed' in out
+    code, out, _ = cli('verify', '--all', str(tmp_path / 'there'))
+    assert code == 0 and '4 ok' in out
