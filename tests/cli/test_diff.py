@@ -134,8 +134,10 @@ def test_names_types_and_shapes_are_told(pair, diff):
         (torch.tensor([3., 4.]).bfloat16(), torch.tensor([3., 9.
                                                           ]).bfloat16(), 1.),
         (torch.empty(0), torch.empty(0), 0),
-        # a difference that float32 would not see
+        # what float32 would not see, and what float64 would not
         (torch.tensor([2**24]), torch.tensor([2**24 + 1]), 2.**-24),
+        (torch.tensor([2**53]), torch.tensor([2**53 + 1]), 2.**-53),
+        (torch.tensor([-0., 1.]), torch.tensor([0., 1.]), 0),
     ],
     ids=str)
 def test_every_value_can_be_compared(pair, diff, one, other, change):
