@@ -55,7 +55,8 @@ def resume_for_hooks(runner: Any) -> None:
 
 def has_averages(state_dict: Mapping[str, Any]) -> bool:
     """Whether weights were saved with the buffers of an EMAHook."""
-    return any(name.startswith(_PREFIX) for name in state_dict)
+    return any(_PREFIX + name.replace('.', '_') in state_dict
+               for name in state_dict)
 
 
 def swaps_behind_stock(runner: Any) -> bool:
@@ -67,6 +68,22 @@ def swaps_behind_stock(runner: Any) -> bool:
     normal = int(get_priority('NORMAL'))
     return any(
         getattr(hook, 'priority', 0) >= normal for hook in ema_hooks(runner))
+
+
+def swaps_behind_evaluation(runner: Any) -> bool:
+    """Whether mmcv saves the best of an epoch before EMAHook swaps.
+
+    Its EvalHook does that; both may have the same priority.
+    """
+    hooks = list(runner.hooks)
+    evaluates = [hooks.index(hook) for hook in hooks if _evaluates(hook)]
+    return bool(evaluates) and any(
+        hooks.index(hook) > min(evaluates) for hook in ema_hooks(runner))
+
+
+def _evaluates(hook: Any) -> bool:
+    # mmcv 1.3.0 has no EvalHook; the repos of its time have their own
+    return hasattr(hook, 'evaluate') and hasattr(hook, 'dataloader')
 
 
 def split_late(runner: Any, state_dict: Dict[str, Any]) -> Dict[str, Any]:

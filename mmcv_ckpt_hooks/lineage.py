@@ -4,7 +4,8 @@ Pure functions of a list. Standard library only.
 """
 from typing import AbstractSet, Dict, List, Sequence, Set, Tuple
 
-from .types import CheckpointInfo
+from .card import steps_in_name
+from .types import MAX_STEPS, CheckpointInfo
 
 
 def by_step(info: CheckpointInfo) -> Tuple[int, int, bool, str]:
@@ -65,10 +66,13 @@ def resumable(checkpoints: Sequence[CheckpointInfo], lineage: str,
     own = [info for info in there if info.lineage == last]
     others = [info for info in there if not info.lineage and last]
     newest = max((info.iter for info in own), default=0)
-    newest_epoch = max((info.epoch for info in own), default=0)
+    # of stock mmcv's epoch_N.pth the name does not tell iterations; where ours
+    # count those, epochs are passes of the data, and nothing to compare with
+    newest_epoch = max(
+        (info.epoch for info in own if 'epoch' in steps_in_name(info.name)),
+        default=MAX_STEPS)
     since = [
         info for info in others
-        # of stock mmcv's epoch_N.pth the name does not tell iterations
         if (info.iter > newest or not info.iter and info.epoch > newest_epoch)
         and info.regular and info.name in appeared
     ]

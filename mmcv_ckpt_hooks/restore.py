@@ -99,8 +99,8 @@ def restore_runner(runner: Any,
     unswapped = _is_unswapped(runner, checkpoint, told)
     if unswapped:
         log(f'{name} is taken to have the averages beside the weights, and '
-            'not in their place: an EMAHook of priority NORMAL swaps them '
-            "behind the save of mmcv's CheckpointHook")
+            'not in their place: the EMAHook of this run swaps them behind '
+            'the save of stock mmcv')
     return Restored(directory, name, epoch, finished,
                     resume_state.get('lineage') or '', late, generators,
                     resume_state.get('gradients') or {}, data, unswapped)
@@ -110,13 +110,15 @@ def _is_unswapped(runner: Any, checkpoint: Mapping[str, Any],
                   name: str) -> bool:
     """Whether mmcv saved an epoch before EMAHook swapped.
 
-    What an evaluation finds best is saved behind that.
+    One that counts iterations was saved inside the epoch.
     """
-    saved_first = not os.path.basename(name).startswith('best_') and \
-        list(steps_in_name(name)) == ['epoch']
-    return saved_first and not checkpoint.get('resume_state') and \
-        ema.has_averages(without_prefix(checkpoint['state_dict'])) and \
-        ema.swaps_behind_stock(runner)
+    if checkpoint.get('resume_state') or 'iter' in steps_in_name(name) or \
+            not isinstance(runner, EpochBasedRunner) or \
+            not ema.has_averages(without_prefix(checkpoint['state_dict'])):
+        return False
+    if os.path.basename(name).startswith('best_'):
+        return ema.swaps_behind_evaluation(runner)
+    return ema.swaps_behind_stock(runner)
 
 
 def _restore_tensors(runner: Any, checkpoint: Mapping[str, Any], path: str,

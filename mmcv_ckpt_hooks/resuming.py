@@ -59,8 +59,10 @@ def resume_run(runner: Any, options: CheckpointOptions,
         if already is None:
             what = 'there is no checkpoint' if backend.capabilities.listing \
                 else 'nothing tells of a checkpoint'
-            runner.logger.warning(f"resume='auto': {what} in {backend.url}; "
-                                  'training starts anew')
+            then = 'training starts anew' if not runner.iter else \
+                'the run goes on from where the tool has resumed it'
+            runner.logger.warning(
+                f"resume='auto': {what} in {backend.url}; {then}")
         return already
     if found is not None and already is not None:
         runner.logger.warning(

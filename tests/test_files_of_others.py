@@ -366,19 +366,38 @@ def test_an_epoch_that_stock_saved_before_the_swap_is_trained_on(
     assert len(told) == (priority != 49)
 
 
-def test_the_best_of_an_epoch_was_saved_behind_the_swap(tmp_path):
-    ema, whole, rest = dict(EMA, priority='NORMAL'), Weights(), Weights()
+@pytest.mark.parametrize('priority', ['NORMAL', 'LOW', 'VERY_LOW'])
+def test_the_best_of_an_epoch_was_saved_when_it_was_evaluated(
+        tmp_path, priority):
+    """Before the swap if EvalHook (LOW, registered first) comes before."""
+    ema, whole, rest = dict(EMA, priority=priority), Weights(), Weights()
+    evaluation = dict(scores=[.5], interval=2, save_best='mIoU')
     made(
         tmp_path,
         EpochBasedRunner,
         2,
         hooks=[dict(ema), whole],
-        evaluation=dict(scores=[.5], interval=2, save_best='mIoU'))
+        evaluation=dict(evaluation))
+    runner = make_runner(
+        tmp_path / 'resumed',
+        dict(type=EPOCH, max_epochs=3),
+        hooks=[dict(ema), rest],
+        evaluation=dict(evaluation))
+    runner.resume(str(tmp_path / 'best_mIoU_epoch_2.pth'))
+    runner.run([make_loader()], [('train', 1)])
+    assert equal(rest.first, whole.last)
+
+
+@pytest.mark.parametrize('name', ['mine.pth', 'epoch_2.pth'])
+def test_a_renamed_epoch_was_saved_before_the_swap_as_well(tmp_path, name):
+    ema, whole, rest = dict(EMA, priority='NORMAL'), Weights(), Weights()
+    path = made(tmp_path, EpochBasedRunner, 2, hooks=[dict(ema), whole])
+    path.rename(tmp_path / name)
     runner = make_runner(
         tmp_path / 'resumed',
         dict(type=EPOCH, max_epochs=3),
         hooks=[dict(ema), rest])
-    runner.resume(str(tmp_path / 'best_mIoU_epoch_2.pth'))
+    runner.resume(str(tmp_path / name))
     runner.run([make_loader()], [('train', 1)])
     assert equal(rest.first, whole.last)
 

@@ -131,6 +131,17 @@ def test_epochs_that_stock_mmcv_went_on_to_are_not_thrown_away(tmp_path):
     assert runner.restored.name == 'epoch_4.pth'
 
 
+def test_epochs_of_another_training_do_not_go_before_iterations(tmp_path):
+    run(tmp_path, 8)
+    train(
+        tmp_path / 'other',
+        runner=dict(type='EpochBasedRunner', max_epochs=12),
+        checkpoint_config=dict(interval=12),
+        loader=make_loader(4))
+    shutil.copy(str(tmp_path / 'other' / 'epoch_12.pth'), str(tmp_path))
+    assert find_resumable(tmp_path) == str(tmp_path / 'iter_8.pth')
+
+
 def test_old_files_of_stock_mmcv_do_not_go_before_a_younger_run(tmp_path):
     stock(tmp_path, 8)
     run(tmp_path, 4)

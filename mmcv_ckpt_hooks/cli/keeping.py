@@ -28,7 +28,7 @@ def add_keep(parser: argparse.ArgumentParser) -> None:
         '--last', type=int, metavar='N', help='the last N (default: 1)')
     group.add_argument(
         '--best',
-        type=int,
+        type=_number_of_best,
         metavar='N',
         help='the N with the best scores of each metric')
     group.add_argument(
@@ -56,6 +56,15 @@ def add_keep(parser: argparse.ArgumentParser) -> None:
         metavar='SIZE',
         help="a budget, such as 20GB: what the others keep counts first, "
         'then as many of the newest as fit')
+
+
+def _number_of_best(given: str) -> int:
+    try:
+        return int(given)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f'{given!r} is no number: --best says how many, --monitor by '
+            'which metric') from None
 
 
 @dataclass(frozen=True)

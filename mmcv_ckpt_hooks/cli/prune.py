@@ -215,6 +215,9 @@ def _freed(verdicts: List[Verdict], contents: Mapping[str, Any]) -> int:
 def _print(place: Place, verdicts: List[Verdict], contents: Mapping[str, Any],
            given: argparse.Namespace) -> None:
     goes = [one for one in verdicts if one.goes]
+    if not verdicts and not given.json:
+        print_line(f'No checkpoints in {place.shown}')
+        return
     failed = [one for one in goes if one.problem]
     freed, done = _freed(verdicts, contents), bool(given.yes)
     if given.json:

@@ -1,5 +1,6 @@
 """``mmcv-ckpt publish``: the weights of a checkpoint, for others to use."""
 import argparse
+import os
 import re
 from dataclasses import asdict
 from typing import Any, Dict, Optional, Tuple
@@ -22,6 +23,7 @@ from .remote import Access, add_access
 _PUBLISHED = re.compile(r'-[0-9a-f]{8}\.\w+$')
 _NOTHING: Dict[str, Any] = {
     'path': '',
+    'checkpoint': '',
     'bytes': 0,
     'sha256': '',
     'tensors': 0,
@@ -107,9 +109,13 @@ def run(arguments: argparse.Namespace) -> int:
     except ImportError as error:
         raise DependencyError(f'publish needs torch: {error}') from error
     places = Places(Access(arguments), warn)
+    wanted = path_of(arguments.target)
+    if wanted.endswith('/') or os.path.isdir(wanted):
+        raise ConfigError(f'{wanted} is a directory: give DST the name of a '
+                          f'file, such as {os.path.join(wanted, "NAME.pth")}')
     files, name, path = _source(places, path_of(arguments.source),
                                 arguments.best)
-    where, new_name = split_path(path_of(arguments.target))
+    where, new_name = split_path(wanted)
     target = places.files(where)
     _refuse_run(target)
     with mapped_errors('cannot publish', path):
@@ -124,11 +130,12 @@ def run(arguments: argparse.Namespace) -> int:
             'source': arguments.source,
             'target': arguments.target,
             **told, 'path': shown,
+            'checkpoint': path,
             **status(0)
         })
         return 0
     was_there = '' if found.is_new else ', which was there already'
-    print_line(f'{shown}: {counted(found.tensors, "tensors")}, '
+    print_line(f'{shown}: {counted(found.tensors, "tensors")} of {name}, '
                f'{size_text(found.bytes)}{was_there}')
     print_line(f'SHA-256 {found.sha256}')
     if found.left_out:

@@ -6,7 +6,7 @@ from typing import Dict
 from .place import Place
 
 #: ``iter_4.dcp.1a2b3c4d``, the second one of them ``iter_4.dcp.1a2b3c4d.2``.
-_NAME = re.compile(r'(.+\.(?:pth|dcp))\.\w{1,8}(?:\.\d+)?')
+_NAME = re.compile(r'(.+\.(?:pth|dcp))\.(?:[0-9a-zA-Z]{8}|damaged)(?:\.\d+)?')
 
 
 def set_aside_in(place: Place) -> Dict[str, str]:

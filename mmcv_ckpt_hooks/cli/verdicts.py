@@ -1,8 +1,10 @@
 """Which checkpoints of a directory need not be kept, and why others stay."""
 import argparse
+import os
 from dataclasses import dataclass, replace
 from typing import Dict, List, Mapping, Set
 
+from ..catalog import Catalog
 from ..errors import StorageError
 from ..pruning import Pruner
 from ..retention import KeepAny
@@ -60,10 +62,11 @@ def judge(listing: Listing, given: argparse.Namespace) -> List[Verdict]:
     judged = [info for info in there if info.name not in given_up]
     keeping = keeping_of(keep, place, judged, given.by)
     pruner = Pruner(place.files, catalog,
-                    KeepAny([policy for _, policy in keeping.reasons]), warn,
+                    KeepAny([policy for _, policy in keeping.reasons]),
+                    lambda message: warn(message.replace('keep.', '--')),
                     lambda message, error: warn(message), None, keeping.budget)
     pruner.ranking = keeping.ranking
-    needed = _needed(listing)
+    needed = _needed(listing, place.catalog)
     goes = {
         info.name
         for info in pruner.superseded(frozenset(needed), judged)
@@ -103,7 +106,7 @@ def _left_alone(listing: Listing, given: argparse.Namespace) -> Dict[str, str]:
         elif name not in owned and (not given.adopt_existing or info.trigger
                                     == 'best' or name == LATEST_NAME):
             found[name] = 'of another run' if info.lineage else \
-                'of another program'
+                'of another program, or copied or renamed'
             if info.trigger != 'best' and name != LATEST_NAME:
                 found[name] += ' (--adopt-existing)'
     return found
@@ -120,9 +123,15 @@ def _superseded(place: Place) -> Set[str]:
     }
 
 
-def _needed(listing: Listing) -> Mapping[str, List[str]]:
+def _needed(listing: Listing, catalog: Catalog) -> Mapping[str, List[str]]:
     """Return by name what is needed whatever policies say, and for what."""
     found: Dict[str, List[str]] = {}
+    for info in listing.checkpoints:
+        # who links to a checkpoint wants to have it
+        target = catalog.link(info.name)
+        if target and os.path.dirname(target) in ('', listing.place.files.url):
+            found.setdefault(os.path.basename(target),
+                             []).append(f'{info.name} leads to it')
     for name, what in ((listing.latest, 'the latest'), (listing.choice.taken,
                                                         'for a resume')):
         if name is not None:

@@ -206,6 +206,15 @@ def test_inspect_says_what_a_folder_is(run_dir, capsys):
     assert content['bytes'] == sum(content['files'].values())
 
 
+@pytest.mark.parametrize(
+    'name',
+    ['resnet50.pth.tar', 'epoch_3.pth.sha256', 'iter_4.pth.bak', 'a.pth.1'])
+def test_what_somebody_put_there_is_not_set_aside(tmp_path, capsys, name):
+    (tmp_path / name).write_bytes(b'mine')
+    assert main(['ls', str(tmp_path), '--json']) == 0
+    assert json.loads(capsys.readouterr().out)['set_aside'] == {}
+
+
 @pytest.mark.parametrize('end', ['pth', 'dcp'])
 def test_what_is_set_aside_is_told(tmp_path, capsys, end):
     for steps in (4, 2):

@@ -104,6 +104,20 @@ def test_a_checkpoint_is_no_directory_of_them(run_dir, capsys):
 def test_an_empty_directory_has_nothing_to_delete(tmp_path, capsys):
     code, content, _ = prune(capsys, tmp_path, '--last', 1, '--yes')
     assert code == 0 and content['checkpoints'] == []
+    assert main(['prune', str(tmp_path), '--last', '1']) == 0
+    assert capsys.readouterr().out == f'No checkpoints in {tmp_path}\n'
+
+
+def test_best_is_a_number(run_dir, capsys):
+    with pytest.raises(SystemExit):
+        main(['prune', str(run_dir), '--best', 'mIoU'])
+    assert "'mIoU' is no number: --best says how many, --monitor by which" in \
+        capsys.readouterr().err
+
+
+def test_a_budget_that_is_too_small_is_told_in_its_words(run_dir, capsys):
+    code, _, err = prune(capsys, run_dir, '--last', 2, '--bytes', '1kB')
+    assert code == 0 and 'more than --bytes' in err and 'keep.' not in err
 
 
 # -- the policies ----------------------------------------------------------
@@ -302,8 +316,8 @@ def test_a_directory_of_stock_mmcv_is_pruned_when_adopted(tmp_path, capsys):
         checkpoint_config=dict(interval=2))
     code, content, _ = prune(capsys, tmp_path, '--last', 2, '--yes')
     assert code == 0 and going(content) == []
-    assert why(content)['iter_2.pth'] == 'of another program ' \
-        '(--adopt-existing)'
+    assert why(content)['iter_2.pth'] == 'of another program, or ' \
+        'copied or renamed (--adopt-existing)'
     code, content, _ = prune(capsys, tmp_path, '--last', 2, '--yes',
                              '--adopt-existing')
     assert code == 0
@@ -372,6 +386,14 @@ def test_a_link_that_somebody_made_stays(run_dir, tmp_path, capsys):
     assert code == 0
     assert why(content)['iter_2.pth'] == 'a link that somebody made'
     assert (run_dir / 'iter_2.pth').is_symlink()
+
+
+def test_what_somebody_links_to_stays(run_dir, capsys):
+    (run_dir / 'good.pth').symlink_to('iter_2.pth')
+    code, content, _ = prune(capsys, run_dir, '--last', 1, '--yes')
+    assert code == 0
+    assert why(content)['iter_2.pth'] == 'good.pth leads to it'
+    assert (run_dir / 'good.pth').exists()
 
 
 def test_a_lost_catalog_costs_no_best_checkpoint(run_dir, capsys):

@@ -302,6 +302,27 @@ def test_a_zoo_takes_names_that_count(run_dir, tmp_path, publish):
     assert len(os.listdir(str(tmp_path / 'zoo'))) == 2
 
 
+@pytest.mark.parametrize('end', ['', '/'])
+def test_a_directory_is_no_file(run_dir, tmp_path, publish, end):
+    (tmp_path / 'zoo').mkdir()
+    code, content, _ = publish(run_dir / 'iter_8.pth', f'{tmp_path}/zoo{end}')
+    assert code == 2
+    assert f'{tmp_path}/zoo/NAME.pth' in content['problem']
+
+
+def test_finished_steps_are_published_of_stock_files_too(tmp_path, publish):
+    """iter_8.pth of stock mmcv has 7."""
+    train(
+        tmp_path / 'stock',
+        runner=dict(type='IterBasedRunner', max_iters=8),
+        checkpoint_config=dict(interval=8))
+    path = tmp_path / 'stock' / 'iter_8.pth'
+    _, content, _ = publish(path, tmp_path / 'zoo/toy.pth')
+    assert torch.load(str(path), weights_only=False)['meta']['iter'] == 7
+    assert torch.load(content['path'], weights_only=False)['meta']['iter'] == 8
+    assert content['checkpoint'] == str(path)
+
+
 @pytest.mark.parametrize('name', ['toy', 'toy.onnx', '.pth'])
 def test_the_name_tells_the_format(run_dir, tmp_path, publish, name):
     code, content, _ = publish(run_dir / 'iter_8.pth', tmp_path / 'zoo' / name)
@@ -356,6 +377,7 @@ def test_what_people_get(run_dir, tmp_path, capsys):
     assert main(['publish', str(run_dir / 'iter_8.pth'), str(target)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert HASHED.search(lines[0].split(':')[0])
-    assert lines[0].endswith(' 9 tensors, ' + lines[0].split(', ')[-1])
+    assert lines[0].endswith(' 9 tensors of iter_8.pth, ' +
+                             lines[0].split(', ')[-1])
     assert re.fullmatch('SHA-256 [0-9a-f]{64}', lines[1])
     assert lines[2].startswith('left out: optimizer, resume_state, meta.')
