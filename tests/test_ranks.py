@@ -1,5 +1,6 @@
 """Two real ranks that are stopped: none waits for one that is not there."""
 import json
+import os
 import shutil
 import signal
 
