@@ -2,7 +2,7 @@
 import argparse
 import os
 from dataclasses import dataclass, replace
-from typing import Dict, List, Mapping, Set
+from typing import Dict, FrozenSet, List, Mapping, Set
 
 from ..catalog import Catalog
 from ..errors import StorageError
@@ -141,7 +141,7 @@ def _needed(listing: Listing, catalog: Catalog) -> Mapping[str, List[str]]:
 
 def _reasons(info: CheckpointInfo, left: Mapping[str, str],
              needed: Mapping[str, List[str]], why: Mapping[str, List[str]],
-             keeping: Keeping, best: 'frozenset[str]') -> List[str]:
+             keeping: Keeping, best: FrozenSet[str]) -> List[str]:
     if info.name in left:
         return [left[info.name]]
     found = list(why.get(info.name, []))
