@@ -1,13 +1,13 @@
 """Checkpoints of one place copied to another, and what became of each."""
-from dataclasses import dataclass
-from typing import Collection, List, Optional, Tuple
+from dataclasses import asdict, dataclass
+from typing import Any, Collection, Dict, List, Optional, Tuple
 
 from ..errors import CheckpointError, IntegrityError, TruncatedError
 from ..mirroring import MirrorPlace
 from ..sending import Gone
 from ..types import CheckpointInfo
 from .left_out import left_out
-from .output import print_line, size_text, warn
+from .output import print_line, size_text, status, warn
 from .place import Place
 from .progress import progress_of
 from .unfinished import unfinished_in
@@ -162,6 +162,17 @@ def _tell(outcome: Outcome, quiet: bool) -> None:
         why = outcome.why or f'{size_text(outcome.bytes)} in ' \
             f'{outcome.secs:.1f} s'
         print_line(f'{outcome.status:<9}{outcome.name}: {why}')
+
+
+def content(outcomes: List[Outcome]) -> Dict[str, Any]:
+    """Return what --json has of them, with the first failure."""
+    first = next((one for one in outcomes if one.error), None)
+    return {
+        **status(exit_code(outcomes)), 'error':
+        '' if first is None else first.error,
+        'problem': '' if first is None else first.problem,
+        'checkpoints': [asdict(one) for one in outcomes]
+    }
 
 
 def summary(outcomes: List[Outcome], url: str) -> str:

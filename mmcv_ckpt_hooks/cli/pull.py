@@ -1,6 +1,5 @@
 """``mmcv-ckpt pull``: the checkpoints of a run, copied from where they are."""
 import argparse
-from dataclasses import asdict
 from typing import Any, Dict, List, Optional
 
 from ..errors import ConfigError, MissingCheckpointError
@@ -9,8 +8,8 @@ from ..given_path import refuse_part
 from ..mirroring import MirrorPlace
 from ..retention import KeepNames
 from ..storage.names import same_place
-from .copies import copy_all, exit_code, summary
-from .output import add_json, print_json, print_line, status, warn
+from .copies import content, copy_all, exit_code, summary
+from .output import add_json, print_json, print_line, warn
 from .place import Place, Places, is_directory, path_of, split_path
 from .remote import Access, add_access, is_url
 
@@ -85,14 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         mirror.release()
     code = exit_code(outcomes)
     if arguments.json:
-        first = next((one for one in outcomes if one.error), None)
-        print_json({
-            'url': arguments.url,
-            **status(code), 'error': '' if first is None else first.error,
-            'problem': '' if first is None else first.problem,
-            'path': target,
-            'checkpoints': [asdict(one) for one in outcomes]
-        })
+        print_json({'url': arguments.url, **content(outcomes), 'path': target})
     else:
         print_line(summary(outcomes, target))
     return code

@@ -2,7 +2,6 @@
 import argparse
 import sys
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import Any, Dict, Iterator, Optional
 
 from ..catalog import CATALOG_NAME
@@ -11,9 +10,9 @@ from ..folders.place import leads_to_folder
 from ..guarded import lock_of
 from ..lease import Owner
 from ..storage.local import LocalBackend
-from .copies import copy_all, exit_code, summary
+from .copies import content, copy_all, exit_code, summary
 from .destination import destination
-from .output import add_json, print_json, print_line, status, warn
+from .output import add_json, print_json, print_line, warn
 from .place import Places, is_directory, path_of
 from .remote import Access, add_access, is_url
 
@@ -92,14 +91,10 @@ def run(arguments: argparse.Namespace) -> int:
             mirror.release()
     code = exit_code(outcomes)
     if arguments.json:
-        first = next((one for one in outcomes if one.error), None)
         print_json({
             'path': arguments.directory,
-            **status(code), 'error': '' if first is None else first.error,
-            'problem': '' if first is None else first.problem,
-            'url': mirror.url,
-            'endpoint': endpoint,
-            'checkpoints': [asdict(one) for one in outcomes]
+            **content(outcomes), 'url': mirror.url,
+            'endpoint': endpoint
         })
     else:
         print_line(summary(outcomes, mirror.url))

@@ -1,9 +1,15 @@
 """What the tests of the command line share."""
+import contextlib
 import os
 import shutil
+import threading
 
 import pytest
 from toy import make_loader, train
+
+from mmcv_ckpt_hooks.catalog import CATALOG_NAME
+from mmcv_ckpt_hooks.lease import lock_name
+from mmcv_ckpt_hooks.run_lock import RunLock
 
 
 @pytest.fixture(scope='session')
@@ -33,3 +39,32 @@ def run_dir(finished_run, tmp_path):
     best.unlink()
     os.link(directory / 'iter_4.pth', best)
     return directory
+
+
+@contextlib.contextmanager
+def live_run_in(directory):
+    """Have a run write there meanwhile, on a thread of its own."""
+    lock = RunLock(str(directory), lock_name(CATALOG_NAME), print)
+    held, over = threading.Event(), threading.Event()
+
+    def hold():
+        lock._thread = threading.current_thread()
+        lock.acquire()
+        held.set()
+        over.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        lock.release()
+
+
+@pytest.fixture
+def live_run():
+    """The function above."""
+    return live_run_in

@@ -2,7 +2,6 @@
 import json
 import os
 import shutil
-import threading
 
 import pytest
 from checkpoint_files import moved
@@ -409,32 +408,12 @@ def test_a_lost_catalog_costs_no_best_checkpoint(run_dir, capsys):
 # -- what is done ----------------------------------------------------------
 
 
-@pytest.fixture
-def live_run(run_dir):
-    """One that writes there, on a thread of its own."""
-    lock = RunLock(str(run_dir), lock_name(CATALOG_NAME), print)
-    held, over = threading.Event(), threading.Event()
-
-    def hold():
-        lock._thread = threading.current_thread()
-        lock.acquire()
-        held.set()
-        over.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
-    yield
-    over.set()
-    thread.join()
-    lock.release()
-
-
 def test_a_run_that_is_writing_there_is_left_alone(run_dir, live_run, capsys):
     before = names(run_dir)
-    code, content, _ = prune(capsys, run_dir, '--last', 1)
-    assert code == 0 and going(content)
-    code, content, _ = prune(capsys, run_dir, '--last', 1, '--yes')
+    with live_run(run_dir):
+        code, content, _ = prune(capsys, run_dir, '--last', 1)
+        assert code == 0 and going(content)
+        code, content, _ = prune(capsys, run_dir, '--last', 1, '--yes')
     assert (code, content['error']) == (2, 'LockedError')
     assert names(run_dir) == before
 

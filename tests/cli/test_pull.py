@@ -2,7 +2,6 @@
 import json
 import os
 import shutil
-import threading
 
 import pytest
 from folders import NEW_TORCH
@@ -12,8 +11,6 @@ from mmcv_ckpt_hooks import find_resumable, verify_checkpoint
 from mmcv_ckpt_hooks.catalog import CATALOG_NAME
 from mmcv_ckpt_hooks.cli import copies as cli_copies
 from mmcv_ckpt_hooks.cli import main
-from mmcv_ckpt_hooks.lease import lock_name
-from mmcv_ckpt_hooks.run_lock import RunLock
 
 ALL = ['best_mIoU_iter_4.pth'] + [f'iter_{step}.pth' for step in (2, 4, 6, 8)]
 
@@ -124,25 +121,12 @@ def test_another_run_there_keeps_its_files(run_dir, tmp_path, pull):
     assert kept.read_bytes() == mine
 
 
-def test_a_run_that_is_writing_there_is_left_alone(run_dir, tmp_path, pull):
+def test_a_run_that_is_writing_there_is_left_alone(run_dir, tmp_path, pull,
+                                                   live_run):
     there = tmp_path / 'there'
     there.mkdir()
-    lock = RunLock(str(there), lock_name(CATALOG_NAME), print)
-    held, over = threading.Event(), threading.Event()
-
-    def hold():
-        lock._thread = threading.current_thread()
-        lock.acquire()
-        held.set()
-        over.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
-    code, content, _ = pull(run_dir, there)
-    over.set()
-    thread.join()
-    lock.release()
+    with live_run(there):
+        code, content, _ = pull(run_dir, there)
     assert (code, content['error']) == (2, 'LockedError')
     assert names(there) == []
 

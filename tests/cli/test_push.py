@@ -2,7 +2,6 @@
 import json
 import os
 import shutil
-import threading
 
 import pytest
 from folders import NEW_TORCH, with_another_value
@@ -14,7 +13,6 @@ from mmcv_ckpt_hooks.cli import main
 from mmcv_ckpt_hooks.errors import MissingCheckpointError, StorageError
 from mmcv_ckpt_hooks.history import History
 from mmcv_ckpt_hooks.mirror_note import NOTE_NAME, MirrorNote, write_note
-from mmcv_ckpt_hooks.run_lock import RunLock
 from mmcv_ckpt_hooks.storage.local import LocalBackend
 
 ALL = ['best_mIoU_iter_4.pth'] + [f'iter_{step}.pth' for step in (2, 4, 6, 8)]
@@ -407,22 +405,8 @@ def test_a_damaged_note_is_told(run_dir, capsys):
         assert code == 2 and 'is damaged' in content['problem']
 
 
-def test_it_keeps_out_of_the_way_of_a_run(run_dir, tmp_path, capsys):
-    lock = RunLock(str(run_dir), 'checkpoints.lock', print)
-    held, over = threading.Event(), threading.Event()
-
-    def hold():
-        lock._thread = threading.current_thread()
-        lock.acquire()
-        held.set()
-        over.wait()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    held.wait()
-    code, content, _ = push(capsys, run_dir, tmp_path / 'there')
-    over.set()
-    thread.join()
-    lock.release()
+def test_it_keeps_out_of_the_way_of_a_run(run_dir, tmp_path, capsys, live_run):
+    with live_run(run_dir):
+        code, content, _ = push(capsys, run_dir, tmp_path / 'there')
     assert (code, content['error']) == (2, 'LockedError')
     assert not (tmp_path / 'there').exists()
