@@ -14,7 +14,7 @@ from power_loss import Disk, contents, key_of, materialise
 from recording import HERE, build, environment, read_log
 
 #: States of one cut that are looked at; a sample where there are more.
-LIMIT = int(os.environ.get('CRASH_STATES', 100))
+LIMIT = int(os.environ.get('CRASH_STATES', 25))
 #: The same where a save is some twenty files.
 FOLDER_LIMIT = int(os.environ.get('CRASH_STATES', 3))
 #: Distinct states from which a run is continued to its end.
