@@ -6,5 +6,6 @@ import pytest
 
 @pytest.fixture(scope='session')
 def stages(tmp_path_factory):
+    import scenes_howto  # noqa: F401  registers them
     from doc_stages import Stages
     return Stages(lambda: tmp_path_factory.mktemp('page'))
