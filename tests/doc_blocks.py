@@ -58,7 +58,8 @@ def find(text, page, line_offset=0):
 
     Raises:
         BlockError: If one is indented, where nobody can tell its language,
-            or if the comment before a fence is none of the convention.
+            or hidden in a paragraph, or if the comment before a fence is none
+            of the convention.
     """
     found, tokens = [], MarkdownIt().parse(text)
     for index, token in enumerate(tokens):
@@ -76,7 +77,15 @@ def find(text, page, line_offset=0):
                     f'{page}:{line + 1}: an indented block; give it a fence '
                     'and a language')
             found += find(token.content, page, line)
+        elif token.type == 'inline' and has_fence(token.content):
+            raise BlockError(
+                f'{page}:{line_offset + token.map[0] + 1}: a fence within a '
+                'paragraph; give it an empty line before')
     return found
+
+
+def has_fence(text):
+    return any(line.lstrip().startswith('```') for line in text.splitlines())
 
 
 def said_before(tokens, index, where):

@@ -11,7 +11,7 @@ VARIES = (
     ('a port of this machine', r'127\.0\.0\.1:\d+'),
     ('a process', r'(?:pid|process) \d+'),
     ('a digest', r'\b(?=[0-9a-f]*\d)(?:[0-9a-f]{64}|[0-9a-f]{8})\b'),
-    ('a measured number', r'-?\d+\.\d{4,}\b'),
+    ('a measured number', r'-?\d+\.\d{3,}\b'),
 )
 #: Sizes are those of this version of torch: they are held with a tolerance.
 SIZE = r'\d+(?:\.\d+)? (?:[kMGT]i?)?B\b'

@@ -234,17 +234,16 @@ def make_mmseg_work_dir(directory):
         "custom_imports = dict(\n"
         "    imports=['mmcv_ckpt_hooks'], allow_failed_imports=False)\n"
         "custom_hooks = [dict(type='DurableCheckpointHook', resume='auto')]\n")
-    subprocess.run([
+    command = [
         sys.executable, 'tools/train.py', 'configs/unet_durable.py',
         '--work-dir', 'work_dirs/unet', '--seed', '0'
-    ],
-                   cwd=directory,
-                   check=True,
-                   env=dict(
-                       os.environ,
-                       PYTHONPATH=str(ROOT),
-                       CUDA_VISIBLE_DEVICES='',
-                       OMP_NUM_THREADS='1'))
+    ]
+    here = dict(
+        os.environ,
+        PYTHONPATH=str(ROOT),
+        CUDA_VISIBLE_DEVICES='',
+        OMP_NUM_THREADS='1')
+    subprocess.run(command, cwd=directory, env=here, check=True)
 
 
 @scene('checkout')
