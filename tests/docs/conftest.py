@@ -1,6 +1,4 @@
 """The stages of the pages, one set a session."""
-import itertools
-
 import pytest
 
 

@@ -77,11 +77,10 @@ def train(config):
         runner=runner,
         hooks=config.get('custom_hooks', []),
         checkpoint_config=config.get('checkpoint_config'),
-        evaluation=evaluation and dict(
-            evaluation, scores=[.5], by_epoch=by_epoch),
+        evaluation=evaluation
+        and dict(evaluation, scores=[.5], by_epoch=by_epoch),
         optimizer_config=config.get('optimizer_config'),
-        lr_config=config.get('lr_config')).run([make_loader()],
-                                               [('train', 1)])
+        lr_config=config.get('lr_config')).run([make_loader()], [('train', 1)])
 
 
 if __name__ == '__main__':

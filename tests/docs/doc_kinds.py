@@ -7,6 +7,7 @@ from pathlib import Path
 import doc_commands
 import doc_configs
 import yaml
+from doc_blocks import ROOT
 
 #: What in a picture or a message would be code.
 _CODE = (ast.Assign, ast.AugAssign, ast.Call, ast.ClassDef, ast.FunctionDef,
@@ -61,15 +62,22 @@ def script(stage, block):
     assert not any(
         line.startswith(doc_commands.PROMPT)
         for line in block.text.splitlines()), 'a prompt: that is ```console'
-    command = ['bash', '-n' if block.file else '-eu', '-o', 'pipefail', '-c',
-               stage.here(block.text)]
+    command = [
+        'bash', '-n' if block.file else '-eu', '-o', 'pipefail', '-c',
+        stage.here(block.text)
+    ]
     status, printed = doc_commands.in_shell(command, stage.directory,
                                             stage.environment())
     assert status == 0, f'ended with {status}:\n{printed}'
 
 
 def text(stage, block):
-    """A picture, a layout: nothing to run hides there."""
+    """A picture, a layout, or a log that another test compares."""
+    if block.logged_by:
+        test = (ROOT / block.logged_by).read_text()
+        assert f"logged('{block.page}', __file__)" in test, \
+            f'{block.logged_by} does not compare it'
+        return
     for line in block.text.splitlines():
         assert not line.startswith((doc_commands.PROMPT, '>>> ')), \
             f'a command in a text: {line}'

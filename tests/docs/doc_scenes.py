@@ -11,13 +11,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
+import warnings
 
 import pytest
 from doc_blocks import ROOT
 from dying import Dies
-from object_server import IDENTITIES
-from toy import make_loader, make_runner
+from object_server import BUCKET, IDENTITIES
+from toy import ToyModel, make_loader, make_runner
+
+from mmcv_ckpt_hooks.storage import open_backend
 
 #: By the name that a comment gives.
 SCENES = {}
@@ -42,10 +44,11 @@ def run_toy(work_dir,
             interval=2,
             hook=None,
             more_hooks=(),
-            runner='IterBasedRunnerAmp'):
+            runner='IterBasedRunnerAmp',
+            started=_STARTED):
     """A run with scores and logs, as a tool of mmcv 1.x makes them."""
     os.makedirs(work_dir, exist_ok=True)
-    log = logging.FileHandler(f'{work_dir}/{_STARTED}.log')
+    log = logging.FileHandler(f'{work_dir}/{started}.log')
     log.setFormatter(
         logging.Formatter(
             '%(asctime)s - %(name)s - %(levelname)s - %(message)s'))
@@ -60,7 +63,7 @@ def run_toy(work_dir,
         checkpoint_config=dict(interval=interval, by_epoch=False),
         evaluation=dict(evaluation, interval=interval, scores=SCORES),
         log_interval=1)
-    runner.timestamp = _STARTED
+    runner.timestamp = started
     runner.logger.addHandler(log)
     try:
         runner.run([make_loader(32)], [('train', 1)])
@@ -79,9 +82,10 @@ def toy_work_dir(stage):
 def killed_work_dir(stage):
     """``work_dirs/killed``: the same, killed by SIGKILL in iteration 6."""
     modules = [str(ROOT), str(TESTS), str(TESTS / 'docs')]
-    killed = subprocess.run(
-        [sys.executable, __file__, 'work_dirs/killed'],
-        env=dict(stage.environment(), PYTHONPATH=os.pathsep.join(modules)))
+    killed = subprocess.run([sys.executable, __file__, 'work_dirs/killed'],
+                            env=dict(
+                                stage.environment(),
+                                PYTHONPATH=os.pathsep.join(modules)))
     assert killed.returncode == -signal.SIGKILL
 
 
@@ -99,14 +103,32 @@ def stock_work_dir(stage):
     run_toy('work_dirs/stock', runner='IterBasedRunner')
 
 
+@scene('taken over work dir')
+def taken_over_work_dir(stage):
+    """``work_dirs/taken``: stock mmcv's 8 iterations, two more by ours."""
+    run_toy('work_dirs/taken', runner='IterBasedRunner')
+    run_toy(
+        'work_dirs/taken',
+        max_iters=10,
+        hook=dict(resume='auto'),
+        started='20261128_020304')
+
+
 @scene('dcp work dir')
 def dcp_work_dir(stage):
-    """``work_dirs/dcp``: sharded checkpoints of steps 4, 8 and 12."""
+    """``work_dirs/dcp``: sharded checkpoints of steps 4, 8 and 12; ``plain``:
+    a folder of torch alone.
+    """
+    from torch.distributed import checkpoint
     run_toy(
         'work_dirs/dcp',
         max_iters=12,
         hook=dict(format='dcp', keep=dict(monitor='mIoU', best=1, last=3)),
         interval=4)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # one process, without a group
+        checkpoint.save(
+            dict(state_dict=ToyModel().state_dict()), checkpoint_id='plain')
 
 
 @scene('s3 server')
@@ -114,8 +136,6 @@ def s3_server(stage):
     """An empty ``s3://checkpoints``, with credentials in the environment."""
     pytest.importorskip('obstore', reason='pip install obstore')
     server = stage.request.getfixturevalue('s3_server')
-    bucket = f'checkpoints-{next(_numbers)}'
-    server.make_bucket(bucket)
     key, secret, _ = IDENTITIES['writer']
     stage.variables.update(
         AWS_ACCESS_KEY_ID=key,
@@ -123,7 +143,8 @@ def s3_server(stage):
         AWS_ENDPOINT_URL=server.endpoint,
         AWS_REGION='us-east-1')
     stage.replaced.update({
-        's3://checkpoints': f's3://{bucket}',
+        # of its own: the server has few buckets
+        's3://checkpoints': f's3://{BUCKET}/page-{next(_numbers)}',
         'http://127.0.0.1:8333': server.endpoint
     })
 
@@ -142,6 +163,20 @@ def s3_run(stage):
                 out_dir=stage.here('s3://checkpoints/experiments')))
 
 
+@scene('mirrored work dir')
+def mirrored_work_dir(stage):
+    """``work_dirs/run`` with a mirror, ``s3://checkpoints/experiments/run``,
+    which lacks the newest as if the run had been killed before.
+    """
+    s3_server(stage)
+    url = stage.here('s3://checkpoints/experiments')
+    with stage.entered():
+        run_toy(
+            'work_dirs/run',
+            hook=dict(mirror=dict(url=url, keep=dict(last=3, best=1))))
+        open_backend(f'{url}/run').delete('iter_8.pth')
+
+
 @functools.lru_cache(maxsize=None)
 def made_once(function, directory):
     """Call what takes long with an empty directory, once a session."""
@@ -152,8 +187,10 @@ def made_once(function, directory):
 def copy(stage, function):
     """Put what takes long into a stage; links keep what they lead to."""
     made = made_once(
-        function, stage.request.getfixturevalue('tmp_path_factory').getbasetemp()
-        / function.__name__)
+        function,
+        stage.request.getfixturevalue('tmp_path_factory').getbasetemp() /
+        function.__name__)
+    stage.made.append(made)
     subprocess.run(['cp', '-a', f'{made}/.', '.'], check=True)
 
 
@@ -171,12 +208,15 @@ def make_mmseg_repo(directory):
     from tiles import write_tiles
     directory.mkdir()
     write_tiles(directory / 'tiles')
-    shutil.copytree(find_tool().parent, directory / 'tools')
-    (directory / 'configs').mkdir()
+    package = find_tool().parent.parent
+    for name in ('tools', 'configs/_base_', 'configs/fcn'):
+        shutil.copytree(package / name, directory / name)
     text = BASE_CONFIG.read_text()
     # no need of what looks on
-    kept = [line for line in text.splitlines() if 'Probe' not in line and
-            'train_probe' not in line]
+    kept = [
+        line for line in text.splitlines()
+        if 'Probe' not in line and 'train_probe' not in line
+    ]
     (directory / 'configs' / 'unet.py').write_text('\n'.join(kept) + '\n')
 
 
@@ -194,18 +234,16 @@ def make_mmseg_work_dir(directory):
         "custom_imports = dict(\n"
         "    imports=['mmcv_ckpt_hooks'], allow_failed_imports=False)\n"
         "custom_hooks = [dict(type='DurableCheckpointHook', resume='auto')]\n")
-    subprocess.run(
-        [
-            sys.executable, 'tools/train.py', 'configs/unet_durable.py',
-            '--work-dir', 'work_dirs/unet', '--seed', '0'
-        ],
-        cwd=directory,
-        check=True,
-        env=dict(
-            os.environ,
-            PYTHONPATH=str(ROOT),
-            CUDA_VISIBLE_DEVICES='',
-            OMP_NUM_THREADS='1'))
+    command = [
+        sys.executable, 'tools/train.py', 'configs/unet_durable.py',
+        '--work-dir', 'work_dirs/unet', '--seed', '0'
+    ]
+    here = dict(
+        os.environ,
+        PYTHONPATH=str(ROOT),
+        CUDA_VISIBLE_DEVICES='',
+        OMP_NUM_THREADS='1')
+    subprocess.run(command, cwd=directory, env=here, check=True)
 
 
 @scene('checkout')

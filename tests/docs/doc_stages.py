@@ -33,6 +33,8 @@ class Stage:
         self.variables = {}
         #: what stands in the pages for what is here only
         self.replaced = {}
+        #: where what was made for several stages was made
+        self.made = []
         #: where Python finds modules, beside the package
         self.modules = []
         #: what the code of one block leaves to the next
@@ -65,18 +67,29 @@ class Stage:
         }
         paths = [str(path) for path in (ROOT, *self.modules)]
         return {
-            **kept, 'PATH': os.pathsep.join(
-                [str(PROGRAMS), str(Path(sys.executable).parent),
-                 os.environ['PATH']]),
-            'PYTHON': sys.executable,
-            'REPOSITORY': str(ROOT),
-            'PYTHONPATH': os.pathsep.join(paths),
-            'CUDA_VISIBLE_DEVICES': '',
-            'OMP_NUM_THREADS': '1',
-            'COLUMNS': '160',
-            'LC_ALL': 'C.UTF-8',
-            'NO_COLOR': '1',
-            'TERM': 'dumb',
+            **kept, 'PATH':
+            os.pathsep.join([
+                str(PROGRAMS),
+                str(Path(sys.executable).parent), os.environ['PATH']
+            ]),
+            'PYTHON':
+            sys.executable,
+            'REPOSITORY':
+            str(ROOT),
+            'PYTHONPATH':
+            os.pathsep.join(paths),
+            'CUDA_VISIBLE_DEVICES':
+            '',
+            'OMP_NUM_THREADS':
+            '1',
+            'COLUMNS':
+            '160',
+            'LC_ALL':
+            'C.UTF-8',
+            'NO_COLOR':
+            '1',
+            'TERM':
+            'dumb',
             **self.variables
         }
 
@@ -90,6 +103,8 @@ class Stage:
         """Return a text from here as a page would have it."""
         for written, real in self.replaced.items():
             text = text.replace(real, written)
+        for directory in (self.directory, *self.made):
+            text = text.replace(str(directory), '/project')
         return text
 
     def check(self, block):

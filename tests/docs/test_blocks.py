@@ -2,6 +2,9 @@
 import pytest
 from doc_blocks import blocks_of, pages
 
+# the pages are written for the full stack
+pytestmark = pytest.mark.mmseg
+
 BLOCKS = [block for page in pages() for block in blocks_of(page)]
 
 
@@ -9,14 +12,7 @@ def name(block):
     return f'{block.page}:{block.line}:{block.language}'
 
 
-def marks(block):
-    return pytest.mark.mmseg if any('mmseg' in one
-                                    for one in block.scenes) else ()
-
-
-@pytest.mark.parametrize(
-    'block',
-    [pytest.param(one, id=name(one), marks=marks(one)) for one in BLOCKS])
+@pytest.mark.parametrize('block', BLOCKS, ids=name)
 def test_a_block_does_what_its_page_says(block, stages, request):
     if block.not_run:
         pytest.skip(f'not run: {block.not_run}')

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent
 
 #: Why a block may not be run: the whole list.
 REASONS = {
@@ -15,11 +15,13 @@ REASONS = {
     'takes long',
 }
 #: What a comment right before a fence may say.
-COMMENT = re.compile(r'<!-- (?P<key>in|file|not run): (?P<value>.+?) -->')
+COMMENT = re.compile(r'<!-- (?P<key>in|file|logged by|not run): '
+                     r'(?P<value>.+?) -->')
 #: Extensions of mkdocs-material whose content is indented.
 INDENTED = ('!!! ', '??? ', '???+ ', '=== ')
 
-Block = namedtuple('Block', 'page line language text scenes file not_run')
+Block = namedtuple('Block',
+                   'page line language text scenes file logged_by not_run')
 
 
 class BlockError(Exception):
@@ -29,8 +31,8 @@ class BlockError(Exception):
 def pages():
     """Return the paths of all pages, below the root of the repository."""
     found = [
-        ROOT / 'README.md', ROOT / 'benchmarks' / 'README.md',
-        *sorted((ROOT / 'docs').rglob('*.md'))
+        ROOT / 'README.md', ROOT / 'benchmarks' / 'README.md', *sorted(
+            (ROOT / 'docs').rglob('*.md'))
     ]
     return [str(path.relative_to(ROOT)) for path in found]
 
@@ -38,6 +40,12 @@ def pages():
 def blocks_of(page):
     """Return the blocks of a page, by its path."""
     return find((ROOT / page).read_text(encoding='utf-8'), page)
+
+
+def logged(page, path):
+    """Return the texts of a page that a file of tests holds to its runs."""
+    name = str(Path(path).resolve().relative_to(ROOT))
+    return [block.text for block in blocks_of(page) if block.logged_by == name]
 
 
 def find(text, page, line_offset=0):
@@ -50,7 +58,8 @@ def find(text, page, line_offset=0):
 
     Raises:
         BlockError: If one is indented, where nobody can tell its language,
-            or if the comment before a fence is none of the convention.
+            or hidden in a paragraph, or if the comment before a fence is none
+            of the convention.
     """
     found, tokens = [], MarkdownIt().parse(text)
     for index, token in enumerate(tokens):
@@ -68,7 +77,15 @@ def find(text, page, line_offset=0):
                     f'{page}:{line + 1}: an indented block; give it a fence '
                     'and a language')
             found += find(token.content, page, line)
+        elif token.type == 'inline' and has_fence(token.content):
+            raise BlockError(
+                f'{page}:{line_offset + token.map[0] + 1}: a fence within a '
+                'paragraph; give it an empty line before')
     return found
+
+
+def has_fence(text):
+    return any(line.lstrip().startswith('```') for line in text.splitlines())
 
 
 def said_before(tokens, index, where):
@@ -83,7 +100,8 @@ def said_before(tokens, index, where):
         if match is None:
             raise BlockError(
                 f'{where}: {text} is none of <!-- in: SCENE, SCENE -->, '
-                '<!-- file: PATH --> and <!-- not run: REASON -->')
+                '<!-- file: PATH -->, <!-- logged by: TEST --> and '
+                '<!-- not run: REASON -->')
         said[match['key']] = match['value']
     if said.get('not run', 'takes long') not in REASONS:
         raise BlockError(f'{where}: {said["not run"]!r} is no reason; there '
@@ -91,6 +109,7 @@ def said_before(tokens, index, where):
     return dict(
         scenes=tuple(said['in'].split(', ')) if 'in' in said else (),
         file=said.get('file'),
+        logged_by=said.get('logged by'),
         not_run=said.get('not run'))
 
 

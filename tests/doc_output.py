@@ -11,7 +11,7 @@ VARIES = (
     ('a port of this machine', r'127\.0\.0\.1:\d+'),
     ('a process', r'(?:pid|process) \d+'),
     ('a digest', r'\b(?=[0-9a-f]*\d)(?:[0-9a-f]{64}|[0-9a-f]{8})\b'),
-    ('a measured number', r'-?\d+\.\d{4,}\b'),
+    ('a measured number', r'-?\d+\.\d{3,}\b'),
 )
 #: Sizes are those of this version of torch: they are held with a tolerance.
 SIZE = r'\d+(?:\.\d+)? (?:[kMGT]i?)?B\b'
@@ -57,8 +57,7 @@ def line_matches(expected, found):
             pattern.append(f'(?:{VARIES[number][1]})')
     pattern.append(re.escape(expected[end:]))
     match = re.fullmatch(''.join(pattern), found.rstrip())
-    return match is not None and all(
-        map(is_near, sizes, match.groups()))
+    return match is not None and all(map(is_near, sizes, match.groups()))
 
 
 def is_near(expected, found):
@@ -94,8 +93,9 @@ def first_difference(expected, found):
     for number, part in enumerate(parts[1:], 2):
         # one line at least is left out
         last = number == len(parts)
-        starts = [len(found) - len(part)] if last else range(
-            place + 1, len(found) - len(part) + 1)
+        starts = [len(found) -
+                  len(part)] if last else range(place + 1,
+                                                len(found) - len(part) + 1)
         for start in starts:
             if start > place and matching_from(part, found, start) is None:
                 place = start + len(part)
@@ -104,6 +104,29 @@ def first_difference(expected, found):
             return (part or [ELLIPSIS])[0]
     if place < len(found):
         return f'nothing more, but there is: {found[place]}'
+    return None
+
+
+def missing_line(shortened, printed):
+    """Return the first line of a shortened log that was not printed.
+
+    A line of the log may have more before, behind and behind each comma; a
+    line of the page that begins with blanks belongs to the one before, one
+    in brackets is a remark.
+
+    Args:
+        shortened (str): What a page shows, in this order.
+        printed (str): All that was printed.
+
+    Returns:
+        str: The line, or None.
+    """
+    found = iter(printed.splitlines())
+    for line in shortened.replace('\n  ', ' ').splitlines():
+        wanted = '...' + line.replace(', ', ', ...') + '...'
+        if not line.startswith('[') and not any(
+                line_matches(wanted, one) for one in found):
+            return line
     return None
 
 
