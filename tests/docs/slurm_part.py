@@ -5,7 +5,7 @@
 does what `sbatch` does, and waits for it: the job comes near its time limit
 when it has saved for the first time, and is requeued if it asks for that.
 
-Who gets which signal was seen on Slurm 22.05.8: docs/how-to/slurm-preemption.md
+Who gets which signal was seen on Slurm 22.05.8: the page of the how-to on it
 has the table. ``slurm/`` has the programs that a script calls.
 """
 import os

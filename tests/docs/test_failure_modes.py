@@ -45,8 +45,8 @@ def test_what_a_run_is_said_to_say_is_what_the_code_says(row, texts):
     for quoted in re.findall(r'`([^`]+)`', row[2]):
         for piece in quoted.split('...'):
             piece = piece.strip(' ')
-            assert len(piece) < _SHORT or any(
-                piece in text for text in texts), piece
+            assert len(piece) < _SHORT or any(piece in text
+                                              for text in texts), piece
 
 
 def test_every_failure_names_its_test():

@@ -127,12 +127,14 @@ def saved_at(job):
             if event['event'] == 'save']
 
 
-@pytest.mark.parametrize('number, code', [
-    # the time limit is near, by #SBATCH --signal
-    (signal.SIGUSR1, 138),
-    # preempted in a partition with a GraceTime: the step alone is told
-    (signal.SIGTERM, 143),
-])
+@pytest.mark.parametrize(
+    'number, code',
+    [
+        # the time limit is near, by #SBATCH --signal
+        (signal.SIGUSR1, 138),
+        # preempted in a partition with a GraceTime: the step alone is told
+        (signal.SIGTERM, 143),
+    ])
 def test_a_step_that_is_told_to_end_is_requeued_and_goes_on(
         make_job, number, code):
     job = make_job()
