@@ -1,0 +1,44 @@
+"""What mkdocs does not do by itself: see the events.
+
+Loaded by mkdocs.yml. Neither torch nor mmcv is imported.
+"""
+import importlib
+import sys
+import types
+from pathlib import Path
+
+import options
+import outside
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+#: Lines of pages that are replaced by what is made here.
+OPTIONS = '<!-- made of the parser of mmcv-ckpt by `make docs` -->'
+
+
+def on_files(files, config):
+    """Add what lies outside of ``docs/``."""
+    for source, page in outside.PAGES.items():
+        files.append(
+            File.generated(config, page, abs_src_path=str(ROOT / source)))
+    return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    """Lead links to where files lie on the site; fill in what is made."""
+    markdown = outside.site_links(markdown, page.file.src_uri)
+    if OPTIONS in markdown:
+        markdown = markdown.replace(OPTIONS,
+                                    options.as_markdown(_program()))
+    return markdown
+
+
+def _program():
+    """The parser of the command line, without torch and mmcv."""
+    if 'mmcv_ckpt_hooks' not in sys.modules:
+        # found but not executed, as mmcv_ckpt_cli.py does it
+        package = types.ModuleType('mmcv_ckpt_hooks')
+        package.__path__ = [str(ROOT / 'mmcv_ckpt_hooks')]
+        sys.modules['mmcv_ckpt_hooks'] = package
+    return importlib.import_module('mmcv_ckpt_hooks.cli')._parser()
