@@ -50,6 +50,10 @@ docs: env-docs  ## the documents as a site, in site/: 3 seconds, its environment
 	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
 	@echo "site/index.html is the first page; with search: .venv-docs/bin/python -m http.server -d site"
 
+.PHONY: drawings
+drawings:  ## docs/architecture/*.dot drawn anew into the SVG beside each (needs graphviz)
+	@python=$$(sh tools/find_python.sh) && "$$python" tools/draw.py
+
 .PHONY: bench
 bench: env-test  ## what saves and resumes cost, against stock mmcv, the raw disk and plain S3 clients (8 minutes)
 	@$(PY) benchmarks/bench.py $(BENCH_ARGS)

@@ -3,6 +3,7 @@
 Loaded by mkdocs.yml. Neither torch nor mmcv is imported.
 """
 import importlib
+import re
 import sys
 import types
 from pathlib import Path
@@ -14,6 +15,8 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 #: Lines of pages that are replaced by what is made here.
+_DRAWING = re.compile(r'<img alt="(?P<name>[^"]*)" src="(?P<path>[^":]+\.svg)" '
+                      r'*/?>')
 OPTIONS = '<!-- made of the parser of mmcv-ckpt by `make docs` -->'
 
 
@@ -32,6 +35,23 @@ def on_page_markdown(markdown, page, config, files):
         markdown = markdown.replace(OPTIONS,
                                     options.as_markdown(_program()))
     return markdown
+
+
+def on_page_content(html, page, config, files):
+    """Put drawings into the page itself, so that they follow its colours."""
+    folder = Path(page.file.abs_src_path).parent if \
+        page.file.abs_src_path else None
+
+    def drawing(match):
+        path = folder / match['path']
+        svg = path.read_text(encoding='utf-8')
+        if 'class="drawing"' not in svg:
+            return match[0]
+        svg = svg[svg.index('<svg'):]
+        return svg.replace(
+            '<svg', f'<svg role="img" aria-label="{match["name"]}"', 1)
+
+    return _DRAWING.sub(drawing, html) if folder else html
 
 
 def _program():
