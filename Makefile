@@ -55,17 +55,18 @@ drawings:  ## docs/architecture/*.dot drawn anew into the SVG beside each (needs
 	@python=$$(sh tools/find_python.sh) && "$$python" tools/draw.py
 
 .PHONY: bench
-bench: env-test  ## what saves and resumes cost, against stock mmcv, the raw disk and plain S3 clients (8 minutes)
-	@$(PY) benchmarks/bench.py $(BENCH_ARGS)
+bench: env-test  ## what saves and resumes cost, against stock mmcv, the raw disk and plain S3 clients (8 minutes); kept in benchmarks/results, of which `make docs` makes a page
+	@$(PY) benchmarks/bench.py --json benchmarks/results/bench.json $(BENCH_ARGS)
 
 .PHONY: bench-peers
 bench-peers: env-bench  ## the same state saved by torch.distributed.checkpoint, Lightning, safetensors
-	@.venv-bench/bin/python benchmarks/bench.py --parts peers $(BENCH_ARGS)
+	@.venv-bench/bin/python benchmarks/bench.py --parts peers \
+		--json benchmarks/results/peers.json $(BENCH_ARGS)
 
 .PHONY: bench-growth
 bench-growth: env-test  ## saves of 0.1 to 6 GB, drawn into docs/growth.svg (12 GB of free disk)
 	@$(PY) benchmarks/bench.py --sizes 0.1,0.7,3,6 --plot docs/growth.svg \
-		$(BENCH_ARGS)
+		--json benchmarks/results/growth.json $(BENCH_ARGS)
 
 .PHONY: mutants
 mutants: env-test  ## break one important line at a time; each break must fail its test

@@ -21,8 +21,7 @@ DEFAULTS = [
     '-Gbgcolor=transparent', '-Gfontname=Helvetica,Arial,sans-serif',
     '-Gfontsize=11', '-Nfontname=Helvetica,Arial,sans-serif', '-Nfontsize=11',
     '-Nshape=box', '-Nstyle=rounded,filled', '-Nmargin=0.16,0.08',
-    '-Efontname=Helvetica,Arial,sans-serif', '-Efontsize=10',
-    '-Earrowsize=0.7'
+    '-Efontname=Helvetica,Arial,sans-serif', '-Efontsize=10', '-Earrowsize=0.7'
 ]
 STYLE = '''
 svg.drawing { --ink: #1f2328; --line: #6b7785; --room: #f2f5f8;

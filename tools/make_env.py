@@ -407,8 +407,9 @@ def build(env):
                        'download)')
         steps.install('-r', env.torch, '-c', REQUIREMENTS / 'constraints.txt',
                       '-c', REQUIREMENTS / 'mmcv.txt')
-    steps.announce(f'the {"other " if env.torch else ""}pins of tools/requirements/'
-                   f'{env.requirements.name}')
+    steps.announce(
+        f'the {"other " if env.torch else ""}pins of tools/requirements/'
+        f'{env.requirements.name}')
     steps.install('-r', env.requirements)
     if env.mmcv is not None:
         install_mmcv(steps)

@@ -8,6 +8,7 @@ import sys
 import types
 from pathlib import Path
 
+import figures
 import options
 import outside
 from mkdocs.structure.files import File
@@ -15,9 +16,12 @@ from mkdocs.structure.files import File
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 #: Lines of pages that are replaced by what is made here.
-_DRAWING = re.compile(r'<img alt="(?P<name>[^"]*)" src="(?P<path>[^":]+\.svg)" '
-                      r'*/?>')
 OPTIONS = '<!-- made of the parser of mmcv-ckpt by `make docs` -->'
+FIGURES = '<!-- made of benchmarks/results by `make docs` -->'
+
+_DRAWING = re.compile(
+    r'<img alt="(?P<name>[^"]*)" src="(?P<path>[^":]+\.svg)" '
+    r'*/?>')
 
 
 def on_files(files, config):
@@ -32,8 +36,11 @@ def on_page_markdown(markdown, page, config, files):
     """Lead links to where files lie on the site; fill in what is made."""
     markdown = outside.site_links(markdown, page.file.src_uri)
     if OPTIONS in markdown:
-        markdown = markdown.replace(OPTIONS,
-                                    options.as_markdown(_program()))
+        markdown = markdown.replace(OPTIONS, options.as_markdown(_program()))
+    if FIGURES in markdown:
+        benchmarks = ROOT / 'benchmarks'
+        markdown = markdown.replace(
+            FIGURES, figures.as_markdown(benchmarks / 'results', benchmarks))
     return markdown
 
 
@@ -48,8 +55,8 @@ def on_page_content(html, page, config, files):
         if 'class="drawing"' not in svg:
             return match[0]
         svg = svg[svg.index('<svg'):]
-        return svg.replace(
-            '<svg', f'<svg role="img" aria-label="{match["name"]}"', 1)
+        return svg.replace('<svg',
+                           f'<svg role="img" aria-label="{match["name"]}"', 1)
 
     return _DRAWING.sub(drawing, html) if folder else html
 

@@ -20,10 +20,11 @@ def as_markdown(parser):
             _usage(command)
         ]
         given = [one for one in command._actions if one.dest != 'help']
-        parts.append(_table([one for one in given if not one.option_strings],
-                            'argument'))
-        parts.append(_table([one for one in given if one.option_strings],
-                            'option'))
+        parts.append(
+            _table([one for one in given if not one.option_strings],
+                   'argument'))
+        parts.append(
+            _table([one for one in given if one.option_strings], 'option'))
         parts.append(command.epilog)
     return '\n\n'.join(part for part in parts if part)
 
@@ -47,17 +48,16 @@ def _table(actions, head):
         return ''
     rows = [f'| {head} | |', '|---|---|']
     for action in actions:
-        names = ', '.join(
-            f'`{name}`' for name in _spellings(action)) or f'`{action.dest}`'
+        names = ', '.join(f'`{name}`'
+                          for name in _spellings(action)) or f'`{action.dest}`'
         rows.append(f'| {names} | {_cell(_help(action))} |')
     return '\n'.join(rows)
 
 
 def _spellings(action):
     """How an argument is written: ``--keep-last N``."""
-    value = action.metavar or (
-        '{' + ','.join(map(str, action.choices)) +
-        '}' if action.choices else action.dest.upper())
+    value = action.metavar or ('{' + ','.join(map(str, action.choices)) +
+                               '}' if action.choices else action.dest.upper())
     if isinstance(value, tuple):
         value = ' '.join(value)
     if not action.option_strings:
@@ -70,8 +70,7 @@ def _spellings(action):
 def _help(action):
     """The help with what argparse would fill in."""
     text = action.help or ''
-    return text % dict(
-        vars(action), prog='mmcv-ckpt') if '%' in text else text
+    return text % dict(vars(action), prog='mmcv-ckpt') if '%' in text else text
 
 
 def _cell(text):
