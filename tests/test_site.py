@@ -100,6 +100,7 @@ def test_links_lead_to_what_is_in_the_repository(source):
      '[a](../saving.md) [b](#c)'),
     ('overview.md', '![a](docs/growth.svg)', '![a](growth.svg)'),
     ('benchmarks-method.md', '[a](../docs/growth.svg)', '[a](growth.svg)'),
+    ('overview.md', '[a](docs/storage)', '[a](storage/README.md)'),
     ('saving.md', '[a](https://b.org/docs/c)', '[a](https://b.org/docs/c)'),
     ('saving.md', '[a](../setup.py)', '[a](../setup.py)'),
     ('saving.md', '```\n[a](../README.md)\n```\n[a](../README.md)',

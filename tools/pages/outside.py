@@ -5,7 +5,9 @@ the files are looked at; on the site some of the files lie elsewhere.
 """
 import posixpath
 import re
+from pathlib import Path
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 #: The folder of mkdocs's own pages.
 DOCS = 'docs'
 #: File of the repository to page of the site.
@@ -25,7 +27,12 @@ def source_of(page):
 
 
 def page_of(source):
-    """Return the page of a repository's path; None if it has none."""
+    """Return the page of a repository's path; None if it has none.
+
+    That of a folder is its ``README.md``, which git hosts show there.
+    """
+    if (ROOT / source).is_dir():
+        source = f'{source}/README.md'
     if source in PAGES:
         return PAGES[source]
     prefix = f'{DOCS}/'
