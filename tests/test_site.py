@@ -270,6 +270,10 @@ def test_the_reference_has_what_is_public(site):
     assert 'trust_checkpoint' in documented
     for name in documented:
         assert f'<code>{name}</code>' in pages
+    # a role of a docstring is a link
+    assert re.search(
+        r'<a [^>]*href="#mmcv_ckpt_hooks\.options\.TriggerOptions">'
+        '<code>TriggerOptions</code>', pages)
     # signs of reStructuredText that Markdown would show as they are
     assert not re.search(r':(class|func|meth|mod|attr):', pages)
 
