@@ -127,7 +127,10 @@ def test_every_option_of_every_command_is_described():
     for name, command in options.commands_of(parser).items():
         section, = re.findall(rf'^## mmcv-ckpt {name}$(.*?)(?=^## |\Z)', text,
                               re.DOTALL | re.MULTILINE)
-        assert command.description in section
+        plain = section.replace('\\', '')
+        assert ' '.join(command.description.split()) in plain
+        assert ' '.join((command.epilog or '').split()) in \
+            ' '.join(plain.split())
         for action in command._actions:
             for spelling in action.option_strings:
                 assert action.dest == 'help' or f'`{spelling}' in section

@@ -13,10 +13,11 @@ def commands_of(parser):
 
 def as_markdown(parser):
     """Describe a program with commands: usage, arguments and options."""
-    parts = [parser.description, _usage(parser)]
+    parts = [_prose(parser.description), _usage(parser), _epilog(parser)]
     for name, command in commands_of(parser).items():
         parts += [
-            f'## {parser.prog} {name}', command.description,
+            f'## {parser.prog} {name}',
+            _prose(command.description),
             _usage(command)
         ]
         given = [one for one in command._actions if one.dest != 'help']
@@ -25,8 +26,17 @@ def as_markdown(parser):
                    'argument'))
         parts.append(
             _table([one for one in given if one.option_strings], 'option'))
-        parts.append(command.epilog)
+        parts.append(_epilog(command))
     return '\n\n'.join(part for part in parts if part)
+
+
+def _epilog(parser):
+    """Laid out in lines, or as prose; whichever the parser says."""
+    text = parser.epilog or ''
+    if text and issubclass(parser.formatter_class,
+                           argparse.RawDescriptionHelpFormatter):
+        return f'```text\n{text.strip()}\n```'
+    return _prose(text)
 
 
 def _usage(parser):
@@ -73,9 +83,14 @@ def _help(action):
     return text % dict(vars(action), prog='mmcv-ckpt') if '%' in text else text
 
 
-def _cell(text):
-    """Plain text in a cell of a table."""
-    text = ' '.join(text.split())
-    for sign in '\\`*_|<[':
+def _prose(text):
+    """Plain text as Markdown, in one line."""
+    text = ' '.join((text or '').split())
+    for sign in '\\`*_<[':
         text = text.replace(sign, '\\' + sign)
     return text
+
+
+def _cell(text):
+    """Plain text in a cell of a table."""
+    return _prose(text).replace('|', '\\|')
