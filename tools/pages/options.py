@@ -20,7 +20,10 @@ def as_markdown(parser):
             _prose(command.description),
             _usage(command)
         ]
-        given = [one for one in command._actions if one.dest != 'help']
+        given = [
+            one for one in command._actions
+            if one.dest != 'help' and one.help != argparse.SUPPRESS
+        ]
         parts.append(
             _table([one for one in given if not one.option_strings],
                    'argument'))
