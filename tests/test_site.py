@@ -1,5 +1,6 @@
 """The site of the documents: what it lists, where links lead, its build."""
 import functools
+import html
 import importlib.util
 import inspect
 import json
@@ -15,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import yaml
 
-from mmcv_ckpt_hooks.cli import _parser
+from mmcv_ckpt_hooks.cli.arguments import make_parser
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / 'docs'
@@ -122,12 +123,12 @@ def test_the_config_fetches_nothing_from_elsewhere():
 
 
 def test_every_option_of_every_command_is_described():
-    parser = _parser()
+    parser = make_parser()
     text = options.as_markdown(parser)
     for name, command in options.commands_of(parser).items():
         section, = re.findall(rf'^## mmcv-ckpt {name}$(.*?)(?=^## |\Z)', text,
                               re.DOTALL | re.MULTILINE)
-        plain = section.replace('\\', '')
+        plain = html.unescape(section).replace('\\', '')
         assert ' '.join(command.description.split()) in plain
         assert ' '.join((command.epilog or '').split()) in \
             ' '.join(plain.split())
@@ -138,10 +139,10 @@ def test_every_option_of_every_command_is_described():
 
 def test_the_width_of_a_terminal_changes_nothing(monkeypatch):
     monkeypatch.setenv('COLUMNS', '40')
-    narrow = options.as_markdown(_parser())
+    narrow = options.as_markdown(make_parser())
     assert os.environ['COLUMNS'] == '40'
     monkeypatch.delenv('COLUMNS')
-    assert options.as_markdown(_parser()) == narrow
+    assert options.as_markdown(make_parser()) == narrow
     assert 'COLUMNS' not in os.environ
 
 
@@ -229,8 +230,8 @@ def site(tmp_path_factory):
 
 def test_the_site_has_every_page(site):
     for page in listed(CONFIG['nav']):
-        html = re.sub(r'(^|/)README\.md$', r'\1index.md', page)
-        assert (site / html).with_suffix('.html').is_file()
+        built = re.sub(r'(^|/)README\.md$', r'\1index.md', page)
+        assert (site / built).with_suffix('.html').is_file()
 
 
 def test_the_site_fetches_nothing_from_elsewhere(site):
@@ -279,6 +280,14 @@ def test_the_reference_has_what_is_public(site):
         '<code>TriggerOptions</code>', pages)
     # signs of reStructuredText that Markdown would show as they are
     assert not re.search(r':(class|func|meth|mod|attr):', pages)
+
+
+def test_plain_text_of_the_parser_is_shown_as_it_is(site):
+    page = (site / 'reference' /
+            'command-line.html').read_text(encoding='utf-8')
+    shown = re.findall('<(?:td|p)>(.*?)</(?:td|p)>', page, re.DOTALL)
+    assert any('(torch &lt; 1.6)' in text for text in shown)
+    assert not any('\\' in text for text in shown)
 
 
 def test_drawings_are_part_of_the_page(site):

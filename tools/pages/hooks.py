@@ -68,4 +68,5 @@ def _program():
         package = types.ModuleType('mmcv_ckpt_hooks')
         package.__path__ = [str(ROOT / 'mmcv_ckpt_hooks')]
         sys.modules['mmcv_ckpt_hooks'] = package
-    return importlib.import_module('mmcv_ckpt_hooks.cli')._parser()
+    commands = importlib.import_module('mmcv_ckpt_hooks.cli.arguments')
+    return commands.make_parser()

@@ -1,5 +1,6 @@
 """The commands of ``mmcv-ckpt`` and their options, from the parser itself."""
 import argparse
+import html
 import os
 
 
@@ -88,8 +89,8 @@ def _help(action):
 
 def _prose(text):
     """Plain text as Markdown, in one line."""
-    text = ' '.join((text or '').split())
-    for sign in '\\`*_<[':
+    text = html.escape(' '.join((text or '').split()), quote=False)
+    for sign in '\\`*_[':
         text = text.replace(sign, '\\' + sign)
     return text
 
