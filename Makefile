@@ -1,7 +1,7 @@
 # Every target builds the environment it needs and says what it does:
 # .venv-demo for `make demo`, .venv-bench for `make bench-peers`, .venv-oldest
-# for `make test-oldest`, .venv-matrix for `make matrix`, .venv for all others
-# (tools/make_env.py).
+# for `make test-oldest`, .venv-matrix for `make matrix`, .venv-docs for `make
+# docs`, .venv for all others (tools/make_env.py).
 # PYTHON=/path/to/python names the Python 3.10 or 3.11 to build them with.
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -45,18 +45,28 @@ lint: env-test  ## flake8, isort and yapf, as OpenMMLab sets them; nothing newer
 type: env-test  ## mypy, strict, on the package
 	@$(PY) -m mypy
 
+.PHONY: docs
+docs: env-docs  ## the documents as a site, in site/: 3 seconds, its environment half a minute once (neither torch nor mmcv)
+	@NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict
+	@echo "site/index.html is the first page; with search: .venv-docs/bin/python -m http.server -d site"
+
+.PHONY: drawings
+drawings:  ## docs/architecture/*.dot drawn anew into the SVG beside each (needs graphviz)
+	@python=$$(sh tools/find_python.sh) && "$$python" tools/draw.py
+
 .PHONY: bench
-bench: env-test  ## what saves and resumes cost, against stock mmcv, the raw disk and plain S3 clients (8 minutes)
-	@$(PY) benchmarks/bench.py $(BENCH_ARGS)
+bench: env-test  ## what saves and resumes cost, against stock mmcv, the raw disk and plain S3 clients (8 minutes); kept in benchmarks/results, of which `make docs` makes a page
+	@$(PY) benchmarks/bench.py --json benchmarks/results/bench.json $(BENCH_ARGS)
 
 .PHONY: bench-peers
 bench-peers: env-bench  ## the same state saved by torch.distributed.checkpoint, Lightning, safetensors
-	@.venv-bench/bin/python benchmarks/bench.py --parts peers $(BENCH_ARGS)
+	@.venv-bench/bin/python benchmarks/bench.py --parts peers \
+		--json benchmarks/results/peers.json $(BENCH_ARGS)
 
 .PHONY: bench-growth
 bench-growth: env-test  ## saves of 0.1 to 6 GB, drawn into docs/growth.svg (12 GB of free disk)
 	@$(PY) benchmarks/bench.py --sizes 0.1,0.7,3,6 --plot docs/growth.svg \
-		$(BENCH_ARGS)
+		--json benchmarks/results/growth.json $(BENCH_ARGS)
 
 .PHONY: mutants
 mutants: env-test  ## break one important line at a time; each break must fail its test
@@ -73,9 +83,9 @@ flips: env-test  ## 10,000 flipped bits and 1,000 truncations of real checkpoint
 
 .PHONY: clean
 clean:  ## delete the environments, demo runs and caches of this checkout; built wheels are kept
-	rm -rf .venv .venv-demo .venv-bench .venv-oldest .venv-matrix \
-		work_dirs data build dist ./*.egg-info .mypy_cache .pytest_cache .hypothesis .coverage htmlcov
+	rm -rf .venv .venv-demo .venv-bench .venv-oldest .venv-matrix .venv-docs \
+		site work_dirs data build dist ./*.egg-info .mypy_cache .pytest_cache .hypothesis .coverage htmlcov
 
-.PHONY: env-demo env-test env-bench env-oldest
-env-demo env-test env-bench env-oldest: env-%:
+.PHONY: env-demo env-test env-bench env-oldest env-docs
+env-demo env-test env-bench env-oldest env-docs: env-%:
 	@python=$$(sh tools/find_python.sh) && "$$python" tools/make_env.py $*

@@ -179,9 +179,12 @@ def main():
         else:
             result = measure(workers, args, versions)
         result['failures'] = workers.failures
+        result['machine'] = report.machine_words(result['host'],
+                                                 versions['gpu'])
     finally:
         workers.close()
     if args.json:
+        os.makedirs(os.path.dirname(args.json) or '.', exist_ok=True)
         with open(args.json, 'w') as file:
             json.dump(result, file, indent=1)
     report.show(result)

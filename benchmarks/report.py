@@ -1,4 +1,6 @@
 """A result as Markdown: what was measured, and against which target."""
+import contextlib
+import io
 import statistics
 
 from floors import best_write
@@ -99,6 +101,15 @@ def start_share(runs, way):
     return max(0., extra) / len(runs[way][0]['blocked'])
 
 
+def machine_words(host, gpu=None):
+    """The machine in words, from what it tells of itself."""
+    size, _, unit = (host['memory'] or '').partition(' ')
+    memory = f'{int(size) / 2**20:.1f} GiB of memory' if unit == 'kB' else None
+    cores = f'{host["cpus"]} cores of {host["cpu"]}'
+    return ', '.join(
+        part for part in (gpu, cores, memory, host['system']) if part)
+
+
 def show_head(result):
     versions, machine = result['versions'], result['host']
     if result['bytes']:
@@ -109,10 +120,8 @@ def show_head(result):
     print(f'torch {versions["torch"]}, mmcv {versions["mmcv"]}, '
           f'mmcv_ckpt_hooks {versions["mmcv_ckpt_hooks"]}, Python '
           f'{versions["python"]}, CRC-32 of {versions["crc32"]}; '
-          f'{machine["cpu"]}, {machine["cpus"]} cores, '
-          f'{machine["memory"]}, {machine["system"]}, load at the start '
-          f'{machine["load"][0]:.1f}'
-          f'{"; " + versions["gpu"] if versions["gpu"] else ""}.\n')
+          f'{machine_words(machine, versions["gpu"])}, load at the start '
+          f'{machine["load"][0]:.1f}.\n')
     if result.get('floor'):
         print(f'Raw write and fsync of as many bytes: {result["floor"]:.3f} s '
               f'({result["floor_way"]}; the best of '
@@ -321,3 +330,11 @@ def show(result):
     targets.show(result)
     for line in result['failures']:
         print(f'Not measured: {line}')
+
+
+def as_markdown(result):
+    """What :func:`show` prints."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        show(result)
+    return printed.getvalue()

@@ -3,7 +3,7 @@
 ::
 
     CheckpointError                 base of all; catch this one
-    |-- ConfigError                 an argument is wrong (a ``ValueError``)
+    |-- ConfigError                 an argument is wrong (a ValueError)
     |-- IntegrityError              not the checkpoint that it claims to be
     |   |-- TruncatedError          bytes are missing at the end
     |   |-- CorruptError            a record or a digest is wrong
@@ -12,13 +12,13 @@
     |-- ResumeError                 undamaged, but does not fit the run
     |-- TornError                   the state changed while it was copied
     `-- StorageError                a storage backend could not do its work
-        |-- MissingCheckpointError  not there (a ``FileNotFoundError``)
+        |-- MissingCheckpointError  not there (a FileNotFoundError)
         |-- MissingPlaceError       no such bucket
         |-- AccessError             not allowed; never means "not there"
         |-- LockedError             another run writes to the directory
         |-- OutOfSpaceError         no space or quota left
         |-- UnsupportedError        the backend lacks this capability
-        `-- DependencyError         no such package (an ``ImportError``)
+        `-- DependencyError         no such package (an ImportError)
 
 Every class can be built from one string: ``mmcv.build_from_cfg`` re-raises
 what a constructor raised as ``type(e)(message)``.

@@ -1,9 +1,10 @@
-"""Build one of the four environments, or bring it up to date.
+"""Build one of the environments, or bring it up to date.
 
     python tools/make_env.py demo    # .venv-demo: torch, plain mmcv
     python tools/make_env.py test    # .venv: mmcv-full, mmsegmentation
     python tools/make_env.py bench   # .venv-bench: plain mmcv, other savers
     python tools/make_env.py oldest  # .venv-oldest: oldest torch, plain mmcv
+    python tools/make_env.py docs    # .venv-docs: mkdocs, neither of both
 
 Standard library only. Every step can be interrupted and is completed by the
 next run; a finished environment carries a stamp, and a run that finds it valid
@@ -47,7 +48,8 @@ class Environment:
         requirements (str): Its file under ``tools/requirements``.
         with_ops (bool): mmcv-full with compiled operators, or plain mmcv.
         imports (str): What must import when it is finished.
-        torch (str): The file that pins torch and torchvision.
+        torch (str, optional): The file that pins torch and torchvision; None
+            for neither them nor this package.
         mmcv (str, optional): The version of mmcv; None for none.
     """
 
@@ -62,7 +64,7 @@ class Environment:
         self.requirements = REQUIREMENTS / requirements
         self.with_ops = with_ops
         self.imports = imports
-        self.torch = REQUIREMENTS / torch
+        self.torch = torch and REQUIREMENTS / torch
         self.mmcv = mmcv
         scripts = 'Scripts' if os.name == 'nt' else 'bin'
         self.python = self.path / scripts / 'python'
@@ -102,7 +104,14 @@ ENVIRONMENTS = dict(
         False,
         'torch, torchvision, mmcv.runner, pytest',
         torch='torch-oldest.txt',
-        mmcv='1.3.1'))
+        mmcv='1.3.1'),
+    docs=Environment(
+        '.venv-docs',
+        'docs.txt',
+        False,
+        'mkdocs, material, mkdocstrings_handlers.python',
+        torch=None,
+        mmcv=None))
 
 
 class Steps:
@@ -385,26 +394,30 @@ def build(env):
     if env.stamp() == key:
         print(f'{env.path.name} is up to date', flush=True)
         return
-    steps = Steps(env, total=8 - (env.mmcv is None))
+    steps = Steps(env, total=8 - (env.mmcv is None) - 3 * (not env.torch))
     if env.with_ops and not cached_wheel(env):
         require_compiler()
     create_venv(steps)
     (env.path / STAMP).unlink() if (env.path / STAMP).exists() else None
     steps.announce('pip, setuptools, wheel, ninja')
     steps.install('-r', REQUIREMENTS / 'build.txt')
-    steps.announce(f'torch {pinned(env, "torch")} and torchvision '
-                   f'{pinned(env, "torchvision")} (about 3 GB to download)')
-    steps.install('-r', env.torch, '-c', REQUIREMENTS / 'constraints.txt',
-                  '-c', REQUIREMENTS / 'mmcv.txt')
-    steps.announce(f'the other pins of tools/requirements/'
-                   f'{env.requirements.name}')
+    if env.torch:
+        steps.announce(f'torch {pinned(env, "torch")} and torchvision '
+                       f'{pinned(env, "torchvision")} (about 3 GB to '
+                       'download)')
+        steps.install('-r', env.torch, '-c', REQUIREMENTS / 'constraints.txt',
+                      '-c', REQUIREMENTS / 'mmcv.txt')
+    steps.announce(
+        f'the {"other " if env.torch else ""}pins of tools/requirements/'
+        f'{env.requirements.name}')
     steps.install('-r', env.requirements)
     if env.mmcv is not None:
         install_mmcv(steps)
-    steps.announce(f'{IMAGE_PACKAGE} for the image that it ships')
-    steps.install('--no-deps', '--only-binary', ':all:', IMAGE_PACKAGE)
-    steps.announce('mmcv_ckpt_hooks, editable')
-    steps.install('--no-deps', '--no-build-isolation', '-e', ROOT)
+    if env.torch:
+        steps.announce(f'{IMAGE_PACKAGE} for the image that it ships')
+        steps.install('--no-deps', '--only-binary', ':all:', IMAGE_PACKAGE)
+        steps.announce('mmcv_ckpt_hooks, editable')
+        steps.install('--no-deps', '--no-build-isolation', '-e', ROOT)
     check_imports(steps)
     (env.path / STAMP).write_text(json.dumps(key, indent=1))
     print(
