@@ -1,0 +1,145 @@
+"""The scores of a run over its steps, and which of them count.
+
+Standard library only.
+"""
+from dataclasses import dataclass, field
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from ..types import CheckpointInfo
+from .events import Score
+from .starts import Start
+from .steps import Point
+
+#: What a val line has besides scores.
+_NO_SCORES = ('lr', 'time', 'data_time', 'memory', 'momentum')
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One metric.
+
+    Args:
+        key (str): Its name.
+        points (list[tuple[int, float]]): Of what the run has gone on from.
+        given_up (list[list[tuple[int, float]]]): Of other starts, whose steps
+            a later one did again, and of other runs.
+        kept (list[tuple[int, float, str]]): Of checkpoints that are there,
+            with their names.
+        best (tuple[int, float, str], optional): The best one, and its name.
+        rule (str): ``'greater'``, ``'less'`` or ``''``.
+    """
+    key: str
+    points: List[Tuple[int, float]] = field(default_factory=list)
+    given_up: List[List[Tuple[int, float]]] = field(default_factory=list)
+    kept: List[Tuple[int, float, str]] = field(default_factory=list)
+    best: Optional[Tuple[int, float, str]] = None
+    rule: str = ''
+
+
+def curves_of(scores: Sequence[Score], checkpoints: Sequence[CheckpointInfo],
+              best: Mapping[str, Tuple[int, float, str, str]],
+              rules: Mapping[str, str], lineage: str,
+              starts: Sequence[Start]) -> List[Curve]:
+    """Return the metrics, those that a best is known of first.
+
+    Args:
+        scores (Sequence[Score]): In the order of the history.
+        checkpoints (Sequence[CheckpointInfo]): What is there.
+        best (dict): By metric iterations, score, name and rule of the best.
+        rules (dict): By metric which direction is better, from the history.
+        lineage (str): Of the run that this is about.
+        starts (Sequence[Start]): The oldest first.
+    """
+    begins = _begins(starts)
+    keys: Dict[str, None] = dict.fromkeys(best)
+    for score in scores:
+        keys.update(dict.fromkeys(score.metrics))
+    for info in checkpoints:
+        keys.update(dict.fromkeys(info.metrics))
+    # mmseg's scores of single classes have a dot
+    order = sorted(keys, key=lambda key: (key not in best, '.' in key))
+    return [
+        _curve(key, scores, checkpoints, best, rules, lineage, begins)
+        for key in order
+    ]
+
+
+def scores_in(points: Sequence[Point], lineage: str,
+              generation: Optional[int]) -> List[Score]:
+    """Return the scores of a log, for a run whose history has none."""
+    return [
+        Score(point.iter, lineage, generation or 0, {
+            key: value
+            for key, value in point.values.items() if key not in _NO_SCORES
+        }) for point in points if point.mode == 'val'
+    ]
+
+
+def losses_in(
+        starts: Sequence[Tuple[Start, Sequence[Point]]]
+) -> List[List[Tuple[int, float]]]:
+    """Return the loss of each start, of which there are lines."""
+    found = [[(point.iter, point.values['loss']) for point in points
+              if point.mode == 'train' and 'loss' in point.values]
+             for _, points in starts]
+    return [one for one in found if one]
+
+
+_Begins = Mapping[str, Sequence[Tuple[int, int]]]
+
+
+def _begins(starts: Sequence[Start]) -> _Begins:
+    """Return by run, from which start on, the lowest step one began at."""
+    found: Dict[str, List[Tuple[int, int]]] = {}
+    for one in starts:
+        if one.generation is not None and one.from_iter is not None:
+            found.setdefault(one.lineage, []).append(
+                (one.generation, one.from_iter))
+    for begun in found.values():
+        lowest: Optional[int] = None
+        begun.sort()
+        for index in reversed(range(len(begun))):
+            generation, at = begun[index]
+            lowest = at if lowest is None else min(at, lowest)
+            begun[index] = generation, lowest
+    return found
+
+
+def _is_given_up(score: Score, begins: _Begins, memory: Dict[Tuple[str, int],
+                                                             float]) -> bool:
+    key = score.lineage, score.generation
+    if key not in memory:
+        later = (at for generation, at in begins.get(score.lineage, ())
+                 if generation > score.generation)
+        memory[key] = next(later, float('inf'))
+    return score.iter > memory[key]
+
+
+def _curve(key: str, scores: Sequence[Score],
+           checkpoints: Sequence[CheckpointInfo],
+           best: Mapping[str, Tuple[int, float, str, str]],
+           rules: Mapping[str, str], lineage: str, begins: _Begins) -> Curve:
+    points: Dict[int, float] = {}
+    others: Dict[Tuple[str, int], List[Tuple[int, float]]] = {}
+    memory: Dict[Tuple[str, int], float] = {}
+    for score in scores:
+        if key not in score.metrics:
+            continue
+        value = score.metrics[key]
+        if score.lineage in ('', lineage) and not _is_given_up(
+                score, begins, memory):
+            points[score.iter] = value
+        else:
+            others.setdefault((score.lineage, score.generation),
+                              []).append((score.iter, value))
+    kept = sorted({(info.iter, float(info.metrics[key]), info.same_as
+                    or info.name)
+                   for info in checkpoints
+                   if key in info.metrics and info.lineage in ('', lineage)})
+    for iter, value, _ in kept:
+        if not scores:
+            points.setdefault(iter, value)
+    told = best.get(key)
+    return Curve(key, sorted(points.items()), list(others.values()), kept,
+                 None if told is None else told[:3],
+                 told[3] if told is not None else rules.get(key, ''))
