@@ -123,24 +123,15 @@ def _facts(arguments: argparse.Namespace, listing: Listing, places: Places,
     if not listing.checkpoints and place.is_local and noted_elsewhere(place):
         notes.append(noted_elsewhere(place).replace('ckpt ls', 'ckpt report'))
     return Facts(
-        place.files.url,
-        place.is_local,
-        listing.checkpoints,
-        listing.flags,
-        {
+        place.files.url, place.is_local, listing.checkpoints, listing.flags, {
             **refused,
             **listing.away
-        },
-        listing.bytes,
-        listing.lineage,
-        place.best_scores(),
-        Resume(
-            choice.taken, choice.stops_at,
-            {name: one.why
-             for name, one in choice.refused.items()}),
-        _events(place, notes),
-        logs_of(arguments.logs, place, places, notes),
-        notes)
+        }, listing.bytes, listing.lineage, place.best_scores(),
+        Resume(choice.taken, choice.stops_at, {
+            name: one.why
+            for name, one in choice.refused.items()
+        }), _events(place, notes), logs_of(arguments.logs, place, places,
+                                           notes), notes)
 
 
 def _events(place: Place, notes: List[str]) -> Sequence[Mapping[str, Any]]:

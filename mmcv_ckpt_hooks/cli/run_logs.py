@@ -47,8 +47,8 @@ def logs_of(given: Optional[str], place: Place, places: Places,
     if len(names) > _MOST_LOGS:
         notes.append(f'Only the newest {_MOST_LOGS} of {len(names)} logs are '
                      'read.')
-    return read_logs((name, _lines(name, open_one, notes))
-                     for name in names[-_MOST_LOGS:])
+    return read_logs(
+        (name, _lines(name, open_one, notes)) for name in names[-_MOST_LOGS:])
 
 
 def _local(path: str) -> Tuple[List[str], _Open]:

@@ -18,8 +18,7 @@ _ENOUGH = 200
 _CANDIDATES = 20
 
 
-def offsets(logs: Sequence[Log],
-            saves: Sequence[Save]) -> Mapping[str, int]:
+def offsets(logs: Sequence[Log], saves: Sequence[Save]) -> Mapping[str, int]:
     """Return by log how many seconds its clock is ahead of UTC.
 
     What a log says itself counts, else what the others say: summer time ends
@@ -35,8 +34,9 @@ def offsets(logs: Sequence[Log],
         by_name.setdefault(save.name, []).append(save)
         by_iter.setdefault(save.iter, []).append(save)
     votes = {
-        log.name: Counter(islice(_told(log, by_name), _ENOUGH)) or Counter(
-            islice(_estimated(log, by_iter), _ENOUGH))
+        log.name:
+        Counter(islice(_told(log, by_name), _ENOUGH))
+        or Counter(islice(_estimated(log, by_iter), _ENOUGH))
         for log in logs
     }
     together: 'Counter[int]' = Counter()

@@ -36,10 +36,22 @@ class Curve:
     rule: str = ''
 
 
+@dataclass(frozen=True)
+class Loss:
+    """The loss of the train lines of one start.
+
+    Args:
+        lineage (str): Of its run.
+        points (list[tuple[int, float]]): By iterations.
+    """
+    lineage: str
+    points: List[Tuple[int, float]]
+
+
 def curves_of(scores: Sequence[Score], checkpoints: Sequence[CheckpointInfo],
-              best: Mapping[str, Tuple[int, float, str, str]],
-              rules: Mapping[str, str], lineage: str,
-              starts: Sequence[Start]) -> List[Curve]:
+              best: Mapping[str, Tuple[int, float, str,
+                                       str]], rules: Mapping[str, str],
+              lineage: str, starts: Sequence[Start]) -> List[Curve]:
     """Return the metrics, those that a best is known of first.
 
     Args:
@@ -57,7 +69,8 @@ def curves_of(scores: Sequence[Score], checkpoints: Sequence[CheckpointInfo],
     for info in checkpoints:
         keys.update(dict.fromkeys(info.metrics))
     # mmseg's scores of single classes have a dot
-    order = sorted(keys, key=lambda key: (key not in best, '.' in key))
+    order = sorted(
+        keys, key=lambda key: (key not in best, key not in rules, '.' in key))
     return [
         _curve(key, scores, checkpoints, best, rules, lineage, begins)
         for key in order
@@ -68,21 +81,23 @@ def scores_in(points: Sequence[Point], lineage: str,
               generation: Optional[int]) -> List[Score]:
     """Return the scores of a log, for a run whose history has none."""
     return [
-        Score(point.iter, lineage, generation or 0, {
-            key: value
-            for key, value in point.values.items() if key not in _NO_SCORES
-        }) for point in points if point.mode == 'val'
+        Score(
+            point.iter, lineage, generation or 0, {
+                key: value
+                for key, value in point.values.items() if key not in _NO_SCORES
+            }) for point in points if point.mode == 'val'
     ]
 
 
-def losses_in(
-        starts: Sequence[Tuple[Start, Sequence[Point]]]
-) -> List[List[Tuple[int, float]]]:
+def losses_in(starts: Sequence[Tuple[Start, Sequence[Point]]]) -> List[Loss]:
     """Return the loss of each start, of which there are lines."""
-    found = [[(point.iter, point.values['loss']) for point in points
-              if point.mode == 'train' and 'loss' in point.values]
-             for _, points in starts]
-    return [one for one in found if one]
+    found = [
+        Loss(one.lineage,
+             [(point.iter, point.values['loss']) for point in points
+              if point.mode == 'train' and 'loss' in point.values])
+        for one, points in starts
+    ]
+    return [one for one in found if one.points]
 
 
 _Begins = Mapping[str, Sequence[Tuple[int, int]]]
@@ -130,8 +145,8 @@ def _curve(key: str, scores: Sequence[Score],
                 score, begins, memory):
             points[score.iter] = value
         else:
-            others.setdefault((score.lineage, score.generation),
-                              []).append((score.iter, value))
+            others.setdefault((score.lineage, score.generation), []).append(
+                (score.iter, value))
     kept = sorted({(info.iter, float(info.metrics[key]), info.same_as
                     or info.name)
                    for info in checkpoints

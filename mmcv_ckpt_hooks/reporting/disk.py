@@ -2,13 +2,23 @@
 
 Standard library only.
 """
-from typing import Dict, Iterable, List, Tuple
+from typing import Dict, Iterable, List, NamedTuple
 
 from .events import Deletion, Entry, Link, Save
 
 
+class Held(NamedTuple):
+    """The bytes from a time on, and the most at that time.
+
+    A save comes before the deletions that it allows.
+    """
+    at: float
+    bytes: int
+    most: int
+
+
 def bytes_over_time(entries: Iterable[Entry],
-                    links_are_free: bool) -> List[Tuple[float, int]]:
+                    links_are_free: bool) -> List[Held]:
     """Return when the checkpoints of a history took how many bytes.
 
     Args:
@@ -20,7 +30,7 @@ def bytes_over_time(entries: Iterable[Entry],
     sizes: Dict[str, int] = {}
     names: Dict[str, int] = {}  # how many names each content has
     total = 0
-    found: List[Tuple[float, int]] = []
+    found: List[Held] = []
 
     def drop(name: str) -> None:
         nonlocal total
@@ -53,8 +63,12 @@ def bytes_over_time(entries: Iterable[Entry],
                 drop(name)
         else:
             continue
-        if entry.at is not None:
-            found.append((entry.at, total))
+        if entry.at is None:
+            continue
+        most = total
+        if found and found[-1].at == entry.at:
+            most = max(found.pop().most, total)
+        found.append(Held(entry.at, total, most))
     return found
 
 

@@ -6,8 +6,7 @@ is added behind the drawing, as titles, by a writer of XML.
 import re
 from contextlib import contextmanager
 from io import BytesIO
-from typing import (TYPE_CHECKING, Any, Callable, Dict, Iterator, List,
-                    Sequence)
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Sequence
 from xml.etree import ElementTree
 
 from ..errors import DependencyError
@@ -33,7 +32,11 @@ _VARIABLES = {
 }
 _SVG = 'http://www.w3.org/2000/svg'
 _XLINK = 'http://www.w3.org/1999/xlink'
-_WIDTH_INCHES = 9.6
+#: As wide as the page, and as half of it.
+WIDE, HALF = 9.6, 4.75
+#: Around all axes (inches): the same in all pictures, so that the same time
+#: is at the same place.
+_LEFT, _RIGHT, _TOP, _BOTTOM, _BETWEEN = .78, .12, .1, .42, .18
 #: More marks get no titles: each takes some hundred bytes.
 MOST_TITLES = 400
 
@@ -97,14 +100,17 @@ def settings() -> Iterator[None]:
         yield
 
 
-def drawn(name: str, heights: Sequence[float],
-          paint: Callable[[List['Axes']], Titles]) -> str:
+def drawn(name: str,
+          heights: Sequence[float],
+          paint: Callable[[List['Axes']], Titles],
+          width: float = WIDE) -> str:
     """Draw one picture, of one or more axes with the same x.
 
     Args:
         name (str): Letters; ids in the picture begin with it.
         heights (Sequence[float]): Of the axes, in inches.
         paint (callable): Paints on the axes and returns the titles.
+        width (float): Of the picture, in inches. Default: that of the page.
 
     Returns:
         str: An ``<svg>`` element.
@@ -112,26 +118,29 @@ def drawn(name: str, heights: Sequence[float],
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
     with settings():
-        figure = Figure(
-            figsize=(_WIDTH_INCHES, sum(heights) + .15), layout='constrained')
+        height = sum(heights) + _BETWEEN * (len(heights) - 1) + _TOP + _BOTTOM
+        figure = Figure(figsize=(width, height))
         canvas = FigureCanvasSVG(figure)
-        axes = _axes(figure, heights)
-        titles = paint(axes)
+        titles = paint(_axes(figure, heights, width, height))
         out = BytesIO()
         canvas.print_svg(
-            out,
-            metadata=dict.fromkeys(('Creator', 'Date', 'Format', 'Type')))
+            out, metadata=dict.fromkeys(('Creator', 'Date', 'Format', 'Type')))
     return _for_page(out.getvalue().decode(), name, titles)
 
 
-def _axes(figure: 'Figure', heights: Sequence[float]) -> List['Axes']:
-    found: Any = figure.subplots(
-        len(heights),
-        1,
-        sharex=True,
-        squeeze=False,
-        gridspec_kw={'height_ratios': list(heights)})
-    return [row[0] for row in found]
+def _axes(figure: 'Figure', heights: Sequence[float], width: float,
+          height: float) -> List['Axes']:
+    found: List[Any] = []
+    top = height - _TOP
+    for own in heights:
+        place = (_LEFT / width, (top - own) / height,
+                 1 - (_LEFT + _RIGHT) / width, own / height)
+        shared = {'sharex': found[0]} if found else {}
+        found.append(figure.add_axes(place, **shared))
+        top -= own + _BETWEEN
+    for axes in found[:-1]:
+        axes.tick_params(labelbottom=False)
+    return found
 
 
 def _for_page(text: str, name: str, titles: Titles) -> str:
@@ -178,5 +187,4 @@ def _prefix(root: ElementTree.Element, name: str) -> None:
                 # HTML knows it without the prefix of XML
                 element.set(key, f'#{name}-{value[1:]}')
             elif 'url(#' in value:
-                element.set(key,
-                            re.sub(r'url\(#', f'url(#{name}-', value))
+                element.set(key, re.sub(r'url\(#', f'url(#{name}-', value))

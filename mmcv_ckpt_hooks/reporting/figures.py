@@ -5,21 +5,23 @@ from typing import (TYPE_CHECKING, Any, Callable, Dict, List, Optional,
                     Sequence, Tuple)
 
 from .curves import Curve
-from .drawing import (BAD, GOOD, INK, LINE, MOST_TITLES, MUTED, OTHER, WARN,
-                      Titles, drawn)
+from .disk import Held
+from .drawing import (BAD, GOOD, LINE, MOST_TITLES, MUTED, OTHER, WARN, Titles,
+                      drawn)
 from .events import Save
 from .starts import EXCEPTION, FINISHED, KILLED, SIGNAL, Start
 from .story import Story
-from .wordings import (end_text, number_text, save_text, secs_text, size_text,
-                       time_text)
+from .wordings import end_text, number_text, save_text, size_text, step_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _DAY_SECS = 86400.
 #: Of more saves each column of the picture has the least and the most.
-_MOST_MARKS = 600
+MOST_MARKS = 600
 _COLUMNS = 300
+#: Of more the marks are small.
+_CROWD = 60
 #: From so much more than the median on an axis has powers of ten.
 _FAR = 30.
 
@@ -41,10 +43,9 @@ def timeline(story: Story) -> Optional[str]:
     def paint(axes: List['Axes']) -> Titles:
         ax, titles = axes[0], {}  # type: Any, Dict[str, Sequence[str]]
         for one in starts:
-            times, steps = _days(at for at, _ in one.points), [
-                iter for _, iter in one.points
-            ]
-            mine = one.lineage == story.facts.lineage
+            times, steps = _days(
+                at for at, _ in one.points), [iter for _, iter in one.points]
+            mine = one.lineage == story.lineage
             ax.plot(times, steps, color=LINE if mine else OTHER, zorder=3)
         _paint_returns(ax, starts)
         timed = [(save, kept) for save, kept in zip(story.saves, story.kept)
@@ -52,11 +53,15 @@ def timeline(story: Story) -> Optional[str]:
         for group, wanted, fill in (('gone', False, 'none'), ('kept', True,
                                                               LINE)):
             some = [save for save, kept in timed if kept is wanted]
-            if wanted or len(timed) <= _MOST_MARKS:
-                _marks(ax, group, some,
-                       [save.iter for save in some], titles, save_text,
-                       dict(marker='o', color=LINE, fillstyle='full',
-                            markerfacecolor=fill))
+            if wanted or len(timed) <= MOST_MARKS:
+                _marks(
+                    ax, group, some, [save.iter for save in some], titles,
+                    save_text,
+                    dict(
+                        marker='o',
+                        color=LINE,
+                        fillstyle='full',
+                        markerfacecolor=fill))
         for end, (marker, colour) in _ENDS.items():
             ended = [one for one in starts if one.end == end]
             ax.plot(
@@ -71,6 +76,7 @@ def timeline(story: Story) -> Optional[str]:
             titles[end] = [end_text(one) for one in ended]
         ax.set_ylabel('iterations')
         ax.set_ylim(bottom=0)
+        ax.yaxis.set_major_formatter(_formatter(step_text))
         _time_axis(ax, story)
         return titles
 
@@ -103,9 +109,8 @@ def costs(story: Story) -> Optional[str]:
 
     def paint(axes: List['Axes']) -> Titles:
         titles: Dict[str, Sequence[str]] = {}
-        _cost(axes[0], 'blocked', blocked,
-              [(save.blocked_secs or 0.) * 1e3 for save in blocked], titles,
-              WARN)
+        _cost(axes[0], 'blocked', blocked, [(save.blocked_secs or 0.) * 1e3
+                                            for save in blocked], titles, WARN)
         axes[0].set_ylabel('training waited, ms')
         _cost(axes[1], 'durable', durable,
               [save.durable_secs or 0. for save in durable], titles, LINE)
@@ -121,22 +126,18 @@ def _cost(ax: Any, group: str, saves: Sequence[Save], values: Sequence[float],
     if not values:
         return
     middle = median(values)
-    if len(values) > _MOST_MARKS:
-        lows, highs = _columns(saves, values)
-        ax.fill_between(
-            _days(at for at, _ in lows), [low for _, low in lows],
-            [high for _, high in highs],
+    if len(values) > MOST_MARKS:
+        columns = _columns([save.at or 0. for save in saves])
+        groups = [[values[index] for index in column] for column in columns]
+        ax.vlines(
+            _days(saves[column[0]].at or 0. for column in columns),
+            [min(group) for group in groups], [max(group) for group in groups],
             color=colour,
-            linewidth=.8,
-            alpha=.35)
-        ax.plot(
-            _days(at for at, _ in highs), [high for _, high in highs],
-            color=colour,
-            linewidth=.8)
+            linewidth=1.2)
     else:
-        _marks(ax, group, saves, values, titles, save_text,
-               dict(marker='o', color=colour, markersize=3.5,
-                    markeredgewidth=0))
+        _marks(
+            ax, group, saves, values, titles, save_text,
+            dict(marker='o', color=colour, markersize=3.5, markeredgewidth=0))
     ax.axhline(middle, color=MUTED, linewidth=.8, linestyle=(0, (4, 3)))
     least = min(values)
     if least > 0 and max(values) > _FAR * middle:
@@ -151,22 +152,18 @@ def _logarithmic(ax: Any) -> None:
     ax.yaxis.set_major_formatter(_formatter(number_text))
 
 
-def _columns(
-    saves: Sequence[Save], values: Sequence[float]
-) -> Tuple[List[Tuple[float, float]], List[Tuple[float, float]]]:
-    """Return the least and the most of each column that has any."""
-    times = [save.at or 0. for save in saves]
+def _columns(times: Sequence[float]) -> List[List[int]]:
+    """Return by column of a picture the places of what is in it, in order.
+
+    Args:
+        times (Sequence[float]): In seconds.
+    """
     begin, end = min(times), max(times)
     width = (end - begin) / _COLUMNS or 1.
-    lows: Dict[int, float] = {}
-    highs: Dict[int, float] = {}
-    for at, value in zip(times, values):
-        column = int((at - begin) / width)
-        lows[column] = min(value, lows.get(column, value))
-        highs[column] = max(value, highs.get(column, value))
-    place = {column: begin + (column + .5) * width for column in lows}
-    return ([(place[one], lows[one]) for one in sorted(lows)],
-            [(place[one], highs[one]) for one in sorted(highs)])
+    found: Dict[int, List[int]] = {}
+    for index, at in enumerate(times):
+        found.setdefault(int((at - begin) / width), []).append(index)
+    return [found[column] for column in sorted(found)]
 
 
 def disk(story: Story) -> Optional[str]:
@@ -176,23 +173,31 @@ def disk(story: Story) -> Optional[str]:
 
     def paint(axes: List['Axes']) -> Titles:
         ax: Any = axes[0]
-        times = _days(at for at, _ in story.disk)
-        sizes = [float(size) for _, size in story.disk]
-        end = _span(story)[1]
-        if end is not None and end / _DAY_SECS > times[-1]:
-            times, sizes = [*times, end / _DAY_SECS], [*sizes, sizes[-1]]
+        _time_axis(ax, story)
+        # until the end of the axis
+        held = story.disk
+        if len(held) > MOST_MARKS:
+            held = [
+                Held(held[column[0]].at, held[column[-1]].bytes,
+                     max(held[index].most for index in column))
+                for column in _columns([one.at for one in held])
+            ]
+        times = [*_days(one.at for one in held), ax.get_xlim()[1]]
+        sizes = [one.bytes for one in held]
+        peaks = [one.most for one in held]
+        ax.vlines(times[:-1], sizes, peaks, color=WARN, linewidth=1.)
+        sizes.append(sizes[-1])
         ax.fill_between(
             times, sizes, step='post', color=LINE, alpha=.15, linewidth=0)
         ax.step(times, sizes, where='post', color=LINE)
         ax.set_ylim(bottom=0)
         ax.yaxis.set_major_formatter(_formatter(size_text))
-        _time_axis(ax, story)
         return {}
 
     return drawn('disk', [1.7], paint)
 
 
-def metric(curve: Curve, index: int) -> Optional[str]:
+def metric(curve: Curve, index: int, width: float) -> Optional[str]:
     """Draw one metric over the steps; None if it has no point."""
     if not curve.points and not curve.kept and not curve.given_up:
         return None
@@ -202,13 +207,13 @@ def metric(curve: Curve, index: int) -> Optional[str]:
         titles: Dict[str, Sequence[str]] = {}
         for one in curve.given_up:
             ax.plot(*zip(*one), color=OTHER, linewidth=1., zorder=2)
-            if len(one) <= _MOST_MARKS:
+            if len(one) <= MOST_MARKS:
                 ax.plot(*zip(*one), '.', color=OTHER, markersize=3, zorder=2)
         if curve.points:
             ax.plot(*zip(*curve.points), color=LINE, zorder=3)
-        if 0 < len(curve.points) <= _MOST_MARKS:
-            ax.plot(*zip(*curve.points), '.', color=LINE, markersize=4,
-                    zorder=3)
+        if 0 < len(curve.points) <= MOST_MARKS:
+            ax.plot(
+                *zip(*curve.points), '.', color=LINE, markersize=4, zorder=3)
         if curve.kept:
             ax.plot([step for step, _, _ in curve.kept],
                     [value for _, value, _ in curve.kept],
@@ -233,41 +238,50 @@ def metric(curve: Curve, index: int) -> Optional[str]:
             titles['best'] = [
                 f'best: {name}, {number_text(value)} at {step} iterations'
             ]
-        ax.set_xlabel('iterations')
         _step_axis(ax)
         return titles
 
-    return drawn(f'metric{index}', [2.], paint)
+    return drawn(f'metric{index}', [1.8], paint, width)
 
 
-def loss(story: Story) -> Optional[str]:
+def loss(story: Story, width: float) -> Optional[str]:
     """Draw the loss of the train lines; None if the logs have none."""
     if not story.losses:
         return None
 
     def paint(axes: List['Axes']) -> Titles:
         ax: Any = axes[0]
-        for index, one in enumerate(story.losses):
-            is_last = index == len(story.losses) - 1
+        for one in story.losses:
+            points = _thinned(one.points)
             ax.plot(
-                *zip(*one),
-                color=LINE if is_last else INK,
-                alpha=1. if is_last else .45,
+                *zip(*points),
+                color=LINE if one.lineage == story.lineage else OTHER,
                 linewidth=1.1,
-                marker='.' if len(one) < 3 else '')
-        ax.set_xlabel('iterations')
+                marker='.' if len(points) < 3 else '')
         _step_axis(ax)
         return {}
 
-    return drawn('loss', [1.6], paint)
+    return drawn('loss', [1.8], paint, width)
+
+
+def _thinned(
+        points: Sequence[Tuple[int, float]]) -> Sequence[Tuple[float, float]]:
+    """Return the means of neighbours, where there are more than one sees."""
+    of = -(-len(points) // MOST_MARKS)
+    groups = [points[index:index + of] for index in range(0, len(points), of)]
+    return [(sum(step for step, _ in group) / len(group),
+             sum(value for _, value in group) / len(group))
+            for group in groups]
 
 
 # -- axes ------------------------------------------------------------------
 
 
-def _marks(ax: Any, group: str, saves: Sequence[Save],
-           values: Sequence[float], titles: Dict[str, Sequence[str]],
-           say: Callable[[Save], str], style: Dict[str, Any]) -> None:
+def _marks(ax: Any, group: str, saves: Sequence[Save], values: Sequence[float],
+           titles: Dict[str, Sequence[str]], say: Callable[[Save], str],
+           style: Dict[str, Any]) -> None:
+    if len(saves) > _CROWD:
+        style = {**style, 'markersize': 2.5}
     ax.plot(
         _days(save.at or 0. for save in saves),
         values,
@@ -299,13 +313,22 @@ def _time_axis(ax: Any, story: Story) -> None:
         ax.set_xlim((begin - margin) / _DAY_SECS, (end + margin) / _DAY_SECS)
     locator = AutoDateLocator(minticks=3, maxticks=8)
     ax.xaxis.set_major_locator(locator)
+    # years, months, days, hours, minutes, seconds: each as one reads it
     ax.xaxis.set_major_formatter(
-        ConciseDateFormatter(locator, show_offset=True))
+        ConciseDateFormatter(
+            locator,
+            formats=['%Y', '%b', '%d', '%H:%M', '%H:%M', '%H:%M:%S'],
+            zero_formats=['', '%Y', '%b', '%d %b', '%H:%M', '%H:%M:%S'],
+            offset_formats=[
+                '', '%Y', '%b %Y', '%d %b %Y', '%d %b %Y', '%d %b %Y'
+            ]))
 
 
 def _step_axis(ax: Any) -> None:
     from matplotlib.ticker import MaxNLocator
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    ax.set_xlabel('iterations')
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    ax.xaxis.set_major_formatter(_formatter(step_text))
 
 
 def _formatter(say: Callable[[float], str]) -> Any:

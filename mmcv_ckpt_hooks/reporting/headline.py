@@ -7,8 +7,7 @@ from typing import List, NamedTuple, Sequence
 from ..wording import counted
 from .starts import EXCEPTION, FINISHED, KILLED, OPEN, SIGNAL
 from .story import Story
-from .wordings import (count_text, number_text, secs_text, size_text,
-                       time_text)
+from .wordings import count_text, number_text, secs_text, size_text, time_text
 
 
 class Answer(NamedTuple):
@@ -74,13 +73,15 @@ def _good(story: Story) -> Answer:
     if broken:
         more.append(f'{counted(broken, "checkpoints")} cannot be used, or not '
                     'as they are: see the table')
-    best = [
-        f'{key} {number_text(one.score)}, {one.name}'
-        for key, one in story.facts.best.items()
-    ]
+    best = list(story.facts.best.values())
     if best:
-        return Answer('The best', best[0], [*best[1:4], *more],
-                      'bad' if broken else '')
+        first = best[0]
+        said = [f'{first.name}, {counted(first.iter, "iterations")}'] + [
+            f'{one.key} {number_text(one.score)}, {one.name}'
+            for one in best[1:4]
+        ]
+        return Answer('The best', f'{first.key} {number_text(first.score)}',
+                      [*said, *more], 'bad' if broken else '')
     return Answer('The best', 'No score is recorded', more,
                   'bad' if broken else '')
 
@@ -104,7 +105,7 @@ def _cost(story: Story) -> Answer:
     if rates:
         more.append(f'{median(rates) / 1e6:.3g} MB/s (median)')
     if story.disk:
-        most = max(size for _, size in story.disk)
+        most = max(one.most for one in story.disk)
         more.append(f'at most {size_text(most)} on the disk, '
                     f'{counted(story.deleted, "names")} deleted')
     saves = counted(len(story.saves), 'saves')
@@ -122,19 +123,20 @@ def _resume(story: Story) -> Answer:
         return Answer("resume='auto'", 'would start anew', [])
     if resume.taken is None:
         at = f' at {resume.stops_at}' if resume.stops_at else ''
-        return Answer("resume='auto'", f'would stop with an error{at}',
-                      more or ['nothing here can be continued from'], 'bad')
+        return Answer("resume='auto'", f'would stop with an error{at}', more
+                      or ['nothing here can be continued from'], 'bad')
     info = next(info for info in facts.checkpoints
                 if info.name == resume.taken)
     saved = next((time_text(save.at) for save in reversed(story.saves)
                   if save.name == info.name and save.at is not None), '')
-    said = [f'{count_text(info.iter)} iterations' if info.iter != 1 else
-            '1 iteration']
+    said = [
+        f'{count_text(info.iter)} iterations'
+        if info.iter != 1 else '1 iteration'
+    ]
     if saved:
         said.append(f'saved {saved} UTC')
     newest = 'the newest of its run' if facts.lineage else 'the newest'
-    return Answer(
-        "resume='auto' takes", resume.taken,
-        [', '.join(said),
-         newest if not why else 'the newest that can be used', *more],
-        'bad' if why else 'good')
+    return Answer("resume='auto' takes", resume.taken, [
+        ', '.join(said), newest if not why else 'the newest that can be used',
+        *more
+    ], 'bad' if why else 'good')

@@ -3,15 +3,16 @@
 INVARIANT: what comes from a work dir goes through :func:`shown`.
 """
 import html
-from typing import Iterable, List, Optional, Sequence, Tuple
+from typing import Any, Iterable, List, Optional, Sequence, Tuple
 
 from ..types import CheckpointInfo
 from ..version import __version__
 from ..wording import counted
 from . import figures
+from .drawing import HALF, WIDE
 from .events import Save
 from .headline import Answer, headline
-from .starts import EXCEPTION, KILLED, SIGNAL, Start
+from .starts import EXCEPTION, FINISHED, KILLED, SIGNAL, Start
 from .story import Story, Trouble
 from .style import STYLE
 from .wordings import (clean, count_text, end_word, number_text, rate_text,
@@ -82,8 +83,9 @@ def _answers(answers: Sequence[Answer]) -> str:
     return '<div class="answers">\n' + '\n'.join(
         f'<div class="{one.mood}"><dl><dt>{shown(one.question)}</dt>'
         f'<dd class="answer">{shown(one.answer)}</dd>' +
-        ''.join(f'<dd class="more">{shown(text)}</dd>' for text in one.more) +
-        '</dl></div>' for one in answers) + '\n</div>'
+        ''.join(f'<dd class="more">{shown(text)}</dd>'
+                for text in one.more) + '</dl></div>'
+        for one in answers) + '\n</div>'
 
 
 # -- pictures --------------------------------------------------------------
@@ -91,16 +93,9 @@ def _answers(answers: Sequence[Answer]) -> str:
 
 def _pictures(story: Story) -> List[str]:
     found = [
-        _section(
-            'Steps over time',
-            _picture(figures.timeline(story)) if story.starts else None,
-            _keys(('line', 'line', 'training'), ('dot', 'line', 'kept'),
-                  ('ring', 'line', 'saved, deleted since'),
-                  ('cross', 'bad', 'killed'), ('down', 'warn',
-                                               'left on a signal'),
-                  ('diamond', 'bad', 'exception'),
-                  ('square', 'good', 'finished'), ('dash', 'muted', 'resumed'),
-                  ('line', 'other', 'another run'))),
+        _section('Steps over time',
+                 _picture(figures.timeline(story)) if story.starts else None,
+                 _timeline_keys(story)),
         _section(
             'What each save cost', _picture(figures.costs(story)),
             _keys(('dot', 'warn', 'training waited'),
@@ -108,55 +103,87 @@ def _pictures(story: Story) -> List[str]:
                   ('dash', 'muted', 'median'))),
         _section(
             'Bytes on the disk', _picture(figures.disk(story)),
-            '<p class="why">As the history has them: saved, less what the '
-            'policies deleted; a second name costs nothing on a file '
-            'system.</p>'),
+            _keys(('line', 'line', 'checkpoints'),
+                  ('bar', 'warn', 'at a save, before what it replaces goes'))),
     ]
-    metrics = [(curve, figures.metric(curve, index))
-               for index, curve in enumerate(story.curves[:_MOST_CURVES])]
-    drawn = [f'<h3>{shown(curve.key)}</h3>{_picture(svg)}'
-             for curve, svg in metrics if svg]
-    left = len(story.curves) - _MOST_CURVES
-    if left > 0:
-        drawn.append(f'<p class="why">and {counted(left, "metrics")} more, '
-                     'which --json has</p>')
-    found.append(
-        _section(
-            'Scores', ''.join(drawn) or None,
-            _keys(('line', 'line', 'scores'),
-                  ('dot', 'line', 'its checkpoint is kept'),
-                  ('star', 'good', 'the best'),
-                  ('line', 'other', 'given up, or of another run'))))
-    found.append(
-        _section(
-            'Loss', _picture(figures.loss(story)),
-            _keys(('line', 'line', 'the last start'),
-                  ('line', 'muted', 'starts before'))))
-    return found
+    return [*found, _curves(story)]
+
+
+def _timeline_keys(story: Story) -> str:
+    ends = {one.end for one in story.starts}
+    returns = len(story.starts) > len({one.lineage for one in story.starts})
+    keys = [
+        (True, ('line', 'line', 'training')),
+        (any(story.kept), ('dot', 'line', 'saved, and kept')),
+        (not all(story.kept) and len(story.saves) <= figures.MOST_MARKS,
+         ('ring', 'line', 'saved, deleted since')),
+        (KILLED in ends, ('cross', 'bad', 'killed, or ended without a save')),
+        (SIGNAL in ends, ('down', 'warn', 'left on a signal')),
+        (EXCEPTION in ends, ('diamond', 'bad', 'ended by an exception')),
+        (FINISHED in ends, ('square', 'good', 'finished')),
+        (returns, ('dash', 'muted', 'went on from there')),
+        (any(one.lineage != story.lineage
+             for one in story.starts), ('line', 'other', 'another run')),
+    ]
+    return _keys(*(key for is_there, key in keys if is_there))
+
+
+def _curves(story: Story) -> str:
+    drawn = story.curves[:_MOST_CURVES]
+    width = HALF if len(drawn) + bool(story.losses) > 1 else WIDE
+    pictures = [(shown(curve.key), figures.metric(curve, index, width))
+                for index, curve in enumerate(drawn)]
+    pictures.append(('Loss of training', figures.loss(story, width)))
+    cells = [
+        f'<div><h3>{title}</h3>{_picture(svg)}</div>'
+        for title, svg in pictures if svg
+    ]
+    left = len(story.curves) - len(drawn)
+    more = f'<p class="why">and {counted(left, "metrics")} more, which ' \
+        '--json has</p>' if left else ''
+    kind = 'halves' if width == HALF else 'whole'
+    return _section(
+        'Scores and loss', cells
+        and f'<div class="{kind}">{"".join(cells)}</div>{more}',
+        _keys(('line', 'line', 'of the run'),
+              ('dot', 'line', 'its checkpoint is kept'),
+              ('star', 'good', 'the best'),
+              ('line', 'other', 'given up, or of another run')))
 
 
 def _picture(svg: Optional[str]) -> Optional[str]:
     return svg and f'<div class="picture">{svg}</div>'
 
 
-def _section(title: str, content: Optional[str], before: str = '') -> str:
+def _section(title: str, content: Any, before: str = '') -> str:
     if not content:
         return ''
     return f'<section>\n<h2>{title}</h2>\n{before}\n{content}\n</section>'
 
 
 _SHAPES = {
-    'line': '<path d="M0 7H14" fill="none" stroke-width="2"/>',
-    'dash': '<path d="M0 7H14" fill="none" stroke-width="1.5" '
-            'stroke-dasharray="3 2"/>',
-    'dot': '<circle cx="7" cy="7" r="3.5" stroke="none"/>',
-    'ring': '<circle cx="7" cy="7" r="3.5" fill="none" stroke-width="1.3"/>',
-    'cross': '<path d="M3 3L11 11M11 3L3 11" stroke-width="3" fill="none"/>',
-    'down': '<path d="M2 3H12L7 12Z" stroke="none"/>',
-    'diamond': '<path d="M7 2L12 7L7 12L2 7Z" stroke="none"/>',
-    'square': '<path d="M3 3H11V11H3Z" stroke="none"/>',
-    'star': '<path d="M7 0L8.8 4.9L14 5.1L9.9 8.4L11.3 13.4L7 10.5L2.7 13.4'
-            'L4.1 8.4L0 5.1L5.2 4.9Z" stroke="none"/>',
+    'line':
+    '<path d="M0 7H14" fill="none" stroke-width="2"/>',
+    'dash':
+    '<path d="M0 7H14" fill="none" stroke-width="1.5" '
+    'stroke-dasharray="3 2"/>',
+    'bar':
+    '<path d="M7 1V13" fill="none" stroke-width="1.5"/>',
+    'dot':
+    '<circle cx="7" cy="7" r="3.5" stroke="none"/>',
+    'ring':
+    '<circle cx="7" cy="7" r="3.5" fill="none" stroke-width="1.3"/>',
+    'cross':
+    '<path d="M3 3L11 11M11 3L3 11" stroke-width="3" fill="none"/>',
+    'down':
+    '<path d="M2 3H12L7 12Z" stroke="none"/>',
+    'diamond':
+    '<path d="M7 2L12 7L7 12L2 7Z" stroke="none"/>',
+    'square':
+    '<path d="M3 3H11V11H3Z" stroke="none"/>',
+    'star':
+    '<path d="M7 0L8.8 4.9L14 5.1L9.9 8.4L11.3 13.4L7 10.5L2.7 13.4'
+    'L4.1 8.4L0 5.1L5.2 4.9Z" stroke="none"/>',
 }
 
 
@@ -201,33 +228,34 @@ def _checkpoints(story: Story) -> Optional[str]:
     infos = list(story.facts.checkpoints)[::-1]
     saves = {(save.name, save.iter): save for save in story.saves}
     first = list(story.facts.best)
-    return _table(
-        [('', 'name'), ('n', 'iterations'), ('n', 'epochs'), ('t', 'saved'),
-         ('', 'why'), ('n', 'size'), ('n', 'waited'), ('n', 'durable'),
-         ('n', 'rate'), ('', 'scores'), ('', '')],
-        [
-            _checkpoint(info, saves.get((info.name, info.iter)), story, first)
-            for info in infos[:_MOST_ROWS]
-        ],
-        len(infos) - _MOST_ROWS)
+    return _table([('', 'name'), ('n', 'iterations'), ('n', 'epochs'),
+                   ('t', 'saved'), ('', 'why'), ('n', 'size'), ('n', 'waited'),
+                   ('n', 'durable'), ('n', 'rate'), ('', 'scores'), ('', '')],
+                  [
+                      _checkpoint(info, saves.get(
+                          (info.name, info.iter)), story, first)
+                      for info in infos[:_MOST_ROWS]
+                  ],
+                  len(infos) - _MOST_ROWS)
 
 
 def _checkpoint(info: CheckpointInfo, save: Optional[Save], story: Story,
                 first: Sequence[str]) -> List[Cell]:
     known = save is not None
-    keys = [key for key in info.metrics if '.' not in key] or list(
-        info.metrics)
+    keys = [key
+            for key in info.metrics if '.' not in key] or list(info.metrics)
     keys.sort(key=lambda key: key not in first)
     scores = [
-        f'{key}&nbsp;{value}' for key, value in (
-            (shown(key), number_text(float(info.metrics[key])))
-            for key in keys[:_MOST_SCORES])
+        f'{key}&nbsp;{value}'
+        for key, value in ((shown(key), number_text(float(info.metrics[key])))
+                           for key in keys[:_MOST_SCORES])
     ]
     rest = len(info.metrics) - len(scores)
     problem = story.facts.problems.get(info.name, '')
     flags = ''.join(
-        _flag(flag, 'good' if flag == 'resume' or flag.startswith('best ')
-              else 'bad' if problem else '')
+        _flag(
+            flag, 'good' if flag == 'resume' or flag.startswith('best ') else
+            'bad' if problem else '')
         for flag in story.facts.flags.get(info.name, ()))
     if problem:
         flags += f'<div class="why">{shown(problem)}</div>'
@@ -279,14 +307,15 @@ def _count(value: Optional[int]) -> str:
 
 def _troubles(troubles: Sequence[Trouble]) -> Optional[str]:
     newest = list(troubles)[::-1]
-    return _table(
-        [('t', 'time'), ('', ''), ('', 'what the log says'), ('t', 'log')],
-        [[('t', time_text(one.at)),
-          ('', _flag(one.level.lower(),
-                     'warn' if one.level == 'WARNING' else 'bad')),
-          ('', shown(one.text)), ('t', shown(one.source))]
-         for one in newest[:_MOST_ROWS]],
-        len(newest) - _MOST_ROWS)
+    return _table([('t', 'time'), ('', ''), ('', 'what the log says'),
+                   ('t', 'log')],
+                  [[('t', time_text(one.at)),
+                    ('',
+                     _flag(one.level.lower(),
+                           'warn' if one.level == 'WARNING' else 'bad')),
+                    ('', shown(one.text)), ('t', shown(one.source))]
+                   for one in newest[:_MOST_ROWS]],
+                  len(newest) - _MOST_ROWS)
 
 
 def _notes(story: Story) -> str:

@@ -71,8 +71,7 @@ def find_starts(saves: Sequence[Save], logs: Sequence[Log],
     groups: Dict[Tuple[str, int], List[Save]] = {}
     for save in saves:
         if save.lineage:
-            groups.setdefault((save.lineage, save.generation),
-                              []).append(save)
+            groups.setdefault((save.lineage, save.generation), []).append(save)
     began = {log.name: log.wall - ahead.get(log.name, 0) for log in logs}
     left = list(logs)
     found: List[Start] = []

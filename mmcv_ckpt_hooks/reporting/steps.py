@@ -42,8 +42,8 @@ def counting_of(logs: Sequence[Log], saves: Sequence[Save]) -> Counting:
         return Counting(False, 0)
     whole = [
         save.iter // save.epoch for save in saves
-        if save.epoch and save.name.startswith('epoch_')
-        and save.iter % save.epoch == 0
+        if save.epoch and save.name.startswith('epoch_') and save.iter %
+        save.epoch == 0
     ]
     inner = [
         line.iter for log in logs for line in log.lines if line.mode == 'train'

@@ -1,12 +1,12 @@
 """What a work dir tells of its runs, put together. Standard library only."""
 from dataclasses import asdict, dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ..best_scores import BestScore
 from ..types import CheckpointInfo
 from .clock import offsets
-from .curves import Curve, curves_of, losses_in, scores_in
-from .disk import bytes_over_time
+from .curves import Curve, Loss, curves_of, losses_in, scores_in
+from .disk import Held, bytes_over_time
 from .events import Save, read_events, save_of
 from .logs import Log
 from .starts import Start, find_starts
@@ -82,23 +82,25 @@ class Story:
 
     Args:
         facts (Facts): What was read.
+        lineage (str): Of the run that the page is about.
         saves (list[Save]): The oldest first.
         kept (list[bool]): Whether what each has written is still there.
         starts (list[Start]): The oldest first.
-        disk (list[tuple[float, int]]): Bytes of the checkpoints over time.
+        disk (list[Held]): Bytes of the checkpoints over time.
         curves (list[Curve]): The metrics, those with a best first.
-        losses (list): Of each start that has one, by iterations.
+        losses (list[Loss]): Of each start that has one.
         deleted (int): How many names were deleted.
         troubles (list[Trouble]): The oldest first.
         notes (list[str]): What the page cannot know.
     """
     facts: Facts
+    lineage: str = ''
     saves: List[Save] = field(default_factory=list)
     kept: List[bool] = field(default_factory=list)
     starts: List[Start] = field(default_factory=list)
-    disk: List[Tuple[float, int]] = field(default_factory=list)
+    disk: List[Held] = field(default_factory=list)
     curves: List[Curve] = field(default_factory=list)
-    losses: List[List[Tuple[int, float]]] = field(default_factory=list)
+    losses: List[Loss] = field(default_factory=list)
     deleted: int = 0
     troubles: List[Trouble] = field(default_factory=list)
     notes: List[str] = field(default_factory=list)
@@ -107,26 +109,36 @@ class Story:
         """Return the data behind the page."""
         facts = self.facts
         return {
-            'directory': facts.place,
-            'lineage': facts.lineage,
-            'bytes': facts.bytes,
-            'resume': asdict(facts.resume),
-            'best': {key: asdict(one)
-                     for key, one in facts.best.items()},
+            'directory':
+            facts.place,
+            'lineage':
+            self.lineage,
+            'bytes':
+            facts.bytes,
+            'resume':
+            asdict(facts.resume),
+            'best': {
+                key: asdict(one)
+                for key, one in facts.best.items()
+            },
             'checkpoints': [{
-                **asdict(info), 'flags': list(facts.flags.get(info.name, ())),
-                'problem': facts.problems.get(info.name, '')
+                **asdict(info), 'flags':
+                list(facts.flags.get(info.name, ())),
+                'problem':
+                facts.problems.get(info.name, '')
             } for info in facts.checkpoints],
             'saves': [{
                 **asdict(save), 'kept': kept
             } for save, kept in zip(self.saves, self.kept)],
             'starts': [asdict(one) for one in self.starts],
-            'disk': self.disk,
+            'disk': [one._asdict() for one in self.disk],
             'metrics': [asdict(one) for one in self.curves],
-            'losses': self.losses,
-            'deleted': self.deleted,
+            'losses': [asdict(one) for one in self.losses],
+            'deleted':
+            self.deleted,
             'troubles': [asdict(one) for one in self.troubles],
-            'notes': self.notes,
+            'notes':
+            self.notes,
         }
 
 
@@ -160,13 +172,12 @@ def tell(facts: Facts) -> Story:
         for remark in log.remarks
     ]
     return Story(
-        facts, saves, _kept(saves, facts.checkpoints), starts,
+        facts, lineage, saves, _kept(saves, facts.checkpoints), starts,
         bytes_over_time(history.entries, facts.is_local),
         curves_of(scores, facts.checkpoints, best, history.rules, lineage,
                   starts), losses_in(lines),
-        sum(
-            len(getattr(entry, 'names', ()))
-            for entry in history.entries), sorted(troubles, key=_when),
+        sum(len(getattr(entry, 'names', ())) for entry in history.entries),
+        sorted(troubles, key=_when),
         [*facts.notes, *_caveats(facts, ahead, history.left_out)])
 
 
@@ -183,8 +194,8 @@ def _with_catalog(saves: Sequence[Save], facts: Facts) -> List[Save]:
     regular = {info.digest for info in facts.checkpoints if info.regular}
     more = [
         save_of(info) for info in facts.checkpoints
-        if info.created_at and info.lineage and not info.same_as
-        and (info.name, info.digest) not in known
+        if info.created_at and info.lineage and not info.same_as and (
+            info.name, info.digest) not in known
         # a best one may be a second name
         and (info.trigger != 'best' or info.digest not in regular)
     ]
@@ -201,8 +212,7 @@ def _kept(saves: Sequence[Save],
     for save in saves:
         info = there.get(save.name)
         found.append(info is not None and info.iter == save.iter
-                     and (not save.digest
-                          or info.digest in ('', save.digest)))
+                     and (not save.digest or info.digest in ('', save.digest)))
     return found
 
 

@@ -48,6 +48,10 @@ section { margin: 0 0 16px; }
 .answers .more { font-size: 13px; color: var(--muted); margin-top: 4px; }
 .picture, .table { overflow-x: auto; }
 .picture svg { display: block; width: 100%; min-width: 640px; height: auto; }
+.halves { display: grid; gap: 0 20px;
+  grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); }
+.halves > div { min-width: 0; }
+.halves .picture svg { min-width: 340px; }
 .picture svg * { stroke-linejoin: round; stroke-linecap: butt; }
 .picture svg text { font-family: inherit !important; }
 .keys {

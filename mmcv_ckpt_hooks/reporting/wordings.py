@@ -41,6 +41,13 @@ def count_text(value: int) -> str:
     return f'{value:,}'
 
 
+def step_text(value: float) -> str:
+    """``12000.`` to ``'12,000'``, ``2.5e6`` to ``'2.5M'``: for an axis."""
+    if abs(value) < 1e6:
+        return f'{value:,.0f}'
+    return f'{value / 1e6:.4g}M' if abs(value) < 1e9 else f'{value:.3g}'
+
+
 def secs_text(secs: float) -> str:
     """``0.0113`` to ``'11.3 ms'``, ``4000`` to ``'1 h 6 min'``."""
     if secs < 1:
