@@ -44,7 +44,8 @@ section { margin: 0 0 16px; }
 .answers dt, .label { color: var(--muted); font-size: 13px; }
 .answers dl, .answers dd { margin: 0; }
 .answers dd { overflow-wrap: anywhere; }
-.answers .answer { font-size: 18px; font-weight: 600; line-height: 1.3; }
+.answers .answer { font-size: 18px; font-weight: 600; line-height: 1.3;
+  text-wrap: balance; }
 .answers .more { font-size: 13px; color: var(--muted); margin-top: 4px; }
 .picture, .table { overflow-x: auto; }
 .picture svg { display: block; width: 100%; min-width: 640px; height: auto; }
