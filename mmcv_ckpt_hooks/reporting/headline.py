@@ -60,7 +60,7 @@ def _there(story: Story) -> Answer:
         more.append(ends_text(story))
     again = sum(one.repeated for one in story.starts)
     if again:
-        more.append(f'{count_text(again)} iterations were done again')
+        more.append(f'{counted(again, "iterations")} done again')
     return Answer(
         'What is there', f'{counted(files, "checkpoints")}, '
         f'{size_text(story.facts.bytes)}' if infos else 'No checkpoints', more,
@@ -82,6 +82,14 @@ def _good(story: Story) -> Answer:
         ]
         return Answer('The best', f'{first.key} {number_text(first.score)}',
                       [*said, *more], 'bad' if broken else '')
+    for curve in story.curves:
+        if curve.rule and curve.points:
+            choose = max if curve.rule == 'greater' else min
+            at, score = choose(curve.points, key=lambda point: point[1])
+            return Answer(
+                'The best', f'{curve.key} {number_text(score)}',
+                [f'at {counted(at, "iterations")}; no checkpoint of it is '
+                 'here', *more], 'bad')
     return Answer('The best', 'No score is recorded', more,
                   'bad' if broken else '')
 
@@ -111,6 +119,10 @@ def _cost(story: Story) -> Answer:
     saves = counted(len(story.saves), 'saves')
     if not waited:
         return Answer('What it cost', f'{saves}, costs unknown', more)
+    if not sum(waited):
+        # as the copies of a mirror
+        return Answer('What it cost', f'{saves}, none of them waited for',
+                      more[1:])
     return Answer('What it cost', f'{secs_text(sum(waited))} of waiting for '
                   f'{saves}', more)
 

@@ -80,14 +80,17 @@ def _answers(answers: List[Answer]) -> str:
 
 
 def _pictures(story: Story) -> List[str]:
+    many = len(story.saves) > MOST_MARKS
+    mark = 'bar' if many else 'dot'
     found = [
         section('Steps over time',
                 _picture(figures.timeline(story)) if story.starts else None,
                 _timeline_keys(story)),
         section(
             'What each save cost', _picture(figures.costs(story)),
-            keys(('dot', 'warn', 'training waited'),
-                 ('dot', 'line', 'until it was durable'),
+            keys((mark, 'warn', 'training waited'),
+                 (mark, 'line', 'until it was durable'),
+                 *[('bar', 'muted', 'least to most of neighbours')] * many,
                  ('dash', 'muted', 'median'))),
         section(
             'Bytes on the disk', _picture(figures.disk(story)),

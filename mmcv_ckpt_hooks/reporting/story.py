@@ -190,14 +190,14 @@ def _with_catalog(saves: Sequence[Save], facts: Facts) -> List[Save]:
 
     A kill between the file and its line, or a history that was lost.
     """
-    known = {(save.name, save.digest) for save in saves}
+    known = {save.digest or save.name for save in saves}
     regular = {info.digest for info in facts.checkpoints if info.regular}
     more = [
         save_of(info) for info in facts.checkpoints
-        if info.created_at and info.lineage and not info.same_as and (
-            info.name, info.digest) not in known
-        # a best one may be a second name
-        and (info.trigger != 'best' or info.digest not in regular)
+        if info.created_at and info.lineage and not info.same_as
+        # a best one may be a second name, whose first one is gone
+        and (info.digest or info.name) not in known and
+        (info.trigger != 'best' or info.digest not in regular)
     ]
     if not more:
         return list(saves)

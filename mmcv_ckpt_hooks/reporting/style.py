@@ -48,7 +48,7 @@ section { margin: 0 0 16px; }
   text-wrap: balance; }
 .answers .more { font-size: 13px; color: var(--muted); margin-top: 4px; }
 .picture, .table { overflow-x: auto; }
-.picture svg { display: block; width: 100%; min-width: 640px; height: auto; }
+.picture svg { display: block; width: 100%; min-width: 820px; height: auto; }
 .halves { display: grid; gap: 0 20px;
   grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); }
 .halves > div { min-width: 0; }

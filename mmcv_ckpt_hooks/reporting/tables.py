@@ -49,15 +49,14 @@ def _checkpoints(story: Story) -> Optional[str]:
     infos = list(story.facts.checkpoints)[::-1]
     saves = {(save.name, save.iter): save for save in story.saves}
     first = list(story.facts.best)
-    return _table([('', 'name'), ('n', 'iterations'), ('n', 'epochs'),
-                   ('t', 'saved'), ('', 'why'), ('n', 'size'), ('n', 'waited'),
-                   ('n', 'durable'), ('n', 'rate'), ('', 'scores'), ('', '')],
-                  [
-                      _checkpoint(info, saves.get(
-                          (info.name, info.iter)), story, first)
-                      for info in infos[:_MOST_ROWS]
-                  ],
-                  len(infos) - _MOST_ROWS)
+    heads = [('', 'name'), ('n', 'iterations'), ('n', 'epochs'),
+             ('t', 'saved'), ('', 'why'), ('n', 'size'), ('n', 'waited'),
+             ('n', 'durable'), ('n', 'rate'), ('', 'scores'), ('', '')]
+    rows = [
+        _checkpoint(info, saves.get((info.name, info.iter)), story, first)
+        for info in infos[:_MOST_ROWS]
+    ]
+    return _table(heads, rows, len(infos) - _MOST_ROWS)
 
 
 def _checkpoint(info: CheckpointInfo, save: Optional[Save], story: Story,
@@ -115,7 +114,7 @@ def _start(number: int, one: Start) -> List[Cell]:
     moods = {KILLED: 'w bad', EXCEPTION: 'w bad', SIGNAL: 'w warn'}
     return [('n', str(number)), ('t', time_text(one.began)),
             ('t', time_text(one.last_seen)), ('n', _count(one.from_iter)),
-            ('n', _count(one.reached)), ('n', str(one.saves)),
+            ('n', _count(one.reached)), ('n', count_text(one.saves)),
             (moods.get(one.end, 'w'), shown(end_word(one))),
             ('n', count_text(one.repeated) if one.repeated else '-'),
             ('', shown(one.lineage[:8]))]

@@ -11,7 +11,7 @@ from ..types import MAX_STEPS
 #: Other years are no times of a run, and no axis reaches them.
 _YEARS = range(2000, 2101)
 #: Larger ones have no place on an axis.
-_LARGEST = 1e300
+_LARGEST = 1e100
 
 
 def number(value: Any) -> Optional[float]:
