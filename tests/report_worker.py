@@ -42,8 +42,8 @@ def main(work_dir, scores=(), die_at=None, term_at=None, epochs=None):
         meta=dict(seed=0),
         checkpoint_config=dict(
             interval=2 if epochs is None else 1, max_keep_ckpts=2),
-        evaluation=scores and dict(
-            scores=scores, interval=2, by_epoch=False, save_best='mIoU')
+        evaluation=scores
+        and dict(scores=scores, interval=2, by_epoch=False, save_best='mIoU')
         or None,
         hooks=[
             Terminated(term_at),

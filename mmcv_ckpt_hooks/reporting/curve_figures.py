@@ -1,6 +1,7 @@
 """The pictures over steps: scores and loss."""
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Tuple
 
+from ..wording import counted
 from .axes import MOST_MARKS, step_axis
 from .curves import Curve
 from .drawing import GOOD, LINE, OTHER, Titles, drawn
@@ -37,7 +38,7 @@ def metric(curve: Curve, index: int, width: float) -> Optional[str]:
                     zorder=4,
                     gid='held')
             titles['held'] = [
-                f'{name}: {number_text(value)} at {step} iterations'
+                f'{name}: {number_text(value)} at {counted(step, "iterations")}'
                 for step, value, name in curve.kept
             ]
         if curve.best is not None:
@@ -50,7 +51,7 @@ def metric(curve: Curve, index: int, width: float) -> Optional[str]:
                     zorder=5,
                     gid='best')
             titles['best'] = [
-                f'best: {name}, {number_text(value)} at {step} iterations'
+                f'best: {name}, {number_text(value)} at {counted(step, "iterations")}'
             ]
         step_axis(ax)
         return titles

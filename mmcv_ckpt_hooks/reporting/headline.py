@@ -86,10 +86,10 @@ def _good(story: Story) -> Answer:
         if curve.rule and curve.points:
             choose = max if curve.rule == 'greater' else min
             at, score = choose(curve.points, key=lambda point: point[1])
-            return Answer(
-                'The best', f'{curve.key} {number_text(score)}',
-                [f'at {counted(at, "iterations")}; no checkpoint of it is '
-                 'here', *more], 'bad')
+            return Answer('The best', f'{curve.key} {number_text(score)}', [
+                f'at {counted(at, "iterations")}; no checkpoint of it is '
+                'here', *more
+            ], 'bad')
     return Answer('The best', 'No score is recorded', more,
                   'bad' if broken else '')
 
@@ -141,10 +141,7 @@ def _resume(story: Story) -> Answer:
                 if info.name == resume.taken)
     saved = next((time_text(save.at) for save in reversed(story.saves)
                   if save.name == info.name and save.at is not None), '')
-    said = [
-        f'{count_text(info.iter)} iterations'
-        if info.iter != 1 else '1 iteration'
-    ]
+    said = [counted(info.iter, 'iterations')]
     if saved:
         said.append(f'saved {saved} UTC')
     newest = 'the newest of its run' if facts.lineage else 'the newest'

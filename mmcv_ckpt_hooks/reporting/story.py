@@ -196,8 +196,8 @@ def _with_catalog(saves: Sequence[Save], facts: Facts) -> List[Save]:
         save_of(info) for info in facts.checkpoints
         if info.created_at and info.lineage and not info.same_as
         # a best one may be a second name, whose first one is gone
-        and (info.digest or info.name) not in known and
-        (info.trigger != 'best' or info.digest not in regular)
+        and (info.digest or info.name) not in known and (
+            info.trigger != 'best' or info.digest not in regular)
     ]
     if not more:
         return list(saves)

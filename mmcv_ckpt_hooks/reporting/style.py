@@ -5,8 +5,8 @@ STYLE = """
   color-scheme: light dark;
   --page: #f6f7f9; --card: #ffffff; --edge: #dfe3e8;
   --ink: #16202c; --muted: #566374; --grid: #e3e7ec;
-  --line: #1f6fd1; --other: #8a97a8; --good: #157f4c; --bad: #c62f3b;
-  --warn: #b46a00;
+  --line: #1f6fd1; --other: #748397; --good: #157f4c; --bad: #c62f3b;
+  --warn: #a05c00;
 }
 @media (prefers-color-scheme: dark) {
   :root {

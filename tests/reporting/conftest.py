@@ -11,15 +11,14 @@ from dying import HERE, run_until_killed
 
 def train(directory, returns=0, **given):
     """Train in a process of its own, whose clock is not UTC's."""
-    done = subprocess.run(
-        [
-            sys.executable, f'{HERE}/report_worker.py',
-            str(directory),
-            json.dumps(given)
-        ],
-        env=dict(os.environ, OMP_NUM_THREADS='1', TZ='Asia/Kolkata'),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT)
+    worker = [sys.executable, f'{HERE}/report_worker.py', str(directory)]
+    done = subprocess.run([*worker, json.dumps(given)],
+                          env=dict(
+                              os.environ,
+                              OMP_NUM_THREADS='1',
+                              TZ='Asia/Kolkata'),
+                          stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
     assert done.returncode == returns, done.stdout.decode()
 
 

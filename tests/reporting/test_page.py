@@ -10,6 +10,8 @@ import pytest
 
 from mmcv_ckpt_hooks.cli import main
 
+pytest.importorskip('matplotlib', reason='pip install matplotlib')
+
 HOSTILE = '</title></svg><script>alert(1)</script>"\'><img src=http://x/ ' \
     'onerror=x>$\\frac{$_{\u202e\x1b[31m\x00\ud800&lt;--><!--'
 #: Elements without an end.
@@ -97,8 +99,9 @@ def test_the_page_says_what_there_is(killed_run, tmp_path):
 
 def test_marks_say_which_save_they_are(killed_run, tmp_path):
     reader = Reader(page_of(killed_run, tmp_path))
-    assert re.search(r'iter_7.pth \(signal\), 7 iterations, [\d.]+ kB, '
-                     r'training waited [\d.]+ ms, durable after ', reader.text)
+    assert re.search(
+        r'iter_7.pth \(signal\), 7 iterations, [\d.]+ kB, '
+        r'training waited [\d.]+ ms, durable after ', reader.text)
     assert 'best: best_mIoU_iter_4.pth, 0.7 at 4 iterations' in reader.text
 
 

@@ -52,12 +52,11 @@ def test_saves_have_their_costs_and_whether_they_are_kept(killed_run, capsys):
     lines = map(json.loads, (killed_run / 'checkpoints.log.jsonl').open())
     saves = [line for line in lines if line['event'] == 'save']
     assert [(one['iter'], one['blocked_secs'], one['durable_secs'])
-            for one in content['saves']
-            ] == [(one['iter'], one['blocked_secs'], one['durable_secs'])
-                  for one in saves]
+            for one in content['saves']] == [(one['iter'], one['blocked_secs'],
+                                              one['durable_secs'])
+                                             for one in saves]
     there = {path.name for path in killed_run.glob('iter_*.pth')}
-    assert {one['name']
-            for one in content['saves'] if one['kept']} == there
+    assert {one['name'] for one in content['saves'] if one['kept']} == there
 
 
 def test_the_bytes_at_the_end_are_those_on_the_disk(killed_run, capsys):
