@@ -2,9 +2,8 @@
 
 Standard library only.
 """
-from collections import Counter
 from itertools import islice
-from typing import Dict, Iterable, List, Mapping, Sequence
+from typing import Counter, Dict, Iterable, List, Mapping, Sequence
 
 from .events import Save
 from .logs import Log
@@ -39,7 +38,7 @@ def offsets(logs: Sequence[Log], saves: Sequence[Save]) -> Mapping[str, int]:
         or Counter(islice(_estimated(log, by_iter), _ENOUGH))
         for log in logs
     }
-    together: 'Counter[int]' = Counter()
+    together: Counter[int] = Counter()
     for one in votes.values():
         together.update(one)
     if not together:
@@ -51,7 +50,7 @@ def offsets(logs: Sequence[Log], saves: Sequence[Save]) -> Mapping[str, int]:
     }
 
 
-def _first(votes: 'Counter[int]') -> int:
+def _first(votes: Counter[int]) -> int:
     # of as many votes the one nearest to UTC: the same input, the same page
     return min(votes, key=lambda one: (-votes[one], abs(one), one))
 

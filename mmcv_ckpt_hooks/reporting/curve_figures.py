@@ -37,12 +37,9 @@ def metric(curve: Curve, index: int, width: float) -> Optional[str]:
                     markersize=6,
                     zorder=4,
                     gid='held')
-            titles['held'] = [
-                f'{name}: {number_text(value)} at {counted(step, "iterations")}'
-                for step, value, name in curve.kept
-            ]
+            titles['held'] = [_text(one) for one in curve.kept]
         if curve.best is not None:
-            step, value, name = curve.best
+            step, value, _ = curve.best
             ax.plot([step], [value],
                     '*',
                     color=GOOD,
@@ -50,13 +47,16 @@ def metric(curve: Curve, index: int, width: float) -> Optional[str]:
                     markeredgewidth=0,
                     zorder=5,
                     gid='best')
-            titles['best'] = [
-                f'best: {name}, {number_text(value)} at {counted(step, "iterations")}'
-            ]
+            titles['best'] = [f'best: {_text(curve.best)}']
         step_axis(ax)
         return titles
 
     return drawn(f'metric{index}', [1.8], paint, width)
+
+
+def _text(point: Tuple[int, float, str]) -> str:
+    step, value, name = point
+    return f'{name}: {number_text(value)} at {counted(step, "iterations")}'
 
 
 def loss(story: Story, width: float) -> Optional[str]:

@@ -102,7 +102,7 @@ def test_marks_say_which_save_they_are(killed_run, tmp_path):
     assert re.search(
         r'iter_7.pth \(signal\), 7 iterations, [\d.]+ kB, '
         r'training waited [\d.]+ ms, durable after ', reader.text)
-    assert 'best: best_mIoU_iter_4.pth, 0.7 at 4 iterations' in reader.text
+    assert 'best: best_mIoU_iter_4.pth: 0.7 at 4 iterations' in reader.text
 
 
 def test_the_same_run_gives_the_same_bytes(killed_run, tmp_path):
