@@ -4,6 +4,7 @@ import os
 from typing import Any, Dict, List, Mapping, Sequence
 
 from ..errors import ConfigError
+from ..folders.folder import incomplete
 from ..folders.place import leads_to_folder
 from ..history import HISTORY_NAME, open_history
 from ..reporting.drawing import need_matplotlib
@@ -17,6 +18,8 @@ from .output import add_json, print_json, print_line, status, warn
 from .place import Place, Places, is_directory, path_of
 from .remote import Access, add_access
 from .run_logs import logs_of
+from .set_aside import set_aside_in
+from .unfinished import unfinished_in
 
 _DEFAULT_NAME = 'report.html'
 _TO_OUTPUT = '-'
@@ -119,6 +122,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _facts(arguments: argparse.Namespace, listing: Listing, places: Places,
            notes: List[str]) -> Facts:
     place, choice = listing.place, listing.choice
+    folders = unfinished_in(place)
+    notes += [*folders.incomplete.values(), *folders.unfinished.values()]
+    notes += set_aside_in(place).values()
     refused = {name: one.why for name, one in listing.refused.items()}
     if not listing.checkpoints and place.is_local and noted_elsewhere(place):
         notes.append(noted_elsewhere(place).replace('ckpt ls', 'ckpt report'))

@@ -131,7 +131,7 @@ def _resume(story: Story) -> Answer:
     resume, facts = story.facts.resume, story.facts
     why = [f'{name}: {text}' for name, text in resume.passed_over.items()]
     more = why[:3] + ([f'and {len(why) - 3} more'] if len(why) > 3 else [])
-    if not facts.checkpoints:
+    if not facts.checkpoints and resume.stops_at is None:
         return Answer("resume='auto'", 'would start anew', [])
     if resume.taken is None:
         at = f' at {resume.stops_at}' if resume.stops_at else ''

@@ -20,8 +20,9 @@ _ITER = re.compile(r'Iter \[(\d{1,15})/(\d{1,15})\]')
 _EPOCH = re.compile(r'Epoch \[(\d{1,15})\]\[(\d{1,15})/(\d{1,15})\]')
 _SAVED = re.compile(r'Saved checkpoint (\S+?)(?: \([a-z]+\))?: ')
 _LEFT = re.compile(r'(SIG[A-Z0-9]+): training ends after (\d{1,15}) iter')
-_RESUMED = re.compile(r'Resumed from .*: (\d{1,15}) epochs? and '
-                      r'(\d{1,15}) iterations? (?:is|are) finished')
+#: Of this plugin, and of stock runners.
+_RESUMED = re.compile(r'(?:Resumed from .*: \d{1,15} epochs? and |resumed '
+                      r'(?:from )?epoch:? \d{1,15}, iter )(\d{1,15})\b')
 _MOST = re.compile(r'max: (\d{1,15}) (iters|epochs)')
 #: Longer lines are cut: one of them may be a whole config.
 _LONGEST = 2000
@@ -164,7 +165,9 @@ def _hear(log: Log, wall: float, level: str, said: str) -> None:
         log.left_on = found.group(1)
     found = _RESUMED.match(said)
     if found:
-        log.resumed_at = int(found.group(2))
+        log.resumed_at = int(found.group(1))
     found = _MOST.search(said)
     if found:
+        # said at the start; who goes on has said so before
         log.most = int(found.group(1)), found.group(2)
+        log.resumed_at = log.resumed_at or 0

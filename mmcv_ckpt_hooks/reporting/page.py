@@ -148,5 +148,5 @@ def _picture(svg: Optional[str]) -> Optional[str]:
 
 
 def _notes(story: Story) -> str:
-    return section('What this page does not know',
+    return section('To be known',
                    ''.join(f'<p>{shown(text)}</p>' for text in story.notes))

@@ -44,7 +44,7 @@ class Facts:
         resume (Resume): What a resume would do.
         events (Sequence[dict]): Of the history.
         logs (Sequence[Log]): Of mmcv.
-        notes (Sequence[str]): What could not be read.
+        notes (Sequence[str]): What could not be read, or is to be known.
     """
     place: str
     is_local: bool = True
@@ -91,7 +91,7 @@ class Story:
         losses (list[Loss]): Of each start that has one.
         deleted (int): How many names were deleted.
         troubles (list[Trouble]): The oldest first.
-        notes (list[str]): What the page cannot know.
+        notes (list[str]): What is to be known besides.
     """
     facts: Facts
     lineage: str = ''

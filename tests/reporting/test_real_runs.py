@@ -4,8 +4,11 @@ import json
 import shutil
 
 import pytest
+from mmcv.utils import get_logger
+from toy import make_loader, make_runner
 
 from mmcv_ckpt_hooks.cli import main
+from mmcv_ckpt_hooks.folders.layout import MANIFEST_NAME
 
 
 def told(capsys, *arguments, code=0):
@@ -148,3 +151,35 @@ def test_a_score_that_is_no_number_is_no_point(killed_run, tmp_path, capsys,
         file.write('{"event": "scores", "iter": 9, "metrics": {"mIoU": '
                    f'{metrics}}}}}\n')
     assert told(capsys, copied)['metrics'] == before
+
+
+def test_a_run_of_stock_mmcv_has_what_its_logs_tell(tmp_path, capsys):
+    """It has no history, and its checkpoints tell no time."""
+    logger = get_logger('stock', log_file=f'{tmp_path}/20261128_010203.log')
+    runner = make_runner(
+        tmp_path,
+        runner=dict(type='IterBasedRunner', max_iters=8),
+        log_interval=1,
+        checkpoint_config=dict(interval=4),
+        evaluation=dict(scores=[.5, .7], interval=4, by_epoch=False))
+    runner.logger, runner.timestamp = logger, '20261128_010203'
+    runner.run([make_loader(64)], [('train', 1)])
+    content = told(capsys, tmp_path)
+    start, = content['starts']
+    assert (start['from_iter'], start['reached'], start['end']) == (0, 8,
+                                                                    'finished')
+    curve, = content['metrics']
+    assert (curve['key'], curve['points']) == ('mIoU', [[4, .5], [8, .7]])
+    assert any('time zone' in note for note in content['notes'])
+    assert content['resume']['taken'] == 'iter_8.pth'
+    assert content['saves'] == []
+
+
+def test_a_folder_that_lacks_its_last_file_is_told(tmp_path, capsys):
+    """A run that starts there stops with an error, and does not begin."""
+    folder = tmp_path / 'iter_4.dcp'
+    folder.mkdir()
+    (folder / MANIFEST_NAME).write_text('{}')
+    content = told(capsys, tmp_path)
+    assert content['resume']['stops_at'] == 'iter_4.dcp'
+    assert any('has no .metadata' in note for note in content['notes'])
