@@ -1,7 +1,7 @@
 """``mmcv-ckpt report``: what a run has done, as one HTML page."""
 import argparse
 import os
-from typing import Any, Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ..errors import ConfigError
 from ..folders.folder import incomplete
@@ -128,16 +128,31 @@ def _facts(arguments: argparse.Namespace, listing: Listing, places: Places,
     refused = {name: one.why for name, one in listing.refused.items()}
     if not listing.checkpoints and place.is_local and noted_elsewhere(place):
         notes.append(noted_elsewhere(place).replace('ckpt ls', 'ckpt report'))
+    passed_over = {name: one.why for name, one in choice.refused.items()}
     return Facts(
-        place.files.url, place.is_local, listing.checkpoints, listing.flags, {
+        place=place.files.url,
+        is_local=place.is_local,
+        checkpoints=listing.checkpoints,
+        flags=listing.flags,
+        problems={
             **refused,
             **listing.away
-        }, listing.bytes, listing.lineage, place.best_scores(),
-        Resume(choice.taken, choice.stops_at, {
-            name: one.why
-            for name, one in choice.refused.items()
-        }), _events(place, notes), logs_of(arguments.logs, place, places,
-                                           notes), notes)
+        },
+        bytes=listing.bytes,
+        lineage=listing.lineage,
+        best=place.best_scores(),
+        resume=Resume(choice.taken, choice.stops_at or _stops_at(listing),
+                      passed_over),
+        events=_events(place, notes),
+        logs=logs_of(arguments.logs, place, places, notes),
+        notes=notes)
+
+
+def _stops_at(listing: Listing) -> Optional[str]:
+    """Return an incomplete folder over which no run begins anew, or None."""
+    if listing.checkpoints:
+        return None
+    return next(iter(incomplete(listing.place.files)), None)
 
 
 def _events(place: Place, notes: List[str]) -> Sequence[Mapping[str, Any]]:
@@ -153,7 +168,7 @@ def _events(place: Place, notes: List[str]) -> Sequence[Mapping[str, Any]]:
 # -- where it goes ---------------------------------------------------------
 
 
-def _target(given: argparse.Namespace) -> Any:
+def _target(given: argparse.Namespace) -> Optional[str]:
     """Return where the page goes; None if only the data are wanted.
 
     Raises:
