@@ -187,7 +187,7 @@ def _target(given: argparse.Namespace) -> Optional[str]:
             raise ConfigError('-o - and --json would both print: give -o a '
                               'file')
         return _TO_OUTPUT
-    target = os.path.expanduser(given.output)
+    target: str = os.path.expanduser(given.output)
     if not target.lower().endswith(('.html', '.htm')):
         # a slip must not cost a checkpoint
         raise ConfigError(f'-o {given.output} must end in .html')
