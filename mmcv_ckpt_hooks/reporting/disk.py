@@ -65,10 +65,12 @@ def bytes_over_time(entries: Iterable[Entry],
             continue
         if entry.at is None:
             continue
+        # a clock may have been set back
+        at = max(entry.at, found[-1].at if found else entry.at)
         most = total
-        if found and found[-1].at == entry.at:
+        if found and found[-1].at == at:
             most = max(found.pop().most, total)
-        found.append(Held(entry.at, total, most))
+        found.append(Held(at, total, most))
     return found
 
 

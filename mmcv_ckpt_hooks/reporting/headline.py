@@ -61,18 +61,17 @@ def _there(story: Story) -> Answer:
     again = sum(one.repeated for one in story.starts)
     if again:
         more.append(f'{counted(again, "iterations")} done again')
-    return Answer(
-        'What is there', f'{counted(files, "checkpoints")}, '
-        f'{size_text(story.facts.bytes)}' if infos else 'No checkpoints', more,
-        '' if infos else 'bad')
-
-
-def _good(story: Story) -> Answer:
-    more = []
     broken = len(story.facts.problems)
     if broken:
         more.append(f'{counted(broken, "checkpoints")} cannot be used, or not '
                     'as they are: see the table')
+    return Answer(
+        'What is there', f'{counted(files, "checkpoints")}, '
+        f'{size_text(story.facts.bytes)}' if infos else 'No checkpoints', more,
+        '' if infos and not broken else 'bad')
+
+
+def _good(story: Story) -> Answer:
     best = list(story.facts.best.values())
     if best:
         first = best[0]
@@ -81,17 +80,16 @@ def _good(story: Story) -> Answer:
             for one in best[1:4]
         ]
         return Answer('The best', f'{first.key} {number_text(first.score)}',
-                      [*said, *more], 'bad' if broken else '')
+                      said)
     for curve in story.curves:
         if curve.rule and curve.points:
             choose = max if curve.rule == 'greater' else min
             at, score = choose(curve.points, key=lambda point: point[1])
-            return Answer('The best', f'{curve.key} {number_text(score)}', [
-                f'at {counted(at, "iterations")}; no checkpoint of it is '
-                'here', *more
-            ], 'bad')
-    return Answer('The best', 'No score is recorded', more,
-                  'bad' if broken else '')
+            where = f'at {counted(at, "iterations")}; no checkpoint of it ' \
+                'is here'
+            return Answer('The best', f'{curve.key} {number_text(score)}',
+                          [where], 'bad')
+    return Answer('The best', 'No score is recorded', [])
 
 
 def _cost(story: Story) -> Answer:

@@ -164,8 +164,8 @@ def tell(facts: Facts) -> Story:
         key: (one.iter, one.score, one.name, one.rule)
         for key, one in facts.best.items()
     }
-    lineage = facts.lineage or next(
-        (one.lineage for one in reversed(starts) if one.lineage), '')
+    told = [*(one.lineage for one in starts), *(one.lineage for one in scores)]
+    lineage = facts.lineage or next(filter(None, reversed(told)), '')
     troubles = [
         Trouble(remark.wall - ahead.get(log.name, 0), remark.level,
                 remark.text, log.name) for log in facts.logs
@@ -190,14 +190,17 @@ def _with_catalog(saves: Sequence[Save], facts: Facts) -> List[Save]:
 
     A kill between the file and its line, or a history that was lost.
     """
-    known = {save.digest or save.name for save in saves}
+    known = {save.digest for save in saves}
+    steps = {(save.name, save.iter) for save in saves}
     regular = {info.digest for info in facts.checkpoints if info.regular}
     more = [
         save_of(info) for info in facts.checkpoints
         if info.created_at and info.lineage and not info.same_as
-        # a best one may be a second name, whose first one is gone
-        and (info.digest or info.name) not in known and (
-            info.trigger != 'best' or info.digest not in regular)
+        # one that is damaged has no digest
+        and (info.digest not in known if info.digest else (
+            info.name, info.iter) not in steps)
+        # a best one may be a second name
+        and (info.trigger != 'best' or info.digest not in regular)
     ]
     if not more:
         return list(saves)

@@ -72,7 +72,7 @@ tbody tr:last-child td { border-bottom: 0; }
   tabular-nums; }
 .t { white-space: nowrap; font-variant-numeric: tabular-nums; }
 .w { min-width: 12em; }
-.name { font-weight: 500; min-width: 9em; }
+.name { font-weight: 500; min-width: 13em; }
 .flag {
   display: inline-block; border: 1px solid var(--edge); border-radius: 999px;
   padding: 0 8px; margin: 0 4px 2px 0; font-size: 12px;

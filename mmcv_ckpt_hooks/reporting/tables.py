@@ -6,6 +6,7 @@ from .events import Save
 from .markup import section, shown
 from .starts import EXCEPTION, KILLED, SIGNAL, Start
 from .story import Story, Trouble
+from .values import seconds
 from .wordings import (count_text, end_word, number_text, rate_text, secs_text,
                        size_text, time_text)
 
@@ -72,9 +73,7 @@ def _checkpoint(info: CheckpointInfo, save: Optional[Save], story: Story,
     rest = len(info.metrics) - len(scores)
     problem = story.facts.problems.get(info.name, '')
     flags = ''.join(
-        _flag(
-            flag, 'good' if flag == 'resume' or flag.startswith('best ') else
-            'bad' if problem else '')
+        _flag(flag, _mood(flag, problem))
         for flag in story.facts.flags.get(info.name, ()))
     if problem:
         flags += f'<div class="why">{shown(problem)}</div>'
@@ -82,8 +81,9 @@ def _checkpoint(info: CheckpointInfo, save: Optional[Save], story: Story,
         ('name', shown(info.name)),
         ('n', count_text(info.iter)),
         ('n', count_text(info.epoch)),
-        ('t', time_text(save.at) if save is not None else '-'),
-        ('', shown(info.trigger)),
+        ('t',
+         time_text(seconds(info.created_at) if save is None else save.at)),
+        ('t', shown(info.trigger)),
         ('n', size_text(info.bytes)),
         ('n', _secs(save.blocked_secs if save is not None else None)),
         ('n', _secs(save.durable_secs if save is not None else None)),
@@ -91,6 +91,12 @@ def _checkpoint(info: CheckpointInfo, save: Optional[Save], story: Story,
         ('', ', '.join(scores + [f'+{rest}'] * (rest > 0))),
         ('', flags),
     ]
+
+
+def _mood(flag: str, problem: str) -> str:
+    if flag == 'resume' or flag.startswith('best '):
+        return 'good'
+    return 'bad' if problem and flag != 'latest' else ''
 
 
 def _flag(text: str, mood: str = '') -> str:

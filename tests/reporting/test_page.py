@@ -271,3 +271,14 @@ def test_a_matplotlibrc_of_the_user_changes_nothing(killed_run, tmp_path,
     monkeypatch.setitem(matplotlib.rcParams, 'font.size', 30.)
     assert page_of(killed_run, tmp_path, 'b.html') == before
     assert matplotlib.rcParams['font.size'] == 30.
+
+
+def test_a_damaged_checkpoint_has_the_costs_of_its_save(
+        killed_run, tmp_path, capsys):
+    copied = tmp_path / 'run'
+    shutil.copytree(killed_run, copied, symlinks=True)
+    os.truncate(copied / 'iter_8.pth', 100)
+    main(['report', str(copied), '--json'])
+    saves = json.loads(capsys.readouterr().out)['saves']
+    assert [one['iter'] for one in saves] == [2, 4, 6, 7, 8]
+    assert all(one['blocked_secs'] is not None for one in saves)
