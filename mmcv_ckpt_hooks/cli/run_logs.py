@@ -9,8 +9,10 @@ from ..storage.mapped_errors import mapped_errors
 from .output import size_text, warn
 from .place import Place, Places, is_directory, path_of
 
-#: More of a log is not read (bytes): a year of lines takes less.
-_LIMIT_BYTES = 64 << 20
+#: More is not read of all logs (bytes): a million lines take it.
+_LIMIT_BYTES = 128 << 20
+#: Longer lines are read as several, which are none (bytes).
+_LONGEST_LINE = 4 << 20
 #: More logs are not read, the newest are.
 _MOST_LOGS = 2000
 
@@ -47,8 +49,9 @@ def logs_of(given: Optional[str], place: Place, places: Places,
     if len(names) > _MOST_LOGS:
         notes.append(f'Only the newest {_MOST_LOGS} of {len(names)} logs are '
                      'read.')
-    return read_logs(
-        (name, _lines(name, open_one, notes)) for name in names[-_MOST_LOGS:])
+    left = [_LIMIT_BYTES]
+    return read_logs((name, _lines(name, open_one, left, notes))
+                     for name in names[-_MOST_LOGS:])
 
 
 def _local(path: str) -> Tuple[List[str], _Open]:
@@ -65,16 +68,18 @@ def _local(path: str) -> Tuple[List[str], _Open]:
     return names, open_one
 
 
-def _lines(name: str, open_one: _Open, notes: List[str]) -> Iterator[bytes]:
-    read = 0
+def _lines(name: str, open_one: _Open, left: List[int],
+           notes: List[str]) -> Iterator[bytes]:
+    """Yield lines as long as there are bytes left, of all logs together."""
     try:
         with mapped_errors('cannot read', name), \
                 closing(open_one(name)) as file:
-            for line in file:
-                read += len(line)
-                if read > _LIMIT_BYTES:
-                    notes.append(f'Only the first {size_text(_LIMIT_BYTES)} '
-                                 f'of {name} are read.')
+            for line in iter(lambda: file.readline(_LONGEST_LINE), b''):
+                left[0] -= len(line)
+                if left[0] < 0:
+                    notes.append(
+                        f'Logs are read up to {size_text(_LIMIT_BYTES)}: '
+                        f'{name} is not, or not to its end.')
                     return
                 yield line
     except StorageError as error:

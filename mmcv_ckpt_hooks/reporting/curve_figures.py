@@ -20,7 +20,7 @@ def metric(curve: Curve, index: int, width: float) -> Optional[str]:
     def paint(axes: List['Axes']) -> Titles:
         ax: Any = axes[0]
         titles: Dict[str, Sequence[str]] = {}
-        for one in curve.given_up:
+        for one in curve.given_up[-MOST_MARKS:]:
             ax.plot(*zip(*one), color=OTHER, linewidth=1., zorder=2)
             if len(one) <= MOST_MARKS:
                 ax.plot(*zip(*one), '.', color=OTHER, markersize=3, zorder=2)
@@ -66,7 +66,7 @@ def loss(story: Story, width: float) -> Optional[str]:
 
     def paint(axes: List['Axes']) -> Titles:
         ax: Any = axes[0]
-        for one in story.losses:
+        for one in story.losses[-MOST_MARKS:]:
             points = _thinned(one.points)
             ax.plot(
                 *zip(*points),

@@ -3,7 +3,7 @@
 Standard library only.
 """
 from dataclasses import dataclass, field
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ..types import CheckpointInfo
 from .events import Score
@@ -63,18 +63,62 @@ def curves_of(scores: Sequence[Score], checkpoints: Sequence[CheckpointInfo],
         starts (Sequence[Start]): The oldest first.
     """
     begins = _begins(starts)
-    keys: Dict[str, None] = dict.fromkeys(best)
+    memory: Dict[Tuple[str, int], float] = {}
+    found: Dict[str, _Points] = {key: _Points() for key in best}
     for score in scores:
-        keys.update(dict.fromkeys(score.metrics))
+        mine = score.lineage in ('', lineage) and not _is_given_up(
+            score, begins, memory)
+        for key, value in score.metrics.items():
+            found.setdefault(key, _Points()).add(score, value, mine)
     for info in checkpoints:
-        keys.update(dict.fromkeys(info.metrics))
+        if info.lineage in ('', lineage):
+            for key, value in info.metrics.items():
+                found.setdefault(key, _Points()).keep(info, float(value))
     # mmseg's scores of single classes have a dot
     order = sorted(
-        keys, key=lambda key: (key not in best, key not in rules, '.' in key))
+        found, key=lambda key: (key not in best, key not in rules, '.' in key))
     return [
-        _curve(key, scores, checkpoints, best, rules, lineage, begins)
+        found[key].curve(key, best.get(key), rules.get(key, ''), not scores)
         for key in order
     ]
+
+
+class _Points:
+    """What there is of one metric."""
+
+    def __init__(self) -> None:
+        self._mine: Dict[int, float] = {}
+        self._others: Dict[Tuple[str, int], List[Tuple[int, float]]] = {}
+        self._kept: Set[Tuple[int, float, str]] = set()
+
+    def add(self, score: Score, value: float, mine: bool) -> None:
+        """Add what an evaluation gave."""
+        if mine:
+            self._mine[score.iter] = value
+        else:
+            self._others.setdefault((score.lineage, score.generation),
+                                    []).append((score.iter, value))
+
+    def keep(self, info: CheckpointInfo, value: float) -> None:
+        """Add what a checkpoint has."""
+        self._kept.add((info.iter, value, info.same_as or info.name))
+
+    def curve(self, key: str, best: Optional[Tuple[int, float, str, str]],
+              rule: str, is_lost: bool) -> Curve:
+        """Return all of it.
+
+        Args:
+            key (str): Name of the metric.
+            best (tuple, optional): As in :func:`curves_of`.
+            rule (str): Unless the best tells it.
+            is_lost (bool): Whether only checkpoints tell of scores.
+        """
+        points = self._mine
+        if is_lost:
+            points = {step: value for step, value, _ in self._kept}
+        return Curve(key, sorted(points.items()), list(self._others.values()),
+                     sorted(self._kept), None if best is None else best[:3],
+                     rule if best is None else best[3])
 
 
 def scores_in(points: Sequence[Point], lineage: str,
@@ -128,33 +172,3 @@ def _is_given_up(score: Score, begins: _Begins, memory: Dict[Tuple[str, int],
                  if generation > score.generation)
         memory[key] = next(later, float('inf'))
     return score.iter > memory[key]
-
-
-def _curve(key: str, scores: Sequence[Score],
-           checkpoints: Sequence[CheckpointInfo],
-           best: Mapping[str, Tuple[int, float, str, str]],
-           rules: Mapping[str, str], lineage: str, begins: _Begins) -> Curve:
-    points: Dict[int, float] = {}
-    others: Dict[Tuple[str, int], List[Tuple[int, float]]] = {}
-    memory: Dict[Tuple[str, int], float] = {}
-    for score in scores:
-        if key not in score.metrics:
-            continue
-        value = score.metrics[key]
-        if score.lineage in ('', lineage) and not _is_given_up(
-                score, begins, memory):
-            points[score.iter] = value
-        else:
-            others.setdefault((score.lineage, score.generation), []).append(
-                (score.iter, value))
-    kept = sorted({(info.iter, float(info.metrics[key]), info.same_as
-                    or info.name)
-                   for info in checkpoints
-                   if key in info.metrics and info.lineage in ('', lineage)})
-    for iter, value, _ in kept:
-        if not scores:
-            points.setdefault(iter, value)
-    told = best.get(key)
-    return Curve(key, sorted(points.items()), list(others.values()), kept,
-                 None if told is None else told[:3],
-                 told[3] if told is not None else rules.get(key, ''))

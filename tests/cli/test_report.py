@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from mmcv_ckpt_hooks.cli import main
+from mmcv_ckpt_hooks.cli import main, run_logs
 from mmcv_ckpt_hooks.reporting.page import MARK
 
 
@@ -109,3 +109,16 @@ def test_a_link_or_a_pipe_is_no_log(here, run_dir, tmp_path, capsys):
     secret.rename(run_dir / '20261128_000002.log')
     assert main(['report', str(run_dir), '--json']) == 0
     assert 'password' in capsys.readouterr().out
+
+
+def test_logs_are_read_up_to_a_limit(here, run_dir, monkeypatch, capsys):
+    line = '2026-11-28 00:00:00,000 - x - ERROR - out of memory\n'
+    (run_dir / '20261128_000000.log').write_text(line * 10)
+    monkeypatch.setattr(run_logs, '_LIMIT_BYTES', 3 * len(line))
+    # what has no end is no line
+    monkeypatch.setattr(run_logs, '_LONGEST_LINE', 2 * len(line))
+    assert main(['report', str(run_dir), '--json']) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert len(content['troubles']) == 3
+    assert any('20261128_000000.log is not, or not to its end' in note
+               for note in content['notes'])
