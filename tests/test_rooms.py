@@ -31,11 +31,22 @@ WITHOUT_TORCH = {
     'mirror_missing', 'mirror_note', 'mirror_words', 'mirroring', 'monitors',
     'movement', 'name_template', 'names_elsewhere', 'options', 'outline',
     'paging', 'place_limits', 'place_note', 'plan', 'pruning', 'reconciling',
-    'records', 'recovery', 'replacing', 'restore_report', 'retention',
-    'run_fields', 'run_lock', 'running_job', 'scanning', 'sending',
-    'sharded/limits', 'short_listing', 'signals', 'signed_file', 'stored_lock',
-    'triggers', 'types', 'unfolding', 'unpickling', 'verification', 'version',
+    'records', 'recovery', 'replacing', 'reporting/axes', 'reporting/clock',
+    'reporting/curve_figures', 'reporting/curves', 'reporting/disk',
+    'reporting/drawing', 'reporting/events', 'reporting/figures',
+    'reporting/headline', 'reporting/logs', 'reporting/markup',
+    'reporting/page', 'reporting/starts', 'reporting/steps', 'reporting/story',
+    'reporting/style', 'reporting/tables', 'reporting/values',
+    'reporting/wordings', 'restore_report', 'retention', 'run_fields',
+    'run_lock', 'running_job', 'scanning', 'sending', 'sharded/limits',
+    'short_listing', 'signals', 'signed_file', 'stored_lock', 'triggers',
+    'types', 'unfolding', 'unpickling', 'verification', 'version',
     'vocabulary', 'wording', 'zip_layout', 'zip_writing'
+}
+#: Rooms that draw.
+DRAWS = {
+    'reporting/axes', 'reporting/curve_figures', 'reporting/drawing',
+    'reporting/figures'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 
@@ -75,6 +86,9 @@ def test_a_room_imports_what_it_may(name, path):
         assert not found & {'torch', 'numpy', 'mmcv'}
     if not name.startswith(('storage/', 'testing/')):
         assert not found & SDKS
+    # it takes a second to import, and only the report draws
+    if name not in DRAWS:
+        assert 'matplotlib' not in found
 
 
 @pytest.mark.parametrize('name', sorted(WITHOUT_TORCH))

@@ -15,7 +15,8 @@ from typing import Optional, Sequence
 
 from ..errors import CheckpointError, IntegrityError, UnsafeCheckpointError
 from ..version import __version__
-from . import convert, diff, inspect, ls, prune, publish, pull, push, verify
+from . import (convert, diff, inspect, ls, prune, publish, pull, push, report,
+               verify)
 from .output import print_json, status, warn
 
 EXIT_USAGE = 2
@@ -95,6 +96,6 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(
         dest='command', metavar='COMMAND', required=True)
     for command in (ls, inspect, verify, diff, prune, publish, convert, push,
-                    pull):
+                    pull, report):
         command.add_parser(commands)
     return parser

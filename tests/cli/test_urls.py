@@ -99,6 +99,22 @@ def test_ls_tells_what_a_resume_would_take(stored, cli):
     assert "resume='auto' would take iter_6.pth, the newest of its run" in out
 
 
+def test_report_tells_of_a_stored_run(stored, cli, tmp_path):
+    """Its logs are where the run was: a store has none unless it was told."""
+    code, content, err = cli('report', stored, '--json')
+    assert (code, err) == (0, '')
+    assert [save['iter'] for save in content['saves']] == [2, 4, 6]
+    # a second name is a copy there
+    assert content['disk'][-1]['bytes'] == content['bytes']
+    assert content['best']['mIoU']['score'] == .7
+    assert any('no logs' in note for note in content['notes'])
+    log = tmp_path / 'run' / '20261128_000000.log'
+    log.write_text('2026-11-28 00:00:00,000 - x - ERROR - out of memory\n')
+    code, content, _ = cli('report', stored, '--json', '--logs',
+                           str(tmp_path / 'run'))
+    assert [one['text'] for one in content['troubles']] == ['out of memory']
+
+
 def test_verify_checks_the_newest_all_or_one(stored, cli):
     code, content, _ = cli('verify', stored, '--json')
     assert code == 0

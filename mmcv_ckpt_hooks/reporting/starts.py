@@ -1,0 +1,229 @@
+"""The starts of runs: when each began, how far it came, how it ended.
+
+Standard library only.
+"""
+from dataclasses import dataclass, field, replace
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+
+from .events import Save
+from .logs import Log
+from .steps import Counting, finished, points_of
+
+#: How a start ended.
+FINISHED = 'finished'
+SIGNAL = 'signal'
+EXCEPTION = 'exception'
+KILLED = 'killed'
+OPEN = 'open'
+
+#: The first save of a start may have the second of its first line.
+_SECOND = 1.
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of a run.
+
+    Args:
+        lineage (str): Of the run; '' if nothing tells.
+        generation (int, optional): Of the start; None if it saved nothing.
+        from_iter (int, optional): Finished iterations when it began.
+        began (float, optional): When, in seconds since 1970.
+        saves (int): How many it made.
+        points (list[tuple[float, int]]): When it was how far.
+        reached (int, optional): How far it is known to have come.
+        end (str): One of the names above.
+        signal (str): On which it was left; '' if not known.
+        most (int, optional): Iterations of the whole run.
+        repeated (int): Iterations that the next start did again.
+        log (str): Name of its logs; '' if there are none.
+    """
+    lineage: str
+    generation: Optional[int]
+    from_iter: Optional[int]
+    began: Optional[float] = None
+    saves: int = 0
+    points: List[Tuple[float, int]] = field(default_factory=list)
+    reached: Optional[int] = None
+    end: str = OPEN
+    signal: str = ''
+    most: Optional[int] = None
+    repeated: int = 0
+    log: str = ''
+
+    @property
+    def last_seen(self) -> Optional[float]:
+        """When something told of it for the last time."""
+        return self.points[-1][0] if self.points else self.began
+
+
+def find_starts(saves: Sequence[Save], logs: Sequence[Log],
+                ahead: Mapping[str, int], counting: Counting) -> List[Start]:
+    """Return the starts, the oldest first.
+
+    Args:
+        saves (Sequence[Save]): In the order of the history.
+        logs (Sequence[Log]): The oldest first.
+        ahead (dict): By log how far its clock is ahead of UTC; one that is
+            missing counts as UTC.
+        counting (Counting): How the logs count.
+    """
+    groups: Dict[Tuple[str, int], List[Save]] = {}
+    for save in saves:
+        if save.lineage:
+            groups.setdefault((save.lineage, save.generation), []).append(save)
+    began = {log.name: log.wall - ahead.get(log.name, 0) for log in logs}
+    left = list(logs)
+    found: List[Start] = []
+    for (lineage, generation), made in groups.items():
+        log = _log_of(made, left, began)
+        if log is not None:
+            left.remove(log)
+        found.append(
+            _start(lineage, generation, made, log, began, ahead, counting))
+    found += [
+        _start('', None, [], log, began, ahead, counting) for log in left
+        if log.lines or log.marks
+    ]
+    # stable: without times the order of the history
+    if all(_begin(one) is not None for one in found):
+        found.sort(key=lambda one: _begin(one) or 0.)
+    return _joined(_related(found), saves)
+
+
+def _begin(start: Start) -> Optional[float]:
+    return start.points[0][0] if start.points else start.began
+
+
+def _log_of(saves: Sequence[Save], logs: Sequence[Log],
+            began: Mapping[str, float]) -> Optional[Log]:
+    """Return the last log that begins before the first save."""
+    first = min((save.at for save in saves if save.at is not None),
+                default=None)
+    if first is None:
+        return None
+    before = [log for log in logs if began[log.name] <= first + _SECOND]
+    return max(before, key=lambda log: began[log.name], default=None)
+
+
+def _start(lineage: str, generation: Optional[int], saves: Sequence[Save],
+           log: Optional[Log], began: Mapping[str, float],
+           ahead: Mapping[str, int], counting: Counting) -> Start:
+    from_iter = saves[0].started_iter if saves else \
+        None if log is None else log.resumed_at
+    points = [(save.at, save.iter) for save in saves if save.at is not None]
+    begin = None if log is None else began[log.name]
+    reached = [save.iter for save in saves]
+    if log is not None:
+        shift = ahead.get(log.name, 0)
+        points += [(mark.wall - shift, finished(counting, mark.epoch,
+                                                mark.iter))
+                   for mark in log.marks]
+        if begin is not None and from_iter is not None:
+            points.append((begin, from_iter))
+        points = _rising(points)
+        points += _estimated(log, counting, points, begin)
+        reached += [point.iter for point in points_of(log, counting)]
+        reached += [iter for _, iter in points]
+    return Start(
+        lineage,
+        generation,
+        from_iter,
+        begin,
+        len(saves),
+        _rising(points),
+        max(reached, default=from_iter),
+        signal='' if log is None else log.left_on,
+        most=_most(log, counting),
+        log='' if log is None else log.name)
+
+
+def _most(log: Optional[Log], counting: Counting) -> Optional[int]:
+    if log is None or log.most is None:
+        return None
+    steps, unit = log.most
+    if unit == 'iters':
+        return steps
+    return steps * counting.per_epoch or None
+
+
+def _rising(points: Sequence[Tuple[float, int]]) -> List[Tuple[float, int]]:
+    """Leave out what goes back: seconds are whole in some of them."""
+    found: List[Tuple[float, int]] = []
+    for at, iter in sorted(set(points), key=lambda one: (one[1], one[0])):
+        if not found or at >= found[-1][0]:
+            found.append((at, iter))
+    return found
+
+
+def _estimated(log: Log, counting: Counting, known: Sequence[Tuple[float,
+                                                                   int]],
+               began: Optional[float]) -> List[Tuple[float, int]]:
+    """Count on from the last that is known, by the seconds of iterations."""
+    if known:
+        at, last = known[-1]
+    elif began is not None:
+        at, last = began, -1
+    else:
+        return []
+    found = []
+    for point in points_of(log, counting):
+        secs = point.values.get('time')
+        if point.mode != 'train' or point.iter <= last or secs is None:
+            continue
+        # before its first line nothing tells how many they are
+        at += secs * (point.iter - last if last >= 0 else 1)
+        last = point.iter
+        found.append((at, last))
+    return found
+
+
+# -- how they hang together ------------------------------------------------
+
+
+def _related(starts: Sequence[Start]) -> List[Start]:
+    """Give a start that saved nothing to the run before it, or behind it."""
+    found: List[Start] = []
+    before = ''
+    behind = next((one.lineage for one in starts if one.lineage), '')
+    for one in starts:
+        if not one.lineage:
+            one = replace(one, lineage=before or behind)
+        before = one.lineage
+        found.append(one)
+    return found
+
+
+def _joined(starts: Sequence[Start], saves: Sequence[Save]) -> List[Start]:
+    """Say how each ended, and what the next one did again."""
+    last: Dict[Tuple[str, Optional[int]], Save] = {
+        (save.lineage, save.generation): save
+        for save in saves
+    }
+    found: List[Start] = []
+    behind: Dict[str, Start] = {}
+    for one in reversed(starts):
+        follower = behind.get(one.lineage)
+        save = last.get((one.lineage, one.generation))
+        again = 0
+        if follower and follower.from_iter is not None and one.reached:
+            again = max(one.reached - follower.from_iter, 0)
+        behind[one.lineage] = one
+        found.append(
+            replace(
+                one, end=_end(one, save, follower is not None),
+                repeated=again))
+    return found[::-1]
+
+
+def _end(start: Start, last: Optional[Save], goes_on: bool) -> str:
+    trigger = '' if last is None or last.iter != start.reached else \
+        last.trigger
+    if start.signal:
+        return SIGNAL
+    if trigger == 'last' or start.most is not None and \
+            start.reached is not None and start.reached >= start.most:
+        return FINISHED
+    if trigger in (SIGNAL, EXCEPTION):
+        return trigger
+    return KILLED if goes_on else OPEN

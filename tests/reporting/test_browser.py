@@ -1,0 +1,174 @@
+"""The page in a real browser, where there is one (apt-get install chromium).
+"""
+import json
+import re
+import shutil
+import subprocess
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from mmcv_ckpt_hooks.cli import main
+from mmcv_ckpt_hooks.reporting.style import STYLE
+
+pytest.importorskip('matplotlib', reason='pip install matplotlib')
+
+BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
+
+#: So it asks for nothing by itself.
+QUIET = ('--headless', '--no-sandbox', '--disable-gpu', '--no-first-run',
+         '--disable-background-networking', '--disable-component-update',
+         '--disable-sync')
+
+#: Added to a copy of the page without its policy, which lets nothing run.
+MEASURE = """<script>
+const root = document.documentElement, page = root.getBoundingClientRect();
+const clipped = [];
+for (const svg of document.querySelectorAll('.picture svg')) {
+  const all = svg.getBoundingClientRect();
+  for (const text of svg.querySelectorAll('text')) {
+    const box = text.getBoundingClientRect();
+    if (box.left < all.left - 1 || box.right > all.right + 1 ||
+        box.top < all.top - 1 || box.bottom > all.bottom + 1)
+      clipped.push(text.textContent);
+  }
+}
+const crossing = [];
+for (const svg of document.querySelectorAll('.picture svg')) {
+  const boxes = [...svg.querySelectorAll('text')].map(
+    text => [text.textContent, text.getBoundingClientRect()]);
+  for (const [i, [a, p]] of boxes.entries())
+    for (const [b, q] of boxes.slice(i + 1))
+      if (p.left < q.right - 1 && q.left < p.right - 1 &&
+          p.top < q.bottom - 1 && q.top < p.bottom - 1)
+        crossing.push([a, b]);
+}
+document.title = JSON.stringify({
+  width: root.scrollWidth - root.clientWidth,
+  pictures: document.querySelectorAll('.picture svg').length,
+  paper: getComputedStyle(document.body).backgroundColor,
+  clipped, crossing});
+</script>"""
+
+
+@pytest.fixture(scope='module')
+def browser(tmp_path_factory):
+    """Open a URL; return the document as the browser has it then."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip('no browser: apt-get install chromium')
+
+    def dump(url, width=1160, dark=False):
+        profile = tmp_path_factory.mktemp('profile')
+        options = [
+            f'--user-data-dir={profile}', f'--window-size={width},1000',
+            f'--blink-settings=preferredColorScheme={int(not dark)}'
+        ]
+        done = subprocess.run([program, *QUIET, *options, '--dump-dom', url],
+                              stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE,
+                              check=True)
+        return done.stdout.decode()
+
+    return dump
+
+
+@pytest.fixture
+def served():
+    """Serve one page; return its URL, and all that is asked for."""
+    asked, pages = [], {}
+
+    class Handler(BaseHTTPRequestHandler):
+
+        def do_GET(self):
+            asked.append(self.path)
+            body = pages.get(self.path, b'')
+            self.send_response(200 if body else 404)
+            self.send_header('Content-Type', 'text/html')
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    server = HTTPServer(('127.0.0.1', 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f'http://127.0.0.1:{server.server_port}', pages, asked
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope='module')
+def page(killed_run, tmp_path_factory):
+    target = tmp_path_factory.mktemp('page') / 'page.html'
+    assert main(['report', str(killed_run), '-o', str(target)]) == 0
+    return target.read_text(encoding='utf-8')
+
+
+def test_a_browser_asks_for_nothing_but_the_page(browser, served, killed_run,
+                                                 tmp_path):
+    url, pages, asked = served
+    copied = tmp_path / 'run'
+    shutil.copytree(killed_run, copied, symlinks=True)
+    evil = f'"><img src="{url}/a.png"><script src="{url}/b.js"></script>' \
+        f'<style>@import "{url}/c.css";</style><iframe src="{url}/d">' \
+        f'<p style="background:url({url}/e.png)">'
+    with open(copied / 'checkpoints.log.jsonl', 'a') as file:
+        file.write(
+            json.dumps(dict(event='scores', iter=8, metrics={evil: .5})) +
+            '\n')
+    target = tmp_path / 'page.html'
+    assert main(['report', str(copied), '-o', str(target)]) == 0
+    pages['/page.html'] = target.read_bytes()
+    # what got into the page by a mistake the policy would still stop
+    pages['/policy.html'] = target.read_bytes().replace(
+        b'</main>',
+        evil.encode() + b'</main>')
+    dom = browser(f'{url}/page.html')
+    assert asked == ['/page.html']
+    assert '&lt;script src=' in dom and '<script' not in dom
+    browser(f'{url}/policy.html')
+    assert asked == ['/page.html', '/policy.html']
+
+
+@pytest.mark.parametrize('width, dark', [(1160, False), (500, True)])
+def test_nothing_is_clipped_or_on_top_of_another(browser, page, tmp_path,
+                                                 width, dark):
+    path = tmp_path / 'measured.html'
+    path.write_text(
+        re.sub('<meta http-equiv=[^>]*>', '',
+               page).replace('</body>', f'{MEASURE}</body>'),
+        encoding='utf-8')
+    dom = browser(path.as_uri(), width, dark)
+    title = re.search('<title>(.*?)</title>', dom).group(1)
+    found = json.loads(title.replace('&quot;', '"'))
+    assert found['pictures'] == 5
+    assert found['width'] == 0  # the page itself never scrolls sideways
+    assert found['clipped'] == [] and found['crossing'] == []
+    paper = [int(one) for one in re.findall(r'\d+', found['paper'])]
+    assert (max(paper) < 60) is dark
+
+
+def luminance(colour):
+    parts = [int(colour[index:index + 2], 16) / 255 for index in (1, 3, 5)]
+    red, green, blue = (
+        one / 12.92 if one <= .03928 else ((one + .055) / 1.055)**2.4
+        for one in parts)
+    return .2126 * red + .7152 * green + .0722 * blue
+
+
+@pytest.mark.parametrize('scheme', [0, 1], ids=['light', 'dark'])
+def test_colours_can_be_told_from_the_paper(scheme):
+    """WCAG 2: 4.5 for text, 3 for marks."""
+    block = re.findall(r':root \{(.*?)\}', STYLE, re.DOTALL)[scheme]
+    colours = dict(re.findall(r'--(\w+): (#\w{6});', block))
+    paper = luminance(colours['card'])
+    for name, least in dict(
+            ink=7, muted=4.5, good=4.5, bad=4.5, warn=4.5, line=4.5,
+            other=3).items():
+        one = luminance(colours[name])
+        ratio = (max(one, paper) + .05) / (min(one, paper) + .05)
+        assert ratio >= least, (name, ratio)

@@ -1,0 +1,223 @@
+"""Records to data, without a run: what histories and logs can say."""
+import pytest
+
+from mmcv_ckpt_hooks.best_scores import BestScore
+from mmcv_ckpt_hooks.reporting.headline import headline
+from mmcv_ckpt_hooks.reporting.logs import read_logs
+from mmcv_ckpt_hooks.reporting.story import Facts, Resume, tell
+from mmcv_ckpt_hooks.reporting.wordings import secs_text, size_text, time_text
+from mmcv_ckpt_hooks.types import CheckpointInfo
+
+#: 2026-11-28T00:00:00 of UTC.
+MIDNIGHT = 1795824000
+
+
+def save(iter, generation=0, started=0, deleted=(), lineage='a', **more):
+    return dict(
+        event='save',
+        name=f'iter_{iter}.pth',
+        iter=iter,
+        epoch=0,
+        digest=f'd{iter}{lineage}{generation}',
+        lineage=lineage,
+        generation=generation,
+        started_iter=started,
+        bytes=100,
+        blocked_secs=.01,
+        durable_secs=1.,
+        deleted=list(deleted),
+        **{
+            'trigger': 'interval',
+            'time': f'2026-11-28T00:{generation:02}:{iter % 60:02}+00:00',
+            **more
+        })
+
+
+def scores(iter, value, **more):
+    return dict(
+        event='scores',
+        iter=iter,
+        lineage='a',
+        metrics=dict(mIoU=value),
+        **more)
+
+
+def link(iter, generation=0):
+    return dict(
+        event='link',
+        name=f'best_mIoU_iter_{iter}.pth',
+        iter=iter,
+        digest=f'd{iter}a{generation}',
+        same_as=f'iter_{iter}.pth')
+
+
+def logs(**files):
+    """Logs by name (``_`` for the dot), each a text."""
+    return read_logs((name.replace('_log', '.log').replace('at', ''),
+                      iter(content.encode().splitlines(keepends=True)))
+                     for name, content in files.items())
+
+
+def test_starts_without_logs_end_by_what_the_saves_tell():
+    story = tell(
+        Facts(
+            'run',
+            events=[
+                save(10),
+                save(20),
+                save(30, 1, 20, trigger='signal'),
+                save(40, 2, 30, trigger='exception'),
+                save(50, 3, 40, trigger='last')
+            ]))
+    assert [(one.from_iter, one.reached, one.end)
+            for one in story.starts] == [(0, 20, 'killed'), (20, 30, 'signal'),
+                                         (30, 40, 'exception'),
+                                         (40, 50, 'finished')]
+
+
+def test_the_last_start_may_still_run():
+    assert [one.end for one in tell(Facts('run', events=[save(10)])).starts
+            ] == ['open']
+
+
+def test_a_signal_is_no_end_if_training_went_on_behind_its_save():
+    """SIGUSR1 saves, and the run goes on."""
+    events = [save(10, trigger='signal'), save(15), save(20, 1, 15)]
+    assert tell(Facts('run', events=events)).starts[0].end == 'killed'
+
+
+def test_a_start_that_saved_nothing_is_one():
+    """As in a loop of crashes: only its log tells of it."""
+    found = logs(
+        at20261128_000000_log='2026-11-28 00:00:10,000 - x - INFO - Saved '
+        'checkpoint iter_10.pth: 1.00 MB\n',
+        at20261128_000030_log='2026-11-28 00:00:31,000 - x - INFO - Resumed '
+        'from run/iter_10.pth: 0 epochs and 10 iterations are finished\n'
+        '2026-11-28 00:00:40,000 - x - INFO - Iter [15/100]\tlr: 1\n',
+        at20261128_000058_log='2026-11-28 00:01:20,000 - x - INFO - Saved '
+        'checkpoint iter_20.pth: 1.00 MB\n')
+    events = [save(10), save(20, 1, 10)]
+    story = tell(Facts('run', events=events, logs=found))
+    assert [(one.from_iter, one.reached, one.saves, one.end, one.repeated)
+            for one in story.starts] == [(0, 10, 1, 'killed', 0),
+                                         (10, 15, 0, 'killed', 5),
+                                         (10, 20, 1, 'open', 0)]
+    assert {one.lineage for one in story.starts} == {'a'}
+
+
+@pytest.mark.parametrize('hours', [-11, 0, 5.75, 14])
+def test_the_zone_of_a_log_is_that_of_its_saves(hours):
+    ahead = int(hours * 3600)
+    wall = time_text(MIDNIGHT + 10 + ahead)
+    begin = time_text(MIDNIGHT + ahead, '%Y%m%d_%H%M%S')
+    found = logs(
+        **{
+            f'at{begin}_log':
+            f'{wall},000 - x - INFO - Saved checkpoint iter_10.pth: 1 MB\n'
+            f'{wall},000 - x - ERROR - broken\n'
+        })
+    story = tell(Facts('run', events=[save(10)], logs=found))
+    assert story.starts[0].began == MIDNIGHT
+    assert [one.at for one in story.troubles] == [MIDNIGHT + 10]
+
+
+def test_bytes_are_those_of_names_that_are_there():
+    events = [
+        save(10),
+        link(10),
+        save(20, deleted=['iter_10.pth']),
+        save(30, deleted=['iter_20.pth', 'best_mIoU_iter_10.pth', 'unknown'])
+    ]
+    assert [(one.bytes, one.most)
+            for one in tell(Facts('run', events=events)).disk] == [(100, 100),
+                                                                   (200, 200),
+                                                                   (100, 300)]
+    # in a store a second name is a copy
+    assert [
+        one.bytes
+        for one in tell(Facts('run', is_local=False, events=events)).disk
+    ] == [200, 200, 100]
+
+
+def test_a_name_that_is_saved_again_counts_once():
+    events = [save(10), save(10, 1, 5)]
+    assert tell(Facts('run', events=events)).disk[-1].bytes == 100
+
+
+def test_a_clock_that_was_set_back_draws_nothing_backwards():
+    events = [save(10), save(20, time='2025-01-01T00:00:00+00:00')]
+    times = [one.at for one in tell(Facts('run', events=events)).disk]
+    assert times == sorted(times)
+
+
+def test_what_was_given_up_is_no_point_of_the_curve():
+    events = [
+        save(10),
+        scores(10, .5),
+        save(20),
+        scores(20, .9),
+        save(15, 1, 10),
+        scores(20, .6)
+    ]
+    curve, = tell(Facts('run', lineage='a', events=events)).curves
+    assert curve.points == [(10, .5), (20, .6)]
+    assert curve.given_up == [[(20, .9)]]
+
+
+def test_the_head_has_the_best_that_is_there():
+    info = CheckpointInfo('iter_10.pth', 0, 10, 100, metrics=dict(mIoU=.5))
+    facts = Facts(
+        'run',
+        checkpoints=[info],
+        best=dict(mIoU=BestScore('mIoU', .5, 'greater', 'iter_10.pth', 10)),
+        resume=Resume('iter_10.pth'))
+    _, best, cost, resume = headline(tell(facts))
+    assert (best.answer, best.more) == ('mIoU 0.5',
+                                        ['iter_10.pth, 10 iterations'])
+    assert cost.answer == '0 saves, costs unknown'
+    assert (resume.answer, resume.mood) == ('iter_10.pth', 'good')
+
+
+def test_the_head_says_if_the_best_is_gone():
+    best = dict(event='best', key='mIoU', rule='greater')
+    facts = Facts('run', events=[scores(10, .5), scores(20, .4), best])
+    there, answer, _, resume = headline(tell(facts))
+    assert answer.answer == 'mIoU 0.5'
+    assert answer.more == ['at 10 iterations; no checkpoint of it is here']
+    assert there.answer == 'No checkpoints'
+    assert resume.answer == 'would start anew'
+
+
+def test_the_head_says_why_nothing_can_be_resumed():
+    info = CheckpointInfo('iter_10.pth', 0, 10, 100)
+    facts = Facts(
+        'run',
+        checkpoints=[info],
+        problems={'iter_10.pth': 'cut off'},
+        resume=Resume(None, 'iter_10.pth', {'iter_10.pth': 'cut off'}))
+    there, _, _, resume = headline(tell(facts))
+    assert there.more == [
+        '1 checkpoint cannot be used, or not as they are: see the table'
+    ]
+    assert (resume.answer, resume.more,
+            resume.mood) == ('would stop with an error at iter_10.pth',
+                             ['iter_10.pth: cut off'], 'bad')
+
+
+def test_copies_of_a_mirror_are_not_waited_for():
+    event = {**save(10), 'blocked_secs': 0.}
+    cost = headline(tell(Facts('run', events=[event])))[2]
+    assert cost.answer == '1 save, none of them waited for'
+
+
+@pytest.mark.parametrize('secs, said', [(.0113, '11.3 ms'), (0., '0 ms'),
+                                        (1.5, '1.5 s'), (59.99, '60 s'),
+                                        (4000, '1 h 7 min'), (7200, '2 h'),
+                                        (200000, '2 d 7 h')])
+def test_times_are_said_as_one_reads_them(secs, said):
+    assert secs_text(secs) == said
+
+
+def test_sizes_are_said_as_in_the_log():
+    assert [size_text(one) for one in (0, 999, 868785, 742_118_300)
+            ] == ['0 B', '999 B', '868.8 kB', '742.1 MB']
