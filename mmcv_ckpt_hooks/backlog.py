@@ -2,10 +2,13 @@
 
 Standard library only.
 """
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from .executor import BackgroundExecutor
 from .types import SaveRequest
+
+if TYPE_CHECKING:
+    from .ending import RunEnd
 
 #: Triggers that ask again; a wish of the user is never skipped.
 _REPEATED = ('interval', 'time', 'retry')
@@ -24,6 +27,9 @@ class WritesBehind:
     def __init__(self, executor: BackgroundExecutor, backlog: str) -> None:
         self._executor = executor
         self._backlog = backlog
+        #: says what a run has saved; None before it has begun, on ranks whose
+        #: saves are another's, and in further places
+        self.end: Optional['RunEnd'] = None
 
     def would_skip(self, request: SaveRequest) -> bool:
         """Whether a save is left out now."""

@@ -5,9 +5,35 @@ are replaced on the instance for as long as a run lasts: mmcv looks them up at
 each call.
 """
 import functools
+from contextlib import suppress
 from typing import Any, Callable, Dict, Tuple
 
 _PHASES = ('train', 'val')
+
+
+def tell_hooks(runner: Any, error: BaseException) -> None:
+    """Tell our hooks what has stopped a runner, and have the end said.
+
+    Args:
+        runner (BaseRunner): With hooks of any kind.
+        error (BaseException): Which it raises.
+
+    Raises:
+        SystemExit: If a signal has asked for the end.
+    """
+    savers = []
+    # in their order: the last one leaves
+    for hook in runner.hooks:
+        interrupts = getattr(hook, '_interrupts', None)
+        # a failed save was logged; what stopped the run is raised
+        with suppress(Exception):
+            if interrupts is not None:
+                savers += hook._savers
+                interrupts.stopped(error)
+    for saver in [one for one in savers if one.end is not None]:
+        if isinstance(error, Exception):
+            saver.wait()
+        saver.end.tell()
 
 
 class Phases:
