@@ -2,16 +2,23 @@
 
 Standard library only.
 """
-from typing import TYPE_CHECKING, Optional
+from typing import Optional
 
 from .executor import BackgroundExecutor
-from .types import SaveRequest
-
-if TYPE_CHECKING:
-    from .ending import RunEnd
+from .types import Protocol, SaveRequest
 
 #: Triggers that ask again; a wish of the user is never skipped.
 _REPEATED = ('interval', 'time', 'retry')
+
+
+class SaysEnd(Protocol):
+    """Says what a run has saved, when it ends."""
+
+    def tell(self) -> None:
+        """Say it, once."""
+
+    def reopen(self) -> None:
+        """Say it of the run that begins now, too."""
 
 
 class WritesBehind:
@@ -29,7 +36,7 @@ class WritesBehind:
         self._backlog = backlog
         #: says what a run has saved; None before it has begun, on ranks whose
         #: saves are another's, and in further places
-        self.end: Optional['RunEnd'] = None
+        self.end: Optional[SaysEnd] = None
 
     def would_skip(self, request: SaveRequest) -> bool:
         """Whether a save is left out now."""

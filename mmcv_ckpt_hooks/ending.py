@@ -13,6 +13,7 @@ from .saver import Saver
 from .summary import Place, Summary
 from .tally import together
 from .types import CheckpointInfo
+from .wording import counted
 
 
 class RunEnd:
@@ -36,7 +37,8 @@ class RunEnd:
         self._savers = savers
         self._begun = time.monotonic()
         restored = getattr(runner, 'restored', None)
-        self._went_on_from = f'{runner.iter} iterations' if runner.iter else ''
+        self._went_on_from = counted(runner.iter, 'iterations') \
+            if runner.iter else ''
         if restored is not None:
             self._went_on_from = restored.name
         self._is_told = False

@@ -21,19 +21,21 @@ def tell_hooks(runner: Any, error: BaseException) -> None:
     Raises:
         SystemExit: If a signal has asked for the end.
     """
-    savers = []
+    ours = [
+        hook for hook in runner.hooks
+        if getattr(hook, '_interrupts', None) is not None
+    ]
     # in their order: the last one leaves
-    for hook in runner.hooks:
-        interrupts = getattr(hook, '_interrupts', None)
+    for hook in ours:
         # a failed save was logged; what stopped the run is raised
         with suppress(Exception):
-            if interrupts is not None:
-                savers += hook._savers
-                interrupts.stopped(error)
-    for saver in [one for one in savers if one.end is not None]:
-        if isinstance(error, Exception):
-            saver.wait()
-        saver.end.tell()
+            hook._interrupts.stopped(error)
+    for hook in ours:
+        for saver in hook._savers:
+            if not hook._interrupts.watch.hurries:
+                saver.wait()
+            if saver.end is not None:
+                saver.end.tell()
 
 
 class Phases:

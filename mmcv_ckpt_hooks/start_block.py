@@ -84,8 +84,8 @@ def _needs(plan: 'Plan') -> str:
     free = '' if plan.free_bytes is None else \
         f'; {size(plan.free_bytes)} free'
     more = ' and the one that is being written' * plan.kept.deletes
-    return f'{size(plan.checkpoint_bytes)} each ({parts}): ' \
-        f'{plan.kept.count}{more} take at most {size(plan.total_bytes)}' \
+    return f'{size(plan.checkpoint_bytes)} each ({parts}), at most ' \
+        f'{size(plan.total_bytes)} for {plan.kept.count}{more}' \
         f'{_growth(plan)}{free}'
 
 

@@ -33,9 +33,10 @@ WITHOUT_TORCH = {
     'paging', 'place_limits', 'place_note', 'plan', 'pruning', 'reconciling',
     'records', 'recovery', 'replacing', 'restore_report', 'retention',
     'run_fields', 'run_lock', 'running_job', 'scanning', 'sending',
-    'sharded/limits', 'short_listing', 'signals', 'signed_file', 'stored_lock',
-    'triggers', 'types', 'unfolding', 'unpickling', 'verification', 'version',
-    'vocabulary', 'wording', 'zip_layout', 'zip_writing'
+    'sharded/limits', 'short_listing', 'signals', 'signed_file', 'start_block',
+    'stored_lock', 'summary', 'tally', 'triggers', 'types', 'unfolding',
+    'unpickling', 'verification', 'version', 'vocabulary', 'wording',
+    'zip_layout', 'zip_writing'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 
