@@ -34,11 +34,13 @@ def leave_mirrors(savers: List[Any]) -> None:
             saver.mirror.leave()
 
 
-def reopen_mirrors(savers: List[Any]) -> None:
-    """Have mirrors follow again when a runner runs again."""
+def reopen(savers: List[Any]) -> None:
+    """Have mirrors follow, and the end said, when a runner runs again."""
     for saver in savers:
         if saver.mirror is not None:
             saver.mirror.reopen()
+        if saver.end is not None:
+            saver.end.reopen()
 
 
 def _end() -> None:

@@ -30,6 +30,13 @@ def scalers_of(hooks: List[Any]) -> List[Any]:
     return found
 
 
+def has_idle_scaler(hook: Any) -> bool:
+    """Whether a hook has a loss scaler that has switched itself off."""
+    scaler: Any = getattr(hook, 'loss_scaler', None)
+    return isinstance(scaler, grad_scaler_types()) and \
+        not scaler.is_enabled()
+
+
 def uses_amp(hooks: List[Any]) -> bool:
     """Whether a run scales its loss."""
     return active_apex() is not None or bool(scalers_of(hooks))

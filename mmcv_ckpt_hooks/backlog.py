@@ -5,10 +5,20 @@ Standard library only.
 from typing import Optional
 
 from .executor import BackgroundExecutor
-from .types import SaveRequest
+from .types import Protocol, SaveRequest
 
 #: Triggers that ask again; a wish of the user is never skipped.
 _REPEATED = ('interval', 'time', 'retry')
+
+
+class SaysEnd(Protocol):
+    """Says what a run has saved, when it ends."""
+
+    def tell(self) -> None:
+        """Say it, once."""
+
+    def reopen(self) -> None:
+        """Say it of the run that begins now, too."""
 
 
 class WritesBehind:
@@ -24,6 +34,9 @@ class WritesBehind:
     def __init__(self, executor: BackgroundExecutor, backlog: str) -> None:
         self._executor = executor
         self._backlog = backlog
+        #: says what a run has saved; None before it has begun, on ranks whose
+        #: saves are another's, and in further places
+        self.end: Optional[SaysEnd] = None
 
     def would_skip(self, request: SaveRequest) -> bool:
         """Whether a save is left out now."""

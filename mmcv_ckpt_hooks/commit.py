@@ -16,8 +16,9 @@ from .recovery import identity_of
 from .replacing import replaced_in_catalog
 from .serialization import write_checkpoint
 from .staging import StagedState
+from .tally import Tally
 from .types import CheckpointInfo, SaveRequest, StorageBackend
-from .wording import counted
+from .wording import counted, written
 
 
 class Costs(NamedTuple):
@@ -87,6 +88,8 @@ class Committer:
         self.costs: Deque[Costs] = deque(maxlen=1)
         #: names of what was deleted for the commit that runs or has failed
         self.made_room: List[str] = []
+        #: what this start has saved so far
+        self.tally = Tally()
 
     def commit(self,
                request: SaveRequest,
@@ -129,12 +132,10 @@ class Committer:
             if request.make_latest:
                 self._move_latest(request.name)
         durable = time.monotonic() - begun
-        deleted = self._pruner.prune(request.name)
+        deleted = self.made_room + self._pruner.prune(request.name)
         self.made_room = []
-        blocked = None if waited is None else waited()
-        costs = Costs(size,
-                      time.monotonic() - begun if blocked is None else blocked,
-                      durable)
+        blocked = time.monotonic() - begun if waited is None else waited()
+        costs = Costs(size, blocked, durable)
         self.record(
             'save',
             **identity_of(info),
@@ -144,13 +145,13 @@ class Committer:
             deleted=deleted,
             time=info.created_at)
         self.costs.append(costs)
-        waiting = '' if blocked is None else \
-            f', training waited {blocked * 1000:.1f} ms'
         gone = f'; deleted {", ".join(deleted)}' if deleted else ''
-        on_grid = info.regular or info.trigger == 'best'  # as its name says
-        why = '' if on_grid else f' ({info.trigger})'
-        self._log(f'Saved checkpoint {info.name}{why}: {size / 1e6:.2f} MB in '
-                  f'{durable:.3f} s{waiting}{gone}')
+        # the name of a best one says why
+        why = '' if info.trigger in ('interval', 'best') else \
+            f' ({info.trigger})'
+        self._log(f'Saved checkpoint {info.name}{why}: '
+                  f'{written(size, durable)}, training waited '
+                  f'{blocked * 1000:.1f} ms{gone}')
 
     def prune(self,
               request: SaveRequest,
@@ -184,6 +185,12 @@ class Committer:
         self._log(f'Saved best checkpoint {request.name}: a second name of '
                   f'{same.name}')
 
+    def skip(self, request: SaveRequest) -> None:
+        """Tell of a save that is left out."""
+        self.tally.skipped += 1
+        self._log(f'Skipped checkpoint {request.name}: the one before is '
+                  "still being written (backlog='skip')")
+
     def can_link(self) -> bool:
         """Whether a second name costs no second write."""
         able = self.backend.capabilities
@@ -191,6 +198,7 @@ class Committer:
 
     def record(self, event: str, **values: Any) -> None:
         """Add an event to the history; a failure is only told, once."""
+        self.tally.hear(event, values)
         try:
             self._history.append(event, **values)
             self._has_history = True

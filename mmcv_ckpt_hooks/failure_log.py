@@ -42,9 +42,12 @@ class FailureLog:
             yield
         except Exception as error:  # passed on; the executor keeps it
             why = self._why(error)
-            gone = ', '.join(self._committer.made_room)
-            self._committer.made_room = []
+            deleted, self._committer.made_room = self._committer.made_room, []
+            gone = ', '.join(deleted)
             but = f', but {gone} was deleted to make room' if gone else ''
+            if deleted:
+                self._committer.record(
+                    'delete', iter=request.iter, deleted=deleted)
             known = self._catalog.find(request.name)
             if known is not None and known.iter == request.iter and \
                     known.lineage == self._catalog.lineage and \
@@ -52,6 +55,7 @@ class FailureLog:
                 message = f'Checkpoint {request.name} is saved, but what ' \
                     f'follows failed {why}'
             else:
+                self._committer.tally.failed += 1
                 message = f'Checkpoint {request.name} was not saved {why}. ' \
                     f'What was committed before is unchanged{but}'
             self._log(message, error)

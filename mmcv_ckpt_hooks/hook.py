@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 from mmcv.runner import CheckpointHook, EpochBasedRunner
 
 from . import takeover
-from .abandoning import leave_mirrors, reopen_mirrors
+from .abandoning import leave_mirrors, reopen
 from .boundary import Boundary
 from .config import parse_options
 from .ema import ema_hooks
@@ -136,7 +136,7 @@ class DurableCheckpointHook(CheckpointHook):
             elif self._interrupts is not None and self._overlap is not None:
                 self._interrupts.open()
                 self._overlap.open()
-                reopen_mirrors(self._savers)
+                reopen(self._savers)
         except BaseException:
             # a failed start must not keep others out of the directory
             leave_mirrors(self._savers)

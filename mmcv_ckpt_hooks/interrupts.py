@@ -4,7 +4,7 @@ A wish (a signal, the clock, the trigger file) is answered at the next
 boundary. A signal during validation, and an exception, find the state of the
 boundary before, which is saved if nothing of it has changed.
 """
-from contextlib import suppress
+from functools import partial
 from typing import Any, Callable, List, Optional
 
 from torch.utils.data import get_worker_info
@@ -16,7 +16,7 @@ from .errors import CheckpointError
 from .gradients import accumulates
 from .options import TriggerOptions
 from .parting import Parting
-from .phases import Phases
+from .phases import Phases, tell_hooks
 from .rescue import Rescue
 from .saver import Saver
 from .signals import SignalWatch, name_of, on_stack_of
@@ -51,7 +51,7 @@ class Interrupts:
         self._keeper: Optional[BoundaryKeeper] = None
         self._phases: Optional[Phases] = None
         if not hasattr(runner, 'finished_steps'):
-            self._phases = Phases(runner, self._tell_all)
+            self._phases = Phases(runner, partial(tell_hooks, runner))
         self._is_open = False
         self.open()
 
@@ -289,12 +289,3 @@ class Interrupts:
         if self._keeper is not None:
             self._keeper.close()
             self._keeper = None
-
-    def _tell_all(self, error: BaseException) -> None:
-        # in their order: the last one leaves
-        for hook in self._runner.hooks:
-            interrupts = getattr(hook, '_interrupts', None)
-            # a failed save was logged; what stopped the run is raised
-            with suppress(Exception):
-                if interrupts is not None:
-                    interrupts.stopped(error)

@@ -1,7 +1,7 @@
 """How many checkpoints a run keeps at most. Standard library only."""
 import math
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Optional, Sequence
 
 from .options import CheckpointOptions
 
@@ -47,6 +47,25 @@ def kept_count(options: CheckpointOptions, unit: str, steps: int,
     return Kept(
         kept + by_time + bests, kept < regular or bool(by_time or bests)
         or keep.bytes is not None)
+
+
+def growing_by(options: CheckpointOptions) -> Optional[int]:
+    """Return after how many steps one more is kept for ever.
+
+    Args:
+        options (CheckpointOptions): Of the hook.
+
+    Returns:
+        int | None: None if what is kept stops growing, or nothing is saved
+        at an interval.
+    """
+    if options.interval < 1:
+        return None
+    if options.keep_last is None:
+        return options.interval
+    if options.keep.every is None:
+        return None
+    return _lcm(options.interval, options.keep.every)
 
 
 def _by_time(options: CheckpointOptions, unit: str, steps: int) -> int:

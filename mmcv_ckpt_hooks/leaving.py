@@ -5,6 +5,7 @@ from typing import Any, Callable, Optional
 from mmcv.runner import EpochBasedRunner, IterTimerHook, LoggerHook
 
 from .boundary import Boundary
+from .logged_costs import LoggedCosts
 from .wording import counted
 
 
@@ -45,6 +46,9 @@ def flush_loggers(runner: Any, event: Optional[str]) -> None:
         rest = min(_not_logged(runner, one) for one in loggers)
         if rest:
             runner.log_buffer.average(rest)
+            for hook in runner.hooks:
+                if isinstance(hook, LoggedCosts):
+                    hook.tell(runner, loggers)
             for logger in loggers:
                 _try(runner, logger, logger.log)
             runner.log_buffer.clear_output()

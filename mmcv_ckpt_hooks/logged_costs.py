@@ -1,9 +1,10 @@
 """What saves cost, in the lines of mmcv's logger hooks."""
-from typing import Any
+from typing import Any, List, Optional, Sequence
 
 from mmcv.runner import Hook, LoggerHook
 from mmcv.runner.priority import get_priority
 
+from .commit import Costs
 from .saver import Saver
 
 
@@ -12,7 +13,9 @@ class LoggedCosts(Hook):
 
     A train line is what the loggers make of ``runner.log_buffer.output`` when
     they have averaged. What lies there at another time makes a ``val`` line,
-    so nothing is put there unless they do so in this iteration.
+    so nothing is put there unless they do so in this iteration. When one has,
+    those behind it log, too; one before it with another interval finds the
+    costs in its own next line.
 
     Args:
         saver (Saver): Of the run.
@@ -20,22 +23,42 @@ class LoggedCosts(Hook):
 
     def __init__(self, saver: Saver) -> None:
         self._saver = saver
+        self._costs: Optional[Costs] = None
+        # loggers that have not told of these costs
+        self._left: List[Any] = []
 
     def after_train_iter(self, runner: Any) -> None:
-        if not any(
-                isinstance(hook, LoggerHook) and _averages(hook, runner)
-                for hook in runner.hooks):
-            return
+        loggers = [one for one in runner.hooks if isinstance(one, LoggerHook)]
+        for number, logger in enumerate(loggers):
+            if _averages(logger, runner):
+                self.tell(runner, loggers[number:])
+                return
+
+    def tell(self, runner: Any, loggers: Sequence[Any]) -> None:
+        """Put the costs into a line that some loggers will write.
+
+        Args:
+            runner (BaseRunner): Whose values are averaged, or will be.
+            loggers (sequence): Those that write it.
+        """
         costs = self._saver.take_costs()
         if costs is not None:
-            runner.log_buffer.output.update({
-                'ckpt/blocked_ms':
-                costs.blocked_secs * 1e3,
-                'ckpt/durable_s':
-                costs.durable_secs,
-                'ckpt/bytes':
-                costs.bytes
-            })
+            self._costs = costs
+            self._left = [
+                one for one in runner.hooks if isinstance(one, LoggerHook)
+            ]
+        if self._costs is None or not any(one in self._left
+                                          for one in loggers):
+            return
+        self._left = [one for one in self._left if one not in loggers]
+        runner.log_buffer.output.update({
+            'ckpt/blocked_ms':
+            self._costs.blocked_secs * 1e3,
+            'ckpt/durable_s':
+            self._costs.durable_secs,
+            'ckpt/bytes':
+            self._costs.bytes
+        })
 
 
 def log_costs(runner: Any, saver: Saver) -> None:

@@ -78,7 +78,7 @@ class Mirror:
         #: of attempts that failed since the last copy
         self._failures = 0
         self._is_behind = False
-        self._missing = Missing(place, run)
+        self.missing = Missing(place, run)
         self._movement = Movement(clock)
         self._pauses = Pauses()
         self._stop_waiting: Callable[[], None] = lambda: None
@@ -113,7 +113,7 @@ class Mirror:
 
     def pending(self) -> List[CheckpointInfo]:
         """Return what is still to be copied, the newest first."""
-        return self._missing.look()
+        return self.missing.look()
 
     def abandon(self) -> bool:
         """Let the process end without the copy under way.
@@ -190,14 +190,14 @@ class Mirror:
             now = self._clock()
             limit = AWAY_SECS if self._failures else STALLED_SECS
             if self._movement.still_secs() > limit:
-                self._say.not_copied(self._missing.remembered())
+                self._say.not_copied(self.missing.remembered())
                 return
             if now - said_at >= _SAID_SECS:
                 said_at = now
                 self._say_progress()
 
     def _say_progress(self) -> None:
-        self._say.progress(self._missing.remembered(), self._movement)
+        self._say.progress(self.missing.remembered(), self._movement)
 
     # -- on its thread -----------------------------------------------------
 
@@ -245,9 +245,9 @@ class Mirror:
             except Gone:
                 pass  # the run's retention was faster
             except IntegrityError as error:
-                self._missing.refuse(info)
+                self.missing.refuse(info)
                 self._say.damaged(info, error)
-            self._missing.forget(info)
+            self.missing.forget(info)
 
     def _begin(self) -> None:
         """Begin in a place that was away, unless it cannot be a mirror."""
@@ -259,7 +259,7 @@ class Mirror:
             self._place.release()
             if not isinstance(error, ConfigError):
                 raise
-            self._is_off = self._missing.is_off = True
+            self._is_off = self.missing.is_off = True
             self._say.is_off(error)
 
     def _copy(self, info: CheckpointInfo) -> None:

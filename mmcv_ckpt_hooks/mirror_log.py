@@ -3,8 +3,10 @@ from typing import TYPE_CHECKING, Callable, Optional, Sequence
 
 from .storage import scheme_of
 from .types import CheckpointInfo
+from .wording import written
 
 if TYPE_CHECKING:
+    from .mirror_missing import Missing
     from .mirroring import Copied, MirrorPlace
     from .movement import Movement
 
@@ -36,7 +38,7 @@ class MirrorLog:
     def copied(self, info: CheckpointInfo, copied: 'Copied') -> None:
         """Tell of a copy."""
         how = f'a copy of {copied.twin} there' if copied.twin else \
-            f'{info.bytes / 1e6:.2f} MB in {copied.secs:.3f} s'
+            written(info.bytes, copied.secs)
         gone = f'; deleted {", ".join(copied.deleted)}' \
             if copied.deleted else ''
         self._log(f'Copied checkpoint {info.name} to {self._url}: {how}{gone}')
@@ -77,12 +79,30 @@ class MirrorLog:
     def not_copied(self, left: Optional[Sequence[CheckpointInfo]]) -> None:
         """Tell what the end of a run leaves out; None: copies under way."""
         names = 'what is not there yet is' if left is None else _names(left)
-        # what earlier starts have copied is known by its catalog alone
-        unseen = '' if self._place.is_open else ', as far as is known: the ' \
-            'mirror could not be looked at'
         if left is None or left:
-            self._warn(f'Mirror {self._url}: {names} not copied{unseen}. '
-                       f'{self._later}')
+            self._warn(f'Mirror {self._url}: {names} not copied'
+                       f'{_unseen(self._place)}. {self._later}')
+
+
+def mirror_state(url: str, missing: 'Missing') -> str:
+    """Return what is there when a run ends.
+
+    Args:
+        url (str): Of the mirror.
+        missing (Missing): What it lacks.
+    """
+    if missing.is_off:
+        return f'{url}: nothing is copied there'
+    left = missing.remembered()
+    if left:
+        return f'{url}: {_names(left)} not there{_unseen(missing.place)}'
+    return f'{url} has all that it keeps'
+
+
+def _unseen(place: 'MirrorPlace') -> str:
+    # what earlier starts have copied is known by its catalog alone
+    return '' if place.is_open else ', as far as is known: the mirror could ' \
+        'not be looked at'
 
 
 def _names(left: Sequence[CheckpointInfo]) -> str:

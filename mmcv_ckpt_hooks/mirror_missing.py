@@ -23,7 +23,7 @@ class Missing:
     """
 
     def __init__(self, place: 'MirrorPlace', run: Catalog) -> None:
-        self._place = place
+        self.place = place
         self._run = run
         #: whether nothing is copied there
         self.is_off = False
@@ -41,7 +41,7 @@ class Missing:
             return []
         owned = {key_of(info) for info in self._run.owned()}
         missing = [
-            info for info in self._place.missing(self._run)
+            info for info in self.place.missing(self._run)
             if key_of(info) not in self._refused
         ]
         self._seen = missing, owned

@@ -8,14 +8,12 @@ import time
 from dataclasses import dataclass
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
-from .keep_text import kept_text, size
+from .keep_text import size
 from .kept_count import Kept, kept_count
 from .options import CheckpointOptions
+from .start_block import GRACE_SECS, block
 from .triggers import never_due
-from .wording import counted, every
 
-#: What schedulers usually give a job between SIGTERM and SIGKILL.
-GRACE_SECS = 30.
 _PROBE_BYTES = 4 << 20
 #: So many of the last saves tell how long one takes.
 _RECENT = 5
@@ -45,6 +43,8 @@ class Plan:
         writers (int): Of those, how many write a part of a folder.
         repeats_epoch (bool): Whether a resume begins an epoch anew.
         mirror (str, optional): What is copied to where.
+        waits_for (str, optional): Who reads each file at once.
+        notes (tuple[str]): What may surprise.
     """
     options: CheckpointOptions
     unit: str
@@ -64,6 +64,8 @@ class Plan:
     writers: int = 1
     repeats_epoch: bool = False
     mirror: Optional[str] = None
+    waits_for: Optional[str] = None
+    notes: Tuple[str, ...] = ()
 
     @property
     def checkpoint_bytes(self) -> int:
@@ -85,24 +87,7 @@ class Plan:
 
     def text(self) -> str:
         """The block, one record of several lines."""
-        rows = [
-            ('saves', self._saves()),
-            ('keeps', self._keeps()),
-            ('in', self.place),
-            ('resume', f'{self._resumes()}; {self.resumed}'),
-            ('a save', self._takes()),
-            ('a kill', self._loses()),
-        ]
-        if self.options.format == 'dcp':
-            how = 'copied' if self.options.write.background else 'written'
-            rows.insert(2, ('writes', f'{self._folder()}; {how} before '
-                            'training goes on, never beside it'))
-        if self.mirror is not None:
-            rows.insert(-3, ('mirror', self.mirror))
-        if self.took_over is not None:
-            rows.append(('before', self.took_over))
-        return 'Checkpoints of this run:\n' + '\n'.join(f'  {name:<7} {said}'
-                                                        for name, said in rows)
+        return block(self)
 
     def warnings(self) -> List[str]:
         """What will go wrong, one line each."""
@@ -138,91 +123,6 @@ class Plan:
         return said + (
             never_due(options.interval, options.save_last, options.triggers,
                       self.unit, self.steps) if self.steps else [])
-
-    def _saves(self) -> str:
-        options, triggers = self.options, self.options.triggers
-        said = []
-        if options.interval > 0:
-            after = f' from {triggers.begin}' if triggers.begin else ''
-            said.append(f'{every(options.interval, self.unit)}{after}')
-        if triggers.at:
-            steps = ', '.join(map(str, triggers.at))
-            said.append(f'at {steps} {self.unit}')
-        if triggers.secs is not None:
-            said.append(f'every {triggers.secs:g} s')
-        if options.save_last:
-            said.append('at the end')
-        when = '' if self.ranks == 1 else \
-            f', when all {self.ranks} ranks have finished a step or one ' \
-            'more batch of an evaluation'
-        for action, what in (('save', when), ('save_and_exit',
-                                              f' (then ends){when}')):
-            names = [
-                name for name, one in self.signals.items() if one == action
-            ]
-            if names:
-                said.append(f'on {", ".join(names)}{what}')
-        if triggers.file is not None:
-            said.append(f'when a file {triggers.file} appears in the work dir')
-        if triggers.exception:
-            said.append('on an exception between two steps' +
-                        ('' if self.ranks == 1 else
-                         ' (as rank 0 has it, with its generators only)'))
-        return '; '.join(said) or 'nothing'
-
-    def _keeps(self) -> str:
-        said = kept_text(self.options, self.unit, self.best)
-        parts = f'model {size(self.model_bytes)}, optimizer ' + (
-            'not known before the first save'
-            if self.optimizer_bytes is None else size(self.optimizer_bytes))
-        free = '' if self.free_bytes is None else \
-            f'; {size(self.free_bytes)} free'
-        more = ' with the one that is being written' * self.kept.deletes
-        return f'{said}: {self.kept.count} of {size(self.checkpoint_bytes)} ' \
-            f'({parts}), at most {size(self.total_bytes)}{more}{free}'
-
-    def _folder(self) -> str:
-        folder = "a folder for each checkpoint (format='dcp')"
-        if self.writers == 1:
-            return folder if self.ranks == 1 else \
-                f'{folder}, by rank 0 alone: every rank trains a model of ' \
-                'its own'
-        share = '' if self.optimizer_bytes is None else \
-            f', about {size(self.checkpoint_bytes // self.writers)}'
-        return f'{folder}, of which each of {self.writers} ranks writes a ' \
-            f'part{share}'
-
-    def _resumes(self) -> str:
-        if self.options.resume is None:
-            return "only when told to (resume='auto' does it at every start)"
-        if self.options.resume == 'auto':
-            return "resume='auto', from the newest one here that verifies"
-        return f'from {self.options.resume}, then from what this run has saved'
-
-    def _takes(self) -> str:
-        if self.save_secs is None:
-            return 'takes a time that the first one will tell'
-        how = 'as the last ones did' if self.is_measured else \
-            'a guess from a small write, until one is measured'
-        return f'takes about {self.save_secs:.2f} s ({how}); schedulers ' \
-            f'usually give {GRACE_SECS:.0f} s between SIGTERM and SIGKILL'
-
-    def _loses(self) -> str:
-        lost = 'everything since the last save'
-        if self.options.interval > 0:
-            lost += f', at most {counted(self.options.interval, self.unit)}'
-        again = '; a resume inside an epoch repeats it from its first batch' \
-            if self.repeats_epoch else ''
-        if 'save_and_exit' not in self.signals.values():
-            return f'loses {lost}{again}'
-        if self.ranks == 1:
-            said = 'loses nothing but the iteration that is running'
-        else:
-            # said at the end of a step, heard at the end of the next
-            said = 'loses nothing if two more steps, or a batch of an ' \
-                'evaluation, end before SIGKILL'
-        return f'by a signal that is watched {said}; without notice ' \
-            f'{lost}{again}'
 
 
 def free_bytes(directory: str) -> Optional[int]:

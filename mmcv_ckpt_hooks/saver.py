@@ -72,7 +72,6 @@ class Saver(WritesBehind):
         super().__init__(executor, backlog)
         self.backend = backend
         self.catalog = catalog
-        self._log = log
 
         def not_deleted(message: str, error: Exception) -> None:
             warn(message)
@@ -82,6 +81,7 @@ class Saver(WritesBehind):
                               protected, budget)
         self._committer = Committer(backend, catalog, history, self._pruner,
                                     log, warn, symlink)
+        self.tally = self._committer.tally
         self._failures = FailureLog(catalog, self._committer, log_failure)
         #: keeps the best of the run's own evaluations; None if nobody asks
         self.ranking: Optional['Ranking'] = None
@@ -123,8 +123,7 @@ class Saver(WritesBehind):
         """
         begun = time.monotonic()
         if self.would_skip(request):
-            self._log(f'Skipped checkpoint {request.name}: the one before is '
-                      "still being written (backlog='skip')")
+            self._committer.skip(request)
             return False
         staged: List[StagedState] = []
 
@@ -157,10 +156,14 @@ class Saver(WritesBehind):
         return True
 
     def close(self) -> None:
-        """Wait, end the writer's thread and leave the directory."""
+        """Wait, end the writer's thread, leave the directory; say the end."""
         self._executor.close()
         self._stager.release()
-        self._leave()
+        try:
+            self._leave()
+        finally:
+            if self.end is not None:
+                self.end.tell()
 
     def commit_best(self, best: BestScore, request: SaveRequest,
                     capture: Callable[[], Dict[str, Any]]) -> bool:

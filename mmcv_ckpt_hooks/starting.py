@@ -1,9 +1,10 @@
 """The start of a run: take over, open the place, resume, watch."""
 import os
 import time
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional
 
-from . import distributed, foreign, plan, sizes, takeover
+from . import foreign, takeover
+from .announcing import say_start
 from .best import eval_hooks, evaluate_by_iteration
 from .boundary import Boundary
 from .companions import look_out
@@ -11,24 +12,16 @@ from .config import parse_options
 from .continuation import EvaluationGuard, StockContinuation
 from .ema import resume_for_hooks
 from .errors import ConfigError
-from .history import open_history
 from .hook import DurableCheckpointHook
 from .interrupts import Interrupts
-from .keep_text import mirror_text
 from .logged_costs import log_costs
 from .opening import keep_best, open_run
 from .overlap import Overlap
-from .place_limits import followed, limits_text, unused_text
 from .saver import Saver
-from .sharded.shards import has_shards
-from .state import is_replicated
 from .storage.object_url import secrets_of
 from .storage.patience import tell_to
 from .triggers import Schedule
-from .wording import counted
 
-#: Smaller copies are not worth mapping memory for before the first save.
-_MAPPED_BYTES = 16 << 20
 #: Shorter options are no keys, but words.
 _SECRET_CHARACTERS = 8
 
@@ -79,7 +72,7 @@ def start(hook: DurableCheckpointHook, runner: Any) -> None:
             'DurableCheckpointHook has no interval: nothing is saved '
             'before the end but what triggers ask for')
     if saver is not None:
-        _say_plan(hook, runner, saver, stock is not None)
+        say_start(hook, runner, saver, taken if stock is not None else None)
 
 
 def _hide_credentials(runner: Any, options: Optional[Mapping[str, Any]]) -> \
@@ -151,78 +144,3 @@ def _continued_on_stock(runner: Any) -> Callable[[], None]:
     if restored is None:
         return lambda: None
     return StockContinuation(runner, restored).ready
-
-
-def _say_plan(hook: DurableCheckpointHook, runner: Any, saver: Saver,
-              takes_over: bool) -> None:
-    assert hook._interrupts is not None
-    unit = 'epochs' if hook.by_epoch else 'iterations'
-    place, options = saver.backend.url, hook.options
-    of_model = sizes.model_bytes(runner.model, runner.meta)
-    of_optimizer = sizes.optimizer_bytes(runner.optimizer) \
-        if hook.save_optimizer else 0
-    nbytes = of_model + (of_optimizer or 0)
-    is_local = os.path.isdir(place)
-    measured = plan.measured_secs(_events(runner, saver), nbytes)
-    guess = plan.write_secs(place, nbytes) \
-        if measured is None and is_local else None
-    steps = runner.max_epochs if hook.by_epoch else runner.max_iters
-    best = tuple(
-        str(one.key_indicator) for one in eval_hooks(runner) if one.save_best)
-    said = plan.Plan(
-        followed(options, saver.backend), unit, steps or 0, place,
-        hook._interrupts.watch.watched(), best, of_model, of_optimizer,
-        sum(info.bytes for info in saver.catalog.owned() if not info.same_as),
-        plan.free_bytes(place) if is_local else None,
-        guess if measured is None else measured, measured is not None,
-        'DurableCheckpointHook takes over from CheckpointHook (interval '
-        f'{hook.interval}, {unit})' if takes_over else None,
-        _came_from(runner), distributed.world_size(), _writers(hook, runner),
-        not takeover.counts_iterations(runner)
-        and not hasattr(runner, 'finished_steps'), None if saver.mirror is None
-        else mirror_text(options, saver.mirror.url, unit, best))
-    if of_optimizer is not None and nbytes >= _MAPPED_BYTES:
-        on_gpu = any(one.is_cuda for one in runner.model.parameters())
-        saver.reserve(nbytes // said.writers, on_gpu)
-    runner.logger.info(said.text())
-    limits = limits_text(options, saver.backend, saver.catalog.home)
-    unused = unused_text(options, _places(hook, runner))
-    for warning in (*filter(None, (limits, unused)), *said.warnings()):
-        runner.logger.warning(warning)
-
-
-def _writers(hook: DurableCheckpointHook, runner: Any) -> int:
-    """Return how many ranks have a part of what is written."""
-    shares = hook._sharding is not None and (is_replicated(runner.model)
-                                             or has_shards(runner.model))
-    return distributed.world_size() if shares else 1
-
-
-def _places(hook: DurableCheckpointHook, runner: Any) -> List[Any]:
-    """Return all that a run writes to or begins with; None for nothing."""
-    restored = getattr(runner, 'restored', None)
-    return [
-        hook.out_dir, hook.options.resume, restored and restored.directory,
-        getattr(runner, 'loaded_from', None),
-        *(getattr(one, 'out_dir', None) for one in eval_hooks(runner))
-    ]
-
-
-def _events(runner: Any, saver: Saver) -> List[Dict[str, Any]]:
-    if saver.catalog.lost_scores is not None:
-        return []  # the same history; it was said
-    try:
-        return open_history(saver.catalog.home).read()
-    except OSError as error:
-        # nothing depends on it, and the other ranks train already
-        runner.logger.warning(f'Could not read the history: {error}')
-        return []
-
-
-def _came_from(runner: Any) -> str:
-    restored = getattr(runner, 'restored', None)
-    if restored is not None:
-        return f'this one goes on from {restored.name} in {restored.directory}'
-    if runner.iter:
-        return f'this one goes on after {counted(runner.iter, "iterations")}'
-    return 'this run starts anew'

@@ -21,3 +21,9 @@ def every(interval: int, nouns: str) -> str:
         nouns (str): The plural.
     """
     return f'every {nouns[:-1] if interval == 1 else counted(interval, nouns)}'
+
+
+def written(nbytes: int, secs: float) -> str:
+    """Return ``'0.86 MB in 0.047 s (18.3 MB/s)'``."""
+    rate = f' ({nbytes / 1e6 / secs:.1f} MB/s)' if secs > 0 else ''
+    return f'{nbytes / 1e6:.2f} MB in {secs:.3f} s{rate}'

@@ -1,10 +1,14 @@
 """What saves cost, as mmcv's own logger hooks write it down."""
 import json
+import os
+import signal
+import sys
 import time
 from types import SimpleNamespace
 
 import pytest
-from mmcv.runner import TextLoggerHook
+from mmcv.runner import (Hook, TensorboardLoggerHook, TextLoggerHook,
+                         WandbLoggerHook)
 from toy import make_loader, make_runner, train
 
 from mmcv_ckpt_hooks import commit
@@ -186,3 +190,122 @@ def test_without_loggers_nothing_is_put_into_the_buffer(tmp_path):
             Look(interval=100, by_epoch=False, ignore_last=True)
         ])
     assert seen == [{}] * 8
+
+
+def costs_by_step(rows, steps):
+    """Of rows of (tag, value, step), what tells of costs, by step."""
+    found = {}
+    for tag, value, step in rows:
+        if 'ckpt/' in tag:
+            # nothing of it is a score
+            assert tag.startswith('train/')
+            found.setdefault(step, {})[tag[len('train/'):]] = value
+    assert all(set(one) == set(COSTS) for one in found.values())
+    assert list(found) == steps
+    return [tuple(found[step][key] for key in COSTS) for step in steps]
+
+
+def run_with(work_dir, by_epoch, *loggers):
+    """Train with a save and an evaluation now and then."""
+    runner = make_runner(
+        work_dir,
+        runner=dict(type='EpochBasedRunnerAmp', max_epochs=2)
+        if by_epoch else dict(type='IterBasedRunnerAmp', max_iters=8),
+        evaluation=dict(scores=[.1, .2], interval=3, by_epoch=False),
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=3,
+                by_epoch=False,
+                write=dict(background=False))
+        ])
+    for logger in loggers:
+        runner.register_hook(logger, priority='VERY_LOW')
+    runner.run([make_loader()], [('train', 1)])
+    events = map(json.loads, (work_dir / 'checkpoints.log.jsonl').open())
+    return [(event['blocked_secs'] * 1e3, event['durable_secs'],
+             event['bytes']) for event in events if event['event'] == 'save']
+
+
+@pytest.mark.parametrize('by_epoch', [False, True])
+def test_tensorboard_gets_them(tmp_path, by_epoch):
+    loading = pytest.importorskip(
+        'tensorboard.backend.event_processing.event_file_loader',
+        reason='pip install tensorboard')
+    saves = run_with(tmp_path, by_epoch,
+                     TensorboardLoggerHook(interval=2, by_epoch=by_epoch))
+    path, = (tmp_path / 'tf_logs').iterdir()
+    rows = [(value.tag, value.tensor.float_val[0], event.step)
+            for event in loading.EventFileLoader(str(path)).Load()
+            for value in event.summary.value]
+    found = costs_by_step(rows, [4, 8])
+    assert found == [pytest.approx(one) for one in saves[:2]]
+    # the scores of an evaluation stay what they are
+    assert {step for tag, _, step in rows if tag == 'val/mIoU'} == {3, 6}
+
+
+@pytest.mark.parametrize('by_epoch', [False, True])
+def test_wandb_gets_them(tmp_path, monkeypatch, by_epoch):
+    given = []
+    service = SimpleNamespace(
+        init=lambda **kwargs: None,
+        log=lambda values, step, commit: given.append((values, step)),
+        join=lambda: None,
+        Artifact=lambda **kwargs: SimpleNamespace(add_file=lambda path: None),
+        log_artifact=lambda artifact: None)
+    monkeypatch.setitem(sys.modules, 'wandb', service)
+    saves = run_with(tmp_path, by_epoch,
+                     WandbLoggerHook(interval=2, by_epoch=by_epoch))
+    rows = [(tag, value, step) for values, step in given
+            for tag, value in values.items()]
+    assert costs_by_step(rows,
+                         [4, 8]) == [pytest.approx(one) for one in saves[:2]]
+    assert {step for tag, _, step in rows if tag == 'val/mIoU'} == {3, 6}
+
+
+@pytest.mark.parametrize('intervals, lines', [
+    ((4, 2), ([4, 8], [4, 8])),
+    ((2, 4), ([4, 8], [4, 8])),
+    ((8, 2), ([8], [4, 8])),
+    ((5, 4), ([5], [4, 5, 8])),
+])
+def test_loggers_of_other_intervals_get_them_as_well(tmp_path, intervals,
+                                                     lines):
+    """Whoever averages has those behind it log, and not those before."""
+    seen = []
+
+    class Notes(TextLoggerHook):
+
+        def log(self, runner):
+            if COSTS[0] in runner.log_buffer.output:
+                seen.append((self, runner.iter + 1))
+
+    loggers = [Notes(interval=one, by_epoch=False) for one in intervals]
+    run_with(tmp_path, False, *loggers)
+    assert tuple([at for one, at in seen if one is logger]
+                 for logger in loggers) == lines
+
+
+def test_the_last_line_of_a_run_that_a_signal_ends_has_them(tmp_path):
+
+    class Asks(Hook):
+
+        def before_train_iter(self, runner):
+            if runner.iter == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    runner = make_runner(
+        tmp_path,
+        hooks=[
+            dict(type='DurableCheckpointHook'),
+            Asks(),
+            Log(interval=2, by_epoch=False)
+        ])
+    with pytest.raises(SystemExit):
+        runner.run([make_loader()], [('train', 1)])
+    log, = tmp_path.glob('*.log.json')
+    lines = [json.loads(line) for line in log.open()]
+    save = json.loads((tmp_path / 'checkpoints.log.jsonl').open().readline())
+    lines = [line for line in lines if 'mode' in line]
+    assert [line['iter'] for line in lines] == [2, 3]
+    assert costs_in(lines) == {3: pytest.approx(as_logged(save))}

@@ -807,6 +807,8 @@ def test_that_a_mirror_is_away_is_said_once(dirs, stored, caplog, impatient):
     assert 'checkpoints are copied there' not in caplog.text
     assert 'iter_4.pth, iter_2.pth are not copied, as far as is known: the ' \
         'mirror could not be looked at. The next start' in caplog.text
+    assert ': iter_4.pth, iter_2.pth are not there, as far as is known: ' in \
+        caplog.text
 
 
 def test_what_retention_deleted_meanwhile_is_not_said_to_be_missing(

@@ -39,16 +39,17 @@ WITHOUT_TORCH = {
     'reporting/style', 'reporting/tables', 'reporting/values',
     'reporting/wordings', 'restore_report', 'retention', 'run_fields',
     'run_lock', 'running_job', 'scanning', 'sending', 'sharded/limits',
-    'short_listing', 'signals', 'signed_file', 'stored_lock', 'triggers',
-    'types', 'unfolding', 'unpickling', 'verification', 'version',
-    'vocabulary', 'wording', 'zip_layout', 'zip_writing'
+    'short_listing', 'signals', 'signed_file', 'start_block', 'stored_lock',
+    'summary', 'tally', 'triggers', 'types', 'unfolding', 'unpickling',
+    'verification', 'version', 'vocabulary', 'wording', 'zip_layout',
+    'zip_writing'
 }
 #: Rooms that draw.
 DRAWS = {
     'reporting/axes', 'reporting/curve_figures', 'reporting/drawing',
     'reporting/figures'
 }
-SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
+SDKS = {'boto3', 'fsspec', 'obstore', 'pavi', 'petrel_client', 's3fs'}
 
 
 def imports(path):

@@ -90,7 +90,8 @@ def test_two_lines_beside_an_ordinary_iteration_config(tmp_path, caplog, name):
         'iter_4.pth', 'iter_8.pth', 'iter_9.pth', 'latest.pth'
     ]
     assert not any(type(hook) is CheckpointHook for hook in runner.hooks)
-    assert caplog.text.count('takes over from CheckpointHook') == 1
+    assert caplog.text.count(
+        'CheckpointHook of checkpoint_config is replaced') == 1
     assert caplog.text.count('Saved checkpoint') == 3
     assert caplog.text.count('Saving checkpoint at') == 0
     assert [

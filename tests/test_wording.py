@@ -15,8 +15,8 @@ NOUNS = ('batches|bytes|characters|checkpoints|dimensions|elements|entries|'
          'scores|tensors|tries|uploads')
 PLURAL = re.compile(rf' (finished |data )?({NOUNS})\b(?!, expected at most)')
 #: Values that are never one.
-LARGE = ('CATALOG_LIMIT_BYTES', '_NAME_LIMIT_BYTES', 'self.ranks',
-         'self.writers', 'max(_periods(hooks))', 'len(values)', 'len(lengths)',
+LARGE = ('CATALOG_LIMIT_BYTES', '_NAME_LIMIT_BYTES', 'plan.ranks',
+         'plan.writers', 'max(_periods(hooks))', 'len(values)', 'len(lengths)',
          'saved')
 
 

@@ -32,7 +32,8 @@ def test_one_file_and_one_log_line_a_step(runs, name):
 @each_taking_over
 def test_takeover_is_said_once(runs, name):
     run = runs[name]
-    assert len(run.lines('takes over from CheckpointHook')) == 1
+    assert len(
+        run.lines('CheckpointHook of checkpoint_config is replaced')) == 1
     hooks = Counter(run.probe['hooks'])
     assert hooks['DurableCheckpointHook'] == 1
     assert hooks['CheckpointHook'] == 0

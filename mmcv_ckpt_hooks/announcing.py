@@ -1,0 +1,149 @@
+"""The start of a run, told: what it will save, keep and go on from."""
+import os
+from typing import (TYPE_CHECKING, Any, Dict, Iterator, List, Mapping,
+                    Optional, Sequence)
+
+from . import distributed, plan, sizes, takeover
+from .amp import has_idle_scaler
+from .best import eval_hooks
+from .ending import RunEnd
+from .history import open_history
+from .keep_text import mirror_text
+from .options import CheckpointOptions
+from .place_limits import followed, limits_text, unused_text
+from .saver import Saver
+from .sharded.shards import has_shards
+from .state import is_replicated
+from .wording import counted
+
+if TYPE_CHECKING:
+    from .hook import DurableCheckpointHook
+
+#: Smaller copies are not worth mapping memory for before the first save.
+_MAPPED_BYTES = 16 << 20
+_DEFAULTS = CheckpointOptions()
+
+
+def say_start(hook: 'DurableCheckpointHook', runner: Any, saver: Saver,
+              taken: Optional[Mapping[str, Any]]) -> None:
+    """Say what a run is going to save; what it has saved when it ends.
+
+    Args:
+        hook (DurableCheckpointHook): Ready but for this.
+        runner (BaseRunner): About to train.
+        saver (Saver): Of rank 0.
+        taken (dict, optional): Arguments of the stock hook whose place ours
+            has; None if there was none.
+    """
+    assert hook._interrupts is not None
+    unit = 'epochs' if hook.by_epoch else 'iterations'
+    place, options = saver.backend.url, hook.options
+    of_model = sizes.model_bytes(runner.model, runner.meta)
+    of_optimizer = sizes.optimizer_bytes(runner.optimizer) \
+        if hook.save_optimizer else 0
+    nbytes = of_model + (of_optimizer or 0)
+    is_local = os.path.isdir(place)
+    measured = plan.measured_secs(_events(runner, saver), nbytes)
+    guess = plan.write_secs(place, nbytes) \
+        if measured is None and is_local else None
+    steps = runner.max_epochs if hook.by_epoch else runner.max_iters
+    best = tuple(
+        str(one.key_indicator) for one in eval_hooks(runner) if one.save_best)
+    said = plan.Plan(
+        followed(options, saver.backend), unit, steps or 0, place,
+        hook._interrupts.watch.watched(), best, of_model, of_optimizer,
+        sum(info.bytes for info in saver.catalog.owned() if not info.same_as),
+        plan.free_bytes(place) if is_local else None,
+        guess if measured is None else measured, measured is not None,
+        _took_over(hook, taken,
+                   best), _came_from(runner), distributed.world_size(),
+        _writers(hook, runner), not takeover.counts_iterations(runner)
+        and not hasattr(runner, 'finished_steps'),
+        None if saver.mirror is None else mirror_text(
+            options, saver.mirror.url, unit, best), hook._waits_for,
+        tuple(_notes(hook, runner)))
+    if of_optimizer is not None and nbytes >= _MAPPED_BYTES:
+        on_gpu = any(one.is_cuda for one in runner.model.parameters())
+        saver.reserve(nbytes // said.writers, on_gpu)
+    runner.logger.info(said.text())
+    limits = limits_text(options, saver.backend, saver.catalog.home)
+    unused = unused_text(options, _places(hook, runner))
+    for warning in (*filter(None, (limits, unused)), *said.warnings()):
+        runner.logger.warning(warning)
+    saver.end = RunEnd(runner, options, hook._savers)
+
+
+def _took_over(hook: 'DurableCheckpointHook', taken: Optional[Mapping[str,
+                                                                      Any]],
+               best: Sequence[str]) -> Optional[str]:
+    """Say what was taken over from the config of stock mmcv."""
+    said = []
+    if taken is not None:
+        values = ', '.join(f'{name}={value!r}'
+                           for name, value in taken.items()
+                           if _counts(hook, name, value))
+        said.append('CheckpointHook of checkpoint_config is replaced' +
+                    (f'; its {values} is followed here' if values else ''))
+    if best:
+        said.append(f'save_best of the evaluation ({", ".join(best)}) is '
+                    'done here, too')
+    return '; '.join(said) or None
+
+
+def _counts(hook: 'DurableCheckpointHook', name: str, value: Any) -> bool:
+    """Whether an argument of the stock hook changes what ours does."""
+    # by_epoch is given by tools, and seen in the unit of the interval
+    return value is not None and hook._given.get(name) is None and \
+        name != 'by_epoch' and value != getattr(_DEFAULTS, name)
+
+
+def _notes(hook: 'DurableCheckpointHook', runner: Any) -> Iterator[str]:
+    """Yield what may surprise whoever resumes from these checkpoints."""
+    if not hasattr(runner, 'finished_steps'):
+        ours = 'EpochBasedRunnerAmp' if not takeover.counts_iterations(
+            runner) else 'IterBasedRunnerAmp'
+        yield f'on {type(runner).__name__} a resume begins the data anew, ' \
+            f'{ours} goes on behind the last batch'
+    for one in runner.hooks:
+        if has_idle_scaler(one):
+            yield f'{type(one).__name__} does not scale the loss here, so ' \
+                'that no loss scale is saved'
+    if not hook.save_optimizer:
+        yield 'save_optimizer=False: a resume begins with a new optimizer'
+
+
+def _writers(hook: 'DurableCheckpointHook', runner: Any) -> int:
+    """Return how many ranks have a part of what is written."""
+    shares = hook._sharding is not None and (is_replicated(runner.model)
+                                             or has_shards(runner.model))
+    return distributed.world_size() if shares else 1
+
+
+def _places(hook: 'DurableCheckpointHook', runner: Any) -> List[Any]:
+    """Return all that a run writes to or begins with; None for nothing."""
+    restored = getattr(runner, 'restored', None)
+    return [
+        hook.out_dir, hook.options.resume, restored and restored.directory,
+        getattr(runner, 'loaded_from', None),
+        *(getattr(one, 'out_dir', None) for one in eval_hooks(runner))
+    ]
+
+
+def _events(runner: Any, saver: Saver) -> List[Dict[str, Any]]:
+    if saver.catalog.lost_scores is not None:
+        return []  # the same history; it was said
+    try:
+        return open_history(saver.catalog.home).read()
+    except OSError as error:
+        # nothing depends on it, and the other ranks train already
+        runner.logger.warning(f'Could not read the history: {error}')
+        return []
+
+
+def _came_from(runner: Any) -> str:
+    restored = getattr(runner, 'restored', None)
+    if restored is not None:
+        return f'this one goes on from {restored.name} in {restored.directory}'
+    if runner.iter:
+        return f'this one goes on after {counted(runner.iter, "iterations")}'
+    return 'this run starts anew'

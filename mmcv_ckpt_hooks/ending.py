@@ -1,0 +1,109 @@
+"""The end of a run: what it has saved is said, once, whatever ended it.
+
+Nothing is listed and nothing is waited for: catalogs and tallies know it.
+"""
+import os
+import time
+from typing import Any, List, Optional, Tuple
+
+from .mirror_log import mirror_state
+from .options import CheckpointOptions
+from .retention import bytes_of
+from .saver import Saver
+from .summary import Place, Summary
+from .tally import together
+from .types import CheckpointInfo
+from .wording import counted
+
+
+class RunEnd:
+    """Says what a run has saved, when it ends.
+
+    Args:
+        runner (BaseRunner): About to train.
+        options (CheckpointOptions): Of the hook.
+        savers (list[Saver]): The run's own, then those of further places.
+
+    Order: the constructor at the start; :meth:`tell` when all is written,
+    as often as that is seen; :meth:`reopen` where the runner runs again.
+
+    Thread: training's.
+    """
+
+    def __init__(self, runner: Any, options: CheckpointOptions,
+                 savers: List[Saver]) -> None:
+        self._runner = runner
+        self._options = options
+        self._savers = savers
+        self._begun = time.monotonic()
+        restored = getattr(runner, 'restored', None)
+        self._went_on_from = counted(runner.iter, 'iterations') \
+            if runner.iter else ''
+        if restored is not None:
+            self._went_on_from = restored.name
+        self._is_told = False
+
+    def tell(self) -> None:
+        """Log it, unless that was done, or something is being written."""
+        # who is in a hurry waits for no writer, who may hold a catalog
+        if self._is_told or any(one.busy() for one in self._savers):
+            return
+        self._is_told = True
+        self._runner.logger.info(self.summary().text())
+
+    def reopen(self) -> None:
+        """Tell of the run that begins now, too."""
+        self._is_told = False
+
+    def summary(self) -> Summary:
+        """Return what there is to say."""
+        saver = self._savers[0]
+        owned = saver.catalog.owned()
+        return Summary(
+            together(one.tally for one in self._savers),
+            time.monotonic() - self._begun, self._went_on_from,
+            [_place(one) for one in self._savers],
+            max(owned, key=lambda one: (one.iter, one.regular), default=None),
+            [best for one in self._savers
+             for best in _best(one)], None if saver.mirror is None else
+            mirror_state(saver.mirror.url, saver.mirror.missing),
+            self._next_start(saver))
+
+    def _next_start(self, saver: Saver) -> str:
+        resume = self._options.resume
+        found = next(iter(saver.catalog.resumable()), None)
+        if resume not in (None, 'auto') and (found is None or found.lineage
+                                             != saver.catalog.lineage):
+            return f'the same command begins with {resume} again'
+        if found is None:
+            return 'there is nothing to go on from'
+        if resume is None:
+            path = os.path.join(saver.backend.url, found.name)
+            return f"only when told to: resume='auto' goes on from {path}"
+        rest = ', where nothing is left to train' if self._is_end(found) \
+            else ''
+        return f'the same command goes on from {found.name}{rest}'
+
+    def _is_end(self, info: CheckpointInfo) -> bool:
+        steps: Optional[int] = self._runner.max_iters
+        return steps is not None and info.iter >= steps
+
+
+def _place(saver: Saver) -> Place:
+    owned = saver.catalog.owned()
+    names = {info.name for info in owned}
+    nbytes = bytes_of(owned, names)
+    if not saver.backend.capabilities.link:
+        # a second name is a copy there
+        nbytes = sum(max(info.bytes, 0) for info in owned)
+    return Place(saver.backend.url, len(names), nbytes)
+
+
+def _best(saver: Saver) -> List[Tuple[str, str, float]]:
+    catalog, found = saver.catalog, []
+    keys = {key for info in catalog.owned() for key in info.metrics}
+    for key in sorted(keys):
+        best = catalog.best(key, ranked=True)
+        if best is not None and catalog.find(best.name) is not None:
+            found.append((best.name, key, best.score))
+    return found
