@@ -21,21 +21,22 @@ MMCV = {
 WITHOUT_TORCH = {
     'abandoning', 'apex_amp', 'argument_checks', 'backlog', 'best_scores',
     'building', 'card', 'catalog', 'catalog_file', 'catalog_home',
-    'checked_copy', 'checksums', 'config', 'counting', 'errors', 'executor',
-    'folders/chunks', 'folders/folder', 'folders/layout', 'folders/manifest',
-    'folders/metadata', 'folders/opening', 'folders/parts', 'folders/place',
-    'folders/sending', 'folders/verification', 'given_path', 'guarded',
-    'held_places', 'history', 'holding', 'instructions', 'keep_config',
-    'keep_text', 'kept_count', 'known_metrics', 'latest', 'lease', 'lineage',
-    'mirror', 'mirror_catalog', 'mirror_history', 'mirror_log',
-    'mirror_missing', 'mirror_note', 'mirror_words', 'mirroring', 'monitors',
-    'movement', 'name_template', 'names_elsewhere', 'options', 'outline',
-    'paging', 'place_limits', 'place_note', 'plan', 'pruning', 'reconciling',
-    'records', 'recovery', 'replacing', 'restore_report', 'retention',
-    'run_fields', 'run_lock', 'running_job', 'scanning', 'sending',
-    'sharded/limits', 'short_listing', 'signals', 'signed_file', 'stored_lock',
-    'triggers', 'types', 'unfolding', 'unpickling', 'verification', 'version',
-    'vocabulary', 'wording', 'zip_layout', 'zip_writing'
+    'checked_copy', 'checksums', 'config', 'counting', 'directory_digest',
+    'errors', 'executor', 'folders/chunks', 'folders/folder', 'folders/layout',
+    'folders/manifest', 'folders/metadata', 'folders/opening', 'folders/parts',
+    'folders/place', 'folders/sending', 'folders/verification', 'given_path',
+    'guarded', 'held_places', 'history', 'holding', 'instructions',
+    'keep_config', 'keep_text', 'kept_count', 'known_metrics', 'latest',
+    'lease', 'lineage', 'mirror', 'mirror_catalog', 'mirror_history',
+    'mirror_log', 'mirror_missing', 'mirror_note', 'mirror_words', 'mirroring',
+    'monitors', 'movement', 'name_template', 'names_elsewhere', 'options',
+    'outline', 'paging', 'place_limits', 'place_note', 'plan', 'pruning',
+    'reconciling', 'records', 'recovery', 'replacing', 'restore_report',
+    'retention', 'run_fields', 'run_lock', 'running_job', 'scanning',
+    'sending', 'sharded/limits', 'short_listing', 'signals', 'signed_file',
+    'stored_lock', 'triggers', 'types', 'unfolding', 'unpickling',
+    'verification', 'version', 'vocabulary', 'wording', 'zip_layout',
+    'zip_writing'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 

@@ -15,14 +15,16 @@ from ..folders.verification import verify_folder
 from ..given_path import refuse_part
 from ..scanning import verify_loadable
 from ..storage.mapped_errors import mapped_errors
-from .outcomes import (DAMAGED, NOT_CHECKED, OK, UNSAFE, UNVERIFIABLE, Outcome,
-                       Target, failure_of, outcome_text, summary_of)
+from .outcomes import (DAMAGED, NOT_CHECKED, OK, UNSAFE, UNVERIFIABLE, Amount,
+                       Outcome, Target, amount_of, amount_text, failure_of,
+                       outcome_text, summary_of)
 from .output import add_json, print_json, print_line, status, warn
 from .place import Place, Places, is_directory, path_of, split_path
 from .progress import progress_of
 from .remote import Access, add_access
 from .repair import repair_catalog, repair_text
 from .unfinished import unfinished_in
+from .verified import Notes
 
 EXIT_DAMAGED = 1
 EXIT_MISSING = 2
@@ -49,7 +51,9 @@ def add_parser(commands: Any) -> None:
         description='Checks the structure of a checkpoint, the CRC-32 of '
         'every record and, where a catalog (checkpoints.json) lists it, its '
         'digest; then whether its pickle names something that loading would '
-        'refuse. Nothing is unpickled.',
+        'refuse. Nothing is unpickled. When that was, and of which state of '
+        'a file, is noted beside it (checkpoints.verified.json) for '
+        '"mmcv-ckpt ls".',
         epilog='Exit code: 0 all is good; 1 something is damaged, or has a '
         'format without checksums (torch < 1.6); 2 wrong usage, or nothing '
         'is damaged, but something is missing or may not be read; 3 nothing '
@@ -80,7 +84,8 @@ def add_parser(commands: Any) -> None:
             'paths': given.paths,
             'checked': [],
             'unfinished': {},
-            'repaired': {}
+            'repaired': {},
+            **asdict(Amount())
         })
 
 
@@ -104,8 +109,11 @@ def run(arguments: argparse.Namespace) -> int:
             if not arguments.json:
                 print_line(f'{path}: {repair_text(repaired[path])}')
     checked: Dict[_Identity, Outcome] = {}
+    notes = Notes(warn)
     for target in targets:
+        notes.begin(target.place, target.name)
         outcome = check(target, checked, places)
+        notes.end(outcome.status == OK)
         outcomes.append(outcome)
         if outcome.status == NOT_CHECKED:
             continue  # it was told
@@ -113,8 +121,10 @@ def run(arguments: argparse.Namespace) -> int:
             print_line(outcome_text(outcome))
         elif outcome.problem:
             warn(outcome.problem)
+    notes.write()
     gravest = _gravest(outcomes)
     code = _EXIT_CODES[gravest.status]
+    amount = amount_of(outcomes)
     if arguments.json:
         summary = summary_of(outcomes) if code else ''
         print_json({
@@ -130,10 +140,11 @@ def run(arguments: argparse.Namespace) -> int:
             'unfinished':
             unfinished,
             'repaired':
-            repaired
+            repaired,
+            **asdict(amount)
         })
     elif len(outcomes) > 1:
-        print_line(summary_of(outcomes))
+        print_line(f'{summary_of(outcomes)}; {amount_text(amount)}')
     return code
 
 
