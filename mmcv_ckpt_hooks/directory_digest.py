@@ -12,8 +12,8 @@ from typing import IO, Tuple
 from .zip_layout import (DIRECTORY_LIMIT_BYTES, END_BYTES, ENTRY_MAGIC,
                          FILE_MAGIC, FLAGS, IS_FOLDER, MAX32, end_fields)
 
-#: Magic, version that reads it, flags, method, CRC-32, sizes, lengths of name, extra fields and
-#: comment, number of the disk, attributes.
+#: Magic, version that reads it, flags, method, CRC-32, sizes, lengths of name,
+#: extra fields and comment, number of the disk, attributes.
 _ENTRY = struct.Struct('<4s2xBx2H4x3L4H2xL4x')
 #: Of the zip files that ``zipfile`` opens (10 times that), at most.
 _VERSION = 63
@@ -43,8 +43,9 @@ def directory_digest(file: IO[bytes]) -> str:
          comment, disk, attributes) = _ENTRY.unpack_from(directory, place)
         # INVARIANT: what open_archive refuses is never as it was committed.
         # What else it looks at is in the digest
-        if magic != ENTRY_MAGIC or version > _VERSION or flags & ~FLAGS or method or disk or \
-                stored != size or size == MAX32 or attributes & IS_FOLDER:
+        if magic != ENTRY_MAGIC or version > _VERSION or \
+                flags & ~FLAGS or method or disk or stored != size or \
+                size == MAX32 or attributes & IS_FOLDER:
             return ''
         place += _ENTRY.size
         parts += [

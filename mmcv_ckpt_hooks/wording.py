@@ -1,4 +1,6 @@
-"""Numbers in words. Standard library only."""
+"""Numbers and names in words. Standard library only."""
+import difflib
+from typing import Sequence
 
 
 def counted(count: int, nouns: str, noun: str = '') -> str:
@@ -21,3 +23,9 @@ def every(interval: int, nouns: str) -> str:
         nouns (str): The plural.
     """
     return f'every {nouns[:-1] if interval == 1 else counted(interval, nouns)}'
+
+
+def nearest(given: str, valid: Sequence[str]) -> str:
+    """Return the valid name that a wrong one looks like; '' if none does."""
+    near = difflib.get_close_matches(given, valid, n=1, cutoff=0.5)
+    return near[0] if near else ''

@@ -10,7 +10,7 @@ from ..wording import counted
 from .cells import (count_text, flags_text, metrics_text, structure_of,
                     time_text, verified_text)
 from .choice import DAMAGED, NEEDS_TRUST, NOT_RESUMABLE
-from .elsewhere import directories_below, noted_elsewhere
+from .elsewhere import noted_elsewhere, those_below
 from .listing import Listing, look
 from .output import (Column, add_json, print_json, print_line, print_table,
                      size_text, status, warn)
@@ -29,8 +29,6 @@ _COLUMNS = (
     Column('verified'),
     Column('flags', wraps=True),
 )
-#: Directories named where the one asked for has no checkpoint.
-_SHOWN_HINTS = 5
 #: So many that are not damaged, and yet refused, are told why.
 _SHOWN_REFUSALS = 3
 #: What is said of what a resume takes, by the flag of the newest.
@@ -189,11 +187,9 @@ def _print_empty(place: Place, access: Access, folders: Unfinished,
                    f'level of its work dir: {place.path("...")}')
     elif noted_elsewhere(place):
         print_line(noted_elsewhere(place))
-    hints = directories_below(place, access, _SHOWN_HINTS + 1)
-    if hints:
-        more = ', ...' if len(hints) > _SHOWN_HINTS else ''
-        paths = [place.path(name) for name in hints[:_SHOWN_HINTS]]
-        print_line(f'There are some in {", ".join(paths)}{more}')
+    below = those_below(place, access)
+    if below:
+        print_line(f'But {below}')
 
 
 def _print_aside(aside: Mapping[str, str]) -> None:

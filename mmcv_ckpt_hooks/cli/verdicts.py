@@ -7,7 +7,7 @@ from ..errors import StorageError
 from ..pruning import Pruner
 from ..retention import KeepAny
 from ..types import LATEST_NAME, CheckpointInfo
-from .choice import DAMAGED
+from .choice import DAMAGED, NOT_RESUMABLE
 from .keeping import Keeping, keep_options, keeping_of
 from .listing import Listing
 from .output import warn
@@ -94,6 +94,11 @@ def _left_alone(listing: Listing, given: argparse.Namespace) -> Dict[str, str]:
         refusal = None if is_known else looks.refusal(info)
         if refusal is not None and refusal.flag == DAMAGED:
             found[name] = 'damaged: it neither counts nor goes'
+        elif refusal is not None and refusal.flag == NOT_RESUMABLE and \
+                name not in owned:
+            # adopted it would be the last, and every real one would go
+            found[name] = 'weights alone, or no checkpoint of a run: it ' \
+                'neither counts nor goes'
         elif 'iter' in listing.uncounted.get(name, ()):
             found[name] = 'of which step it is nothing tells'
         elif name in listing.away or place.catalog.link(name):

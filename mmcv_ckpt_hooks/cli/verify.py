@@ -15,6 +15,7 @@ from ..folders.verification import verify_folder
 from ..given_path import refuse_part
 from ..scanning import verify_loadable
 from ..storage.mapped_errors import mapped_errors
+from .elsewhere import those_below
 from .outcomes import (DAMAGED, NOT_CHECKED, OK, UNSAFE, UNVERIFIABLE, Amount,
                        Outcome, Target, amount_of, amount_text, failure_of,
                        outcome_text, summary_of)
@@ -110,9 +111,10 @@ def run(arguments: argparse.Namespace) -> int:
                 print_line(f'{path}: {repair_text(repaired[path])}')
     checked: Dict[_Identity, Outcome] = {}
     notes = Notes(warn)
-    for target in targets:
+    for number, target in enumerate(targets, 1):
         notes.begin(target.place, target.name)
-        outcome = check(target, checked, places)
+        of = f' ({number} of {len(targets)})' if len(targets) > 1 else ''
+        outcome = check(target, checked, places, of)
         notes.end(outcome.status == OK)
         outcomes.append(outcome)
         if outcome.status == NOT_CHECKED:
@@ -190,9 +192,10 @@ def _targets(places: Places, given: str, everything: bool,
             unfinished[place.path(name)] = problem
             warn(f'not checked: {problem}')
     if not names:
+        below = filter(None, [those_below(place, places.access)])
         said = [*folders.incomplete.values(), *folders.unfinished.values()]
         raise MissingCheckpointError('; '.join(
-            [f'{path} holds no checkpoints', *said]))
+            [f'{path} holds no checkpoints', *said, *below]))
     return [Target(place.path(name), place, name) for name in names]
 
 
@@ -210,8 +213,10 @@ def _place_of_file(places: Places, directory: str) -> Place:
 # -- checking --------------------------------------------------------------
 
 
-def check(target: Target, checked: Dict[_Identity, Outcome],
-          places: Places) -> Outcome:
+def check(target: Target,
+          checked: Dict[_Identity, Outcome],
+          places: Places,
+          of: str = '') -> Outcome:
     """Check one checkpoint.
 
     Args:
@@ -219,12 +224,14 @@ def check(target: Target, checked: Dict[_Identity, Outcome],
         checked (dict): Outcomes by what tells a file from another; a hard
             link of one that was found good is not read again.
         places (Places): How a folder is opened.
+        of (str): Behind its name while it is read: which one of how many.
+            Default: ''.
     """
     known = target.place.catalog.find(target.name)
     digest = known.digest if known is not None else ''
     try:
         if leads_to_folder(os.path.join(target.place.files.url, target.name)):
-            return _check_folder(target, digest, places)
+            return _check_folder(target, digest, places, of)
         with target.place.files.open(target.name) as file:
             key = _identity(target, file)
             same = checked.get(key)
@@ -233,7 +240,7 @@ def check(target: Target, checked: Dict[_Identity, Outcome],
             size = file.seek(0, os.SEEK_END)
             began = time.perf_counter()
             with mapped_errors('cannot read', target.shown), \
-                    progress_of(target.shown, size) as advance:
+                    progress_of(target.shown + of, size) as advance:
                 report = verify_loadable(file, target.shown, digest, advance)
             secs = time.perf_counter() - began
     except UnverifiableError as error:
@@ -251,7 +258,8 @@ def check(target: Target, checked: Dict[_Identity, Outcome],
     return outcome
 
 
-def _check_folder(target: Target, digest: str, places: Places) -> Outcome:
+def _check_folder(target: Target, digest: str, places: Places,
+                  of: str) -> Outcome:
     """Check a sharded checkpoint.
 
     Raises:
@@ -261,7 +269,7 @@ def _check_folder(target: Target, digest: str, places: Places) -> Outcome:
     with mapped_errors('cannot read', target.shown):
         folder = open_folder(
             places.files(target.place.path(target.name)), target.shown, digest)
-        with progress_of(target.shown, folder.bytes) as advance:
+        with progress_of(target.shown + of, folder.bytes) as advance:
             report = verify_folder(folder, advance)
     return Outcome(
         target.shown,
