@@ -143,8 +143,15 @@ def make_parser(names: Sequence[str] = COMMANDS) -> Parser:
 
 def parsers_of(parser: Parser) -> Dict[str, Any]:
     """Return the parsers of the commands by their names."""
-    found: List[Any] = [
+    return dict(_commands_of(parser).choices)
+
+
+def summaries(parser: Parser) -> List[str]:
+    """Return what the overview says of the commands, in the same order."""
+    return [str(one.help) for one in _commands_of(parser)._get_subactions()]
+
+
+def _commands_of(parser: Parser) -> Any:
+    return next(
         action for action in parser._actions
-        if isinstance(action, argparse._SubParsersAction)
-    ]
-    return dict(found[0].choices)
+        if isinstance(action, argparse._SubParsersAction))

@@ -50,9 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise DependencyError(
             'completion needs shtab, which is not installed: pip install '
             "'mmcv_ckpt_hooks[cli]'") from error
-    from .arguments import make_parser, parsers_of
+    from .arguments import make_parser, parsers_of, summaries
     parser = make_parser()
-    for one in parsers_of(parser).values():
+    for one, summary in zip(parsers_of(parser).values(), summaries(parser)):
+        one.description = summary  # zsh shows it beside the name
         _complete_paths(one, shtab.FILE, shtab.DIRECTORY)
     print(shtab.complete(parser, shell=arguments.shell))
     return 0

@@ -1,4 +1,5 @@
 """What a real shell completes with the script that the program prints."""
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import pytest
 from mmcv_ckpt_hooks.cli import main
 
 pytest.importorskip('shtab')
+pty = pytest.importorskip('pty')
 
 #: Fills COMPREPLY as bash does on the TAB key, and prints it.
 BASH = """
@@ -22,16 +24,10 @@ COMPREPLY=()
 $function mmcv-ckpt "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
 printf '%%s\\n' "${COMPREPLY[@]}"
 """
-#: Types a line into an interactive zsh, presses TAB, and reads the line.
-ZSH = """
-zmodload zsh/zpty
-zpty shell 'PS1= zsh -f -i'
-zpty -w shell 'fpath=(. $fpath); autoload -U compinit; compinit -u -D'
-zpty -w shell 'show() { print -r -- "<$BUFFER>"; zle send-break; exit }'
-zpty -w shell 'zle -N show; bindkey "^X" show; print READY'
-while zpty -r shell line; do [[ $line = READY* ]] && break; done
-zpty -w -n shell $'%s\\t\\x18'
-while zpty -r shell line; do print -rn -- $line; done
+#: What a user has in ~/.zshrc, and a key that shows the line and ends.
+ZSH = """stty cols 200 rows 50; fpath=($PWD $fpath); autoload -U compinit; \\
+compinit -u -D; show() { print -r -- "<$BUFFER>"; exit }; zle -N show; \\
+bindkey '^X' show; print REA'DY'
 """
 
 
@@ -72,20 +68,44 @@ def test_bash_completes(place, given, last, completed):
     assert sorted(in_bash(place, given, last)) == sorted(completed)
 
 
+def in_zsh(place, typed):
+    """The line after the TAB key, in a zsh with a terminal."""
+    child, terminal = pty.fork()
+    if not child:
+        os.chdir(str(place))
+        os.execvp('zsh', ['zsh', '-f', '-i'])
+    seen = ''
+
+    def wait_for(pattern):
+        nonlocal seen
+        while not re.search(pattern, seen):
+            seen += os.read(terminal, 4096).decode(errors='replace')
+        return re.search(pattern, seen)
+
+    os.write(terminal, ZSH.encode())
+    wait_for('READY')
+    os.write(terminal, typed.encode() + b'\t\x18')
+    found = wait_for('<(mmcv-ckpt.*?)>')[1]
+    os.close(terminal)
+    os.waitpid(child, 0)
+    return found
+
+
 @pytest.mark.parametrize('typed, line', [
-    ('mmcv-ckpt ver', 'mmcv-ckpt verify '),
+    ('mmcv-ckpt verif', 'mmcv-ckpt verify '),
+    ('mmcv-ckpt ls --js', 'mmcv-ckpt ls --json '),
     ('mmcv-ckpt inspect runs/i', 'mmcv-ckpt inspect runs/iter_8.pth '),
     ('mmcv-ckpt ls ru', 'mmcv-ckpt ls runs/'),
 ])
 def test_zsh_completes(place, typed, line):
     if shutil.which('zsh') is None:
         pytest.skip('zsh is not installed')
-    done = subprocess.run(['zsh', '-f', '-c', ZSH % typed],
-                          cwd=str(place),
-                          stdout=subprocess.PIPE,
-                          universal_newlines=True,
-                          timeout=60)
-    assert re.findall('<(mmcv-ckpt.*)>', done.stdout)[-1] == line
+    assert in_zsh(place, typed) == line
+
+
+def test_a_command_is_described_in_one_line(place):
+    script = (place / '_mmcv-ckpt').read_text()
+    assert '"ls:list the checkpoints of a directory"' in script
 
 
 def test_without_shtab_it_says_what_to_install(capsys, monkeypatch):
