@@ -8,6 +8,7 @@ from typing import Any, Mapping, Optional, Sequence, Tuple, Union
 
 from .errors import ConfigError
 from .storage import scheme_of
+from .wording import nearest
 
 #: By name the types that are allowed, and how they are called.
 Types = Mapping[str, Tuple[Union[type, Tuple[type, ...]], str]]
@@ -36,8 +37,8 @@ def check_known(what: str,
     for name in given:
         if name in valid:
             continue
-        near = difflib.get_close_matches(str(name), valid, n=1, cutoff=0.5)
-        known = meant.get(name) or (prefix + near[0] if near else '')
+        near = nearest(str(name), valid)
+        known = meant.get(name) or (prefix + near if near else '')
         hint = f'did you mean {known!r}? ' if known else ''
         # its value is not repeated: under a wrong name credentials may stand
         raise ConfigError(

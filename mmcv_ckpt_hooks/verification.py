@@ -15,7 +15,7 @@ from typing import IO, Any, Callable, Dict, Iterable, Mapping, Optional
 from .errors import TRUST, CorruptError, TruncatedError, UnverifiableError
 from .records import check_data, read_record, reading
 from .wording import counted
-from .zip_layout import ADVICE, check_directory, check_records
+from .zip_layout import ADVICE, FILE_MAGIC, check_directory, check_records
 
 #: Top folder of the records inside the zip file, as torch names it.
 ARCHIVE = 'archive'
@@ -25,7 +25,6 @@ BYTE_ORDER = sys.byteorder.encode()
 INFO_RECORD = 'checkpoint_info.json'
 #: Largest such record that is read (bytes).
 _INFO_LIMIT_BYTES = 1 << 20
-_ZIP_MAGIC = b'PK\x03\x04'
 #: Of a tar file, in its first header; torch < 0.4 wrote such.
 _TAR_MAGIC, _TAR_MAGIC_AT = b'ustar', 257
 
@@ -133,7 +132,7 @@ def open_archive(file: IO[bytes], path: str) -> zipfile.ZipFile:
         file.seek(0)
         head = file.read(_TAR_MAGIC_AT + len(_TAR_MAGIC))
         size = file.seek(0, 2)
-        if head[:4] != _ZIP_MAGIC:
+        if head[:4] != FILE_MAGIC:
             raise _not_a_zip(head, size, path)
         check_directory(file, size, path)
         try:
@@ -176,7 +175,7 @@ def read_info(archive: zipfile.ZipFile, path: str) -> Dict[str, Any]:
 
 def _not_a_zip(head: bytes, size: int, path: str) -> Exception:
     magic = head[:4]
-    if _ZIP_MAGIC.startswith(magic):
+    if FILE_MAGIC.startswith(magic):
         return TruncatedError(
             f'{path} has {counted(size, "bytes")}: it was cut off while it '
             f'was written or copied. {ADVICE}')

@@ -1,4 +1,6 @@
-"""Numbers in words. Standard library only."""
+"""Numbers and names in words. Standard library only."""
+import difflib
+from typing import Sequence
 
 
 def counted(count: int, nouns: str, noun: str = '') -> str:
@@ -27,3 +29,9 @@ def written(nbytes: int, secs: float) -> str:
     """Return ``'0.86 MB in 0.047 s (18.3 MB/s)'``."""
     rate = f' ({nbytes / 1e6 / secs:.1f} MB/s)' if secs > 0 else ''
     return f'{nbytes / 1e6:.2f} MB in {secs:.3f} s{rate}'
+
+
+def nearest(given: str, valid: Sequence[str]) -> str:
+    """Return the valid name that a wrong one looks like; '' if none does."""
+    near = difflib.get_close_matches(given, valid, n=1, cutoff=0.5)
+    return near[0] if near else ''

@@ -24,16 +24,21 @@ _END64_MAGIC = b'PK\x06\x06'
 _LOCATOR_MAGIC = b'PK\x06\x07'
 #: Magic, other fields, lengths of name, extra fields and comment, others.
 _ENTRY = struct.Struct('<4s24s3H12s')
-_ENTRY_MAGIC = b'PK\x01\x02'
+ENTRY_MAGIC = b'PK\x01\x02'
+#: With which a file begins.
+FILE_MAGIC = b'PK\x03\x04'
+
+#: All that stands behind the directory.
+END_BYTES = _END64.size + _LOCATOR.size + _END.size
 
 #: Sizes follow the data; names are UTF-8. Other flags mean encryption and
 #: patches.
-_FLAGS = 0x0808
-_IS_FOLDER = 0x10
-_MAX32 = 0xffffffff
+FLAGS = 0x0808
+IS_FOLDER = 0x10
+MAX32 = 0xffffffff
 #: Largest directory that is read (bytes): 300,000 records. In memory each of
 #: them takes ten times as much.
-_DIRECTORY_LIMIT_BYTES = 32 << 20
+DIRECTORY_LIMIT_BYTES = 32 << 20
 ADVICE = 'Use an older checkpoint, or copy this one here again'
 
 
@@ -49,17 +54,17 @@ def check_directory(file: IO[bytes], size: int, path: str) -> None:
         TruncatedError: If the file does not end as a zip file does.
         CorruptError: If it does, but something is wrong.
     """
-    file.seek(size - min(size, _END.size + _LOCATOR.size + _END64.size))
+    file.seek(size - min(size, END_BYTES))
     tail = file.read()
     if len(tail) < _END.size or tail[-_END.size:][:4] != _END_MAGIC:
         raise TruncatedError(
             f'{path} ({counted(size, "bytes")}) has no zip directory at its '
             f'end: it was cut off while it was written or copied. {ADVICE}')
-    start, length, count = _end_fields(tail, size)
+    start, length, count = end_fields(tail, size)
     defect = 'its zip directory is not where its end record says'
-    if length > _DIRECTORY_LIMIT_BYTES:
+    if length > DIRECTORY_LIMIT_BYTES:
         defect = f'its zip directory claims {length} bytes, expected at ' \
-            f'most {_DIRECTORY_LIMIT_BYTES}'
+            f'most {DIRECTORY_LIMIT_BYTES}'
     elif length >= 0:
         file.seek(start)
         defect = _entries_defect(file.read(length), count)
@@ -67,11 +72,17 @@ def check_directory(file: IO[bytes], size: int, path: str) -> None:
         raise CorruptError(f'{path} is damaged: {defect}. {ADVICE}')
 
 
-def _end_fields(tail: bytes, size: int) -> Tuple[int, int, int]:
-    """Return offset, length (-1 if anything is wrong) and entries."""
-    _, *disks, here, count, length, start, comment = _END.unpack(
+def end_fields(tail: bytes, size: int) -> Tuple[int, int, int]:
+    """Return offset, length (-1 if anything is wrong) and entries.
+
+    Args:
+        tail (bytes): The last :data:`END_BYTES` of the file.
+        size (int): Of the file in bytes.
+    """
+    ends_with, *disks, here, count, length, start, comment = _END.unpack(
         tail[-_END.size:])
-    fields, expected = [*disks, here, comment], [0, 0, count, 0]
+    fields = [ends_with, *disks, here, comment]
+    expected = [_END_MAGIC, 0, 0, count, 0]
     end = size - _END.size
     if tail[-_END.size - _LOCATOR.size:][:4] == _LOCATOR_MAGIC and \
             len(tail) == _END64.size + _LOCATOR.size + _END.size:
@@ -84,8 +95,8 @@ def _end_fields(tail: bytes, size: int) -> Tuple[int, int, int]:
         expected += [
             0, 0, count, _END64.size - 12, 0, end, 1, _END64_MAGIC,
             min(count, 0xffff),
-            min(length, _MAX32),
-            min(start, _MAX32)
+            min(length, MAX32),
+            min(start, MAX32)
         ]
     if fields != expected or start + length != end:
         length = -1
@@ -99,7 +110,7 @@ def _entries_defect(directory: bytes, count: int) -> str:
             return 'its zip directory is too short'
         magic, _, name, extra, comment, _ = _ENTRY.unpack_from(
             directory, place)
-        if magic != _ENTRY_MAGIC:
+        if magic != ENTRY_MAGIC:
             return 'its zip directory has a damaged entry'
         place += _ENTRY.size + name + extra + comment
     if place != len(directory):
@@ -142,7 +153,7 @@ def _records_defect(records: List[zipfile.ZipInfo], size: int) -> str:
                 record.compress_size != record.file_size:
             return (f'record {record.filename} is compressed; torch '
                     'checkpoints are not')
-        if record.flag_bits & ~_FLAGS or record.volume or \
-                record.external_attr & _IS_FOLDER:
+        if record.flag_bits & ~FLAGS or record.volume or \
+                record.external_attr & IS_FOLDER:
             return f'record {record.filename} has flags that torch never sets'
     return ''

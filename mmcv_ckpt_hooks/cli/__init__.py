@@ -14,12 +14,12 @@ import sys
 from typing import Optional, Sequence
 
 from ..errors import CheckpointError, IntegrityError, UnsafeCheckpointError
-from ..version import __version__
-from . import (convert, diff, inspect, ls, prune, publish, pull, push, report,
-               verify)
+from .arguments import parse
 from .output import print_json, status, warn
 
+EXIT_DAMAGED = 1
 EXIT_USAGE = 2
+EXIT_UNSAFE = 3
 EXIT_INTERRUPTED = 130
 #: As a shell reports a program that SIGPIPE ended.
 EXIT_BROKEN_PIPE = 141
@@ -38,7 +38,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     Raises:
         SystemExit: By argparse: after ``--help`` (0) and on wrong usage (2).
     """
-    arguments = _parser().parse_args(argv)
+    arguments = parse(argv)
+    if arguments.run is None:
+        return EXIT_USAGE  # it has shown what there is
     try:
         return _run(arguments)
     except OSError as error:
@@ -80,22 +82,6 @@ def _discard_rest() -> None:
 
 def _exit_code(error: Exception) -> int:
     if isinstance(error, IntegrityError):
-        return verify.EXIT_DAMAGED
-    return verify.EXIT_UNSAFE if isinstance(
-        error, UnsafeCheckpointError) else EXIT_USAGE
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog='mmcv-ckpt',
-        description='Lists, shows, verifies, compares, prunes, publishes, '
-        'converts and copies checkpoints of mmcv runs. Nothing in them is '
-        'executed.')
-    parser.add_argument(
-        '--version', action='version', version=f'mmcv-ckpt {__version__}')
-    commands = parser.add_subparsers(
-        dest='command', metavar='COMMAND', required=True)
-    for command in (ls, inspect, verify, diff, prune, publish, convert, push,
-                    pull, report):
-        command.add_parser(commands)
-    return parser
+        return EXIT_DAMAGED
+    return EXIT_UNSAFE if isinstance(error,
+                                     UnsafeCheckpointError) else EXIT_USAGE

@@ -11,26 +11,35 @@ from ..storage.folders import folders
 from .place import Place
 from .remote import Access
 
+#: Directories named where the one asked for has no checkpoint.
+_SHOWN = 5
 #: So many folders of a URL are looked into, with a request each.
 _LOOKED_INTO = 50
 
 
-def directories_below(place: Place, access: Access, most: int) -> List[str]:
-    """Return names of directories with checkpoints; it is only a hint.
+def those_below(place: Place, access: Access) -> str:
+    """Say which directories below have checkpoints, and how to name them.
 
-    What may not be read is left out.
+    It is only a hint: what may not be read is left out.
 
     Args:
         place (Place): The directory that has none.
         access (Access): How to open URLs.
-        most (int): How many are enough.
+
+    Returns:
+        str: A clause; empty if there are none.
     """
     found = []
     for name in _local(place) if place.is_local else _remote(place, access):
         found.append(name)
-        if len(found) == most:
+        if len(found) > _SHOWN:
             break
-    return found
+    if not found:
+        return ''
+    more = ', ...' if len(found) > _SHOWN else ''
+    paths = [place.path(name) for name in found[:_SHOWN]]
+    one = 'name one of them' if len(found) > 1 else 'name that one'
+    return f'there are some in {", ".join(paths)}{more}: {one}'
 
 
 def noted_elsewhere(place: Place) -> str:

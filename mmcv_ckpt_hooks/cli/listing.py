@@ -13,7 +13,9 @@ from ..lineage import by_step
 from ..types import CheckpointInfo
 from .choice import Choice, Looks, Refusal, resume_choice
 from .output import warn
+from .pinned import pinned_in
 from .place import Place, latest_target
+from .verified import verified_in
 
 #: Device and inode.
 _Inode = Tuple[int, int]
@@ -37,6 +39,10 @@ class Listing:
         uncounted (dict): By name which of ``'epoch'`` and ``'iter'`` a file
             does not tell; the entry has 0.
         latest (str, optional): The checkpoint that ``latest.pth`` leads to.
+        pinned (dict): By name why no policy of a run deletes it.
+        verified (dict): By name when ``mmcv-ckpt verify`` has read every byte
+            of the file that is there.
+        looks (Looks): At the checkpoints, as many as were taken.
         bytes (int): Of all files, each once.
     """
     place: Place
@@ -48,11 +54,14 @@ class Listing:
     flags: Mapping[str, List[str]]
     uncounted: Mapping[str, AbstractSet[str]]
     latest: Optional[str]
+    pinned: Mapping[str, List[str]]
+    verified: Mapping[str, str]
+    looks: Looks
     bytes: int
 
 
 def look(place: Place) -> Listing:
-    """List a directory; of the files' content only pickles are read."""
+    """List a directory; no tensor is read."""
     latest = latest_target(place, warn)
     inodes = _inodes(place)
     away = _links_to_nothing(place, inodes)
@@ -88,7 +97,8 @@ def look(place: Place) -> Listing:
         for info in checkpoints if info.name in inodes
     }
     return Listing(place, checkpoints, choice, lineage, refused, away, flags,
-                   uncounted, latest, sum(sizes.values()))
+                   uncounted, latest, pinned_in(place, choice, latest),
+                   verified_in(place, warn), looks, sum(sizes.values()))
 
 
 def _refused(place: Place, looks: Looks,
@@ -96,13 +106,21 @@ def _refused(place: Place, looks: Looks,
     """Return what a resume would not take of what it does not come to."""
     found = {}
     for info in place.checkpoints:
-        # what the plugin wrote, and has its digest, has all that a run needs
-        is_whole = info.digest and info.created_at
-        if not is_whole and info.name not in known:
+        if info.name not in known and not _is_whole(place, looks, info):
             with suppress(StorageError):  # it does not come to it
                 refusal = looks.refusal(info)
                 found.update({} if refusal is None else {info.name: refusal})
     return found
+
+
+def _is_whole(place: Place, looks: Looks, info: CheckpointInfo) -> bool:
+    """Whether it has all that a run needs, as what the plugin wrote has.
+
+    Where a look is a request, or several files, the catalog is believed.
+    """
+    if not place.is_local or is_folder(info.name):
+        return bool(info.digest and info.created_at)
+    return looks.is_as_committed(info)
 
 
 # -- which files they are --------------------------------------------------

@@ -6,10 +6,11 @@ from typing import Any, Dict, List, Mapping
 from ..errors import ConfigError
 from ..folders.folder import incomplete
 from ..folders.place import leads_to_folder
-from ..types import CheckpointInfo
 from ..wording import counted
+from .cells import (count_text, flags_text, metrics_text, structure_of,
+                    time_text, verified_text)
 from .choice import DAMAGED, NEEDS_TRUST, NOT_RESUMABLE
-from .elsewhere import directories_below, noted_elsewhere
+from .elsewhere import noted_elsewhere, those_below
 from .listing import Listing, look
 from .output import (Column, add_json, print_json, print_line, print_table,
                      size_text, status, warn)
@@ -25,12 +26,9 @@ _COLUMNS = (
     Column('size', right=True),
     Column('metrics', wraps=True),
     Column('time (UTC)'),
+    Column('verified'),
     Column('flags', wraps=True),
 )
-#: Metrics shown in the table; --json has all.
-_SHOWN_METRICS = 3
-#: Directories named where the one asked for has no checkpoint.
-_SHOWN_HINTS = 5
 #: So many that are not damaged, and yet refused, are told why.
 _SHOWN_REFUSALS = 3
 #: What is said of what a resume takes, by the flag of the newest.
@@ -53,9 +51,13 @@ _NOTHING: Dict[str, Any] = {
 
 _EPILOG = (
     'A number of iterations or epochs that neither a file nor its name tells '
-    'is "-". Flags: "resume" a run would continue from it; "latest" '
+    'is "-". Verified: when "mmcv-ckpt verify" last read every byte of the '
+    'file as it is now (UTC); "structure" its zip directory was read, just '
+    'now, and is as it was committed; "no" it is damaged; "-" not looked at. '
+    'Flags: "resume" a run would continue from it; "latest" '
     'latest.pth, or latest.dcp, leads to it; "best KEY" it has the best '
-    'score so far; "link" a symbolic link that somebody made, never deleted; '
+    'score so far; "pinned" no policy of a run deletes it (--json says why); '
+    '"link" a symbolic link that somebody made, never deleted; '
     '"link to PATH, which is not there" its disk may be away; "same as NAME" '
     'a second name of that file, or a copy; "superseded" the run went on '
     'from an earlier one; "other run" of the plugin; "not owned" of another '
@@ -141,6 +143,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _content(listing: Listing) -> Dict[str, Any]:
     place = listing.place
     best = {key: asdict(one) for key, one in place.best_scores().items()}
+    sound = listing.looks.sound()
     return {
         'directory':
         place.files.url,
@@ -159,6 +162,12 @@ def _content(listing: Listing) -> Dict[str, Any]:
             listing.flags[info.name],
             'link':
             place.catalog.link(info.name),
+            'pinned':
+            list(listing.pinned.get(info.name, ())),
+            'structure':
+            structure_of(listing, info.name, sound),
+            'verified_at':
+            listing.verified.get(info.name, ''),
             'problem':
             _problem(listing, info.name),
         } for info in listing.checkpoints],
@@ -178,11 +187,9 @@ def _print_empty(place: Place, access: Access, folders: Unfinished,
                    f'level of its work dir: {place.path("...")}')
     elif noted_elsewhere(place):
         print_line(noted_elsewhere(place))
-    hints = directories_below(place, access, _SHOWN_HINTS + 1)
-    if hints:
-        more = ', ...' if len(hints) > _SHOWN_HINTS else ''
-        paths = [place.path(name) for name in hints[:_SHOWN_HINTS]]
-        print_line(f'There are some in {", ".join(paths)}{more}')
+    below = those_below(place, access)
+    if below:
+        print_line(f'But {below}')
 
 
 def _print_aside(aside: Mapping[str, str]) -> None:
@@ -193,14 +200,16 @@ def _print_aside(aside: Mapping[str, str]) -> None:
 def _print_listing(listing: Listing, folders: Unfinished,
                    aside: Mapping[str, str]) -> None:
     place, infos = listing.place, listing.checkpoints
-    first = list(place.best_scores())
+    first, sound = list(place.best_scores()), listing.looks.sound()
     rows = [[
         info.name,
-        _count_text(listing, info, 'iter'),
-        _count_text(listing, info, 'epoch'),
+        count_text(listing, info, 'iter'),
+        count_text(listing, info, 'epoch'),
         size_text(info.bytes),
-        _metrics_text(info.metrics, first),
-        _time_text(info.created_at), ', '.join(listing.flags[info.name])
+        metrics_text(info.metrics, first),
+        time_text(info.created_at),
+        verified_text(listing, info.name, sound),
+        flags_text(listing, info.name)
     ] for info in infos]
     styles = [
         'red' if _problem(listing, info.name) else
@@ -257,30 +266,7 @@ def _resume_text(listing: Listing) -> str:
         why = _NEWEST_THAT[refused[newest.name].flag]
     elif newest is not None and newest.name in listing.away:
         why = 'the newest that is there'
-    return (f"resume='auto' would take {choice.taken}, {why}. Its structure "
-            'was checked; "mmcv-ckpt verify" checks every byte')
-
-
-def _count_text(listing: Listing, info: CheckpointInfo, key: str) -> str:
-    return '-' if key in listing.uncounted.get(info.name, ()) else str(
-        getattr(info, key))
-
-
-def _metrics_text(metrics: Mapping[str, Any], first: List[str]) -> str:
-    # mmseg's scores of single classes have a dot: 'IoU.road'
-    keys = [key for key in metrics if '.' not in key] or list(metrics)
-    keys.sort(key=lambda key: key not in first)
-    shown = [
-        f'{key} {_value_text(metrics[key])}' for key in keys[:_SHOWN_METRICS]
-    ]
-    rest = len(metrics) - len(shown)
-    return ', '.join(shown + [f'+{rest}'] * (rest > 0))
-
-
-def _value_text(value: Any) -> str:
-    return f'{value:.4g}' if isinstance(value, (int, float)) else str(value)
-
-
-def _time_text(created_at: str) -> str:
-    # always UTC: '2030-01-31T12:00:00+00:00'
-    return created_at[:19].replace('T', ' ') or '-'
+    at = listing.verified.get(choice.taken)
+    checked = 'Its structure was checked; "mmcv-ckpt verify" checks every ' \
+        'byte' if at is None else f'Every byte was verified {time_text(at)}'
+    return f"resume='auto' would take {choice.taken}, {why}. {checked}"

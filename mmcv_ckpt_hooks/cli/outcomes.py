@@ -60,6 +60,30 @@ class Outcome:
     note: str = ''
 
 
+@dataclass(frozen=True)
+class Amount:
+    """What was read.
+
+    Args:
+        bytes (int): Of all that was found good, second names not counted.
+            Default: 0.
+        secs (float): How long that took. Default: 0.
+    """
+    bytes: int = 0
+    secs: float = 0.
+
+
+def amount_of(outcomes: Sequence[Outcome]) -> Amount:
+    read = [one for one in outcomes if one.status == OK and not one.same_as]
+    return Amount(
+        sum(one.bytes for one in read), sum(one.secs for one in read))
+
+
+def amount_text(amount: Amount) -> str:
+    rate = size_text(amount.bytes / max(amount.secs, 1e-9))
+    return f'{size_text(amount.bytes)} in {amount.secs:.2f} s, {rate}/s'
+
+
 def failure_of(path: str, status: str, error: CheckpointError) -> Outcome:
     return Outcome(
         path, status, error=type(error).__name__, problem=str(error))
@@ -68,13 +92,11 @@ def failure_of(path: str, status: str, error: CheckpointError) -> Outcome:
 def outcome_text(outcome: Outcome) -> str:
     if outcome.status != OK:
         return f'{outcome.status:<13}{outcome.problem}'
-    size = size_text(outcome.bytes)
     if outcome.same_as:
-        return (f'{OK:<13}{outcome.path}: {size}, the same file as '
-                f'{outcome.same_as}')
-    rate = size_text(outcome.bytes / max(outcome.secs, 1e-9))
-    return (f'{OK:<13}{outcome.path}: {size}, '
-            f'{counted(outcome.records, "records")}, {rate}/s' +
+        return (f'{OK:<13}{outcome.path}: {size_text(outcome.bytes)}, the '
+                f'same file as {outcome.same_as}')
+    return (f'{OK:<13}{outcome.path}: {counted(outcome.records, "records")}, '
+            f'{amount_text(amount_of([outcome]))}' +
             (f'; {outcome.note}' if outcome.note else ''))
 
 

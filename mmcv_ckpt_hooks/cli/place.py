@@ -91,12 +91,12 @@ class Places:
     """Opens every directory once, however many of its files are named.
 
     Args:
-        access (Access): How to open URLs.
+        access (Access): How to open URLs; an attribute.
         warn (callable): Told what is wrong with a catalog.
     """
 
     def __init__(self, access: Access, warn: Warn) -> None:
-        self._access = access
+        self.access = access
         self._warn = warn
         self._opened: Dict[str, Place] = {}
 
@@ -127,7 +127,7 @@ class Places:
 
     def files(self, shown: str) -> StorageBackend:
         """Return the backend of a directory; nothing is read yet."""
-        return self._access.open(shown) if is_url(shown) else \
+        return self.access.open(shown) if is_url(shown) else \
             LocalBackend(shown)
 
 

@@ -14,6 +14,8 @@ from ..folders.place import leads_to_folder
 from ..guarded import guarded, lock_of, taken
 from ..history import open_history
 from ..wording import counted
+from .cells import count_text
+from .elsewhere import those_below
 from .keeping import add_keep, keep_options
 from .listing import Listing, look
 from .outcomes import DAMAGED, OK, UNSAFE, UNVERIFIABLE, Target
@@ -112,7 +114,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.yes:
         listing = look(places.open(path))
         place = listing.place
-        _print(place, judge(listing, arguments), _contents(place), arguments)
+        _print(listing, judge(listing, arguments), _contents(place), arguments,
+               places)
         return 0
     lock = lock_of(files, CATALOG_NAME, warn)
     with taken(lock):
@@ -124,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
         backend, place.catalog.home = guarded(lock, place.files, place.files)
         contents = _contents(place)
         verdicts = _delete(replace(place, files=backend), verdicts)
-    _print(place, verdicts, contents, arguments)
+    _print(listing, verdicts, contents, arguments, places)
     return EXIT_FAILED if any(one.problem for one in verdicts) else 0
 
 
@@ -212,11 +215,16 @@ def _freed(verdicts: List[Verdict], contents: Mapping[str, Any]) -> int:
     return sum(size for one, size in sizes.items() if one not in stays)
 
 
-def _print(place: Place, verdicts: List[Verdict], contents: Mapping[str, Any],
-           given: argparse.Namespace) -> None:
+def _print(listing: Listing, verdicts: List[Verdict], contents: Mapping[str,
+                                                                        Any],
+           given: argparse.Namespace, places: Places) -> None:
+    place = listing.place
     goes = [one for one in verdicts if one.goes]
     if not verdicts and not given.json:
         print_line(f'No checkpoints in {place.shown}')
+        below = those_below(place, places.access)
+        if below:
+            print_line(f'But {below}')
         return
     failed = [one for one in goes if one.problem]
     freed, done = _freed(verdicts, contents), bool(given.yes)
@@ -234,18 +242,10 @@ def _print(place: Place, verdicts: List[Verdict], contents: Mapping[str, Any],
             done,
             'bytes':
             freed,
-            'checkpoints': [{
-                'name': one.info.name,
-                'iter': one.info.iter,
-                'epoch': one.info.epoch,
-                'bytes': one.info.bytes,
-                'goes': one.goes,
-                'why': one.why,
-                'problem': one.problem
-            } for one in verdicts]
+            'checkpoints': [_content(listing, one) for one in verdicts]
         })
         return
-    print_table(_COLUMNS, [_row(one, done) for one in verdicts],
+    print_table(_COLUMNS, [_row(listing, one, done) for one in verdicts],
                 ['red' if one.goes else '' for one in verdicts])
     number, total = len(goes) - len(failed), len(verdicts)
     print_line('')
@@ -259,9 +259,23 @@ def _print(place: Place, verdicts: List[Verdict], contents: Mapping[str, Any],
         print_line(f'Nothing to delete: {counted(total, "checkpoints")}')
 
 
-def _row(one: Verdict, done: bool) -> Sequence[str]:
+def _content(listing: Listing, one: Verdict) -> Dict[str, Any]:
+    unknown = listing.uncounted.get(one.info.name, ())
+    return {
+        'name': one.info.name,
+        'iter': None if 'iter' in unknown else one.info.iter,
+        'epoch': None if 'epoch' in unknown else one.info.epoch,
+        'bytes': one.info.bytes,
+        'goes': one.goes,
+        'why': one.why,
+        'problem': one.problem
+    }
+
+
+def _row(listing: Listing, one: Verdict, done: bool) -> Sequence[str]:
     info = one.info
     what = 'keep' if not one.goes else 'failed' if one.problem else \
         'deleted' if done else 'delete'
-    return (info.name, str(info.iter), str(info.epoch), size_text(info.bytes),
-            what, ', '.join(one.why))
+    return (info.name, count_text(listing, info,
+                                  'iter'), count_text(listing, info, 'epoch'),
+            size_text(info.bytes), what, ', '.join(one.why))

@@ -17,6 +17,7 @@ _FILE = re.compile(r'\.(pth(\.\w+)?|dcp/?)$')
 #: So long a request is repeated (seconds): who waits looks at it.
 _RETRY_SECS = 10.
 _NOTHING: Mapping[str, str] = {}
+_OF_BUCKET = 'A bucket is s3://BUCKET/PREFIX, its server --endpoint URL'
 
 
 def add_access(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +97,12 @@ class Access:
         if scheme not in (*OBJECT_STORES, 'pavi') and not is_of_fsspec(scheme):
             meant = meant_url(without_credentials(url))
             # mmcv's own would need mmcv
+            if scheme in ('http', 'https'):
+                raise ConfigError(
+                    f'mmcv-ckpt reads no {scheme}:// URL, where nothing can '
+                    'be listed: download the file and give its path. '
+                    f'{_OF_BUCKET}. A run takes the URL of a file as resume '
+                    'or load_from, and reads it with mmcv')
             raise ConfigError(
                 f'mmcv-ckpt reads no {scheme}:// URL' +
                 (f', did you mean {meant!r}? Expected'

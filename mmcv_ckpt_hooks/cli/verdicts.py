@@ -1,15 +1,13 @@
 """Which checkpoints of a directory need not be kept, and why others stay."""
 import argparse
-import os
 from dataclasses import dataclass, replace
-from typing import Dict, FrozenSet, List, Mapping, Set
+from typing import Dict, List, Mapping, Set
 
-from ..catalog import Catalog
 from ..errors import StorageError
 from ..pruning import Pruner
 from ..retention import KeepAny
 from ..types import LATEST_NAME, CheckpointInfo
-from .choice import DAMAGED, Looks
+from .choice import DAMAGED, NOT_RESUMABLE
 from .keeping import Keeping, keep_options, keeping_of
 from .listing import Listing
 from .output import warn
@@ -66,7 +64,7 @@ def judge(listing: Listing, given: argparse.Namespace) -> List[Verdict]:
                     lambda message: warn(message.replace('keep.', '--')),
                     lambda message, error: warn(message), None, keeping.budget)
     pruner.ranking = keeping.ranking
-    needed = _needed(listing, place.catalog)
+    needed = listing.pinned
     goes = {
         info.name
         for info in pruner.superseded(frozenset(needed), judged)
@@ -74,8 +72,7 @@ def judge(listing: Listing, given: argparse.Namespace) -> List[Verdict]:
     why = keeping.why(judged)
     return [
         Verdict(info, info.name in goes, [] if info.name in goes else _reasons(
-            info, left, needed, why, keeping, catalog.best_names()))
-        for info in listing.checkpoints
+            info, left, needed, why, keeping)) for info in listing.checkpoints
     ]
 
 
@@ -89,13 +86,19 @@ def _left_alone(listing: Listing, given: argparse.Namespace) -> Dict[str, str]:
     }
     superseded = _superseded(place)
     # not only what a resume comes to: what is kept must be worth it
-    looks = Looks(place)
+    looks = listing.looks
     found: Dict[str, str] = {}
     for info in listing.checkpoints:
         name = info.name
-        refusal = None if name in listing.away else looks.refusal(info)
+        is_known = name in listing.away or looks.is_as_committed(info)
+        refusal = None if is_known else looks.refusal(info)
         if refusal is not None and refusal.flag == DAMAGED:
             found[name] = 'damaged: it neither counts nor goes'
+        elif refusal is not None and refusal.flag == NOT_RESUMABLE and \
+                name not in owned:
+            # adopted it would be the last, and every real one would go
+            found[name] = 'weights alone, or no checkpoint of a run: it ' \
+                'neither counts nor goes'
         elif 'iter' in listing.uncounted.get(name, ()):
             found[name] = 'of which step it is nothing tells'
         elif name in listing.away or place.catalog.link(name):
@@ -123,31 +126,12 @@ def _superseded(place: Place) -> Set[str]:
     }
 
 
-def _needed(listing: Listing, catalog: Catalog) -> Mapping[str, List[str]]:
-    """Return by name what is needed whatever policies say, and for what."""
-    found: Dict[str, List[str]] = {}
-    for info in listing.checkpoints:
-        # who links to a checkpoint wants to have it
-        target = catalog.link(info.name)
-        if target and os.path.dirname(target) in ('', listing.place.files.url):
-            found.setdefault(os.path.basename(target),
-                             []).append(f'{info.name} leads to it')
-    for name, what in ((listing.latest, 'the latest'), (listing.choice.taken,
-                                                        'for a resume')):
-        if name is not None:
-            found.setdefault(name, []).append(what)
-    return found
-
-
 def _reasons(info: CheckpointInfo, left: Mapping[str, str],
              needed: Mapping[str, List[str]], why: Mapping[str, List[str]],
-             keeping: Keeping, best: FrozenSet[str]) -> List[str]:
+             keeping: Keeping) -> List[str]:
     if info.name in left:
         return [left[info.name]]
-    found = list(why.get(info.name, []))
-    if info.name in best:
-        found.append('the best so far')
-    found += needed.get(info.name, [])
+    found = list(why.get(info.name, [])) + list(needed.get(info.name, []))
     if not found and info.trigger == 'best':
         found.append('no better one is known')
     elif not found:

@@ -15,14 +15,17 @@ from ..folders.verification import verify_folder
 from ..given_path import refuse_part
 from ..scanning import verify_loadable
 from ..storage.mapped_errors import mapped_errors
-from .outcomes import (DAMAGED, NOT_CHECKED, OK, UNSAFE, UNVERIFIABLE, Outcome,
-                       Target, failure_of, outcome_text, summary_of)
+from .elsewhere import those_below
+from .outcomes import (DAMAGED, NOT_CHECKED, OK, UNSAFE, UNVERIFIABLE, Amount,
+                       Outcome, Target, amount_of, amount_text, failure_of,
+                       outcome_text, summary_of)
 from .output import add_json, print_json, print_line, status, warn
 from .place import Place, Places, is_directory, path_of, split_path
 from .progress import progress_of
 from .remote import Access, add_access
 from .repair import repair_catalog, repair_text
 from .unfinished import unfinished_in
+from .verified import Notes
 
 EXIT_DAMAGED = 1
 EXIT_MISSING = 2
@@ -49,7 +52,9 @@ def add_parser(commands: Any) -> None:
         description='Checks the structure of a checkpoint, the CRC-32 of '
         'every record and, where a catalog (checkpoints.json) lists it, its '
         'digest; then whether its pickle names something that loading would '
-        'refuse. Nothing is unpickled.',
+        'refuse. Nothing is unpickled. When that was, and of which state of '
+        'a file, is noted beside it (checkpoints.verified.json) for '
+        '"mmcv-ckpt ls".',
         epilog='Exit code: 0 all is good; 1 something is damaged, or has a '
         'format without checksums (torch < 1.6); 2 wrong usage, or nothing '
         'is damaged, but something is missing or may not be read; 3 nothing '
@@ -80,7 +85,8 @@ def add_parser(commands: Any) -> None:
             'paths': given.paths,
             'checked': [],
             'unfinished': {},
-            'repaired': {}
+            'repaired': {},
+            **asdict(Amount())
         })
 
 
@@ -104,8 +110,12 @@ def run(arguments: argparse.Namespace) -> int:
             if not arguments.json:
                 print_line(f'{path}: {repair_text(repaired[path])}')
     checked: Dict[_Identity, Outcome] = {}
-    for target in targets:
-        outcome = check(target, checked, places)
+    notes = Notes(warn)
+    for number, target in enumerate(targets, 1):
+        notes.begin(target.place, target.name)
+        of = f' ({number} of {len(targets)})' if len(targets) > 1 else ''
+        outcome = check(target, checked, places, of)
+        notes.end(outcome.status == OK)
         outcomes.append(outcome)
         if outcome.status == NOT_CHECKED:
             continue  # it was told
@@ -113,8 +123,10 @@ def run(arguments: argparse.Namespace) -> int:
             print_line(outcome_text(outcome))
         elif outcome.problem:
             warn(outcome.problem)
+    notes.write()
     gravest = _gravest(outcomes)
     code = _EXIT_CODES[gravest.status]
+    amount = amount_of(outcomes)
     if arguments.json:
         summary = summary_of(outcomes) if code else ''
         print_json({
@@ -130,10 +142,11 @@ def run(arguments: argparse.Namespace) -> int:
             'unfinished':
             unfinished,
             'repaired':
-            repaired
+            repaired,
+            **asdict(amount)
         })
     elif len(outcomes) > 1:
-        print_line(summary_of(outcomes))
+        print_line(f'{summary_of(outcomes)}; {amount_text(amount)}')
     return code
 
 
@@ -179,9 +192,10 @@ def _targets(places: Places, given: str, everything: bool,
             unfinished[place.path(name)] = problem
             warn(f'not checked: {problem}')
     if not names:
+        below = filter(None, [those_below(place, places.access)])
         said = [*folders.incomplete.values(), *folders.unfinished.values()]
         raise MissingCheckpointError('; '.join(
-            [f'{path} holds no checkpoints', *said]))
+            [f'{path} holds no checkpoints', *said, *below]))
     return [Target(place.path(name), place, name) for name in names]
 
 
@@ -199,8 +213,10 @@ def _place_of_file(places: Places, directory: str) -> Place:
 # -- checking --------------------------------------------------------------
 
 
-def check(target: Target, checked: Dict[_Identity, Outcome],
-          places: Places) -> Outcome:
+def check(target: Target,
+          checked: Dict[_Identity, Outcome],
+          places: Places,
+          of: str = '') -> Outcome:
     """Check one checkpoint.
 
     Args:
@@ -208,12 +224,14 @@ def check(target: Target, checked: Dict[_Identity, Outcome],
         checked (dict): Outcomes by what tells a file from another; a hard
             link of one that was found good is not read again.
         places (Places): How a folder is opened.
+        of (str): Behind its name while it is read: which one of how many.
+            Default: ''.
     """
     known = target.place.catalog.find(target.name)
     digest = known.digest if known is not None else ''
     try:
         if leads_to_folder(os.path.join(target.place.files.url, target.name)):
-            return _check_folder(target, digest, places)
+            return _check_folder(target, digest, places, of)
         with target.place.files.open(target.name) as file:
             key = _identity(target, file)
             same = checked.get(key)
@@ -222,7 +240,7 @@ def check(target: Target, checked: Dict[_Identity, Outcome],
             size = file.seek(0, os.SEEK_END)
             began = time.perf_counter()
             with mapped_errors('cannot read', target.shown), \
-                    progress_of(target.shown, size) as advance:
+                    progress_of(target.shown + of, size) as advance:
                 report = verify_loadable(file, target.shown, digest, advance)
             secs = time.perf_counter() - began
     except UnverifiableError as error:
@@ -240,7 +258,8 @@ def check(target: Target, checked: Dict[_Identity, Outcome],
     return outcome
 
 
-def _check_folder(target: Target, digest: str, places: Places) -> Outcome:
+def _check_folder(target: Target, digest: str, places: Places,
+                  of: str) -> Outcome:
     """Check a sharded checkpoint.
 
     Raises:
@@ -250,7 +269,7 @@ def _check_folder(target: Target, digest: str, places: Places) -> Outcome:
     with mapped_errors('cannot read', target.shown):
         folder = open_folder(
             places.files(target.place.path(target.name)), target.shown, digest)
-        with progress_of(target.shown, folder.bytes) as advance:
+        with progress_of(target.shown + of, folder.bytes) as advance:
             report = verify_folder(folder, advance)
     return Outcome(
         target.shown,

@@ -47,17 +47,18 @@ def test_the_table_tells_all_about_each_checkpoint(run_dir, capsys):
     out = capsys.readouterr().out
     head, *lines = out.splitlines()
     assert re.split(r'  +', head) == [
-        'name', 'iter', 'epoch', 'size', 'metrics', 'time (UTC)', 'flags'
+        'name', 'iter', 'epoch', 'size', 'metrics', 'time (UTC)', 'verified',
+        'flags'
     ]
-    time = r'20\d\d-\d\d-\d\d \d\d:\d\d:\d\d'
+    time = r'20\d\d-\d\d-\d\d \d\d:\d\d:\d\d +structure'
     rows = [
         rf'iter_2\.pth +2 +0 +\d+\.\d kB +mIoU 0\.5 +{time}',
         rf'iter_4\.pth +4 +0 +\d+\.\d kB +mIoU 0\.7 +{time}',
         rf'best_mIoU_iter_4\.pth +4 +0 +\d+\.\d kB +mIoU 0\.7 +{time}'
-        r' +best mIoU, same as iter_4\.pth',
+        r' +best mIoU, same as iter_4\.pth, pinned',
         rf'iter_6\.pth +6 +0 +\d+\.\d kB +mIoU 0\.6 +{time}',
         rf'iter_8\.pth +8 +[01] +\d+\.\d kB +mIoU 0\.65 +{time}'
-        r' +resume, latest',
+        r' +resume, latest, pinned',
     ]
     for pattern, line in zip(rows, lines):
         assert re.fullmatch(pattern, line), line
@@ -75,6 +76,11 @@ def test_json_has_what_the_catalog_has_and_more(run_dir, capsys):
     for one, entry in zip(content['checkpoints'], catalog['checkpoints']):
         assert one.pop('flags') is not None
         assert one.pop('problem') == one.pop('link') == ''
+        assert one.pop('structure') == 'ok' and one.pop('verified_at') == ''
+        assert one.pop('pinned') == {
+            'best_mIoU_iter_4.pth': ['the best so far'],
+            'iter_8.pth': ['the latest', 'for a resume']
+        }.get(one['name'], [])
         assert one == entry
 
 
@@ -427,7 +433,7 @@ def test_a_note_that_is_a_pipe_is_not_waited_for(tmp_path, capsys):
 def test_the_directory_above_names_those_that_have_some(run_dir, capsys):
     (run_dir.parent / 'empty').mkdir()
     assert main(['ls', str(run_dir.parent)]) == 0
-    assert f'There are some in {run_dir}\n' in capsys.readouterr().out
+    assert f'there are some in {run_dir}: name' in capsys.readouterr().out
 
 
 def test_the_current_directory_is_the_default(run_dir, monkeypatch, capsys):
@@ -467,7 +473,7 @@ def test_a_refusal_is_not_an_empty_directory(run_dir, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize('arguments',
-                         [[], ['lst'], ['ls', 'a', 'b'], ['ls', '--long']])
+                         [['lst'], ['ls', 'a', 'b'], ['ls', '--long']])
 def test_wrong_usage_is_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
         main(arguments)

@@ -4,13 +4,14 @@ import os
 import shutil
 
 import pytest
+import torch
 from checkpoint_files import moved
 from folders import NEW_TORCH
 from toy import make_loader, make_runner, names, train
 
-from mmcv_ckpt_hooks import find_resumable
+from mmcv_ckpt_hooks import find_resumable, scanning
 from mmcv_ckpt_hooks.catalog import CATALOG_NAME, Catalog
-from mmcv_ckpt_hooks.cli import main
+from mmcv_ckpt_hooks.cli import choice, main
 from mmcv_ckpt_hooks.cli import prune as cli_prune
 from mmcv_ckpt_hooks.errors import LockedError, StorageError
 from mmcv_ckpt_hooks.history import History
@@ -544,3 +545,44 @@ def test_folders_go_as_files_do(tmp_path, capsys):
         path.name for path in tmp_path.iterdir()
         if path.name.endswith('.dcp')) == ['iter_6.dcp', 'latest.dcp']
     assert content['bytes'] > 10000
+
+
+# -- what else lies there --------------------------------------------------
+
+
+def test_weights_alone_are_never_the_last_checkpoint(run_dir, capsys):
+    # published into the directory: by its name the newest
+    torch.save(dict(a=torch.zeros(2)), str(run_dir / 'iter_99.pth'))
+    args = ('--last', 1, '--adopt-existing')
+    _, content, _ = prune(capsys, run_dir, *args, '--yes')
+    assert (run_dir / 'iter_8.pth').exists()
+    assert (run_dir / 'iter_99.pth').exists()
+    assert why(content)['iter_99.pth'] == (
+        'weights alone, or no checkpoint of a run: it neither counts nor goes')
+    assert why(content)['iter_8.pth'].startswith('the last')
+    assert 'iter_6.pth' in going(content)
+
+
+def test_of_a_file_that_tells_no_step_none_is_shown(run_dir, capsys):
+    (run_dir / 'notes.pth').write_bytes(b'no checkpoint')
+    assert main(['prune', str(run_dir), '--last', '1']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    row = next(line for line in lines if line.startswith('notes.pth'))
+    assert row.split()[1:3] == ['-', '-']
+    _, content, _ = prune(capsys, run_dir, '--last', 1)
+    found = {one['name']: one for one in content['checkpoints']}
+    assert found['notes.pth']['iter'] is found['notes.pth']['epoch'] is None
+    assert found['iter_2.pth']['iter'] == 2
+
+
+def test_200_good_files_are_not_unpickled_one_by_one(run_dir, capsys,
+                                                     monkeypatch):
+    read = []
+
+    def outlined(archive, path):
+        read.append(path)
+        return scanning.read_outline(archive, path)
+
+    monkeypatch.setattr(choice, 'read_outline', outlined)
+    prune(capsys, run_dir, '--last', 1)
+    assert read == ['iter_8.pth']  # what a resume would take

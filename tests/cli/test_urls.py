@@ -121,7 +121,8 @@ def test_verify_checks_the_newest_all_or_one(stored, cli):
     assert [one['path']
             for one in content['checked']] == [f'{stored}/iter_6.pth']
     code, out, _ = cli('verify', '--all', stored)
-    assert (code, out.splitlines()[-1]) == (0, '4 ok')
+    assert code == 0
+    assert out.splitlines()[-1].startswith('4 ok; ')
     code, content, _ = cli('verify', f'{stored}/iter_2.pth', '--json')
     one, = content['checked']
     assert (code, one['status'], one['same_as']) == (0, 'ok', '')
@@ -186,12 +187,14 @@ def test_above_runs_ls_says_where_they_are(stored, cli, s3_server):
     for url in (above, f'{above}/'):
         code, out, err = cli('ls', url)
         assert (code, err) == (0, '')
-        assert out.splitlines()[-1] == f'There are some in {stored}'
+        assert out.splitlines()[-1] == (
+            f'But there are some in {stored}: name that one')
     for number in range(6):
         put(f'{above}/a{number}', options, 'iter_1.pth', b'')
     _, out, _ = cli('ls', above)
     shown = ', '.join(f'{above}/a{number}' for number in range(5))
-    assert out.splitlines()[-1] == f'There are some in {shown}, ...'
+    assert out.splitlines()[-1] == (
+        f'But there are some in {shown}, ...: name one of them')
 
 
 def test_a_folder_that_may_not_be_read_is_no_hint(stored, cli, monkeypatch):
@@ -202,7 +205,7 @@ def test_a_folder_that_may_not_be_read_is_no_hint(stored, cli, monkeypatch):
 
     monkeypatch.setattr(elsewhere, 'folders', refused)
     code, out, err = cli('ls', stored.rpartition('/')[0])
-    assert (code, err) == (0, '') and 'There are some' not in out
+    assert (code, err) == (0, '') and 'there are some' not in out
 
 
 def test_so_it_does_for_fsspec(capsys):
@@ -212,7 +215,7 @@ def test_so_it_does_for_fsspec(capsys):
     put(f'{above}/empty', None, 'notes.txt', b'')
     assert main(['ls', above]) == 0
     told = capsys.readouterr().out.splitlines()[-1]
-    assert told == f'There are some in {above}/run'
+    assert told == f'But there are some in {above}/run: name that one'
 
 
 @pytest.mark.parametrize('command, name', [('ls', ''), ('verify', ''),
@@ -295,6 +298,15 @@ def test_an_endpoint_is_of_an_s3_server(url, capsys):
 def test_what_was_meant_as_a_url_is_told(command, url, capsys):
     assert main([command, url]) == 2
     assert "did you mean 's3://bucket/run'" in capsys.readouterr().err
+
+
+def test_of_http_it_is_said_what_to_do(capsys):
+    assert main(['ls', 'https://host/run']) == 2
+    assert capsys.readouterr().err == (
+        'mmcv-ckpt: mmcv-ckpt reads no https:// URL, where nothing can be '
+        'listed: download the file and give its path. A bucket is '
+        's3://BUCKET/PREFIX, its server --endpoint URL. A run takes the URL '
+        'of a file as resume or load_from, and reads it with mmcv\n')
 
 
 @pytest.mark.parametrize('scheme', ['http', 'nowhere'])

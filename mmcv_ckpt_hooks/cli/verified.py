@@ -1,0 +1,152 @@
+"""When ``verify`` last read every byte of a checkpoint: a note beside it.
+
+The note is about a file as it was then: its size, the time of its last change
+and its inode. Of one that was written, copied or replaced since it says
+nothing. What a disk loses later no note can tell: so it has a date.
+"""
+import datetime
+import hashlib
+import json
+import os
+from contextlib import suppress
+from typing import Any, Callable, Dict, Iterator, Optional, Tuple
+
+from ..errors import MissingCheckpointError, StorageError
+from .place import Place
+
+VERIFIED_NAME = 'checkpoints.verified.json'
+_VERSION = 1
+#: A larger one is not ours (bytes): 100,000 checkpoints.
+_LIMIT_BYTES = 32 << 20
+
+Warn = Callable[[str], None]
+
+
+def file_state(place: Place, name: str) -> str:
+    """Return what tells a checkpoint from what may be there later.
+
+    Args:
+        place (Place): A local directory.
+        name (str): Of a file or a folder in it.
+
+    Raises:
+        OSError: If it is not there.
+    """
+    path = os.path.join(place.files.url, name)
+    if not os.path.isdir(path):
+        return _state_of(os.stat(path))
+    content = hashlib.sha256()
+    for inner in sorted(os.listdir(path)):
+        state = _state_of(os.stat(os.path.join(path, inner)))
+        content.update(f'{inner} {state}\n'.encode(errors='surrogateescape'))
+    return f'folder-{content.hexdigest()}'
+
+
+def _state_of(status: os.stat_result) -> str:
+    return f'{status.st_size}-{status.st_mtime_ns}-{status.st_ino}'
+
+
+def verified_in(place: Place, warn: Warn) -> Dict[str, str]:
+    """Return by name when a checkpoint was verified that is still as it was.
+
+    Args:
+        place (Place): The directory; of a remote one nothing is noted.
+        warn (callable): Told of notes that cannot be read.
+    """
+    return {name: one['at'] for name, one in _standing(place, warn)}
+
+
+class Notes:
+    """What a ``verify`` found, noted at its end in each place.
+
+    Nothing is noted, and nothing said, of remote places and where the user may
+    not write.
+
+    Args:
+        warn (callable): Told of notes that cannot be read or written.
+    """
+
+    def __init__(self, warn: Warn) -> None:
+        self._warn = warn
+        self._places: Dict[int, Place] = {}
+        # by place and name; None for what is not good
+        self._found: Dict[int, Dict[str, Optional[Dict[str, str]]]] = {}
+        self._begun: Tuple[Place, str, Optional[Dict[str, str]]]
+
+    def begin(self, place: Place, name: str) -> None:
+        """Look at a checkpoint before it is read."""
+        note = None
+        if place.is_local:
+            with suppress(OSError):  # the check says that it is not there
+                note = {'state': file_state(place, name), 'at': _now()}
+        self._begun = place, name, note
+
+    def end(self, is_good: bool) -> None:
+        """Say what the check of it has found."""
+        place, name, note = self._begun
+        # INVARIANT: of the state before: what came while it was read is not
+        # what was read
+        self._places[id(place)] = place
+        self._found.setdefault(id(place), {})[name] = note if is_good else None
+
+    def write(self) -> None:
+        """Write the notes, beside those of other checkpoints."""
+        for key, found in self._found.items():
+            place = self._places[key]
+            if place.is_local and os.access(place.files.url, os.W_OK):
+                self._write(place, found)
+
+    def _write(self, place: Place,
+               found: Dict[str, Optional[Dict[str, str]]]) -> None:
+        before = dict(_standing(place, self._warn))
+        notes = {
+            name: note
+            for name, note in {
+                **before,
+                **found
+            }.items() if note is not None
+        }
+        if notes == before:
+            return
+        content = {'version': _VERSION, 'verified': notes}
+        data = json.dumps(content, indent=1, sort_keys=True).encode()
+        try:
+            place.files.put(VERIFIED_NAME, lambda stream: stream.write(data))
+        except StorageError as error:
+            # the verdict stands: only "mmcv-ckpt ls" does not know of it
+            self._warn(f'what was verified is not noted: {error}')
+
+
+def _now() -> str:
+    return datetime.datetime.now(
+        datetime.timezone.utc).isoformat(timespec='seconds')
+
+
+def _standing(place: Place, warn: Warn) -> Iterator[Tuple[str, Any]]:
+    for name, one in _read(place, warn).items():
+        try:
+            if one['state'] == file_state(place, name):
+                yield name, {'state': one['state'], 'at': str(one['at'])}
+        except OSError:
+            pass  # it is gone
+        except (TypeError, KeyError):
+            warn(f'{place.path(VERIFIED_NAME)} says of {name} what no '
+                 '"mmcv-ckpt verify" writes: it is passed over')
+
+
+def _read(place: Place, warn: Warn) -> Dict[str, Any]:
+    if not place.is_local:
+        return {}
+    try:
+        with place.files.open(VERIFIED_NAME) as file:
+            content = json.loads(file.read(_LIMIT_BYTES))
+        if content['version'] != _VERSION:
+            raise ValueError(f'version {content["version"]!r}')
+        return dict(content['verified'])
+    except MissingCheckpointError:
+        return {}
+    except (StorageError, ValueError, TypeError, KeyError,
+            RecursionError) as error:
+        warn(f'{place.path(VERIFIED_NAME)} cannot be read ({error}): the next '
+             '"mmcv-ckpt verify" writes it anew')
+        return {}

@@ -1,0 +1,34 @@
+"""Above several runs a command says where there are checkpoints."""
+import shutil
+
+import pytest
+
+from mmcv_ckpt_hooks.cli import main
+
+
+@pytest.fixture
+def above(run_dir):
+    shutil.copytree(str(run_dir), str(run_dir.parent / 'other'))
+    (run_dir.parent / 'empty').mkdir()
+    return run_dir.parent
+
+
+@pytest.mark.parametrize(
+    'command',
+    [['ls'], ['prune', '--last', '1'], ['verify'], ['verify', '--all']])
+def test_the_directories_below_are_named(above, capsys, command):
+    code = main([*command, str(above)])
+    assert code == (2 if command[0] == 'verify' else 0)
+    out, err = capsys.readouterr()
+    assert (f'there are some in {above}/other, {above}/run: name one of them'
+            in out + err)
+
+
+def test_one_is_enough_and_none_is_no_hint(above, capsys):
+    shutil.rmtree(str(above / 'other'))
+    main(['prune', str(above), '--last', '1'])
+    assert capsys.readouterr().out == (
+        f'No checkpoints in {above}\n'
+        f'But there are some in {above}/run: name that one\n')
+    main(['prune', str(above / 'empty'), '--last', '1'])
+    assert capsys.readouterr().out == f'No checkpoints in {above}/empty\n'

@@ -1,0 +1,134 @@
+"""What ``verify`` has found is noted for ``ls``, as long as it is true."""
+import json
+import os
+import shutil
+
+import pytest
+
+from mmcv_ckpt_hooks.cli import main
+from mmcv_ckpt_hooks.cli.verified import VERIFIED_NAME
+
+
+def listed(capsys, directory):
+    assert main(['ls', str(directory), '--json']) == 0
+    captured = capsys.readouterr()
+    content = json.loads(captured.out)
+    return {one['name']: one for one in content['checkpoints']}, captured.err
+
+
+def times(capsys, directory):
+    found, _ = listed(capsys, directory)
+    return {name: one['verified_at'] for name, one in found.items()}
+
+
+def names_verified(capsys, directory):
+    return {name for name, at in times(capsys, directory).items() if at}
+
+
+@pytest.fixture
+def verified_dir(run_dir, capsys):
+    assert main(['verify', str(run_dir), '--all']) == 0
+    capsys.readouterr()
+    return run_dir
+
+
+def flip(path, at):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    with open(str(path), 'r+b') as file:
+        file.write(data)
+
+
+def test_the_table_says_when_every_byte_was_read(verified_dir, capsys):
+    assert main(['ls', str(verified_dir)]) == 0
+    *_, row, _, _, resume = capsys.readouterr().out.splitlines()
+    at = times(capsys, verified_dir)['iter_8.pth']
+    shown = at[:19].replace('T', ' ')
+    assert row.count(shown) and '  structure' not in row
+    assert resume.endswith(f'Every byte was verified {shown}')
+
+
+def test_one_that_was_checked_is_noted_beside_the_others(run_dir, capsys):
+    for name in ('iter_2.pth', 'iter_6.pth'):
+        assert main(['verify', str(run_dir / name)]) == 0
+        capsys.readouterr()
+    assert names_verified(capsys, run_dir) == {'iter_2.pth', 'iter_6.pth'}
+
+
+def test_of_a_file_that_was_changed_since_nothing_is_said(
+        verified_dir, capsys):
+    path = verified_dir / 'iter_6.pth'
+    os.utime(str(path), ns=(1, 1))
+    found = names_verified(capsys, verified_dir)
+    assert 'iter_6.pth' not in found and 'iter_8.pth' in found
+
+
+def test_of_a_copy_with_the_same_time_nothing_is_said(verified_dir, capsys):
+    path = verified_dir / 'iter_6.pth'
+    shutil.copy2(str(path), str(verified_dir / 'copy'))
+    os.replace(str(verified_dir / 'copy'), str(path))
+    assert 'iter_6.pth' not in names_verified(capsys, verified_dir)
+
+
+def test_what_is_damaged_loses_its_note(verified_dir, capsys):
+    path = verified_dir / 'iter_6.pth'
+    before = path.stat()
+    flip(path, before.st_size // 2)
+    # as the disk does it: nobody has written
+    os.utime(str(path), ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert 'iter_6.pth' in names_verified(capsys, verified_dir)
+    assert main(['verify', str(path)]) == 1
+    capsys.readouterr()
+    assert 'iter_6.pth' not in names_verified(capsys, verified_dir)
+
+
+def test_a_damaged_structure_is_no_whatever_was_noted(verified_dir, capsys):
+    path = verified_dir / 'iter_4.pth'
+    before = path.stat()
+    os.truncate(str(path), 1000)
+    os.truncate(str(path), before.st_size)
+    os.utime(str(path), ns=(before.st_atime_ns, before.st_mtime_ns))
+    found, _ = listed(capsys, verified_dir)
+    assert found['iter_4.pth']['structure'] == 'damaged'
+    assert main(['ls', str(verified_dir)]) == 0
+    rows = capsys.readouterr().out.splitlines()
+    row = next(row for row in rows if row.startswith('iter_4.pth'))
+    assert '  no  ' in row and 'damaged' in row
+
+
+def test_a_directory_that_may_not_be_written_to_is_verified(
+        run_dir, capsys, monkeypatch):
+    monkeypatch.setattr(os, 'access', lambda path, mode: mode != os.W_OK)
+    assert main(['verify', str(run_dir), '--all']) == 0
+    assert capsys.readouterr().err == ''
+    assert not (run_dir / VERIFIED_NAME).exists()
+
+
+def test_a_note_that_cannot_be_written_changes_no_verdict(run_dir, capsys):
+    (run_dir / VERIFIED_NAME).mkdir()
+    (run_dir / VERIFIED_NAME / 'file').touch()
+    assert main(['verify', str(run_dir)]) == 0
+    assert 'what was verified is not noted' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('text', ['{', '[]', '{"version": 9}', '[' * 9999])
+def test_notes_that_cannot_be_read_are_told_and_written_anew(
+        verified_dir, capsys, text):
+    (verified_dir / VERIFIED_NAME).write_text(text)
+    found, err = listed(capsys, verified_dir)
+    assert not any(one['verified_at'] for one in found.values())
+    assert f'{VERIFIED_NAME} cannot be read' in err
+    assert main(['verify', str(verified_dir)]) == 0
+    capsys.readouterr()
+    assert names_verified(capsys, verified_dir) == {'iter_8.pth'}
+
+
+def test_a_note_of_another_form_is_passed_over(verified_dir, capsys):
+    path = verified_dir / VERIFIED_NAME
+    content = json.loads(path.read_text())
+    content['verified']['iter_2.pth'] = 'yes'
+    path.write_text(json.dumps(content))
+    found, err = listed(capsys, verified_dir)
+    assert 'says of iter_2.pth what no "mmcv-ckpt verify" writes' in err
+    assert found['iter_8.pth']['verified_at']
+    assert not found['iter_2.pth']['verified_at']
