@@ -19,6 +19,7 @@ from .card import CARD_VERSION
 from .converting import flat_file
 from .errors import ConfigError, MissingCheckpointError, ResumeError
 from .flat_files.header import SUFFIX as FLAT
+from .run_fields import PUBLISHED
 from .serialization import write_checkpoint
 from .staging import reference
 from .types import StorageBackend
@@ -184,10 +185,13 @@ def _public(meta: Any,
                           f'{", ".join(map(str, meta)) or "nothing"}')
     public = {
         key: value
-        for key, value in meta.items() if key in PUBLIC_META or key in keep
+        for key, value in meta.items()
+        if key in (*PUBLIC_META, PUBLISHED) or key in keep
         or isinstance(key, str) and _VERSION.fullmatch(key)
     }
-    return public, [str(key) for key in meta if key not in public]
+    left_out = [str(key) for key in meta if key not in public]
+    # who resumes must not take the weights for the state of a run
+    return {**public, PUBLISHED: True}, left_out
 
 
 def _writer(suffix: str, weights: 'OrderedDict[str, Any]',

@@ -16,6 +16,7 @@ from typing import Optional, Sequence
 from ..errors import CheckpointError, IntegrityError, UnsafeCheckpointError
 from ..version import __version__
 from . import convert, diff, inspect, ls, prune, publish, pull, push, verify
+from .advice import for_command
 from .output import print_json, status, warn
 
 EXIT_USAGE = 2
@@ -54,7 +55,8 @@ def _run(arguments: argparse.Namespace) -> int:
         code = int(arguments.run(arguments))
     except BrokenPipeError:
         raise
-    except (CheckpointError, OSError) as error:
+    except (CheckpointError, OSError) as raised:
+        error = for_command(raised, arguments.command)
         warn(str(error))
         code = _exit_code(error)
         if arguments.json:
