@@ -32,11 +32,11 @@ WITHOUT_TORCH = {
     'monitors', 'movement', 'name_template', 'names_elsewhere', 'options',
     'outline', 'paging', 'place_limits', 'place_note', 'plan', 'pruning',
     'reconciling', 'records', 'recovery', 'replacing', 'restore_report',
-    'retention', 'run_fields', 'run_lock', 'running_job', 'scanning',
-    'sending', 'sharded/limits', 'short_listing', 'signals', 'signed_file',
-    'stored_lock', 'triggers', 'types', 'unfolding', 'unpickling',
-    'verification', 'version', 'vocabulary', 'wording', 'zip_layout',
-    'zip_writing'
+    'retention', 'run_fields', 'run_lock', 'runner_arguments', 'running_job',
+    'scanning', 'sending', 'sharded/limits', 'short_listing', 'signals',
+    'signed_file', 'stored_lock', 'triggers', 'types', 'unfolding',
+    'unpickling', 'verification', 'version', 'vocabulary', 'wording',
+    'zip_layout', 'zip_writing'
 }
 SDKS = {'pavi', 'boto3', 's3fs', 'obstore', 'fsspec', 'petrel_client'}
 
