@@ -7,7 +7,7 @@ from ..mirroring import MirrorPlace
 from ..sending import Gone
 from ..types import CheckpointInfo
 from .left_out import left_out
-from .output import print_line, size_text, status, warn
+from .output import print_line, rate_text, size_text, status, warn
 from .place import Place
 from .progress import progress_of
 from .unfinished import unfinished_in
@@ -160,7 +160,7 @@ def _tell(outcome: Outcome, quiet: bool) -> None:
         warn(f'{outcome.name} is not copied: {outcome.problem}')
     elif not quiet:
         why = outcome.why or f'{size_text(outcome.bytes)} in ' \
-            f'{outcome.secs:.1f} s'
+            f'{outcome.secs:.1f} s, {rate_text(outcome.bytes, outcome.secs)}'
         print_line(f'{outcome.status:<9}{outcome.name}: {why}')
 
 

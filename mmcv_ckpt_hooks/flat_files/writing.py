@@ -13,6 +13,7 @@ from ..checksums import crc32
 from ..errors import ConfigError
 from ..serialization import blocks_of
 from ..staging import StagedState, TensorRef
+from ..wording import counted
 from .dtypes import name_of
 from .header import BITS, LIMIT_BYTES, TEXTS, Entry, digest_of, header_bytes
 from .tree_text import Encoder
@@ -69,8 +70,9 @@ class FlatFile:
         })
         if len(self.header) > LIMIT_BYTES:
             raise ConfigError(
-                f'a safetensors file cannot hold {len(self.header)} bytes of '
-                f'what is no tensor, at most {LIMIT_BYTES}: convert to .pth '
+                'a safetensors file cannot hold '
+                f'{counted(len(self.header), "bytes")} of what is no tensor, '
+                f'at most {LIMIT_BYTES}: convert to .pth '
                 'or .dcp')
 
     @property
