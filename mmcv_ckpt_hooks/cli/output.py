@@ -71,7 +71,7 @@ def size_text(size_bytes: float) -> str:
 
 def rate_text(size_bytes: float, secs: float) -> str:
     """Return a rate: ``'481.8 MB/s'``; empty if it took no time."""
-    return f'{size_bytes / secs / 1e6:.1f} MB/s' if secs > 0 else ''
+    return f'{size_text(size_bytes / secs)}/s' if secs > 0 else ''
 
 
 def printable(text: str) -> str:

@@ -11,8 +11,8 @@ from .output import printable, rate_text, size_text
 
 Advance = Callable[[int], None]
 
-#: Smaller files are done before a bar could be read (bytes).
-_WORTH_A_BAR_BYTES = 64 << 20
+#: Smaller files are done before a bar or a rate could be read (bytes).
+WORTH_A_BAR_BYTES = 64 << 20
 #: From line to line where there is no terminal (seconds).
 _LINE_SECS = 30.
 
@@ -29,7 +29,7 @@ def progress_of(name: str, total_bytes: int) -> Iterator[Optional[Advance]]:
         callable | None: To be called with the bytes just done; None where
             nothing is shown.
     """
-    if total_bytes < _WORTH_A_BAR_BYTES:
+    if total_bytes < WORTH_A_BAR_BYTES:
         yield None
         return
     if not sys.stderr.isatty():

@@ -62,11 +62,8 @@ def work_dir(source, tmp_path):
 
 
 def killed(sent, number, at, *arguments):
-    done = subprocess.run([
-        sys.executable, '-c', CHILD,
-        str(number),
-        str(at), sent, *map(str, arguments)
-    ],
+    given = map(str, (number, at, sent, *arguments))
+    done = subprocess.run([sys.executable, '-c', CHILD, *given],
                           stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT,
                           universal_newlines=True,
@@ -152,7 +149,7 @@ def test_an_upload_that_ended_early_is_none(work_dir, tmp_path, bucket, sent,
         verify_checkpoint(there / name)
 
 
-# -- how far it is -------------------------------------------------------------
+# -- how far it is ----------------------------------------------------------
 
 
 def test_a_log_gets_a_line_now_and_then(monkeypatch, capsys):
@@ -163,8 +160,8 @@ def test_a_log_gets_a_line_now_and_then(monkeypatch, capsys):
             now[0] = 100. + secs
             advance(10 << 20)
     assert capsys.readouterr().err == (
-        'a.pth: 21.0 MB of 104.9 MB, 0.7 MB/s\n'
-        'a.pth: 41.9 MB of 104.9 MB, 0.7 MB/s\n')
+        'a.pth: 21.0 MB of 104.9 MB, 676.5 kB/s\n'
+        'a.pth: 41.9 MB of 104.9 MB, 676.5 kB/s\n')
     with progress.progress_of('a.pth', 1 << 20) as advance:
         assert advance is None
 
@@ -179,15 +176,12 @@ import mmcv_ckpt_cli, contextlib
 with contextlib.suppress(SystemExit):
     mmcv_ckpt_cli.main(['--version'])
 from mmcv_ckpt_hooks.cli import progress
-progress._WORTH_A_BAR_BYTES = 1
+progress.WORTH_A_BAR_BYTES = 1
 sys.exit(mmcv_ckpt_cli.main(sys.argv[1:]))
 """
     main_end, other_end = pty.openpty()
-    process = subprocess.Popen([
-        sys.executable, '-c', program, 'push',
-        str(work_dir),
-        str(tmp_path / 'there')
-    ],
+    given = ['push', str(work_dir), str(tmp_path / 'there')]
+    process = subprocess.Popen([sys.executable, '-c', program, *given],
                                env=dict(
                                    os.environ, TERM='xterm', COLUMNS='120'),
                                stdout=subprocess.DEVNULL,
