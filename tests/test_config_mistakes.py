@@ -397,6 +397,58 @@ def test_a_tool_that_resumes_before_there_are_averages(tmp_path, caplog):
         'or take IterBasedRunnerAmp or EpochBasedRunnerAmp') in caplog.messages
 
 
+@pytest.mark.parametrize('given, expected', [
+    (dict(interval=1000), 'interval=1000 never comes: the run has 2 '
+     'iterations, and is saved at its end only'),
+    (dict(interval=1000, save_last=False), 'interval=1000 never comes: the '
+     'run has 2 iterations, and with save_last=False nothing is saved at the '
+     'end either'),
+    (dict(interval=1, triggers=dict(begin=100)), 'triggers.begin=100 is never '
+     'reached: the run has 2 iterations, and nothing is saved by interval'),
+    (dict(interval=1, triggers=dict(at=[1, 50, 60])), 'triggers.at: 50, 60 '
+     'never come: the run has 2 iterations'),
+    (dict(), 'DurableCheckpointHook has no interval: nothing is saved before '
+     'the end but what triggers ask for'),
+    (dict(interval=1, storage_options=dict(region='x')), 'storage_options of '
+     'the hook are not used: they are for object stores and fsspec, and the '
+     'hook has no such out_dir, nor begins with a checkpoint from there'),
+])
+def test_what_will_not_happen_is_told_at_the_start(tmp_path, caplog, given,
+                                                   expected):
+    with caplog.at_level(logging.WARNING):
+        started(tmp_path, given)
+    assert expected in caplog.messages
+
+
+@pytest.mark.parametrize('triggers', [dict(secs=60), dict(at=[1])])
+def test_an_interval_that_never_comes_is_no_matter_beside_others(
+        tmp_path, caplog, triggers):
+    with caplog.at_level(logging.WARNING):
+        started(tmp_path, dict(interval=1000, triggers=triggers))
+    assert 'never comes' not in caplog.text
+
+
+def test_the_resume_from_of_a_config_leads_nowhere(tmp_path):
+    path = f'{tmp_path}/gone/iter_4.pth'
+    runner = make_runner(tmp_path / 'run')
+    with pytest.raises(CheckpointError) as caught:
+        runner.resume(path)
+    assert str(caught.value) == \
+        f'cannot read checkpoint {path}: No such file or directory'
+
+
+def test_a_metric_whose_better_side_nobody_knows(tmp_path):
+    evaluation = dict(scores=[.5], interval=1, by_epoch=False)
+    said = message(
+        started,
+        tmp_path,
+        dict(keep=dict(best=1, monitor='roundness')),
+        evaluation=evaluation)
+    assert said == ("whether a greater or a lesser 'roundness' is better "
+                    'cannot be told from its name: give keep.rule '
+                    "('greater' or 'less')")
+
+
 def test_two_hooks_in_one_place(tmp_path):
     hook = dict(type='DurableCheckpointHook', interval=1)
     runner = make_runner(
