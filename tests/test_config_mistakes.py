@@ -8,9 +8,9 @@ import math
 import re
 
 import pytest
-from mmcv.runner import HOOKS, RUNNERS, CheckpointHook, EMAHook
-from mmcv.utils import build_from_cfg
-from toy import make_loader, make_runner
+from mmcv.runner import HOOKS, RUNNERS, CheckpointHook, EMAHook, get_priority
+from mmcv.utils import build_from_cfg, import_modules_from_strings
+from toy import QuickEvalHook, make_loader, make_runner
 
 from mmcv_ckpt_hooks.errors import CheckpointError, ConfigError
 
@@ -546,7 +546,7 @@ def test_a_misspelt_runner_of_our_constructor(tmp_path):
 @pytest.mark.parametrize('registry, name', [(HOOKS, 'DurableCheckpointHok'),
                                             (RUNNERS, 'IterBasedRunerAmp')])
 def test_what_mmcv_says_of_a_name_that_nothing_has_registered(registry, name):
-    """Also without custom_imports: docs/failure-modes.md tells the reader."""
+    """Also without custom_imports: docs/config-errors.md tells the reader."""
     with pytest.raises(KeyError) as caught:
         build_from_cfg(dict(type=name), registry)
     assert f'{name} is not in the {registry.name} registry' in \
@@ -558,3 +558,18 @@ def test_a_misspelt_backend_of_mmcv(tmp_path):
                    dict(file_client_args=dict(backend='petrell')))
     assert 'Backend petrell is not supported' in said
     assert "Did you mean 'backend=petrel'? " in said
+
+
+def test_what_mmcv_says_of_other_mistakes():
+    """As docs/config-errors.md has it."""
+    with pytest.raises(ImportError) as caught:
+        import_modules_from_strings(['mmcv_ckpt_hokks'],
+                                    allow_failed_imports=False)
+    assert str(caught.value.__context__) == \
+        "No module named 'mmcv_ckpt_hokks'"
+    with pytest.raises(KeyError, match='HIHG'):
+        get_priority('HIHG')
+    with pytest.raises(ValueError, match='Cannot infer the rule for key'):
+        QuickEvalHook([.5], save_best='roundness')
+    with pytest.raises(AssertionError, match='""save_best"" should be a str'):
+        QuickEvalHook([.5], save_best=True)

@@ -200,6 +200,29 @@ def test_what_cannot_be_held_is_refused_in_words(tmp_path, capsys):
     assert os.listdir(str(tmp_path)) == ['a.pth']
 
 
+class Mine:
+    """Of a class that only its own program knows."""
+
+
+def test_the_advice_for_a_file_that_needs_trust_is_that_of_a_command(
+        tmp_path, capsys):
+    path, new = tmp_path / 'a.pth', tmp_path / 'new.pth'
+    path.write_bytes(
+        torch_written(
+            dict(meta=dict(a=Mine()), state_dict=ToyModel().state_dict())))
+    code, content, err = convert(capsys, path, tmp_path / 'a.safetensors')
+    assert (code, content['error']) == (3, 'UnsafeCheckpointError')
+    advice = '"mmcv-ckpt convert" executes nothing in a file. If you trust ' \
+        'who made this one, have Python write its weights anew, ' \
+        "torch.save(torch.load(FILE, weights_only=False)['state_dict'], " \
+        'NEW), and give it NEW'
+    assert content['problem'].endswith(advice) and advice in err
+    assert 'trust_checkpoint' not in err
+    # as it says
+    torch.save(torch.load(str(path), weights_only=False)['state_dict'], new)
+    assert convert(capsys, new, tmp_path / 'a.safetensors')[0] == 0
+
+
 def test_nothing_is_replaced(source, tmp_path, capsys):
     target = tmp_path / 'a.safetensors'
     target.write_bytes(b'mine')
