@@ -172,6 +172,20 @@ def test_the_same_checkpoint_has_the_same_bytes():
     assert flat(tree) == flat(tree)
 
 
+def test_every_tensor_is_aligned():
+    data = flat(
+        dict(
+            state_dict=dict(
+                a=torch.ones(3, dtype=torch.uint8),
+                b=torch.ones(3).double(),
+                c=torch.ones(3).half(),
+                d=torch.ones(3))))
+    header = read_header(io.BytesIO(data), 'a')
+    assert header.begin % 8 == 0
+    assert {name: one.start for name, one in header.entries.items()} == \
+        dict(b=0, d=24, c=36, a=42)
+
+
 def test_others_find_the_weights_and_what_transformers_asks_for():
     safetensors = pytest.importorskip('safetensors')
     data = flat(dict(state_dict=dict(a=torch.ones(2)), meta=dict(iter=4)))

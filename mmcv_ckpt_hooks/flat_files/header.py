@@ -82,17 +82,14 @@ class Header:
 def header_bytes(entries: Mapping[str, Entry], texts: Mapping[str,
                                                               str]) -> bytes:
     """Return the beginning of a file: the same for the same tensors."""
-    content: Dict[str, Any] = {
-        name: {
+    content: Dict[str, Any] = {TEXTS: dict(texts)}
+    for name, one in entries.items():
+        content[name] = {
             'dtype': one.dtype,
             'shape': list(one.shape),
             'data_offsets': [one.start, one.stop]
         }
-        for name, one in entries.items()
-    }
-    content[TEXTS] = dict(texts)
-    # in the order of the library its metadata would differ in each process
-    data = json.dumps(content, sort_keys=True).encode()
+    data = json.dumps(content).encode()
     data += b' ' * (-len(data) % LENGTH_BYTES)
     return len(data).to_bytes(LENGTH_BYTES, 'little') + data
 
