@@ -125,7 +125,7 @@ def test_what_is_to_be_kept_of_meta_is_said(secret_run, tmp_path, publish):
     assert meta['seed'] == 0 and 'somebody' in meta['config']
     assert set(meta) == {
         'CLASSES', 'PALETTE', 'epoch', 'iter', 'mmcv_version', 'mmseg_version',
-        'config', 'seed'
+        'config', 'seed', 'published'
     }
     code, content, _ = publish(secret_run / 'iter_8.pth',
                                tmp_path / 'zoo/toy.pth', '--keep-meta=confg')
