@@ -214,6 +214,17 @@ def test_what_is_nested_too_deep_is_said():
         flat(tree)
 
 
+def test_more_values_than_a_reader_takes_are_not_written(monkeypatch):
+    from mmcv_ckpt_hooks.flat_files import writing
+    tree = dict(meta=[1] * 200)
+    flat(tree)
+    for name, limit in (('VALUES_LIMIT', 100), ('LIMIT_BYTES', 100)):
+        with monkeypatch.context() as patch:
+            patch.setattr(writing, name, limit)
+            with pytest.raises(ConfigError, match='Convert to .pth or .dcp'):
+                flat(tree)
+
+
 # -- files of others ----------------------------------------------------------
 
 
@@ -248,6 +259,8 @@ HOSTILE = [
     (crafted({}, header=b'[1]'), CorruptError, 'it is [1], expected an obj'),
     (crafted({}, header=b'[' * 200000), CorruptError, 'it is no JSON'),
     (crafted({}, header=b'{"a":1,"a":2}'), CorruptError, 'stands twice'),
+    (crafted({}, header=b'{"a":[' + b'[],' * (5 << 20) + b'0]}'), CorruptError,
+     'asks for 10485762 values, expected at most 8388608'),
     (crafted({'a': 3}), CorruptError, "its tensor 'a' is 3"),
     (crafted({'a': entry(0, 4, 'Q8')}, bytes(4)), CorruptError,
      "has the type 'Q8', known are: BF16, BOOL"),
@@ -277,7 +290,8 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize('data, kind, said', HOSTILE)
+@pytest.mark.parametrize(
+    'data, kind, said', HOSTILE, ids=[said for *_, said in HOSTILE])
 def test_a_hostile_header_is_refused_in_words(data, kind, said):
     with pytest.raises(IntegrityError) as caught:
         read_flat(io.BytesIO(data), 'a.safetensors')

@@ -19,6 +19,9 @@ from ..zip_layout import ADVICE
 SUFFIX = '.safetensors'
 #: As that of the library: a larger one is refused.
 LIMIT_BYTES = 100000000
+#: How many values it may ask for: a byte can be a list, which takes 60 bytes
+#: and more. Those of 60,000 tensors are less than a million.
+VALUES_LIMIT = 8 << 20
 #: Bytes of the length before the header, and what all is aligned to.
 LENGTH_BYTES = 8
 TEXTS = '__metadata__'
@@ -94,6 +97,11 @@ def header_bytes(entries: Mapping[str, Entry], texts: Mapping[str,
     return len(data).to_bytes(LENGTH_BYTES, 'little') + data
 
 
+def values_in(header: bytes) -> int:
+    """Return how many values a header may ask for, before it is read."""
+    return sum(header.count(one) for one in (b',', b'[', b'{'))
+
+
 def digest_of(header: bytes) -> str:
     """Return the digest of what :func:`header_bytes` gave."""
     return hashlib.sha256(header[LENGTH_BYTES:]).hexdigest()
@@ -155,6 +163,11 @@ def _parsed(path: str, data: bytes) -> Dict[str, Any]:
             raise ValueError('a name stands twice in it')
         return found
 
+    # INVARIANT: before memory is taken for them
+    if values_in(data) > VALUES_LIMIT:
+        raise _malformed(
+            path, f'it asks for {values_in(data)} values, expected at most '
+            f'{VALUES_LIMIT}')
     try:
         content = json.loads(data.decode(), object_pairs_hook=once)
     # nested a million times it ends Python's stack

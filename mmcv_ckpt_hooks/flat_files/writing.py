@@ -15,7 +15,8 @@ from ..serialization import blocks_of
 from ..staging import StagedState, TensorRef
 from ..wording import counted
 from .dtypes import name_of
-from .header import BITS, LIMIT_BYTES, TEXTS, Entry, digest_of, header_bytes
+from .header import (BITS, LIMIT_BYTES, TEXTS, VALUES_LIMIT, Entry, digest_of,
+                     header_bytes, values_in)
 from .tree_text import Encoder
 
 #: Under it the metadata have what is of this package.
@@ -68,11 +69,12 @@ class FlatFile:
             **texts,
             **_FORMAT, OWN_KEY: json.dumps(own)
         })
-        if len(self.header) > LIMIT_BYTES:
+        size, values = len(self.header), values_in(self.header)
+        if size > LIMIT_BYTES or values > VALUES_LIMIT:
             raise ConfigError(
-                'a safetensors file cannot hold '
-                f'{counted(len(self.header), "bytes")} of what is no tensor, '
-                f'at most {LIMIT_BYTES}: convert to .pth '
+                'a safetensors file cannot hold what is no tensor here, '
+                f'{counted(size, "bytes")} with {counted(values, "values")}: '
+                f'at most {LIMIT_BYTES} with {VALUES_LIMIT}. Convert to .pth '
                 'or .dcp')
 
     @property
