@@ -3,6 +3,8 @@ from typing import Any, Mapping
 
 from .checkpoint_fields import weights_of
 from .counting import finished_steps, is_count
+from .flat_files.header import SUFFIX as FLAT
+from .flat_files.reading import read_flat
 from .folders.layout import is_folder
 from .folders.loading import as_of_file, load_folder, load_folder_weights
 from .folders.opening import open_folder
@@ -32,6 +34,8 @@ def load(files: StorageBackend, name: str, path: str) -> Mapping[str, Any]:
             return load_folder_weights(files, path)
         return as_of_file(load_folder(files, path))
     with files.open(name) as file:
+        if name.endswith(FLAT):
+            return _with_weights(read_flat(file, path).fields)
         return _counted(_with_weights(load_mapped(file, path)), name)
 
 

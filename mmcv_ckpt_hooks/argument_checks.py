@@ -3,6 +3,7 @@
 Standard library only.
 """
 import difflib
+import math
 from types import MappingProxyType
 from typing import Any, Mapping, Optional, Sequence, Tuple, Union
 
@@ -82,14 +83,27 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
 
 
 def check_positive(name: str, value: Optional[float]) -> None:
-    """Refuse a number that is not positive.
+    """Refuse a number that is not positive, or has no end.
 
     Raises:
-        ConfigError: If it is not.
+        ConfigError: If it is one.
     """
-    if value is not None and not value > 0:  # NaN, too
+    if value is not None and not 0 < value < math.inf:  # NaN, too
         raise ConfigError(f'DurableCheckpointHook: {name} must be positive, '
                           f'but got {value!r}')
+
+
+def check_texts(name: str, given: Optional[Mapping[Any, Any]]) -> None:
+    """Refuse options whose names are no texts.
+
+    Raises:
+        ConfigError: If one is none.
+    """
+    for key in given or ():
+        if not isinstance(key, str):
+            raise ConfigError(
+                f'DurableCheckpointHook: the keys of {name} must be names, '
+                f'but got {key!r} of type {type(key).__name__}')
 
 
 def check_used(name: str, url: str, options: Optional[Mapping[str,

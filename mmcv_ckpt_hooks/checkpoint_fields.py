@@ -36,6 +36,15 @@ def weights_of(checkpoint: Mapping[str, Any]) -> Any:
     return checkpoint.get(_WEIGHTS[0], checkpoint)
 
 
+def weights_path(checkpoint: Any) -> Tuple[str, ...]:
+    """Return the keys that lead to the weights; none in a bare state dict."""
+    for field in _WEIGHTS:
+        if isinstance(checkpoint, Mapping) and \
+                isinstance(checkpoint.get(field), Mapping):
+            return (field, )
+    return ()
+
+
 def check_fields(checkpoint: Any, path: str) -> None:
     """Check what a resume will read.
 

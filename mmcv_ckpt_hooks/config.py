@@ -6,7 +6,7 @@ from dataclasses import fields
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from .argument_checks import (Types, check_choice, check_known, check_positive,
-                              check_types, check_used)
+                              check_texts, check_types, check_used)
 from .errors import ConfigError
 from .given_path import check_resume
 from .keep_config import plain_keep
@@ -188,7 +188,7 @@ def _signals(given: Optional[Mapping[str, Any]]) -> Tuple[Any, ...]:
             raise ConfigError(
                 f'DurableCheckpointHook: triggers.signals.{name}: no process '
                 'can catch it, or it is not sent to ask for something; valid '
-                f'are: {", ".join(SIGNALS)}')
+                f'are: {", ".join(sorted(SIGNALS))}')
     check_known('signal', given, SIGNALS, prefix='triggers.signals.')
     for name, action in given.items():
         if action is not None:
@@ -227,9 +227,13 @@ def _check_values(options: CheckpointOptions) -> None:
         raise ConfigError('DurableCheckpointHook: triggers.file must be a '
                           'plain file name that no checkpoint or catalog '
                           f'has, but got {file!r}')
-    if options.interval == 0:
+    if options.interval < 1 and options.interval != -1:
         raise ConfigError('DurableCheckpointHook: interval must be at least '
-                          '1, or -1 for never, but got 0')
+                          f'1, or -1 for never, but got {options.interval}')
+    for name in ('storage_options', 'file_client_args'):
+        check_texts(name, getattr(options, name))
+    if options.mirror is not None:
+        check_texts('mirror.storage_options', options.mirror.storage_options)
 
 
 def _check_contradictions(options: CheckpointOptions,

@@ -1,4 +1,5 @@
 """A constructor that gives a registered runner what ours have."""
+import difflib
 import os
 from typing import Any, Callable, Dict, Optional
 
@@ -41,8 +42,13 @@ class DurableRunnerConstructor:
         cls = RUNNERS.get(runner_type) if isinstance(runner_type, str) \
             else runner_type
         if cls is None:
-            raise CheckpointError(f'{runner_type} is not in the runner '
-                                  'registry')
+            names = [*RUNNERS.module_dict]
+            near = difflib.get_close_matches(str(runner_type), names, n=1)
+            hint = f'did you mean {near[0]!r}? ' if near else ''
+            raise CheckpointError(
+                f'{runner_type} is not in the runner registry; {hint}it has: '
+                f'{", ".join(sorted(names))}. What a repo registers itself '
+                'is there once custom_imports, or its code, has imported it')
         return durable_class(cls)(**config)
 
 

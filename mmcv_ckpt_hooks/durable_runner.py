@@ -11,6 +11,7 @@ from .errors import ConfigError
 from .gradients import continue_accumulation
 from .hook import DurableCheckpointHook
 from .latest import keep_for_save
+from .runner_arguments import arguments_of, check_runner
 from .state import capture_runner, unwrapped
 from .storage import OBJECT_STORES, Path, is_of_fsspec, open_backend, scheme_of
 from .takeover import averaged_first
@@ -43,6 +44,8 @@ class DurableRunnerMixin(BaseRunner):
     loaded_from: Optional[str] = None
     #: mmcv's; None if its tool gives none
     meta: Optional[Dict[str, Any]]
+    #: name of the argument with its length
+    _limit = ''
     _stage = ''
     _continuation: Optional['Continuation'] = None
     evaluation_guard: Optional['EvaluationGuard'] = None
@@ -54,6 +57,7 @@ class DurableRunnerMixin(BaseRunner):
         if not isinstance(sample_seeds, bool):
             raise ConfigError('sample_seeds of the runner must be True or '
                               f'False, but got {sample_seeds!r}')
+        check_runner(kwargs, arguments_of(super().__init__), self._limit)
         super().__init__(*args, **kwargs)
         self._sample_seeds = sample_seeds
 

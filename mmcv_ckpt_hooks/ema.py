@@ -38,10 +38,11 @@ def resume_for_hooks(runner: Any) -> None:
     Args:
         runner (BaseRunner): About to run.
     """
+    restored = getattr(runner, 'restored', None)
     for hook in ema_hooks(runner):
         if getattr(hook, 'checkpoint', None) is None:
+            _tell_of_dropped(runner, hook)
             continue
-        restored = getattr(runner, 'restored', None)
         if restored is not None:
             runner.logger.info(
                 f'{type(hook).__name__}(resume_from={hook.checkpoint!r}) is '
@@ -51,6 +52,20 @@ def resume_for_hooks(runner: Any) -> None:
         else:
             continue
         hook.checkpoint = None
+
+
+def _tell_of_dropped(runner: Any, hook: Any) -> None:
+    """Say that a stock runner was resumed before the buffers existed."""
+    if hasattr(runner, 'finished_steps') or not runner.iter or \
+            getattr(runner, 'restored', None) is not None:
+        return
+    name = type(hook).__name__
+    runner.logger.warning(
+        f'{type(runner).__name__} was resumed before {name} had its averages '
+        '(--resume-from of the tool): those in the checkpoint, if there are '
+        'any, were dropped, and begin anew from its weights. To keep them '
+        'give the checkpoint to DurableCheckpointHook(resume=...), or take '
+        'IterBasedRunnerAmp or EpochBasedRunnerAmp')
 
 
 def has_averages(state_dict: Mapping[str, Any]) -> bool:

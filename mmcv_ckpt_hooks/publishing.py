@@ -16,8 +16,10 @@ from typing import (IO, Any, Callable, Collection, Dict, List, Mapping,
 import torch
 
 from .card import CARD_VERSION
-from .errors import (ConfigError, DependencyError, MissingCheckpointError,
-                     ResumeError)
+from .converting import flat_file
+from .errors import ConfigError, MissingCheckpointError, ResumeError
+from .flat_files.header import SUFFIX as FLAT
+from .run_fields import PUBLISHED
 from .serialization import write_checkpoint
 from .staging import reference
 from .types import StorageBackend
@@ -29,7 +31,7 @@ _VERSION = re.compile(r'\w+_version')
 #: Digits of the SHA-256 in the name.
 _DIGITS = 8
 _BLOCK_BYTES = 1 << 20
-SUFFIXES = ('.pth', '.safetensors')
+SUFFIXES = ('.pth', FLAT)
 
 Write = Callable[[IO[bytes]], Any]
 
@@ -183,51 +185,24 @@ def _public(meta: Any,
                           f'{", ".join(map(str, meta)) or "nothing"}')
     public = {
         key: value
-        for key, value in meta.items() if key in PUBLIC_META or key in keep
+        for key, value in meta.items()
+        if key in (*PUBLIC_META, PUBLISHED) or key in keep
         or isinstance(key, str) and _VERSION.fullmatch(key)
     }
-    return public, [str(key) for key in meta if key not in public]
+    left_out = [str(key) for key in meta if key not in public]
+    # who resumes must not take the weights for the state of a run
+    return {**public, PUBLISHED: True}, left_out
 
 
 def _writer(suffix: str, weights: 'OrderedDict[str, Any]',
             meta: Mapping[str, Any]) -> Write:
     """Return what writes the file; the same bytes whenever it is called."""
+    state = reference(dict(meta=dict(meta), state_dict=weights))
     if suffix == '.pth':
-        state = reference(dict(meta=dict(meta), state_dict=weights))
         return lambda stream: write_checkpoint(stream, state,
                                                {'format': CARD_VERSION})
-    try:
-        from safetensors.torch import save
-    except ImportError as error:
-        raise DependencyError('safetensors is not installed: pip install '
-                              "'mmcv_ckpt_hooks[safetensors]'") from error
-    # its tensors share no memory; of meta it takes texts
     texts = {key: _text(value) for key, value in meta.items()}
-    try:
-        data = save({
-            name: one.clone()
-            for name, one in weights.items()
-        }, texts)
-    except (KeyError, ValueError) as error:
-        kinds = sorted({str(one.dtype) for one in weights.values()})
-        raise ConfigError(
-            'safetensors cannot hold these tensors '
-            f'({", ".join(kinds)}): {error!r}. Publish a .pth') from error
-    content = _ordered(data)
-    return lambda stream: stream.write(content)
-
-
-def _ordered(data: bytes) -> bytes:
-    """Sort the header of a safetensors file.
-
-    safetensors 0.8 gives its metadata another order in each process: the same
-    weights would have another hash. Places in the file count from the end of
-    the header.
-    """
-    end = 8 + int.from_bytes(data[:8], 'little')
-    header = json.dumps(json.loads(data[8:end]), sort_keys=True).encode()
-    header += b' ' * (-len(header) % 8)
-    return len(header).to_bytes(8, 'little') + header + data[end:]
+    return flat_file(state, {'format': CARD_VERSION}, texts).write
 
 
 def _text(value: Any) -> str:

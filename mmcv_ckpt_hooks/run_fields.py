@@ -12,6 +12,8 @@ from .outline import NumpyValue
 
 #: What must be a dict if it is there; None is taken for "not there".
 _DICTS = ('optimizer', 'resume_state', 'amp')
+#: Entry of ``meta`` in what ``mmcv-ckpt publish`` writes.
+PUBLISHED = 'published'
 _META_DICTS = ('hook_msgs', 'fp16')
 
 
@@ -19,7 +21,7 @@ def check_run(checkpoint: Any, path: str) -> None:
     """Check that it is the checkpoint of a run, loaded or outlined.
 
     Raises:
-        ResumeError: If it is not, or only a part of one.
+        ResumeError: If it is not, only a part of one, or its weights alone.
     """
     if not isinstance(checkpoint, dict) or not isinstance(
             checkpoint.get('meta'), dict) or 'state_dict' not in checkpoint:
@@ -29,6 +31,11 @@ def check_run(checkpoint: Any, path: str) -> None:
             f"{path} cannot be resumed from: expected the fields 'meta' and "
             f"'state_dict', found {shortened(held)}. Use load_from to take "
             'only the weights')
+    if PUBLISHED in checkpoint['meta']:
+        raise ResumeError(
+            f'{path} was published: it has the weights alone, and no state of '
+            'a run. Use load_from to take them, or resume from the checkpoint '
+            'that they are of')
     if _is_part(checkpoint.get('optimizer')):
         raise ResumeError(f'{path} is a part of a sharded checkpoint, without '
                           'its tensors: give the folder')

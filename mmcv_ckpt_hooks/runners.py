@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class DurableIterMixin(DurableRunnerMixin):
     """For runners that count iterations."""
 
+    _limit = 'max_iters'
+
     def train(self, data_loader: Any, **kwargs: Any) -> None:
         """Train one iteration, unless it was done before the resume."""
         assert self._continuation is not None
@@ -79,6 +81,7 @@ class DurableIterMixin(DurableRunnerMixin):
 class DurableEpochMixin(DurableRunnerMixin):
     """For runners that count epochs."""
 
+    _limit = 'max_epochs'
     _passes_end = True
     _skipped_batches = 0
     #: whether the run begins with a state from inside an epoch

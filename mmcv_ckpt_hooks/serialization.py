@@ -62,7 +62,7 @@ def write_checkpoint(stream: IO[bytes], state: StagedState,
     for index, flat in enumerate(state.storages):
         if state.pending is not None:
             state.pending.finish_storage(index)
-        _write_record(out, layout.records[index], _blocks(flat))
+        _write_record(out, layout.records[index], blocks_of(flat))
     out.end()
     if state.pending is not None:
         state.pending.check()
@@ -88,7 +88,8 @@ def _write_record(out: '_Copied', record: zipfile.ZipInfo,
     out.write(descriptor(record))
 
 
-def _blocks(flat: torch.Tensor) -> Iterator[memoryview]:
+def blocks_of(flat: torch.Tensor) -> Iterator[memoryview]:
+    """Yield the bytes of a tensor, block by block, on the CPU."""
     flat, step = flat.reshape(-1), _BLOCK_BYTES // flat.element_size()
     for start in range(0, flat.numel(), step):
         part = flat[start:start + step].cpu()

@@ -113,10 +113,13 @@ def never_due(interval: int, save_last: bool, options: TriggerOptions,
     if interval > 0 and options.begin > steps:
         said.append(f'triggers.begin={options.begin} is never reached: {run}, '
                     'and nothing is saved by interval')
-    elif interval > 0 and not save_last and \
-            steps // interval * interval < max(options.begin, 1):
-        said.append(f'interval={interval} never comes: {run}, and with '
-                    'save_last=False nothing is saved at the end either')
+    elif interval > 0 and steps // interval * interval < max(options.begin, 1):
+        if not save_last:
+            said.append(f'interval={interval} never comes: {run}, and with '
+                        'save_last=False nothing is saved at the end either')
+        elif options.secs is None and min(options.at, default=steps) >= steps:
+            said.append(f'interval={interval} never comes: {run}, and is '
+                        'saved at its end only')
     beyond = [str(step) for step in options.at if step > steps]
     if beyond:
         said.append(f'triggers.at: {", ".join(beyond)} never '

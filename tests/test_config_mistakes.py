@@ -3,12 +3,14 @@
 Each is built as mmcv builds it; the message is the whole one: what was given,
 what is valid, the nearest name, and where in the config it stands.
 """
+import logging
+import math
 import re
 
 import pytest
-from mmcv.runner import HOOKS, CheckpointHook
-from mmcv.utils import build_from_cfg
-from toy import make_loader, make_runner
+from mmcv.runner import HOOKS, RUNNERS, CheckpointHook, EMAHook, get_priority
+from mmcv.utils import build_from_cfg, import_modules_from_strings
+from toy import QuickEvalHook, make_loader, make_runner
 
 from mmcv_ckpt_hooks.errors import CheckpointError, ConfigError
 
@@ -68,6 +70,30 @@ NAMES = [
     ('keep_period', 'keep.every'),
     ('async_save', 'write.background'),
     ('num_checkpoints_to_keep', 'max_keep_ckpts'),
+    ('save_filename', 'filename_tmpl'),
+    ('best_mode', 'keep.rule'),
+    # of Keras
+    ('filepath', 'filename_tmpl'),
+    ('save_best_only', 'keep.best'),
+    ('save_weights_only', 'save_optimizer'),
+    ('save_freq', 'interval'),
+    # of ignite and detectron2
+    ('dirname', 'out_dir'),
+    ('n_saved', 'max_keep_ckpts'),
+    ('score_name', 'keep.monitor'),
+    ('require_empty', 'adopt_existing'),
+    ('period', 'interval'),
+    ('file_prefix', 'filename_tmpl'),
+    # of fairseq, torchtitan and timm
+    ('save_interval_updates', 'interval'),
+    ('keep_interval_updates', 'max_keep_ckpts'),
+    ('keep_best_checkpoints', 'keep.best'),
+    ('best_checkpoint_metric', 'keep.monitor'),
+    ('maximize_best_checkpoint_metric', 'keep.rule'),
+    ('folder', 'out_dir'),
+    ('keep_latest_k', 'max_keep_ckpts'),
+    ('async_mode', 'write.background'),
+    ('checkpoint_hist', 'keep.best'),
     # of mmcv's tools
     ('work_dir', 'out_dir'),
     ('resume_from', 'resume'),
@@ -123,6 +149,25 @@ VALUES = [
      'bool'),
     (dict(interval=0), 'interval must be at least 1, or -1 for never, but got '
      '0'),
+    (dict(interval=-3), 'interval must be at least 1, or -1 for never, but '
+     'got -3'),
+    (dict(by_epoch='no'),
+     "by_epoch must be True, False or None, but got 'no' of type str"),
+    (dict(save_last=1), 'save_last must be True or False, but got 1 of type '
+     'int'),
+    (dict(meta='note'), "meta must be a dict, but got 'note' of type str"),
+    (dict(out_dir=3), 'out_dir must be a path or URL, but got 3 of type int'),
+    (dict(keep=dict(every=0)), 'keep.every=0: it must be at least 1'),
+    (dict(keep=dict(bytes=0)), 'keep.bytes=0: it must be positive'),
+    (dict(keep=dict(last=True)),
+     'keep.last must be an int, but got True of type bool'),
+    (dict(keep=dict(best=0)), 'keep.best=0: it must be at least 1; leave it '
+     'out to keep no best ones'),
+    (dict(mirror=dict(url='/a', keep=dict(best=0))), 'mirror.keep.best=0: it '
+     'must be at least 1; leave it out to keep no best ones'),
+    (dict(mirror=dict(url='/a', keep=dict(bst=1))),
+     "unknown key mirror.keep.bst; did you mean 'mirror.keep.best'? valid "
+     f'are: {KEYS["keep"]}'),
     (dict(max_keep_ckpts='3'),
      "max_keep_ckpts must be an int, but got '3' of type str"),
     (dict(keep=3), 'keep must be a dict, but got 3 of type int'),
@@ -151,6 +196,36 @@ VALUES = [
     (dict(triggers=dict(secs='10min')),
      "triggers.secs must be seconds, but got '10min' of type str"),
     (dict(triggers=dict(secs=0)), 'triggers.secs must be positive, but got 0'),
+    (dict(triggers=dict(secs=math.inf)),
+     'triggers.secs must be positive, but got inf'),
+    (dict(triggers=dict(secs=math.nan)),
+     'triggers.secs must be positive, but got nan'),
+    (dict(triggers=dict(begin=-1)), 'triggers.begin must not be negative, but '
+     'got -1'),
+    (dict(triggers=dict(at=['100'])), 'triggers.at must hold ints of at least '
+     "1, but got '100'"),
+    (dict(triggers=dict(at=[0])), 'triggers.at must hold ints of at least 1, '
+     'but got 0'),
+    (dict(triggers=dict(file='/tmp/SAVE')), 'triggers.file must be a plain '
+     "file name that no checkpoint or catalog has, but got '/tmp/SAVE'"),
+    (dict(triggers=dict(signals=dict(SIGKILL='save'))),
+     'triggers.signals.SIGKILL: no process can catch it, or it is not sent to '
+     'ask for something; valid are: SIGALRM, SIGBREAK, SIGHUP, SIGINT, '
+     'SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU'),
+    (dict(write=dict(backlog='queue')),
+     "write.backlog must be one of 'wait', 'skip', but got 'queue'"),
+    (dict(storage_options={1: 2}),
+     'the keys of storage_options must be names, but got 1 of type int'),
+    (dict(storage_options='secret'),
+     'storage_options must be a dict, but got type str'),
+    (dict(file_client_args={1: 2}),
+     'the keys of file_client_args must be names, but got 1 of type int'),
+    (dict(mirror=dict(url='s3://b/a', storage_options={1: 2})),
+     'the keys of mirror.storage_options must be names, but got 1 of type '
+     'int'),
+    (dict(mirror=dict(url=3)), "mirror.url must be a path or URL such as "
+     "'s3://bucket/prefix', but got 3 of type int"),
+    (dict(resume=''), "resume must be 'auto' or a path, but got ''"),
     (dict(triggers=dict(at=1000)),
      'triggers.at must be a list of ints, but got 1000 of type int'),
     (dict(triggers=dict(signals=['SIGTERM'])),
@@ -291,3 +366,210 @@ def test_a_resume_from_what_is_not_there(tmp_path):
         started(tmp_path / 'run', dict(resume=path))
     assert str(caught.value) == \
         f'cannot read checkpoint {path}: No such file or directory'
+
+
+def test_a_path_that_is_a_file_is_named(tmp_path):
+    (tmp_path / 'file').touch()
+    for given in (dict(out_dir=f'{tmp_path}/file/deeper'),
+                  dict(mirror=dict(url=f'{tmp_path}/file'))):
+        with pytest.raises(CheckpointError) as caught:
+            started(tmp_path / 'run', given)
+        assert f'({tmp_path}/file is a file): Not a directory' in \
+            str(caught.value)
+
+
+def test_a_resume_from_a_published_file(tmp_path, capsys):
+    from mmcv_ckpt_hooks.cli import main
+    started(tmp_path / 'run', dict(interval=2))
+    assert main(
+        ['publish', f'{tmp_path}/run/iter_2.pth',
+         f'{tmp_path}/zoo/toy.pth']) == 0
+    path = capsys.readouterr().out.split(': ')[0]
+    with pytest.raises(CheckpointError) as caught:
+        started(tmp_path / 'other', dict(resume=path))
+    assert str(caught.value) == (
+        f'{path} was published: it has the weights alone, and no state of a '
+        'run. Use load_from to take them, or resume from the checkpoint that '
+        'they are of')
+
+
+def test_a_tool_that_resumes_before_there_are_averages(tmp_path, caplog):
+    """Its --resume-from, on a stock runner; mmcv drops them silently."""
+    stock = dict(type='IterBasedRunner', max_iters=4)
+
+    def run(where, resume=None):
+        runner = make_runner(
+            tmp_path / where,
+            runner=stock,
+            hooks=[
+                EMAHook(momentum=.1),
+                dict(type='DurableCheckpointHook', interval=2)
+            ])
+        if resume is not None:
+            runner.resume(str(resume), map_location='cpu')
+        runner.run([make_loader()], [('train', 1)])
+
+    run('one')
+    assert 'averages' not in caplog.text
+    with caplog.at_level(logging.WARNING):
+        run('other', tmp_path / 'one' / 'iter_2.pth')
+    assert (
+        'IterBasedRunner was resumed before EMAHook had its averages '
+        '(--resume-from of the tool): those in the checkpoint, if there '
+        'are any, were dropped, and begin anew from its weights. To keep '
+        'them give the checkpoint to DurableCheckpointHook(resume=...), '
+        'or take IterBasedRunnerAmp or EpochBasedRunnerAmp') in caplog.messages
+
+
+@pytest.mark.parametrize('given, expected', [
+    (dict(interval=1000), 'interval=1000 never comes: the run has 2 '
+     'iterations, and is saved at its end only'),
+    (dict(interval=1000, save_last=False), 'interval=1000 never comes: the '
+     'run has 2 iterations, and with save_last=False nothing is saved at the '
+     'end either'),
+    (dict(interval=1, triggers=dict(begin=100)), 'triggers.begin=100 is never '
+     'reached: the run has 2 iterations, and nothing is saved by interval'),
+    (dict(interval=1, triggers=dict(at=[1, 50, 60])), 'triggers.at: 50, 60 '
+     'never come: the run has 2 iterations'),
+    (dict(), 'DurableCheckpointHook has no interval: nothing is saved before '
+     'the end but what triggers ask for'),
+    (dict(interval=1, storage_options=dict(region='x')), 'storage_options of '
+     'the hook are not used: they are for object stores and fsspec, and the '
+     'hook has no such out_dir, nor begins with a checkpoint from there'),
+])
+def test_what_will_not_happen_is_told_at_the_start(tmp_path, caplog, given,
+                                                   expected):
+    with caplog.at_level(logging.WARNING):
+        started(tmp_path, given)
+    assert expected in caplog.messages
+
+
+@pytest.mark.parametrize('triggers', [dict(secs=60), dict(at=[1])])
+def test_an_interval_that_never_comes_is_no_matter_beside_others(
+        tmp_path, caplog, triggers):
+    with caplog.at_level(logging.WARNING):
+        started(tmp_path, dict(interval=1000, triggers=triggers))
+    assert 'never comes' not in caplog.text
+
+
+def test_the_resume_from_of_a_config_leads_nowhere(tmp_path):
+    path = f'{tmp_path}/gone/iter_4.pth'
+    runner = make_runner(tmp_path / 'run')
+    with pytest.raises(CheckpointError) as caught:
+        runner.resume(path)
+    assert str(caught.value) == \
+        f'cannot read checkpoint {path}: No such file or directory'
+
+
+def test_a_metric_whose_better_side_nobody_knows(tmp_path):
+    evaluation = dict(scores=[.5], interval=1, by_epoch=False)
+    said = message(
+        started,
+        tmp_path,
+        dict(keep=dict(best=1, monitor='roundness')),
+        evaluation=evaluation)
+    assert said == ("whether a greater or a lesser 'roundness' is better "
+                    'cannot be told from its name: give keep.rule '
+                    "('greater' or 'less')")
+
+
+def test_two_hooks_in_one_place(tmp_path):
+    hook = dict(type='DurableCheckpointHook', interval=1)
+    runner = make_runner(
+        tmp_path,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=2),
+        hooks=[dict(hook), dict(hook)])
+    assert message(runner.run, [make_loader()], [
+        ('train', 1)
+    ]) == (f'two DurableCheckpointHooks write to {tmp_path}: give one of them '
+           'another out_dir, or unite their arguments in one')
+
+
+def test_epochs_for_a_runner_of_iterations(tmp_path):
+    assert message(started, tmp_path, dict(by_epoch=True, interval=1)) == (
+        'by_epoch=True on IterBasedRunnerAmp would never save: it has no '
+        'epoch events. Leave by_epoch out')
+
+
+# -- the runner ---------------------------------------------------------------
+
+RUNNER_ARGUMENTS = ('batch_processor, logger, max_epochs, max_iters, meta, '
+                    'model, optimizer, sample_seeds, work_dir')
+RUNNER = [
+    (dict(max_iters='160000'), 'max_iters of the runner must be an int of at '
+     "least 1, but got '160000' of type str"),
+    (dict(max_iters=1e5), 'max_iters of the runner must be an int of at least '
+     '1, but got 100000.0 of type float'),
+    (dict(max_iters=0), 'max_iters of the runner must be an int of at least '
+     '1, but got 0 of type int'),
+    (dict(max_epochs=3), 'max_epochs=3 of the runner, which counts '
+     'iterations: give max_iters in its place, or '
+     "type='EpochBasedRunnerAmp'"),
+    (dict(max_iters=4, sample_seed=True), 'unknown argument sample_seed of '
+     "the runner; did you mean 'sample_seeds'? valid are: "
+     f'{RUNNER_ARGUMENTS}'),
+    (dict(max_iter=4), 'unknown argument max_iter of the runner; did you mean '
+     f"'max_iters'? valid are: {RUNNER_ARGUMENTS}"),
+    (dict(max_iters=4, sample_seeds='yes'), 'sample_seeds of the runner must '
+     "be True or False, but got 'yes'"),
+]
+
+
+@pytest.mark.parametrize('given, expected', RUNNER)
+def test_a_wrong_runner_is_told_when_it_is_built(given, expected):
+    said = message(build_from_cfg, dict(type='IterBasedRunnerAmp', **given),
+                   RUNNERS)
+    assert re.sub('^IterBasedRunnerAmp: ', '', said) == expected
+
+
+def test_iterations_for_a_runner_of_epochs():
+    said = message(build_from_cfg,
+                   dict(type='EpochBasedRunnerAmp', max_iters=9), RUNNERS)
+    assert said == (
+        'EpochBasedRunnerAmp: max_iters=9 of the runner, which counts epochs: '
+        "give max_epochs in its place, or type='IterBasedRunnerAmp'")
+
+
+def test_a_misspelt_runner_of_our_constructor(tmp_path):
+    with pytest.raises(CheckpointError) as caught:
+        make_runner(
+            tmp_path,
+            runner=dict(
+                type='IterBasedRuner',
+                max_iters=2,
+                constructor='DurableRunnerConstructor'))
+    assert str(caught.value).startswith(
+        'IterBasedRuner is not in the runner registry; did you mean '
+        "'IterBasedRunner'? it has: EpochBasedRunner, ")
+
+
+@pytest.mark.parametrize('registry, name', [(HOOKS, 'DurableCheckpointHok'),
+                                            (RUNNERS, 'IterBasedRunerAmp')])
+def test_what_mmcv_says_of_a_name_that_nothing_has_registered(registry, name):
+    """Also without custom_imports: docs/config-errors.md tells the reader."""
+    with pytest.raises(KeyError) as caught:
+        build_from_cfg(dict(type=name), registry)
+    assert f'{name} is not in the {registry.name} registry' in \
+        str(caught.value)
+
+
+def test_a_misspelt_backend_of_mmcv(tmp_path):
+    said = message(started, tmp_path,
+                   dict(file_client_args=dict(backend='petrell')))
+    assert 'Backend petrell is not supported' in said
+    assert "Did you mean 'backend=petrel'? " in said
+
+
+def test_what_mmcv_says_of_other_mistakes():
+    """As docs/config-errors.md has it."""
+    with pytest.raises(ImportError) as caught:
+        import_modules_from_strings(['mmcv_ckpt_hokks'],
+                                    allow_failed_imports=False)
+    assert str(caught.value.__context__) == \
+        "No module named 'mmcv_ckpt_hokks'"
+    with pytest.raises(KeyError, match='HIHG'):
+        get_priority('HIHG')
+    with pytest.raises(ValueError, match='Cannot infer the rule for key'):
+        QuickEvalHook([.5], save_best='roundness')
+    with pytest.raises(AssertionError, match='""save_best"" should be a str'):
+        QuickEvalHook([.5], save_best=True)

@@ -532,10 +532,12 @@ class Peak:
         monkeypatch.setattr(FolderReader, 'tensor', counted)
 
 
-def test_one_tensor_at_a_time_is_in_memory(run, tmp_path, monkeypatch, capsys):
-    folder = run.folder('streamed.dcp', ranks=2)
+@pytest.mark.parametrize('end', ['pth', 'safetensors'])
+def test_one_tensor_at_a_time_is_in_memory(run, tmp_path, monkeypatch, capsys,
+                                           end):
+    folder = run.folder(f'streamed_{end}.dcp', ranks=2)
     peak = Peak(monkeypatch)
-    assert command(capsys, 'convert', folder, tmp_path / 'out.pth')[0] == 0
+    assert command(capsys, 'convert', folder, tmp_path / f'out.{end}')[0] == 0
     # one is read while the one before is let go
     assert 16 <= peak.most <= 32
 

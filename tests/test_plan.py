@@ -186,7 +186,9 @@ def test_a_budget_below_one_checkpoint_is_told(budget, is_told):
      'triggers.at: 101 never comes: the run has 100 iterations'),
     (dict(interval=10,
           triggers=dict(at=[200, 300])), 'triggers.at: 200, 300 never come: '),
-    (dict(interval=101), None),
+    (dict(interval=101),
+     'interval=101 never comes: the run has 100 iterations, '
+     'and is saved at its end only'),
     (dict(interval=100, save_last=False, triggers=dict(begin=100,
                                                        at=[100])), None),
     (dict(save_last=False), None),

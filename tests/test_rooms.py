@@ -11,11 +11,45 @@ MODULES = sorted(PACKAGE.rglob('*.py'))
 NAMES = [str(path.relative_to(PACKAGE))[:-3] for path in MODULES]
 
 #: Rooms that face mmcv; all others must not know it.
-MMCV = {'best', 'companions', 'compat', 'constructor', 'dist_optimizer', 'durable_runner', 'ema', 'foreign', 'hook', 'leaving', 'logged_costs', 'registration', 'restore', 'runners', 'state', 'state_loading', 'stock_restore', 'storage/file_client', 'takeover'}
+MMCV = {
+    'best', 'companions', 'compat', 'constructor', 'dist_optimizer',
+    'durable_runner', 'ema', 'foreign', 'hook', 'leaving', 'logged_costs',
+    'registration', 'restore', 'runners', 'state', 'state_loading',
+    'stock_restore', 'storage/file_client', 'takeover'
+}
 #: Rooms that a machine without torch can use.
-WITHOUT_TORCH = {'abandoning', 'apex_amp', 'argument_checks', 'backlog', 'best_scores', 'building', 'card', 'catalog', 'catalog_file', 'catalog_home', 'checked_copy', 'checksums', 'config', 'counting', 'directory_digest', 'errors', 'executor', 'folders/chunks', 'folders/folder', 'folders/layout', 'folders/manifest', 'folders/metadata', 'folders/opening', 'folders/parts', 'folders/place', 'folders/sending', 'folders/verification', 'given_path', 'guarded', 'held_places', 'history', 'holding', 'instructions', 'keep_config', 'keep_text', 'kept_count', 'known_metrics', 'latest', 'lease', 'lineage', 'mirror', 'mirror_catalog', 'mirror_history', 'mirror_log', 'mirror_missing', 'mirror_note', 'mirror_words', 'mirroring', 'monitors', 'movement', 'name_template', 'names_elsewhere', 'options', 'outline', 'paging', 'place_limits', 'place_note', 'plan', 'pruning', 'reconciling', 'records', 'recovery', 'replacing', 'reporting/axes', 'reporting/clock', 'reporting/curve_figures', 'reporting/curves', 'reporting/disk', 'reporting/drawing', 'reporting/events', 'reporting/figures', 'reporting/headline', 'reporting/logs', 'reporting/markup', 'reporting/page', 'reporting/starts', 'reporting/steps', 'reporting/story', 'reporting/style', 'reporting/tables', 'reporting/values', 'reporting/wordings', 'restore_report', 'retention', 'run_fields', 'run_lock', 'running_job', 'scanning', 'sending', 'sharded/limits', 'short_listing', 'signals', 'signed_file', 'start_block', 'stored_lock', 'summary', 'tally', 'triggers', 'types', 'unfolding', 'unpickling', 'verification', 'version', 'vocabulary', 'wording', 'zip_layout', 'zip_writing'}
+WITHOUT_TORCH = {
+    'abandoning', 'apex_amp', 'argument_checks', 'backlog', 'best_scores',
+    'building', 'card', 'catalog', 'catalog_file', 'catalog_home',
+    'checked_copy', 'checksums', 'config', 'counting', 'directory_digest',
+    'errors', 'executor', 'flat_files/header', 'folders/chunks',
+    'folders/folder', 'folders/layout', 'folders/manifest', 'folders/metadata',
+    'folders/opening', 'folders/parts', 'folders/place', 'folders/sending',
+    'folders/verification', 'given_path', 'guarded', 'held_places', 'history',
+    'holding', 'instructions', 'keep_config', 'keep_text', 'kept_count',
+    'known_metrics', 'latest', 'lease', 'lineage', 'mirror', 'mirror_catalog',
+    'mirror_history', 'mirror_log', 'mirror_missing', 'mirror_note',
+    'mirror_words', 'mirroring', 'monitors', 'movement', 'name_template',
+    'names_elsewhere', 'options', 'outline', 'paging', 'place_limits',
+    'place_note', 'plan', 'pruning', 'reconciling', 'records', 'recovery',
+    'replacing', 'reporting/axes', 'reporting/clock',
+    'reporting/curve_figures', 'reporting/curves', 'reporting/disk',
+    'reporting/drawing', 'reporting/events', 'reporting/figures',
+    'reporting/headline', 'reporting/logs', 'reporting/markup',
+    'reporting/page', 'reporting/starts', 'reporting/steps', 'reporting/story',
+    'reporting/style', 'reporting/tables', 'reporting/values',
+    'reporting/wordings', 'restore_report', 'retention', 'run_fields',
+    'run_lock', 'runner_arguments', 'running_job', 'scanning', 'sending',
+    'sharded/limits', 'short_listing', 'signals', 'signed_file', 'start_block',
+    'stored_lock', 'summary', 'tally', 'triggers', 'types', 'unfolding',
+    'unpickling', 'verification', 'version', 'vocabulary', 'wording',
+    'zip_layout', 'zip_writing'
+}
 #: Rooms that draw.
-DRAWS = {'reporting/axes', 'reporting/curve_figures', 'reporting/drawing', 'reporting/figures'}
+DRAWS = {
+    'reporting/axes', 'reporting/curve_figures', 'reporting/drawing',
+    'reporting/figures'
+}
 SDKS = {'boto3', 'fsspec', 'obstore', 'pavi', 'petrel_client', 's3fs'}
 
 

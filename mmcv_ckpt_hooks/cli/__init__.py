@@ -14,6 +14,7 @@ import sys
 from typing import Optional, Sequence
 
 from ..errors import CheckpointError, IntegrityError, UnsafeCheckpointError
+from .advice import for_command
 from .arguments import parse
 from .output import print_json, status, warn
 
@@ -57,7 +58,8 @@ def _run(arguments: argparse.Namespace) -> int:
         code = int(arguments.run(arguments))
     except BrokenPipeError:
         raise
-    except (CheckpointError, OSError) as error:
+    except (CheckpointError, OSError) as raised:
+        error = for_command(raised, arguments.command)
         warn(str(error))
         code = _exit_code(error)
         if arguments.json:

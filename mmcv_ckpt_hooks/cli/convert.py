@@ -1,11 +1,11 @@
-"""``mmcv-ckpt convert``: a sharded checkpoint to a file, and back."""
+"""``mmcv-ckpt convert``: a checkpoint in another format."""
 import argparse
 import os
 from dataclasses import asdict
 from typing import Any, Dict
 
 from ..errors import ConfigError, DependencyError
-from ..folders.layout import SUFFIX, is_folder
+from ..folders.layout import SUFFIX
 from ..folders.place import leads_to_folder
 from ..given_path import refuse_part
 from ..storage.mapped_errors import mapped_errors
@@ -14,11 +14,19 @@ from .output import add_json, print_json, print_line, size_text, status, warn
 from .place import Places, is_directory, path_of, split_path
 from .remote import Access, add_access, is_url
 
+_FLAT = '.safetensors'
+#: By suffix what it is.
+_FORMATS = {
+    '.pth': 'a .pth file',
+    SUFFIX: 'a sharded checkpoint',
+    _FLAT: 'a safetensors file',
+}
 _NOTHING: Dict[str, Any] = {
     'bytes': 0,
     'tensors': 0,
     'digest': '',
     'note': '',
+    'left_out': [],
 }
 
 
@@ -26,23 +34,24 @@ def add_parser(commands: Any) -> None:
     """Add the command to the program's parser."""
     parser = commands.add_parser(
         'convert',
-        help='write a sharded checkpoint as a plain file, or a file as a '
-        'sharded one',
-        description='Writes a sharded checkpoint (a folder: iter_N.dcp, or '
-        'one of torch.distributed.checkpoint alone) as a plain .pth file, or '
-        'a .pth file as a folder. The source is verified first, and nothing '
-        'in it is executed. Needs torch, but neither a GPU nor several '
-        'processes; of a folder one tensor at a time is in memory.',
+        help='write a checkpoint in another format: .pth, .safetensors, .dcp',
+        description='Writes a checkpoint in another format, as the names '
+        'say: a .pth file, a .safetensors file (weights under their own '
+        'names; optimizer and state of the run are kept beside them) or a '
+        'sharded one (a folder: iter_N.dcp; as SRC also one of '
+        'torch.distributed.checkpoint alone). The source is verified first, '
+        'what was written is read again, and nothing in them is executed. '
+        'Needs torch, but neither a GPU nor several processes.',
         epilog='Exit code: 0; 1 the source is damaged; 2 wrong usage, or '
         'something is missing, may not be read or is there already; 3 '
         'loading the source could run code.')
     parser.add_argument(
-        'source', metavar='SRC', help='a folder, a .pth file, or its URL')
+        'source', metavar='SRC', help='a file or a folder, or its URL')
     parser.add_argument(
         'target',
         metavar='DST',
-        help='the new file, such as iter_N.pth, or the new folder, whose name '
-        'ends in .dcp; its name, not only the directory')
+        help='the new file or folder, also a URL: a name that ends in .pth, '
+        '.safetensors or .dcp')
     add_json(parser)
     add_access(parser)
     parser.set_defaults(
@@ -81,36 +90,66 @@ def run(arguments: argparse.Namespace) -> int:
         })
     else:
         note = f'; the source was {found.note}' if found.note else ''
-        print_line(f'{arguments.target}: {size_text(found.bytes)}, '
-                   f'{counted(found.tensors, "tensors")}{note}')
+        what = f', {counted(found.tensors, "tensors")}' if found.tensors \
+            else ''
+        print_line(f'{arguments.target}: {size_text(found.bytes)}{what}{note}')
+        if found.left_out:
+            print_line(f'left out: {", ".join(found.left_out)}')
     return 0
 
 
 def _convert(places: Places, source: str, target: str) -> Any:
     try:
-        from ..folders import converting
+        from .. import converting
     except ImportError as error:
         raise DependencyError(f'convert needs torch: {error}') from error
-    if leads_to_folder(source):
-        if is_folder(target):
-            raise ConfigError(f'{source} is a sharded checkpoint, and '
-                              f'{target} would be one: give DST a name that '
-                              'ends in .pth')
-        _refuse_directory(source, target, '.pth')
-        where, new_name = split_path(target)
-        return converting.folder_to_file(
-            places.files(source.rstrip('/')), source, places.files(where),
-            new_name)
-    if is_directory(source):
+    is_whole = leads_to_folder(source)
+    if not is_whole and is_directory(source):
         raise ConfigError(f'{source} is a directory, and no sharded '
                           'checkpoint: expected one of the checkpoints in it')
-    if not is_folder(target):
-        _refuse_directory(source, target, SUFFIX)
-        raise ConfigError(f'{source} is a file: expected a DST that ends in '
-                          f'{SUFFIX}, got {target}')
-    directory, name = split_path(source)
-    return converting.file_to_folder(
-        places.files(directory), name, places.files(target.rstrip('/')))
+    written = _format_of(source, target, is_whole)
+    if is_whole:
+        files, name = places.files(source.rstrip('/')), ''
+    else:
+        directory, name = split_path(source)
+        files = places.files(directory)
+    if written == SUFFIX:
+        whole = places.files(target.rstrip('/'))
+        converting.refuse_existing(whole, '')
+        return converting.write_folder(
+            converting.read_source(files, name, source), whole)
+    directory, new_name = split_path(target)
+    there = places.files(directory)
+    converting.refuse_existing(there, new_name)
+    return converting.write_file(
+        converting.read_source(files, name, source), there, new_name)
+
+
+def _format_of(source: str, target: str, is_whole: bool) -> str:
+    """Return the suffix of what is to be written.
+
+    Args:
+        source (str): SRC.
+        target (str): DST.
+        is_whole (bool): Whether SRC is a sharded checkpoint.
+
+    Raises:
+        ConfigError: If DST is none, or the same as SRC.
+    """
+    given = _FLAT if source.endswith(_FLAT) else '.pth'
+    given = SUFFIX if is_whole else given
+    others = [one for one in _FORMATS if one != given]
+    wanted = [one for one in _FORMATS if target.rstrip('/').endswith(one)]
+    if wanted != [SUFFIX]:
+        _refuse_directory(source, target, others[0])
+    if wanted == [given]:
+        raise ConfigError(f'{source} is {_FORMATS[given]}, and {target} would '
+                          f'be one: give DST a name that ends in '
+                          f'{" or ".join(others)}')
+    if not wanted:
+        raise ConfigError(f'{source} is {_FORMATS[given]}: expected a DST '
+                          f'that ends in {" or ".join(others)}, got {target}')
+    return wanted[0]
 
 
 def _refuse_directory(source: str, target: str, end: str) -> None:
@@ -128,7 +167,7 @@ def _refuse_directory(source: str, target: str, end: str) -> None:
     if target and not target.endswith('/') and not is_there:
         return
     name = os.path.basename(source.rstrip('/'))
-    for known in ('.pth', SUFFIX):
+    for known in _FORMATS:
         name = name[:-len(known)] if name.endswith(known) else name
     what = f'DST {target!r} is a directory' if target else 'DST is empty'
     raise ConfigError(f'{what}: give the name of what is to be written, too, '

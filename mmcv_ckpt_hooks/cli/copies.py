@@ -7,9 +7,9 @@ from ..mirroring import MirrorPlace
 from ..sending import Gone
 from ..types import CheckpointInfo
 from .left_out import left_out
-from .output import print_line, size_text, status, warn
+from .output import print_line, rate_text, size_text, status, warn
 from .place import Place
-from .progress import progress_of
+from .progress import WORTH_A_BAR_BYTES, progress_of
 from .unfinished import unfinished_in
 
 EXIT_DAMAGED = 1
@@ -161,6 +161,8 @@ def _tell(outcome: Outcome, quiet: bool) -> None:
     elif not quiet:
         why = outcome.why or f'{size_text(outcome.bytes)} in ' \
             f'{outcome.secs:.1f} s'
+        if not outcome.why and outcome.bytes >= WORTH_A_BAR_BYTES:
+            why += f', {rate_text(outcome.bytes, outcome.secs)}'
         print_line(f'{outcome.status:<9}{outcome.name}: {why}')
 
 

@@ -69,6 +69,11 @@ def size_text(size_bytes: float) -> str:
     return f'{size_bytes:.{digits}f} {unit}'
 
 
+def rate_text(size_bytes: float, secs: float) -> str:
+    """Return a rate: ``'481.8 MB/s'``; empty if it took no time."""
+    return f'{size_text(size_bytes / secs)}/s' if secs > 0 else ''
+
+
 def printable(text: str) -> str:
     """Escape what a terminal would act on.
 

@@ -1,14 +1,20 @@
-"""How far a long check is; on the standard error output, on a terminal."""
+"""How far a long check or copy is, on the standard error output.
+
+A bar on a terminal; elsewhere, as in the log of a job, a line now and then.
+"""
 import sys
+import time
 from contextlib import contextmanager
 from typing import Callable, Iterator, Optional
 
-from .output import printable
+from .output import printable, rate_text, size_text
 
 Advance = Callable[[int], None]
 
-#: Smaller files are done before a bar could be read (bytes).
-_WORTH_A_BAR_BYTES = 64 << 20
+#: Smaller files are done before a bar or a rate could be read (bytes).
+WORTH_A_BAR_BYTES = 64 << 20
+#: From line to line where there is no terminal (seconds).
+_LINE_SECS = 30.
 
 
 @contextmanager
@@ -23,8 +29,11 @@ def progress_of(name: str, total_bytes: int) -> Iterator[Optional[Advance]]:
         callable | None: To be called with the bytes just done; None where
             nothing is shown.
     """
-    if total_bytes < _WORTH_A_BAR_BYTES or not sys.stderr.isatty():
+    if total_bytes < WORTH_A_BAR_BYTES:
         yield None
+        return
+    if not sys.stderr.isatty():
+        yield _Lines(printable(name), total_bytes)
         return
     try:
         import rich.progress  # noqa: F401  the extra [cli]
@@ -34,6 +43,34 @@ def progress_of(name: str, total_bytes: int) -> Iterator[Optional[Advance]]:
         return
     with _bar(printable(name), total_bytes) as advance:
         yield advance
+
+
+class _Lines:
+    """A line for each :data:`_LINE_SECS` that something takes.
+
+    Args:
+        name (str): Of the file.
+        total_bytes (int): Its size.
+    """
+
+    def __init__(self, name: str, total_bytes: int) -> None:
+        self._name = name
+        self._total = total_bytes
+        self._done = 0
+        self._begun = self._told = time.monotonic()
+
+    def __call__(self, done_bytes: int) -> None:
+        self._done += done_bytes
+        now = time.monotonic()
+        if now - self._told < _LINE_SECS:
+            return
+        self._told = now
+        print(
+            f'{self._name}: {size_text(self._done)} of '
+            f'{size_text(self._total)}, '
+            f'{rate_text(self._done, now - self._begun)}',
+            file=sys.stderr)
+        sys.stderr.flush()
 
 
 @contextmanager

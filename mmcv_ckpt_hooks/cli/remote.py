@@ -13,7 +13,7 @@ from ..types import StorageBackend
 
 #: The last level of a URL that names a file: also one that was set aside,
 #: ``iter_4.pth.1a2b3c4d``. Object stores have no directories to be asked for.
-_FILE = re.compile(r'\.(pth(\.\w+)?|dcp/?)$')
+_FILE = re.compile(r'\.(pth(\.\w+)?|safetensors|dcp/?)$')
 #: So long a request is repeated (seconds): who waits looks at it.
 _RETRY_SECS = 10.
 _NOTHING: Mapping[str, str] = {}

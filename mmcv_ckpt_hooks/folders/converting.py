@@ -1,21 +1,15 @@
-"""A sharded checkpoint to a plain file, and a file to a sharded one.
+"""A sharded checkpoint as the content of a file, and back.
 
-No process group and no GPU is needed, nothing in the source is executed, and
-it is verified before the first byte is written.
+No process group and no GPU is needed, and nothing in it is executed.
 """
-import os
 from collections import OrderedDict
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 import torch
 
 from ..checkpoint_fields import check_fields
-from ..errors import ConfigError, CorruptError, MissingCheckpointError
-from ..loading import load_mapped
-from ..scanning import verify_loadable
-from ..serialization import write_checkpoint
+from ..errors import CorruptError
 from ..staging import StagedState, TensorRef, reference
 from ..types import StorageBackend
 from .export import split_checkpoint, write_folder
@@ -28,38 +22,33 @@ from .verification import verify_folder
 
 
 @dataclass(frozen=True)
-class Converted:
-    """What was written.
+class FolderContent:
+    """A folder that was verified; its tensors are read when they are written.
 
     Args:
-        bytes (int): Of the file, or of all files of the folder.
-        tensors (int): How many it holds.
-        digest (str): Of it.
-        note (str): What the source did not have; empty if nothing.
+        state (StagedState): What a file would hold.
+        tensors (int): How many it has.
+        card (dict): What was written beside it.
+        note (str): What it does not have; empty if nothing.
     """
-    bytes: int
+    state: StagedState
     tensors: int
-    digest: str
-    note: str = ''
+    card: Mapping[str, Any]
+    note: str
 
 
-def folder_to_file(source: StorageBackend, path: str, target: StorageBackend,
-                   name: str) -> Converted:
-    """Write a folder as a plain checkpoint file, one tensor after the other.
+def read_folder(files: StorageBackend, path: str) -> FolderContent:
+    """Verify a folder, and return it as a file would hold it.
 
     Args:
-        source (StorageBackend): The folder itself.
+        files (StorageBackend): The folder itself.
         path (str): Of it, for the messages.
-        target (StorageBackend): Where the file comes to.
-        name (str): Its name there.
 
     Raises:
-        ConfigError: If there is something of that name.
-        IntegrityError: If the source is damaged; nothing is written then.
+        IntegrityError: If it is damaged.
         UnsafeCheckpointError: If loading it would need to run code.
     """
-    _refuse_existing(target, name)
-    folder = open_folder(source, path)
+    folder = open_folder(files, path)
     report = verify_folder(folder)
     reader, later = FolderReader(folder), _Later()
 
@@ -68,55 +57,36 @@ def folder_to_file(source: StorageBackend, path: str, target: StorageBackend,
 
     tree = _plain_tree(reader, stand_in) if folder.is_plain else \
         fields_of(reader, stand_in)
-    state = later.staged(tree)
-    digests: List[str] = []
-    target.prepare()
-    size = target.put(
-        name, lambda stream: digests.append(
-            write_checkpoint(stream, state, report.info)))
-    return Converted(size, len(folder.metadata.tensors), digests[-1],
-                     report.note)
+    return FolderContent(
+        later.staged(tree), len(folder.metadata.tensors), report.info,
+        report.note)
 
 
-def file_to_folder(source: StorageBackend, name: str,
-                   target: StorageBackend) -> Converted:
-    """Write a checkpoint file as a folder of one rank.
+def write_as_folder(checkpoint: Any, path: str, card: Mapping[str, Any],
+                    target: StorageBackend) -> Tuple[str, int]:
+    """Write the content of a file as a folder of one rank.
 
     A parameter whose name its optimizer does not tell has its position as a
     name.
 
     Args:
-        source (StorageBackend): Where the file is.
-        name (str): Its name there.
-        target (StorageBackend): The folder itself.
+        checkpoint (dict): Loaded.
+        path (str): Of the file, for the messages.
+        card (dict): JSON values for ``checkpoint_info.json``.
+        target (StorageBackend): The folder itself, empty.
+
+    Returns:
+        tuple[str, int]: Its digest, and how many tensors it has.
 
     Raises:
-        ConfigError: If there is something in the folder.
-        IntegrityError: If the source is damaged; nothing is written then.
-        UnsafeCheckpointError: If loading it would need to run code.
-        ResumeError: If it holds no checkpoint of a run.
+        ResumeError: If it is no checkpoint of a run.
     """
-    with suppress(MissingCheckpointError):
-        if target.list():
-            raise ConfigError(f'{target.url} is not empty: give another name')
-    path = os.path.join(source.url, name)
-    with source.open(name) as file:
-        report = verify_loadable(file, path)
-        checkpoint = load_mapped(file, path)
     check_fields(checkpoint, path)
     pieces, rest = split_checkpoint(checkpoint,
                                     _names(checkpoint.get('optimizer')))
     target.prepare()
-    digest = write_folder(target, [pieces], rest, report.info)
-    size = sum(file.bytes for file in target.list())
-    return Converted(size, len(pieces), digest)
-
-
-def _refuse_existing(target: StorageBackend, name: str) -> None:
-    with suppress(MissingCheckpointError):
-        target.open(name).close()
-        raise ConfigError(f'{os.path.join(target.url, name)} exists: give '
-                          'another name')
+    digest = write_folder(target, [pieces], rest, card)
+    return digest, len(pieces)
 
 
 def _names(optimizer: Any) -> Dict[str, List[str]]:

@@ -1,4 +1,5 @@
 """Any backend of ``mmcv.FileClient``: petrel, http, registered ones."""
+import difflib
 import io
 from contextlib import contextmanager, suppress
 from typing import (IO, Any, Callable, Iterator, List, Mapping, Optional, Type,
@@ -183,6 +184,15 @@ def _closed_response() -> Iterator[None]:
         raise
 
 
+def _meant_backend(given: Mapping[str, Any]) -> str:
+    """Return how the backend that is meant is given; '' if unknown."""
+    from mmcv.fileio import FileClient
+    near = difflib.get_close_matches(
+        str(given.get('backend')), [*FileClient._backends], n=1)
+    wanted = near[0] if near else given.get('backend')
+    return f'backend={wanted}' if wanted != given.get('backend') else ''
+
+
 def _build_client(url: str, file_client_args: Optional[Mapping[str,
                                                                Any]]) -> Any:
     from mmcv.fileio import FileClient
@@ -202,7 +212,8 @@ def _build_client(url: str, file_client_args: Optional[Mapping[str,
             f'{shown}: the backend that mmcv.FileClient has for it cannot be '
             f'imported: {error}') from error
     except (AttributeError, AssertionError, TypeError, ValueError) as error:
-        meant = '' if given else meant_url(shown)
+        meant = _meant_backend(file_client_args) if file_client_args \
+            else meant_url(shown)
         raise ConfigError(
             f'{shown} is nothing that mmcv.FileClient serves: {error}. ' +
             (f'Did you mean {meant!r}? ' if meant else '') +

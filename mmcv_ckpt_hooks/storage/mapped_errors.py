@@ -1,5 +1,6 @@
 """Foreign errors, mapped to the ``StorageError`` tree in one table."""
 import errno
+import os
 from contextlib import contextmanager
 from typing import Iterator, Optional, Type
 
@@ -38,8 +39,17 @@ def mapped_errors(what: str,
     except StorageError:
         raise
     except OSError as error:
-        raise storage_error(error, f'{what} {path}', missing,
-                            remote) from error
+        raise storage_error(error, f'{what} {path}{_in_the_way(error, path)}',
+                            missing, remote) from error
+
+
+def _in_the_way(error: OSError, path: str) -> str:
+    """Say which level of a path is a file, if that is what is wrong."""
+    if not isinstance(error, (NotADirectoryError, FileExistsError)):
+        return ''
+    while path and not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return f' ({path} is a file)' if os.path.isfile(path) else ''
 
 
 def storage_error(error: OSError,

@@ -257,7 +257,11 @@ def test_where_to_is_no_name(run_dir, tmp_path, monkeypatch, capsys):
         assert code == 2 and f'DST is empty: give the name of what is to be ' \
             f'written, too, such as {name}' in err
     code, _, err = command(capsys, 'convert', 'a.pth', 'b.pth')
-    assert code == 2 and 'expected a DST that ends in .dcp, got b.pth' in err
+    assert code == 2 and 'a.pth is a .pth file, and b.pth would be one: ' \
+        'give DST a name that ends in .dcp or .safetensors' in err
+    code, _, err = command(capsys, 'convert', 'a.pth', 'b.pt')
+    assert code == 2 and 'a.pth is a .pth file: expected a DST that ends in ' \
+        '.dcp or .safetensors, got b.pt' in err
     assert command(capsys, 'convert', 'a.pth', 'there/a.dcp/')[0] == 0
 
 

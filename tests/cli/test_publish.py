@@ -125,7 +125,7 @@ def test_what_is_to_be_kept_of_meta_is_said(secret_run, tmp_path, publish):
     assert meta['seed'] == 0 and 'somebody' in meta['config']
     assert set(meta) == {
         'CLASSES', 'PALETTE', 'epoch', 'iter', 'mmcv_version', 'mmseg_version',
-        'config', 'seed'
+        'config', 'seed', 'published'
     }
     code, content, _ = publish(secret_run / 'iter_8.pth',
                                tmp_path / 'zoo/toy.pth', '--keep-meta=confg')
@@ -149,13 +149,13 @@ def test_safetensors_has_the_same_tensors(run_dir, tmp_path, publish):
     assert meta['iter'] == '8'
 
 
-def test_without_safetensors_it_says_how_to_get_it(run_dir, tmp_path, publish,
-                                                   monkeypatch):
-    monkeypatch.setitem(__import__('sys').modules, 'safetensors.torch', None)
-    code, content, _ = publish(run_dir / 'iter_8.pth',
-                               tmp_path / 'zoo/toy.safetensors')
-    assert code == 2 and content['error'] == 'DependencyError'
-    assert "pip install 'mmcv_ckpt_hooks[safetensors]'" in content['problem']
+def test_safetensors_comes_back_as_it_was_published(run_dir, tmp_path,
+                                                    publish):
+    _, plain, _ = publish(run_dir / 'iter_8.pth', tmp_path / 'zoo/toy.pth')
+    _, content, _ = publish(run_dir / 'iter_8.pth',
+                            tmp_path / 'zoo/toy.safetensors')
+    _, again, _ = publish(content['path'], tmp_path / 'zoo/toy.pth')
+    assert again['sha256'] == plain['sha256'] and again['is_new'] is False
 
 
 # -- which weights ---------------------------------------------------------

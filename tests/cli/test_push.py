@@ -409,4 +409,7 @@ def test_it_keeps_out_of_the_way_of_a_run(run_dir, tmp_path, capsys, live_run):
     with live_run(run_dir):
         code, content, _ = push(capsys, run_dir, tmp_path / 'there')
     assert (code, content['error']) == (2, 'LockedError')
+    assert content['problem'].endswith(
+        'on checkpoints.lock. Wait for the end of that run, or stop it, and '
+        'give the command again')
     assert not (tmp_path / 'there').exists()

@@ -1,0 +1,23 @@
+"""What to do about an error, for who has given a command and has no hook."""
+from ..errors import TRUST
+from ..lease import ADVICE
+
+_TRUST = ('"mmcv-ckpt {command}" executes nothing in a file. If you trust who '
+          'made this one, have Python write its weights anew, '
+          "torch.save(torch.load(FILE, weights_only=False)['state_dict'], "
+          'NEW), and give it NEW')
+_LOCKED = ('Wait for the end of that run, or stop it, and give the command '
+           'again')
+
+
+def for_command(error: Exception, command: str) -> Exception:
+    """Return an error with the advice that a command needs.
+
+    Args:
+        error (Exception): Its advice may be that for a config.
+        command (str): What was given: ``'convert'``.
+    """
+    said = str(error)
+    told = said.replace(TRUST, _TRUST.format(command=command))
+    told = told.replace(ADVICE, _LOCKED)
+    return error if told == said else type(error)(told)

@@ -1,0 +1,54 @@
+"""The arguments of a runner, checked before mmcv fails on them later.
+
+Standard library only.
+"""
+import difflib
+import inspect
+from typing import Any, Callable, Collection, List, Mapping
+
+from .errors import ConfigError
+
+#: What a run ends after, and the runner that counts it.
+_LIMITS = {
+    'max_iters': ('iterations', 'IterBasedRunnerAmp'),
+    'max_epochs': ('epochs', 'EpochBasedRunnerAmp'),
+}
+
+
+def check_runner(given: Mapping[str, Any], valid: Collection[str],
+                 limit: str) -> None:
+    """Refuse what the ``runner`` of a config cannot mean.
+
+    Args:
+        given (dict): By name; the name of the class is put before a message
+            by ``mmcv.build_from_cfg``.
+        valid (collection[str]): Names that the runner takes.
+        limit (str): ``'max_iters'`` or ``'max_epochs'``, which it counts.
+
+    Raises:
+        ConfigError: If a name is unknown, or the length is none.
+    """
+    for name in given:
+        if name not in valid and 'kwargs' not in valid:
+            near = difflib.get_close_matches(name, valid, n=1)
+            hint = f'did you mean {near[0]!r}? ' if near else ''
+            raise ConfigError(f'unknown argument {name} of the runner; {hint}'
+                              f'valid are: {", ".join(sorted(valid))}')
+    for name in _LIMITS:
+        steps = given.get(name)
+        if steps is None:
+            continue
+        if type(steps) is not int or steps < 1:
+            raise ConfigError(
+                f'{name} of the runner must be an int of at least 1, but got '
+                f'{steps!r} of type {type(steps).__name__}')
+        if name != limit and given.get(limit) is None:
+            raise ConfigError(
+                f'{name}={steps} of the runner, which counts '
+                f'{_LIMITS[limit][0]}: give {limit} in its place, or '
+                f'type={_LIMITS[name][1]!r}')
+
+
+def arguments_of(call: Callable[..., Any]) -> List[str]:
+    """Return the names that a constructor takes, and ``sample_seeds``."""
+    return [*inspect.signature(call).parameters, 'sample_seeds']
