@@ -14,10 +14,11 @@ VARIES = (
     ('a measured number', r'-?\d+\.\d{3,}\b'),
 )
 #: Sizes are those of this version of torch: they are held with a tolerance.
-SIZE = r'\d+(?:\.\d+)? (?:[kMGT]i?)?B\b'
+SIZE = r'\d+(?:\.\d+)? (?:(?:[kMGT]i?)?B|bytes)\b'
 TOLERANCE = .1
 _UNITS = {
     'B': 1,
+    'bytes': 1,
     'kB': 1e3,
     'MB': 1e6,
     'GB': 1e9,
@@ -90,18 +91,18 @@ def first_difference(expected, found):
     if place is not None:
         return parts[0][place]
     place = len(parts[0])
-    for number, part in enumerate(parts[1:], 2):
-        # one line at least is left out
-        last = number == len(parts)
-        starts = [len(found) -
-                  len(part)] if last else range(place + 1,
-                                                len(found) - len(part) + 1)
-        for start in starts:
-            if start > place and matching_from(part, found, start) is None:
-                place = start + len(part)
-                break
-        else:
+    for part in parts[1:]:
+        # one line at least is left out before it
+        starts = range(place + 1, len(found) - len(part) + 1)
+        if part is parts[-1]:
+            starts = starts[-1:]
+        start = next(
+            (start
+             for start in starts if matching_from(part, found, start) is None),
+            None)
+        if start is None:
             return (part or [ELLIPSIS])[0]
+        place = start + len(part)
     if place < len(found):
         return f'nothing more, but there is: {found[place]}'
     return None
