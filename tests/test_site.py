@@ -146,6 +146,7 @@ def test_the_width_of_a_terminal_changes_nothing(monkeypatch):
     assert 'COLUMNS' not in os.environ
 
 
+@pytest.mark.slow
 def test_a_result_is_measured_kept_and_shown(tmp_path):
     result = tmp_path / 'results' / 'bench.json'
     command = [
