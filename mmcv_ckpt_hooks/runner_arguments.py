@@ -4,7 +4,7 @@ Standard library only.
 """
 import difflib
 import inspect
-from typing import Any, Callable, Collection, List, Mapping
+from typing import Any, Callable, Collection, List, Mapping, Optional
 
 from .errors import ConfigError
 
@@ -15,25 +15,27 @@ _LIMITS = {
 }
 
 
-def check_runner(given: Mapping[str, Any], valid: Collection[str],
+def check_runner(given: Mapping[str, Any], valid: Optional[Collection[str]],
                  limit: str) -> None:
     """Refuse what the ``runner`` of a config cannot mean.
 
     Args:
         given (dict): By name; the name of the class is put before a message
             by ``mmcv.build_from_cfg``.
-        valid (collection[str]): Names that the runner takes.
+        valid (collection[str], optional): Names that the runner takes. None
+            for any.
         limit (str): ``'max_iters'`` or ``'max_epochs'``, which it counts.
 
     Raises:
         ConfigError: If a name is unknown, or the length is none.
     """
+    names = [*given] if valid is None else [*valid]
     for name in given:
-        if name not in valid and 'kwargs' not in valid:
-            near = difflib.get_close_matches(name, valid, n=1)
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
             hint = f'did you mean {near[0]!r}? ' if near else ''
             raise ConfigError(f'unknown argument {name} of the runner; {hint}'
-                              f'valid are: {", ".join(sorted(valid))}')
+                              f'valid are: {", ".join(sorted(names))}')
     for name in _LIMITS:
         steps = given.get(name)
         if steps is None:
@@ -49,6 +51,12 @@ def check_runner(given: Mapping[str, Any], valid: Collection[str],
                 f'type={_LIMITS[name][1]!r}')
 
 
-def arguments_of(call: Callable[..., Any]) -> List[str]:
-    """Return the names that a constructor takes, and ``sample_seeds``."""
-    return [*inspect.signature(call).parameters, 'sample_seeds']
+def arguments_of(call: Callable[..., Any]) -> Optional[List[str]]:
+    """Return the names that a constructor takes, and ``sample_seeds``.
+
+    None if it takes any.
+    """
+    found = inspect.signature(call).parameters
+    if any(one.kind is one.VAR_KEYWORD for one in found.values()):
+        return None
+    return [*found, 'sample_seeds']

@@ -8,9 +8,10 @@ import math
 import re
 
 import pytest
-from mmcv.runner import HOOKS, RUNNERS, CheckpointHook, EMAHook, get_priority
+from mmcv.runner import (HOOKS, RUNNERS, CheckpointHook, EMAHook,
+                         IterBasedRunner, get_priority)
 from mmcv.utils import build_from_cfg, import_modules_from_strings
-from toy import QuickEvalHook, make_loader, make_runner
+from toy import QuickEvalHook, ToyModel, make_loader, make_logger, make_runner
 
 from mmcv_ckpt_hooks.errors import CheckpointError, ConfigError
 
@@ -522,12 +523,33 @@ def test_a_wrong_runner_is_told_when_it_is_built(given, expected):
     assert re.sub('^IterBasedRunnerAmp: ', '', said) == expected
 
 
+def test_what_a_runner_of_a_repo_takes_is_its_own_matter(tmp_path):
+    from mmcv_ckpt_hooks.constructor import durable_class
+
+    class Runner(IterBasedRunner):
+
+        def __init__(self, *given, **more):
+            self.more = more.pop('of_the_repo')
+            super().__init__(*given, **more)
+
+    made = durable_class(Runner)
+    runner = made(
+        ToyModel(),
+        work_dir=str(tmp_path),
+        logger=make_logger(),
+        max_iters=2,
+        of_the_repo=3)
+    assert runner.more == 3
+    with pytest.raises(ConfigError, match='max_iters of the runner must be'):
+        made(ToyModel(), max_iters='2', of_the_repo=3)
+
+
 def test_iterations_for_a_runner_of_epochs():
     said = message(build_from_cfg,
                    dict(type='EpochBasedRunnerAmp', max_iters=9), RUNNERS)
-    assert said == (
-        'EpochBasedRunnerAmp: max_iters=9 of the runner, which counts epochs: '
-        "give max_epochs in its place, or type='IterBasedRunnerAmp'")
+    assert re.sub('^EpochBasedRunnerAmp: ', '', said) == (
+        'max_iters=9 of the runner, which counts epochs: give max_epochs in '
+        "its place, or type='IterBasedRunnerAmp'")
 
 
 def test_a_misspelt_runner_of_our_constructor(tmp_path):

@@ -320,6 +320,7 @@ def own(tree, **changed):
     {'$': 'dtype', 'text': 'torch.nn'},
     {'$': 'device', 'text': 'moon'},
     {'$': 'numpy', 'dtype': '|O8', 'shape': [1], 'base64': 'AAAAAAAAAAA='},
+    {'$': 'numpy', 'dtype': '<i4,<i4', 'shape': [1], 'base64': 'AAAAAAAAAAA='},
     {'$': 'numpy', 'dtype': '<f8', 'shape': [2], 'base64': 'AAAAAAAAAAA='},
     {'$': 'numpy', 'dtype': '<f8', 'shape': None, 'base64': ''},
 ])  # yapf: disable
