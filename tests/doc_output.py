@@ -111,9 +111,10 @@ def first_difference(expected, found):
 def missing_line(shortened, printed):
     """Return the first line of a shortened log that was not printed.
 
-    A line of the log may have more before, behind and behind each comma; a
-    line of the page that begins with blanks belongs to the one before, one
-    in brackets is a remark.
+    A line of the log may have more at its ends and around each comma; a line
+    of the page that begins with blanks belongs to the one before, one in
+    brackets is a remark. What is said of saves comes from a thread of its
+    own: its place among the other lines is not compared.
 
     Args:
         shortened (str): What a page shows, in this order.
@@ -122,11 +123,13 @@ def missing_line(shortened, printed):
     Returns:
         str: The line, or None.
     """
-    found = iter(printed.splitlines())
+    beside, in_line = iter(printed.splitlines()), iter(printed.splitlines())
     for line in shortened.replace('\n  ', ' ').splitlines():
-        wanted = '...' + line.replace(', ', ', ...') + '...'
-        if not line.startswith('[') and not any(
-                line_matches(wanted, one) for one in found):
+        if line.startswith('['):
+            continue
+        wanted = '...' + line.replace(', ', '..., ...') + '...'
+        found = beside if line.startswith('Saved ') else in_line
+        if not any(line_matches(wanted, one) for one in found):
             return line
     return None
 

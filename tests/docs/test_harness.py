@@ -219,12 +219,18 @@ def test_what_is_written_to_a_file_is_run_by_a_later_command(check, tmp_path):
 def test_a_log_is_held_to_its_page():
     printed = '''12:03 - Iter [1/4] lr: 1e-2, eta: 0, loss: 0.9727
 12:03 - Iter [2/4] lr: 1e-2, eta: 0, loss: 0.9700
-12:04 - Restored: weights, optimizer, loss scale'''
-    shown = '[again]\nIter [2/4] lr: 1e-2, loss: 0.1234\nRestored: weights,' \
-        '\n  loss scale\n'
+12:04 - Restored: weights, optimizer, loss scale
+12:05 - Iter [3/4] lr: 1e-2, eta: 0, loss: 0.9600
+12:05 - Saved checkpoint iter_2.pth: 0.03 MB in 0.04 s, training waited 1 ms'''
+    shown = '''[again]
+Iter [2/4] lr: 1e-2, loss: 0.1234
+Saved checkpoint iter_2.pth: 0.03 MB, training waited 99 ms
+Restored: weights,
+  loss scale
+'''
     assert missing_line(shown, printed) is None
     for wrong in (shown.replace('2/4', '3/4'), shown.replace('scale', 'step'),
-                  'Restored\nIter [1/4]'):
+                  shown.replace('iter_2', 'iter_3'), 'Restored\nIter [1/4]'):
         assert missing_line(wrong, printed) is not None
 
 
