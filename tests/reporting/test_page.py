@@ -288,12 +288,9 @@ def test_all_languages_are_shown_whatever_the_encoding(killed_run, tmp_path):
     copied = tmp_path / 'Zellkerne größer'
     shutil.copytree(killed_run, copied, symlinks=True)
     with open(copied / 'checkpoints.log.jsonl', 'a') as file:
-        file.write(json.dumps(scored('平均')) + '\n')
+        event = dict(event='scores', iter=8, metrics={'平均': .5})
+        file.write(json.dumps(event) + '\n')
     text = page_of(copied, tmp_path)
     assert text.isascii()
     assert '平均' in Reader(text).words
     assert 'Zellkerne größer' in Reader(text).text
-
-
-def scored(key):
-    return dict(event='scores', iter=8, metrics={key: .5})
