@@ -9,6 +9,7 @@ from ..types import CheckpointInfo
 from .events import Score
 from .starts import Start
 from .steps import Point
+from .values import numbers
 
 #: What a val line has besides scores.
 _NO_SCORES = ('lr', 'time', 'data_time', 'memory', 'momentum')
@@ -72,8 +73,8 @@ def curves_of(scores: Sequence[Score], checkpoints: Sequence[CheckpointInfo],
             found.setdefault(key, _Points()).add(score, value, mine)
     for info in checkpoints:
         if info.lineage in ('', lineage):
-            for key, value in info.metrics.items():
-                found.setdefault(key, _Points()).keep(info, float(value))
+            for key, value in numbers(dict(info.metrics)).items():
+                found.setdefault(key, _Points()).keep(info, value)
     # mmseg's scores of single classes have a dot
     order = sorted(
         found, key=lambda key: (key not in best, key not in rules, '.' in key))

@@ -44,7 +44,7 @@ def page(story: Story) -> str:
         _notes(story)
     ]
     body = '\n'.join(part for part in parts if part)
-    return f"""{MARK} {__version__} -->
+    text = f"""{MARK} {__version__} -->
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -62,6 +62,8 @@ def page(story: Story) -> str:
 </body>
 </html>
 """
+    # a pipe or a server may take it for another encoding
+    return text.encode('ascii', 'xmlcharrefreplace').decode()
 
 
 # -- the head --------------------------------------------------------------

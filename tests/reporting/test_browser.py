@@ -19,7 +19,7 @@ BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
 #: So it asks for nothing by itself.
 QUIET = ('--headless', '--no-sandbox', '--disable-gpu', '--no-first-run',
          '--disable-background-networking', '--disable-component-update',
-         '--disable-sync')
+         '--disable-sync', '--disable-dev-shm-usage')
 
 #: Added to a copy of the page without its policy, which lets nothing run.
 MEASURE = """<script>

@@ -282,3 +282,15 @@ def test_a_damaged_checkpoint_has_the_costs_of_its_save(
     saves = json.loads(capsys.readouterr().out)['saves']
     assert [one['iter'] for one in saves] == [2, 4, 6, 7, 8]
     assert all(one['blocked_secs'] is not None for one in saves)
+
+
+def test_all_languages_are_shown_whatever_the_encoding(killed_run, tmp_path):
+    copied = tmp_path / 'Zellkerne größer'
+    shutil.copytree(killed_run, copied, symlinks=True)
+    with open(copied / 'checkpoints.log.jsonl', 'a') as file:
+        event = dict(event='scores', iter=8, metrics={'平均': .5})
+        file.write(json.dumps(event) + '\n')
+    text = page_of(copied, tmp_path)
+    assert text.isascii()
+    assert '平均' in Reader(text).words
+    assert 'Zellkerne größer' in Reader(text).text
