@@ -89,8 +89,8 @@ def _took_over(hook: 'DurableCheckpointHook', taken: Optional[Mapping[str,
         values = ', '.join(
             f'{name}={taken[name]}' if isinstance(taken[name], int) else name
             for name in names)
-        said.append('CheckpointHook of checkpoint_config is replaced' +
-                    (f'; its {values} is followed here' if values else ''))
+        said.append('CheckpointHook of checkpoint_config is replaced' + (
+            f'; what it was given counts here: {values}' if values else ''))
     if best:
         said.append(f'save_best of the evaluation ({", ".join(best)}) is '
                     'done here, too')

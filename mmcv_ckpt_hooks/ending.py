@@ -91,12 +91,13 @@ class RunEnd:
 
 def _place(saver: Saver) -> Place:
     owned = saver.catalog.owned()
-    names = {info.name for info in owned}
-    nbytes = bytes_of(owned, names)
+    contents = {info.digest or info.same_as or info.name for info in owned}
+    nbytes = bytes_of(owned, {info.name for info in owned})
     if not saver.backend.capabilities.link:
         # a second name is a copy there
         nbytes = sum(max(info.bytes, 0) for info in owned)
-    return Place(saver.backend.url, len(names), nbytes)
+    return Place(saver.backend.url, len(contents),
+                 len(owned) - len(contents), nbytes)
 
 
 def _best(saver: Saver) -> List[Tuple[str, str, float]]:

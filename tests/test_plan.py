@@ -421,9 +421,9 @@ def test_the_plan_is_said_once_before_training(tmp_path, info):
     assert '  keeps   the last 1, the best by mIoU\n' in block
     assert ' for 2 and the one that is being written;' in block
     assert str(tmp_path) in block
-    assert '  stock   CheckpointHook of checkpoint_config is replaced; its ' \
-        'interval=4, max_keep_ckpts=1 is followed here; save_best of the ' \
-        'evaluation (mIoU) is done here, too' in block
+    assert '  stock   CheckpointHook of checkpoint_config is replaced; what ' \
+        'it was given counts here: interval=4, max_keep_ckpts=1; save_best ' \
+        'of the evaluation (mIoU) is done here, too' in block
     assert 'a guess from a small write' in block
     assert 'starts anew' in block
     info.clear()
@@ -449,9 +449,9 @@ def test_of_long_arguments_the_names_are_told(tmp_path, info):
             meta=dict(config='a long text'),
             file_client_args=dict(backend='disk')),
         hooks=[dict(OURS, interval=8)])
-    assert '  stock   CheckpointHook of checkpoint_config is replaced; its ' \
-        'save_last=False, file_client_args, meta is followed here\n' in \
-        info.text + '\n'
+    assert '  stock   CheckpointHook of checkpoint_config is replaced; what ' \
+        'it was given counts here: save_last=False, file_client_args, meta' \
+        '\n' in info.text + '\n'
 
 
 @pytest.mark.parametrize('kind, said', [
