@@ -72,8 +72,9 @@ class RunEnd:
     def _next_start(self, saver: Saver) -> str:
         resume = self._options.resume
         found = next(iter(saver.catalog.resumable()), None)
-        if resume not in (None, 'auto') and (found is None or found.lineage
-                                             != saver.catalog.lineage):
+        is_own = found is not None and \
+            found.lineage == saver.catalog.lineage
+        if resume not in (None, 'auto') and not is_own:
             return f'the same command begins with {resume} again'
         if found is None:
             return 'there is nothing to go on from'
