@@ -79,22 +79,22 @@ def _took_over(hook: 'DurableCheckpointHook', taken: Optional[Mapping[str,
     """Say what was taken over from the config of stock mmcv."""
     said = []
     if taken is not None:
-        values = ', '.join(f'{name}={value!r}'
-                           for name, value in taken.items()
-                           if _counts(hook, name, value))
-        said.append('CheckpointHook of checkpoint_config is replaced' +
-                    (f'; its {values} is followed here' if values else ''))
+        # tools give by_epoch, which is seen in the unit of the interval
+        names = [
+            name for name, value in taken.items()
+            if value is not None and hook._given.get(name) is None
+            and name != 'by_epoch' and value != getattr(_DEFAULTS, name)
+        ]
+        # others are long, as meta, or have credentials
+        values = ', '.join(
+            f'{name}={taken[name]}' if isinstance(taken[name], int) else name
+            for name in names)
+        said.append('CheckpointHook of checkpoint_config is replaced' + (
+            f'; what it was given counts here: {values}' if values else ''))
     if best:
         said.append(f'save_best of the evaluation ({", ".join(best)}) is '
                     'done here, too')
     return '; '.join(said) or None
-
-
-def _counts(hook: 'DurableCheckpointHook', name: str, value: Any) -> bool:
-    """Whether an argument of the stock hook changes what ours does."""
-    # by_epoch is given by tools, and seen in the unit of the interval
-    return value is not None and hook._given.get(name) is None and \
-        name != 'by_epoch' and value != getattr(_DEFAULTS, name)
 
 
 def _notes(hook: 'DurableCheckpointHook', runner: Any) -> Iterator[str]:

@@ -2,10 +2,10 @@
 
 Standard library only.
 """
-from typing import Optional
+from typing import Optional, Protocol
 
 from .executor import BackgroundExecutor
-from .types import Protocol, SaveRequest
+from .types import SaveRequest
 
 #: Triggers that ask again; a wish of the user is never skipped.
 _REPEATED = ('interval', 'time', 'retry')

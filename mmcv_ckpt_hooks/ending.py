@@ -72,8 +72,9 @@ class RunEnd:
     def _next_start(self, saver: Saver) -> str:
         resume = self._options.resume
         found = next(iter(saver.catalog.resumable()), None)
-        if resume not in (None, 'auto') and (found is None or found.lineage
-                                             != saver.catalog.lineage):
+        is_own = found is not None and \
+            found.lineage == saver.catalog.lineage
+        if resume not in (None, 'auto') and not is_own:
             return f'the same command begins with {resume} again'
         if found is None:
             return 'there is nothing to go on from'
@@ -91,12 +92,13 @@ class RunEnd:
 
 def _place(saver: Saver) -> Place:
     owned = saver.catalog.owned()
-    names = {info.name for info in owned}
-    nbytes = bytes_of(owned, names)
+    contents = {info.digest or info.same_as or info.name for info in owned}
+    nbytes = bytes_of(owned, {info.name for info in owned})
     if not saver.backend.capabilities.link:
         # a second name is a copy there
         nbytes = sum(max(info.bytes, 0) for info in owned)
-    return Place(saver.backend.url, len(names), nbytes)
+    return Place(saver.backend.url, len(contents),
+                 len(owned) - len(contents), nbytes)
 
 
 def _best(saver: Saver) -> List[Tuple[str, str, float]]:

@@ -71,9 +71,9 @@ def _saves(plan: 'Plan') -> str:
     if triggers.file is not None:
         said.append(f'when a file {triggers.file} appears in the work dir')
     if triggers.exception:
-        said.append('on an exception between two steps' +
-                    ('' if plan.ranks ==
-                     1 else ' (as rank 0 has it, with its generators only)'))
+        how = '' if plan.ranks == 1 else \
+            ' (as rank 0 has it, with its generators only)'
+        said.append(f'on an exception between two steps{how}')
     return '; '.join(said) or 'nothing'
 
 
@@ -114,7 +114,7 @@ def _writes(plan: 'Plan') -> str:
             'it at once'
     if write.background and write.backlog == 'skip':
         said += '; one that comes meanwhile is skipped'
-    if scheme_of(plan.place):
+    if scheme_of(plan.place) not in ('', 'file'):
         return f'{said}; uploaded whole before it counts'
     if write.durability == 'none':
         return f"{said}; not synced (durability='none'): a power cut may " \

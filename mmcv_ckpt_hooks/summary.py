@@ -17,11 +17,13 @@ class Place:
 
     Args:
         url (str): Directory or URL.
-        count (int): Checkpoints; a second name of one counts.
+        count (int): Checkpoints.
+        second_names (int): Further names of those.
         bytes (int): Of their content.
     """
     url: str
     count: int
+    second_names: int
     bytes: int
 
 
@@ -106,7 +108,9 @@ class Summary:
 
 
 def _there(place: Place) -> str:
-    return f'{counted(place.count, "checkpoints")} of this run, ' \
+    more = ' and ' + counted(place.second_names, 'second names') \
+        if place.second_names else ''
+    return f'{counted(place.count, "checkpoints")} of this run{more}, ' \
         f'{size(place.bytes)}, in {place.url}'
 
 

@@ -280,6 +280,22 @@ def test_the_mirror_is_told_of(tmp_path, info):
     assert only(info)['mirror'] == f'{tmp_path}/m/run has all that it keeps'
 
 
+def test_a_second_name_takes_nothing(tmp_path, info):
+    train(
+        tmp_path,
+        hooks=[
+            dict(OURS, interval=4),
+            QuickEvalHook([.5, .4],
+                          interval=4,
+                          by_epoch=False,
+                          save_best='mIoU')
+        ])
+    size = sum(
+        (tmp_path / f'iter_{step}.pth').stat().st_size for step in (4, 8))
+    assert only(info)['there'] == '2 checkpoints of this run and 1 second ' \
+        f'name, {size / 1000:.1f} kB, in {tmp_path}'
+
+
 def test_best_ones_of_another_place_count(tmp_path, info):
     train(
         tmp_path / 'run',

@@ -5,9 +5,11 @@ import os
 
 import pytest
 import torch
+from mmcv.runner import Hook
 from toy import QuickEvalHook, ToyModel, names, train
 
 from mmcv_ckpt_hooks import history, plan, sizes
+from mmcv_ckpt_hooks.compat import grad_scaler_types
 from mmcv_ckpt_hooks.config import parse_options
 from mmcv_ckpt_hooks.errors import OutOfSpaceError
 from mmcv_ckpt_hooks.keep_text import mirror_text
@@ -421,9 +423,9 @@ def test_the_plan_is_said_once_before_training(tmp_path, info):
     assert '  keeps   the last 1, the best by mIoU\n' in block
     assert ' for 2 and the one that is being written;' in block
     assert str(tmp_path) in block
-    assert '  stock   CheckpointHook of checkpoint_config is replaced; its ' \
-        'interval=4, max_keep_ckpts=1 is followed here; save_best of the ' \
-        'evaluation (mIoU) is done here, too' in block
+    assert '  stock   CheckpointHook of checkpoint_config is replaced; what ' \
+        'it was given counts here: interval=4, max_keep_ckpts=1; save_best ' \
+        'of the evaluation (mIoU) is done here, too' in block
     assert 'a guess from a small write' in block
     assert 'starts anew' in block
     info.clear()
@@ -437,6 +439,99 @@ def test_the_plan_is_said_once_before_training(tmp_path, info):
     ]
     assert 'goes on from iter_8.pth' in block
     assert 'as the last ones did' in block
+
+
+def test_of_long_arguments_the_names_are_told(tmp_path, info):
+    """Tools give the text of the whole config; others have credentials."""
+    train(
+        tmp_path,
+        checkpoint_config=dict(
+            interval=4,
+            save_last=False,
+            meta=dict(config='a long text'),
+            file_client_args=dict(backend='disk')),
+        hooks=[dict(OURS, interval=8)])
+    assert '  stock   CheckpointHook of checkpoint_config is replaced; what ' \
+        'it was given counts here: save_last=False, file_client_args, meta' \
+        '\n' in info.text + '\n'
+
+
+@pytest.mark.parametrize('kind, said', [
+    (dict(type='IterBasedRunner', max_iters=2),
+     'on IterBasedRunner a resume begins the data anew, IterBasedRunnerAmp '
+     'goes on behind the last batch'),
+    (dict(type='EpochBasedRunner', max_epochs=1),
+     'on EpochBasedRunner a resume begins the data anew, EpochBasedRunnerAmp '
+     'goes on behind the last batch'),
+    (dict(type='IterBasedRunnerAmp', max_iters=2), None),
+])
+def test_what_may_surprise_is_noted(tmp_path, info, kind, said):
+
+    class Scales(Hook):
+        loss_scaler = grad_scaler_types()[0](enabled=False)
+
+    train(tmp_path / 'a', runner=kind, hooks=[dict(OURS)])
+    assert [line for line in info.text.splitlines() if '  note ' in line
+            ] == ([] if said is None else [f'  note    {said}'])
+    info.clear()
+    train(
+        tmp_path / 'b',
+        runner=kind,
+        hooks=[dict(OURS, save_optimizer=False),
+               Scales()])
+    note, = [line for line in info.text.splitlines() if '  note ' in line]
+    assert note.endswith('Scales does not scale the loss here, so that no '
+                         'loss scale is saved; save_optimizer=False: a '
+                         'resume begins with a new optimizer')
+
+
+@pytest.mark.parametrize('given, place, said', [
+    (dict(), '/a', 'copied beside the next iteration where that is safe, '
+     'then written in the background; synced to the disk before it counts'),
+    (dict(staging='copy', backlog='skip', durability='none'), '/a',
+     'copied before training goes on, then written in the background; one '
+     "that comes meanwhile is skipped; not synced (durability='none'): a "
+     'power cut may lose what was said to be saved'),
+    (dict(staging='overlap'), 's3://b/a', 'copied beside the next iteration, '
+     'then written in the background; uploaded whole before it counts'),
+    (dict(background=False), '/a', 'written before training goes on; synced '
+     'to the disk before it counts'),
+])
+def test_how_files_are_written_is_said(given, place, said):
+    text = make(given=dict(interval=10, write=given), place=place).text()
+    assert f'  writes  one file each, {said}\n' in text
+
+
+def test_who_reads_each_file_at_once_is_said():
+    text = make(waits_for='MMSegWandbHook').text()
+    assert 'in the background, for which training waits, as MMSegWandbHook ' \
+        'reads it at once; synced' in text
+
+
+@pytest.mark.parametrize('given, said', [
+    (dict(interval=10), ', at most 30.00 MB for 10, 3.00 MB more every 10 '
+     'iterations; '),
+    (dict(interval=10, keep=dict(last=2, every=25)),
+     ', at most 12.00 MB for 3 and the one that is being written, 3.00 MB '
+     'more every 50 iterations; '),
+    (dict(interval=10, max_keep_ckpts=3),
+     ', at most 12.00 MB for 3 and the one that is being written; '),
+    (dict(interval=100), ', at most 3.00 MB for 1; '),
+])
+def test_how_it_grows_is_said(given, said):
+    needs, = [
+        one for one in make(given=given).text().splitlines()
+        if one.startswith('  needs ')
+    ]
+    assert said in needs
+
+
+def test_the_block_is_short_with_everything_in_it():
+    given = dict(interval=10, mirror=dict(url='m'))
+    text = make(
+        given=given, mirror='m', took_over='x', notes=('y', 'z')).text()
+    assert len(text.splitlines()) == 12
+    assert text.endswith('  note    y; z')
 
 
 @pytest.mark.parametrize('name', ['EpochBasedRunner', 'EpochBasedRunnerAmp'])

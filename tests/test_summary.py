@@ -29,7 +29,7 @@ def make(**changed):
                     save('signal', blocked=.02, durable=1.)),
         run_secs=10.,
         went_on_from='',
-        places=[Place('/runs/a', 2, 4 * 10**6)],
+        places=[Place('/runs/a', 2, 0, 4 * 10**6)],
         newest=CheckpointInfo('iter_6.pth', 1, 6, 2 * 10**6),
         best=[],
         mirror=None,
@@ -63,8 +63,10 @@ def test_what_was_not_as_usual_is_in_it():
             tally=tally(
                 save(), failed=1, skipped=2, second_names=1, deleted=4),
             went_on_from='iter_4.pth',
-            places=[Place('/runs/a', 1, 10**6),
-                    Place('s3://b/a', 2, 10**6)],
+            places=[
+                Place('/runs/a', 1, 0, 10**6),
+                Place('s3://b/a', 2, 1, 10**6)
+            ],
             newest=CheckpointInfo('iter_6.pth', 0, 6, 0),
             best=[('best_mIoU_iter_4.pth', 'mIoU', .90741)],
             mirror='s3://m/a has all that it keeps'))
@@ -74,7 +76,7 @@ def test_what_was_not_as_usual_is_in_it():
         "best; 1 failed; 2 skipped (backlog='skip')"
     assert said['deleted'] == '4 checkpoints'
     assert said['there'] == '1 checkpoint of this run, 1.00 MB, in /runs/a' \
-        '; 2 checkpoints of this run, 1.00 MB, in s3://b/a'
+        '; 2 checkpoints of this run and 1 second name, 1.00 MB, in s3://b/a'
     assert said['newest'] == 'iter_6.pth: 6 iterations'
     assert said['best'] == 'best_mIoU_iter_4.pth (mIoU 0.9074)'
     assert said['mirror'] == 's3://m/a has all that it keeps'
@@ -85,7 +87,7 @@ def test_of_nothing_there_are_no_means():
         make(
             tally=tally(failed=2),
             newest=None,
-            places=[Place('/runs/a', 0, 0)]))
+            places=[Place('/runs/a', 0, 0, 0)]))
     assert sorted(said) == ['resume', 'saves', 'there']
     assert said['saves'] == 'none; 2 failed'
 
