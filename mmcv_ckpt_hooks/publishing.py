@@ -183,10 +183,10 @@ def _public(meta: Any,
     if missing:
         raise ConfigError(f'meta has no {missing[0]!r} to keep, it has: '
                           f'{", ".join(map(str, meta)) or "nothing"}')
+    names = (*PUBLIC_META, PUBLISHED)
     public = {
         key: value
-        for key, value in meta.items()
-        if key in (*PUBLIC_META, PUBLISHED) or key in keep
+        for key, value in meta.items() if key in names or key in keep
         or isinstance(key, str) and _VERSION.fullmatch(key)
     }
     left_out = [str(key) for key in meta if key not in public]
