@@ -22,7 +22,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 TABLE = os.path.join(ROOT, 'tools', 'mutants.json')
 COPIED = ('mmcv_ckpt_hooks', 'mmcv_ckpt_cli.py', 'tests', 'configs', 'demo',
-          'tools', 'setup.cfg')
+          'docs', 'benchmarks', 'tools', 'setup.cfg', 'README.md')
 #: For the test of a mutant: one may hang.
 TIMEOUT_SECS = 300
 #: For all of them together: on a busy machine, too.
