@@ -30,7 +30,8 @@ COMMANDS = [(['ls', '.'], 'would take iter_8.pth'),
             (['inspect', 'iter_4.pth'], 'meta.iter: 4'),
             (['prune', '.', '--last=1'], '3 of 5 checkpoints would be'),
             (['push', '.', '../copy'], 'iter_8.pth'),
-            (['pull', '.', '../copy'], 'iter_8.pth')]
+            (['pull', '.', '../copy'], 'iter_8.pth'),
+            (['report', '.', '--json'], '"taken": "iter_8.pth"')]
 
 
 def program(directory, missing, *arguments):

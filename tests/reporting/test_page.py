@@ -267,6 +267,7 @@ def test_a_matplotlibrc_of_the_user_changes_nothing(killed_run, tmp_path,
     import matplotlib
     before = page_of(killed_run, tmp_path, 'a.html')
     monkeypatch.setitem(matplotlib.rcParams, 'axes.facecolor', 'red')
+    monkeypatch.setitem(matplotlib.rcParams, 'lines.linestyle', '--')
     monkeypatch.setitem(matplotlib.rcParams, 'timezone', 'Asia/Kolkata')
     monkeypatch.setitem(matplotlib.rcParams, 'font.size', 30.)
     assert page_of(killed_run, tmp_path, 'b.html') == before
