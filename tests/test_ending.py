@@ -158,11 +158,18 @@ def test_a_signal_ends_with_it(tmp_path, kind, number):
     assert '  saves   1 (last 1)\n' in again.text
 
 
-def test_an_end_that_waits_for_nothing_says_nothing(tmp_path):
-    run = Run(tmp_path, 'none', hangs=True, ours=dict(interval=2))
-    run.send(signal.SIGINT)
-    run.until('SIGINT')
-    run.process.send_signal(signal.SIGINT)
+@pytest.mark.parametrize('kind', ['IterBasedRunnerAmp', 'IterBasedRunner'])
+def test_an_end_that_waits_for_nothing_says_nothing(tmp_path, kind):
+    runner = dict(ITERS, type=kind)
+    run = Run(
+        tmp_path,
+        'none',
+        runner,
+        hangs=True,
+        tells_of_interrupts=True,
+        ours=dict(interval=2))
+    # the second when the first has been seen
+    run.send(signal.SIGINT).send(signal.SIGINT)
     assert run.dies() == -signal.SIGINT, run.text
     assert HEAD not in run.text
 
