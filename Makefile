@@ -31,7 +31,7 @@ test-oldest: env-oldest  ## the tests with torch 2.0.1 and mmcv 1.3.1, those tha
 	@.venv-oldest/bin/python -m pytest -ra $(PYTEST_ARGS)
 
 .PHONY: matrix
-matrix:  ## the tests on six versions of mmcv, each with two of torch; the table goes into the README (2 hours; MATRIX_ARGS=--short: minutes)
+matrix:  ## the tests on six versions of mmcv, each with two of torch; the table goes into docs/versions.md (2 hours; MATRIX_ARGS=--short: minutes)
 	@python=$$(sh tools/find_python.sh) && "$$python" tools/matrix.py $(MATRIX_ARGS)
 
 .PHONY: lint

@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 import torch
+from doc_blocks import logged
+from doc_output import missing_line
 from folder_worker import Counted
 from folders import (FSDP2, NEW_TORCH, build_folder, folder_of_file, names_of,
                      with_another_value)
@@ -143,6 +145,10 @@ def test_a_rank_that_does_not_see_the_folder_says_so(saved, tmp_path):
     # nobody has waited, and nothing was changed
     assert first['error'] == 'ResumeError' and first['same']
     assert 'failed on rank 1' in first['text']
+    said, = logged('docs/sharded-reading.md', __file__)
+    assert missing_line(
+        said, f'{second["error"]}: {second["text"]}\n'
+        f'{first["error"]}: {first["text"]}') is None
 
 
 def test_damage_is_found_by_one_rank_and_stops_all(saved, tmp_path):

@@ -1,9 +1,9 @@
 """The configs of ``docs/storage``: built, and run where the pages say so."""
-import re
 from pathlib import Path
 
 import fake_petrel
 import pytest
+from doc_blocks import blocks_of
 from mmcv.runner import HOOKS
 from mmcv.utils import build_from_cfg
 from object_server import IDENTITIES
@@ -19,10 +19,12 @@ NAMES = sorted(path.stem for path in PAGES.glob('[a-z]*.md'))
 
 def config(name):
     """The one config of a page."""
-    text = (PAGES / f'{name}.md').read_text()
-    block, = re.findall('```python\n(.*?)```', text, re.DOTALL)
+    block, = [
+        one for one in blocks_of(f'docs/storage/{name}.md')
+        if one.language == 'python'
+    ]
     found = {}
-    exec(block, found)
+    exec(block.text, found)
     hook, = found['custom_hooks']
     return hook
 

@@ -9,8 +9,8 @@
 
 Each cell runs the same tests and writes checkpoints; then every cell resumes
 those of all. The results are kept under ``.venv-matrix``, so that cells can be
-run one by one; with the last of them the tables in README.md and
-docs/versions.md are written. Cells that are run one by one exchange nothing:
+run one by one; with the last of them the table in docs/versions.md is
+written. Cells that are run one by one exchange nothing:
 --exchange does it for all, when they have been run.
 """
 import argparse
@@ -170,7 +170,7 @@ def main():
         save(results, whole)
     print(f'{time.monotonic() - began:.0f} s in all', flush=True)
     if whole and {one.name for one in all_cells()} <= set(results):
-        matrix_table.write_tables(results)
+        matrix_table.write_table(results)
     print(matrix_table.compact_table(results))
     sys.exit(not all(map(matrix_table.is_good, results.values())))
 

@@ -1,7 +1,7 @@
 """The table of the version matrix, made of what its cells have answered.
 
-A compact one goes into README.md, one with every reason for a skip into
-docs/versions.md, each between its two marks.
+It goes into docs/versions.md, with every reason for a skip, between its two
+marks.
 """
 import collections
 import re
@@ -9,7 +9,6 @@ import xml.etree.ElementTree
 
 import make_env
 
-README = make_env.ROOT / 'README.md'
 VERSIONS = make_env.ROOT / 'docs' / 'versions.md'
 BEGIN, END = '<!-- matrix: made by `make matrix` -->', '<!-- end of matrix -->'
 #: What stands for a reason where a test has given none.
@@ -179,7 +178,6 @@ def write_between(path, content):
         f'{before}{BEGIN}\n{content}\n{END}{after}', encoding='utf-8')
 
 
-def write_tables(results):
-    """Put both tables into their files."""
-    write_between(README, compact_table(results))
+def write_table(results):
+    """Put the table into the page of the versions."""
     write_between(VERSIONS, long_table(results))

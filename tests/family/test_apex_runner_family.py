@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from checkpoint_files import equal
+from doc_blocks import logged
+from doc_output import missing_line
 from mmcv import runner as mmcv_runner
 
 import mmcv_ckpt_hooks
@@ -107,8 +109,13 @@ def test_a_config_of_the_family_runs_dies_and_goes_on(repo, config, apex):
     ]
     assert told == 'Mixed precision: apex.amp' if apex else \
         'torch autocast on cpu' in told
-    repo.run('cut', config, apex=apex, more=dying_at(7), status=9)
+    cut = repo.run('cut', config, apex=apex, more=dying_at(7), status=9)
     resumed = repo.run('cut', config, '--seed', 5, apex=apex)
+    for shown in logged('docs/family-logs.md', __file__):
+        if template.format(last) in shown and apex == ('apex.amp\n' in shown):
+            printed = f'{whole}{cut}{resumed}'.replace(f'{repo.folder}/',
+                                                       'work_dirs/')
+            assert missing_line(shown, printed) is None
     assert 'Resumed from' in resumed
     expected = repo.load('whole', template.format(last))
     found = repo.load('cut', template.format(last))

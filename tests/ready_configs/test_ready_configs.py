@@ -6,7 +6,6 @@ what is smaller here is the model, the data and the number of iterations.
 import importlib.util
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from doc_blocks import blocks_of, logged
+from doc_output import missing_line
 from stock import scales_on_a_cpu
 
 import mmcv_ckpt_hooks
@@ -254,12 +255,22 @@ def trains_and_goes_on(work, by_epoch, run):
     """Train, go on; return what the second run said, and its last file."""
     first, last, name = (1, 2, 'epoch_{}.pth') if by_epoch else \
         (4, 6, 'iter_{}.pth')
-    assert f'Saved checkpoint {name.format(first)}' in run(first)
-    said = run(last)
+    began, said = run(first), run(last)
+    assert f'Saved checkpoint {name.format(first)}' in began
     assert f'Resumed from {work / name.format(first)}' in said
+    is_as_shown(work, began + said)
     path = work / name.format(last)
     verify_checkpoint(str(path))
     return said, torch.load(str(path))
+
+
+def is_as_shown(work, said):
+    """Hold a run to its log in the docs, where it is one of those."""
+    for shown in logged('docs/family-logs.md', __file__):
+        if f'work_dirs/{work.name}/' in shown:
+            assert missing_line(shown,
+                                said.replace(f'{work.parent}/',
+                                             'work_dirs/')) is None
 
 
 def restored_line(said):
@@ -327,21 +338,19 @@ optimizer_config = dict(
     assert 'Mixed precision: torch autocast on cpu' in said
 
 
-INHERITING = re.compile(
-    '`configs/fcn/(?P<name>[^`]+)`.*?```(?:sh)?\n(?P<copy>cp .*?)\n```.*?'
-    '```python\n(?P<config>_base_ = .*?)\n```', re.DOTALL)
-
-
 def test_a_config_of_mmsegmentation_inherits_the_fragment(data):
     """As docs/families.md says it: copied beside, by a relative path."""
-    told = INHERITING.search((PACKAGE / 'docs' / 'families.md').read_text())
+    copy, config = [
+        one for one in blocks_of('docs/families.md')
+        if 'mmseg repo' in one.scenes
+    ]
     mmseg = package_of('fcn_r50')
     repo = data / 'repo'
     for folder in ('_base_', 'fcn'):
         shutil.copytree(
             str(mmseg / 'configs' / folder), str(repo / 'configs' / folder))
     subprocess.run(
-        ['sh', '-ec', f'alias python={sys.executable}\n{told["copy"]}'],
+        ['sh', '-ec', f'alias python={sys.executable}\n{copy.text}'],
         cwd=str(repo),
         env={
             **os.environ, 'PYTHONPATH': str(PACKAGE)
@@ -356,10 +365,9 @@ model = dict(
 ''' + _SEGMENTATION
 
     def run(steps):
-        config = repo / 'configs' / 'fcn' / told['name']
-        config.write_text(told['config'] +
-                          small.replace('{steps}', str(steps)))
-        return run_tool(mmseg / 'tools', config, data / 'inherited', data)
+        path = repo / config.file
+        path.write_text(config.text + small.replace('{steps}', str(steps)))
+        return run_tool(mmseg / 'tools', path, data / 'inherited', data)
 
     said, _ = trains_and_goes_on(data / 'inherited', False, run)
     # its runner is mmcv's own
@@ -379,6 +387,13 @@ def test_the_demos_tool_trains_its_config(tmp_path):
 
     said, _ = trains_and_goes_on(tmp_path / 'run', False, run)
     assert 'Not restored' not in restored_line(said)
+
+
+def test_every_log_of_the_page_is_of_an_example():
+    shown = logged('docs/family-logs.md', __file__)
+    assert len(shown) == len(SMALL) + 1
+    for name in (*SMALL, 'family'):
+        assert any(f'work_dirs/{name}/' in text for text in shown)
 
 
 def test_every_example_is_run_by_a_test():
