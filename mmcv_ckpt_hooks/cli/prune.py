@@ -229,40 +229,21 @@ def _print(listing: Listing, verdicts: List[Verdict], contents: Mapping[str,
     failed = [one for one in goes if one.problem]
     freed, done = _freed(verdicts, contents), bool(given.yes)
     if given.json:
-        print_json(
-            {
-                'path':
-                given.directory,
-                **status(EXIT_FAILED if failed else 0), 'error':
-                'StorageError' if failed else '',
-                'problem':
-                failed[0].problem if failed else '',
-                'directory':
-                place.files.url,
-                'done':
-                done,
-                'bytes':
-                freed,
-                'checkpoints': [
-                    {
-                        'name':
-                        one.info.name,
-                        'iter':
-                        one.info.iter,
-                        'epoch':
-                        one.info.epoch,
-                        **dict.fromkeys(
-                            listing.uncounted.get(one.info.name, ())), 'bytes':
-                        one.info.bytes,
-                        'goes':
-                        one.goes,
-                        'why':
-                        one.why,
-                        'problem':
-                        one.problem
-                    } for one in verdicts
-                ]
-            })
+        print_json({
+            'path':
+            given.directory,
+            **status(EXIT_FAILED if failed else 0), 'error':
+            'StorageError' if failed else '',
+            'problem':
+            failed[0].problem if failed else '',
+            'directory':
+            place.files.url,
+            'done':
+            done,
+            'bytes':
+            freed,
+            'checkpoints': [_content(listing, one) for one in verdicts]
+        })
         return
     print_table(_COLUMNS, [_row(listing, one, done) for one in verdicts],
                 ['red' if one.goes else '' for one in verdicts])
@@ -276,6 +257,19 @@ def _print(listing: Listing, verdicts: List[Verdict], contents: Mapping[str,
                    'has been changed: --yes deletes')
     else:
         print_line(f'Nothing to delete: {counted(total, "checkpoints")}')
+
+
+def _content(listing: Listing, one: Verdict) -> Dict[str, Any]:
+    unknown = listing.uncounted.get(one.info.name, ())
+    return {
+        'name': one.info.name,
+        'iter': None if 'iter' in unknown else one.info.iter,
+        'epoch': None if 'epoch' in unknown else one.info.epoch,
+        'bytes': one.info.bytes,
+        'goes': one.goes,
+        'why': one.why,
+        'problem': one.problem
+    }
 
 
 def _row(listing: Listing, one: Verdict, done: bool) -> Sequence[str]:

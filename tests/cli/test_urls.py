@@ -289,8 +289,8 @@ def test_of_http_it_is_said_what_to_do(capsys):
     assert capsys.readouterr().err == (
         'mmcv-ckpt: mmcv-ckpt reads no https:// URL, where nothing can be '
         'listed: download the file and give its path. A bucket is '
-        's3://BUCKET/PREFIX, its server --endpoint URL. A run takes the URL of '
-        'a file as resume or load_from, and reads it with mmcv\n')
+        's3://BUCKET/PREFIX, its server --endpoint URL. A run takes the URL '
+        'of a file as resume or load_from, and reads it with mmcv\n')
 
 
 @pytest.mark.parametrize('scheme', ['http', 'nowhere'])
