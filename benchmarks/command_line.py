@@ -45,22 +45,36 @@ def save(work_dir, saves, layers, width):
     runner.run([make_loader(4, width)], [('train', 1)])
 
 
+def save_stock(work_dir, saves, layers, width):
+    """Save as often with mmcv's own function."""
+    from mmcv.runner import save_checkpoint
+    from workload import make_state
+    model, optimizer = make_state(layers, width=width)
+    for step in range(1, saves + 1):
+        # of the size that a config and the environment of mmseg have
+        meta = dict(
+            epoch=0, iter=step, config='#' * 20000, env_info='#' * 3000)
+        save_checkpoint(model, os.path.join(work_dir, f'iter_{step}.pth'),
+                        optimizer, meta)
+
+
 def build(arguments, directory):
-    """Make both runs, each in a process of its own; return their places."""
+    """Make the runs, each in a process of its own; return their places."""
     many = os.path.join(directory, 'many')
     large = os.path.join(directory, 'large')
-    for place, saves, layers, width in ((many, arguments.checkpoints, LAYERS,
-                                         WIDTH), (large, 1, arguments.layers,
-                                                  1024)):
-        code = f'import command_line; command_line.save({place!r}, {saves}, ' \
-            f'{layers}, {width})'
+    stock = os.path.join(directory, 'stock')
+    saves = arguments.checkpoints
+    for function, *values in (('save', many, saves, LAYERS, WIDTH),
+                              ('save_stock', stock, saves, LAYERS, WIDTH),
+                              ('save', large, 1, arguments.layers, 1024)):
+        code = f'import command_line; command_line.{function}(*{values!r})'
         subprocess.run([sys.executable, '-W', 'ignore', '-c', code],
                        cwd=os.path.dirname(os.path.abspath(__file__)),
                        check=True)
     lost = os.path.join(directory, 'lost')
     shutil.copytree(many, lost, copy_function=os.link, symlinks=True)
     os.unlink(os.path.join(lost, 'checkpoints.json'))
-    return many, lost, large
+    return many, lost, stock, large
 
 
 def seconds(command):
@@ -74,7 +88,7 @@ def seconds(command):
     return time.perf_counter() - begun
 
 
-def commands(many, lost, large):
+def commands(many, lost, stock, large):
     """What is timed: a text, the command, and which line is its floor."""
     program = [sys.executable, '-m', 'mmcv_ckpt_cli']
     files = sorted(glob.glob(os.path.join(many, 'iter_*.pth')))
@@ -86,6 +100,8 @@ def commands(many, lost, large):
         ('ls', [*program, 'ls', many], 'read all zip directories'),
         ('ls, catalog lost', [*program, 'ls',
                               lost], 'read all zip directories'),
+        ('ls, of stock mmcv', [*program, 'ls',
+                               stock], 'read all zip directories'),
         ('prune --last 3', [*program, 'prune', many, '--last',
                             '3'], 'read all zip directories'),
         ('cat of all', ['cat', *files], ''),
@@ -114,7 +130,7 @@ def measure(arguments):
 
 def show(places, found, load):
     """Print the medians."""
-    many, _, large = places
+    many, *_, large = places
     size = sum(map(os.path.getsize, glob.glob(f'{many}/iter_*.pth')))
     count = len(glob.glob(f'{many}/iter_*.pth'))
     print(f'{count} checkpoints, {size / 1e6:.0f} MB; the large one '

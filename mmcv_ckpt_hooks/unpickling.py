@@ -15,10 +15,12 @@ import io
 import pickle
 import struct
 from collections import Counter, OrderedDict, defaultdict
-from typing import Any, Callable, Dict, List, Tuple
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Type
 
 from .building import Storage, Unfinished
 from .errors import TRUST, CorruptError, UnsafeCheckpointError
+from .finishing import Finish
 from .instructions import (Malformed, Refused, Unpickler, harmless,
                            refuse_instruction, refused_name, shortened)
 from .vocabulary import Name, Vocabulary
@@ -32,11 +34,8 @@ _READING_ERRORS = (pickle.UnpicklingError, EOFError, LookupError, TypeError,
                    struct.error)
 
 _DICTS = (dict, OrderedDict, Counter, defaultdict)
-_CONTAINERS = (list, tuple, *_DICTS)
 #: Results of calls that may be larger than the instruction that calls.
 _COPIES = (bytes, bytearray, set, frozenset, dict, tuple)
-#: How deep values may lie in each other: below what Python recurses to.
-_DEPTH_LIMIT = 350
 _COUNTED_NAMES = ('MARK EMPTY_LIST EMPTY_DICT EMPTY_SET TUPLE1 MEMOIZE '
                   'LONG_BINPUT')
 
@@ -62,9 +61,46 @@ def unpickle(data: bytes,
         UnsafeCheckpointError: If it asks for more than this module does.
     """
     kind = _ObjectMachine if vocabulary.has_objects else _Machine
-    machine = kind(data, vocabulary, read)
+    with _execution(kind(data, vocabulary, read), path, advice) as machine:
+        return Finish().value(machine.load())
+
+
+def unpickle_until(data: bytes, vocabulary: Vocabulary, read: ReadStorage,
+                   end: Type[Exception], path: str) -> Optional[List[Any]]:
+    """Execute a pickle that builds a dict, until its first storage.
+
+    Args:
+        data (bytes): The pickle.
+        vocabulary (Vocabulary): What it may name.
+        read (callable): Raises ``end``.
+        end (type[Exception]): See there.
+        path (str): Of the file, for the messages.
+
+    Returns:
+        list | None: Names and values of the dict, in turn, as far as they
+        were there; None if it builds something else, or has no storage.
+
+    Raises:
+        CorruptError: As :func:`unpickle`, of what was executed.
+        UnsafeCheckpointError: As :func:`unpickle`.
+    """
+    with _execution(_Machine(data, vocabulary, read), path, TRUST) as machine:
+        try:
+            machine.load()
+        except end:
+            # what MARK has put away: the dict, then its items
+            put_away = [*machine.metastack, machine.stack][:2]
+            if len(put_away) == 2 and put_away[0] == [{}]:
+                finish, items = Finish(), list(put_away[1])
+                return [finish.value(one) for one in items[:2]] + items[2:]
+    return None
+
+
+@contextmanager
+def _execution(machine: Any, path: str, advice: str) -> Iterator[Any]:
+    """Say of which file an error is."""
     try:
-        return _Finish().value(machine.load())
+        yield machine
     except Malformed as error:
         raise CorruptError(f'{path} is malformed: {error}') from error
     except Refused as error:
@@ -239,47 +275,3 @@ class _ObjectMachine(_Machine):
         self.stack[-1] = kind.new()
 
     dispatch = {**_Machine.dispatch, pickle.NEWOBJ[0]: _new_object}
-
-
-class _Finish:
-    """Puts numpy values in the place of what they were built from."""
-
-    def __init__(self) -> None:
-        # by id: the original, which must live as long as its id, and the
-        # finished value
-        self._done: Dict[int, Tuple[Any, Any]] = {}
-        self._depth = 0
-
-    def value(self, value: Any) -> Any:
-        """Return a finished value; lists and dicts are changed in place."""
-        if isinstance(value, (Name, Storage)):
-            raise Refused(f'it holds {shortened(value)} as a value')
-        if type(value) not in _CONTAINERS and \
-                not isinstance(value, Unfinished) or \
-                not value and type(value) in (list, dict, tuple):
-            # sets hold nothing that is not finished: check_key
-            return value
-        if id(value) in self._done:
-            return self._done[id(value)][1]
-        if type(value) is not tuple:
-            self._done[id(value)] = (value, value)
-        self._depth += 1
-        if self._depth > _DEPTH_LIMIT:
-            raise Malformed(f'it is nested deeper than {_DEPTH_LIMIT} levels')
-        finished = self._finished(value)
-        self._depth -= 1
-        self._done[id(value)] = (value, finished)
-        return finished
-
-    def _finished(self, value: Any) -> Any:
-        if isinstance(value, Unfinished):
-            return value.finished()
-        # INVARIANT: two calls a level, or Python ends before the limit does
-        pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        parts = value if type(value) is not tuple else list(value)
-        for key, item in pairs:
-            parts[key] = self.value(item)
-        self.value(getattr(value, '_metadata', None))
-        if parts is value or all(new is old for new, old in zip(parts, value)):
-            return value
-        return tuple(parts)

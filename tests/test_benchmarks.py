@@ -1,5 +1,6 @@
 """The benchmark's own arithmetic, and that it sees what it has to."""
 import os
+import subprocess
 import sys
 
 import pytest
@@ -115,3 +116,22 @@ def test_best_of_raw_writes_is_of_medians(monkeypatch):
         for secs in (1., 3., 4.)
     ]
     assert best_write(turns) == (2., 'buffered, 2 threads, 8 MiB blocks')
+
+
+def test_the_command_line_is_timed_against_its_floors(tmp_path):
+    program = os.path.join(BENCHMARKS, 'command_line.py')
+    size = ['--checkpoints', '2', '--turns', '1', '--layers', '1']
+    done = subprocess.run([sys.executable, program, *size, '--dir', tmp_path],
+                          stdout=subprocess.PIPE,
+                          universal_newlines=True,
+                          check=True,
+                          timeout=300)
+    first, _, _, _, *rows = done.stdout.splitlines()
+    assert first.startswith('2 checkpoints, 4 MB; the large one 13 MB; load ')
+    assert [row.split(' | ')[0] for row in rows] == [
+        '| python -c pass', '| read all zip directories', '| ls',
+        '| ls, catalog lost', '| ls, of stock mmcv', '| prune --last 3',
+        '| cat of all', '| verify --all', '| cat of the large one',
+        '| verify of the large one'
+    ]
+    assert os.listdir(str(tmp_path)) == []

@@ -4,15 +4,18 @@ No tensor is read: of a file its pickle is outlined, of a folder the small
 files are opened. A resume finds the same, and reads every byte.
 """
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Set, Tuple
 
 from ..directory_digest import directory_digest
-from ..errors import (IntegrityError, MissingCheckpointError, ResumeError,
-                      StorageError, UnsafeCheckpointError, UnverifiableError)
+from ..errors import (CheckpointError, IntegrityError, MissingCheckpointError,
+                      ResumeError, StorageError, UnsafeCheckpointError,
+                      UnverifiableError)
 from ..folders.layout import REST_NAME, is_folder
 from ..folders.opening import Folder, open_folder
 from ..folders.place import any_folder_of
+from ..glance import read_meta
 from ..run_fields import check_run
 from ..scanning import read_outline
 from ..types import CheckpointInfo
@@ -52,6 +55,7 @@ class Looks:
         self._place = place
         self._seen: Dict[str, Tuple[Optional[Refusal], Dict[str, Any]]] = {}
         self._as_committed: Dict[str, bool] = {}
+        self._glances: Dict[str, Tuple[Optional[Refusal], Dict[str, Any]]] = {}
 
     def refusal(self, info: CheckpointInfo) -> Optional[Refusal]:
         """Return why a resume does not take it; None if it does."""
@@ -81,15 +85,54 @@ class Looks:
             for name, (refusal, _) in self._seen.items()
             if refusal is None or refusal.flag == NOT_RESUMABLE
         }
-        return looked.union(name for name, found in self._as_committed.items()
-                            if found)
+        return looked.union(
+            self._glances,
+            (name for name, found in self._as_committed.items() if found))
+
+    def fault(self, info: CheckpointInfo) -> Optional[Refusal]:
+        """Return what is wrong with one that a resume does not come to.
+
+        Of a file of stock mmcv the structure is read, and ``meta``: what
+        stands behind the first tensor, only a resume would come to.
+        """
+        return self._glance(info)[0]
 
     def counters(self, info: CheckpointInfo) -> Dict[str, Any]:
         """Return its fields ``meta`` and ``resume_state``.
 
         Empty if they cannot be read, or if it has no ``meta``.
         """
-        return self._look(info)[1]
+        return self._glance(info)[1]
+
+    def _glance(
+            self,
+            info: CheckpointInfo) -> Tuple[Optional[Refusal], Dict[str, Any]]:
+        if info.name not in self._seen and info.name not in self._glances:
+            meta = None
+            if not info.digest or not info.created_at:
+                # what is wrong with it a look says
+                with suppress(CheckpointError, OSError, zipfile.BadZipFile):
+                    meta = self._meta(info)
+            if meta is not None:
+                told = {'meta': meta, 'resume_state': None}
+                self._glances[info.name] = None, told
+        if info.name in self._glances and info.name not in self._seen:
+            return self._glances[info.name]
+        return self._look(info)
+
+    def _meta(self, info: CheckpointInfo) -> Optional[Dict[str, Any]]:
+        """Return the field ``meta`` of a good file; None if a look is needed.
+        """
+        if is_folder(info.name):
+            return None
+        with self._place.files.open(info.name) as file, \
+                open_archive(file, info.name) as archive:
+            if info.digest not in ('', zip_digest(archive.infolist())):
+                return None
+            meta = read_meta(archive, info.name)
+        if meta is not None:
+            check_run({'meta': meta, 'state_dict': {}}, info.name)
+        return meta
 
     def _look(
             self,

@@ -108,7 +108,7 @@ def _refused(place: Place, looks: Looks,
     for info in place.checkpoints:
         if info.name not in known and not _is_whole(place, looks, info):
             with suppress(StorageError):  # it does not come to it
-                refusal = looks.refusal(info)
+                refusal = looks.fault(info)
                 found.update({} if refusal is None else {info.name: refusal})
     return found
 

@@ -91,7 +91,7 @@ def _left_alone(listing: Listing, given: argparse.Namespace) -> Dict[str, str]:
     for info in listing.checkpoints:
         name = info.name
         is_known = name in listing.away or looks.is_as_committed(info)
-        refusal = None if is_known else looks.refusal(info)
+        refusal = None if is_known else looks.fault(info)
         if refusal is not None and refusal.flag == DAMAGED:
             found[name] = 'damaged: it neither counts nor goes'
         elif refusal is not None and refusal.flag == NOT_RESUMABLE and \
