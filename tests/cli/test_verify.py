@@ -1,4 +1,5 @@
 """``mmcv-ckpt verify``: what is damaged is found, whatever else is."""
+import contextlib
 import io
 import json
 import os
@@ -463,3 +464,22 @@ def test_nothing_is_shown_off_a_terminal(run_dir, monkeypatch, capsys):
     monkeypatch.setattr(progress, '_WORTH_A_BAR_BYTES', 1)
     assert main(['verify', str(run_dir)]) == 0
     assert capsys.readouterr().err == ''
+
+
+def test_the_bar_says_which_of_how_many(run_dir, capsys, monkeypatch):
+    shown = []
+
+    @contextlib.contextmanager
+    def bar(name, total_bytes):
+        shown.append(name)
+        yield None
+
+    monkeypatch.setattr(verify, 'progress_of', bar)
+    assert main(['verify', '--all', str(run_dir)]) == 0
+    # of five, one is a second name
+    assert shown == [
+        f'{run_dir}/iter_{step}.pth ({number} of 5)'
+        for step, number in ((2, 1), (4, 2), (6, 4), (8, 5))
+    ]
+    assert main(['verify', str(run_dir)]) == 0
+    assert shown[-1] == f'{run_dir}/iter_8.pth'
