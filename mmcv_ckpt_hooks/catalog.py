@@ -122,10 +122,8 @@ class Catalog:
 
     def at_iter(self, finished: int) -> Optional[CheckpointInfo]:
         """Return this run's checkpoint of that many iterations, or None."""
-        for info in self.owned():
-            if info.iter == finished:
-                return info
-        return None
+        return next(
+            (info for info in self.owned() if info.iter == finished), None)
 
     def best(self, key: str, ranked: bool = False) -> Optional[BestScore]:
         """Return a metric's best score so far; see :class:`BestScores`."""
@@ -175,7 +173,8 @@ class Catalog:
         """Own the checkpoints of other lineages that are here.
 
         Best ones stay with their run: how good they are is not known. A
-        ``latest.pth`` is no checkpoint of a step that could be deleted.
+        ``latest.pth`` is no checkpoint of a step that could be deleted, and
+        what tells no step, as weights to begin with, none of a run.
 
         Returns:
             int: How many were adopted.
@@ -184,7 +183,8 @@ class Catalog:
             foreign = [
                 info for info in self._entries.values()
                 if info.lineage != self.lineage and info.trigger != 'best'
-                and info.name != LATEST_NAME and not self.link(info.name)
+                and (info.iter or info.epoch) and info.name != LATEST_NAME
+                and not self.link(info.name)
             ]
             for info in foreign:
                 self._entries[info.name] = replace(

@@ -426,6 +426,16 @@ def test_adopted_files_are_owned(files):
     assert step_names(opened(files).owned()) == step_names(catalog.owned())
 
 
+def test_weights_to_begin_with_are_not_adopted(files):
+    """They would be the oldest checkpoint, and the first to go."""
+    put_stock_file(files, 'iter_2.pth')
+    put_stock_file(files, 'pretrained.pth')
+    catalog = opened(files)
+    catalog.begin(None, 0)
+    assert catalog.adopt() == 1
+    assert step_names(catalog.owned()) == ['iter_2.pth']
+
+
 def test_adopting_does_not_throw_away_what_the_run_had(files):
     lineage = a_run(files, 4, 8).lineage
     put_stock_file(files, 'iter_2.pth')
