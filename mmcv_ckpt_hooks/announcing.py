@@ -133,7 +133,7 @@ def _events(runner: Any, saver: Saver) -> List[Dict[str, Any]]:
     if saver.catalog.lost_scores is not None:
         return []  # the same history; it was said
     try:
-        return open_history(saver.catalog.home).read()
+        return open_history(saver.catalog.home).read(runner.logger.warning)
     except OSError as error:
         # nothing depends on it, and the other ranks train already
         runner.logger.warning(f'Could not read the history: {error}')

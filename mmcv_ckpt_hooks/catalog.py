@@ -54,9 +54,9 @@ class Catalog:
         self._appeared: Set[str] = set()
         # by name where links lead that somebody else made
         self._links: Dict[str, str] = {}
-        self.lineage = ''
-        self.generation = 0
-        self.started_iter = 0
+        self.lineage, self.generation, self.started_iter = '', 0, 0
+        #: of the history, for a lost catalog; None: a run needs all of it
+        self.most_history_bytes: Optional[int] = None
         #: why the scores of a lost catalog are lost, too; None if they are not
         self.lost_scores: Optional[OSError] = None
 
@@ -280,7 +280,8 @@ class Catalog:
     def _recover(self) -> None:
         """Take from the history, if it can be read, what files do not say."""
         try:
-            events = open_history(self.home).read()
+            events = open_history(self.home).read(self._warn,
+                                                  self.most_history_bytes)
         except OSError as error:
             self.lost_scores = error
             self._warn(f'{self._name} is rebuilt without the scores: the '
@@ -288,8 +289,7 @@ class Catalog:
             return
         found = recovery.recovered(events, self.checkpoints())
         self._entries = {info.name: info for info in found.checkpoints}
-        self._best = BestScores(found.best)
-        self._auto = found.auto
+        self._best, self._auto = BestScores(found.best), found.auto
         if found.count:
             self._warn(f'{self._name} is rebuilt. Checkpoints with scores '
                        f'from the history: {found.count}')

@@ -40,8 +40,17 @@ def catalog_home(backend: StorageBackend, work_dir: Optional[str],
     return CopiedHome(work_dir, backend, warn)
 
 
-def read_place(files: StorageBackend, warn: Callable[[str], None]) -> Catalog:
+def read_place(files: StorageBackend,
+               warn: Callable[[str], None],
+               most_history_bytes: Optional[int] = None) -> Catalog:
     """Open the catalog of a place that is only read.
+
+    Args:
+        files (StorageBackend): The place.
+        warn (callable): Told what is wrong with the catalog.
+        most_history_bytes (int, optional): Of the history, for a lost
+            catalog; who deletes by scores needs all of it. Default: None,
+            which means all.
 
     Raises:
         MissingCheckpointError: If there is no such directory.
@@ -49,6 +58,7 @@ def read_place(files: StorageBackend, warn: Callable[[str], None]) -> Catalog:
             nothing is.
     """
     catalog = Catalog(files, files, warn)
+    catalog.most_history_bytes = most_history_bytes
     catalog.open()
     if not files.capabilities.listing and not catalog.checkpoints():
         raise unsupported(files.url, 'listing',

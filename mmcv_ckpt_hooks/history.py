@@ -4,8 +4,9 @@ import os
 import shutil
 import stat
 from contextlib import contextmanager, suppress
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional
+from typing import IO, Any, Callable, Dict, Iterator, List, Optional
 
+from .bounded_lines import BoundedLines
 from .errors import AccessError, MissingCheckpointError, StorageError
 from .storage import scheme_of
 from .storage.names import temporary_beside
@@ -41,8 +42,15 @@ class History:
                 file.write(b'\n')
             file.write(line)
 
-    def read(self) -> List[Dict[str, Any]]:
+    def read(self,
+             warn: Optional[Callable[[str], None]] = None,
+             most_bytes: Optional[int] = None) -> List[Dict[str, Any]]:
         """Return all events; torn lines are left out.
+
+        Args:
+            warn (callable, optional): Told what else is. Default: None.
+            most_bytes (int, optional): What comes behind them is left out.
+                Default: None, which means that all is read: a run needs it.
 
         Raises:
             OSError: If it is there and cannot be read.
@@ -50,7 +58,7 @@ class History:
         if not os.path.isfile(self._path):
             return []
         with open(self._path, 'rb') as file:
-            return _events(file)
+            return _events(file, self._path, warn, most_bytes)
 
     def _separate(self) -> None:
         """Copy a file that has other names, too.
@@ -101,10 +109,17 @@ class StoredHistory(History):
             self._home.put(HISTORY_NAME, lambda stream: stream.write(content))
             self._content = content
 
-    def read(self) -> List[Dict[str, Any]]:
+    def read(self,
+             warn: Optional[Callable[[str], None]] = None,
+             most_bytes: Optional[int] = None) -> List[Dict[str, Any]]:
         """Return all events; as :meth:`History.read`."""
         with _os_errors():
-            return _events(self._read().splitlines())
+            try:
+                with self._home.open(HISTORY_NAME) as file:
+                    return _events(file, f'{self._home.url}/{HISTORY_NAME}',
+                                   warn, most_bytes)
+            except MissingCheckpointError:
+                return []
 
     def _read(self) -> bytes:
         try:
@@ -134,9 +149,11 @@ class HeardHistory(History):
         finally:
             self._heard(event, values)
 
-    def read(self) -> List[Dict[str, Any]]:
+    def read(self,
+             warn: Optional[Callable[[str], None]] = None,
+             most_bytes: Optional[int] = None) -> List[Dict[str, Any]]:
         """Return all events; as :meth:`History.read`."""
-        return self._inner.read()
+        return self._inner.read(warn, most_bytes)
 
 
 def open_history(home: StorageBackend) -> History:
@@ -151,15 +168,20 @@ def _line(event: str, values: Dict[str, Any]) -> bytes:
     return text.encode() + b'\n'
 
 
-def _events(lines: Iterable[bytes]) -> List[Dict[str, Any]]:
+def _events(file: IO[bytes], name: str, warn: Optional[Callable[[str], None]],
+            most_bytes: Optional[int]) -> List[Dict[str, Any]]:
     events = []
-    for line in lines:
+    lines = BoundedLines(most_bytes)
+    for line in lines.of(file):
         try:
             event = json.loads(line)
         except (ValueError, RecursionError):
             continue
         if isinstance(event, dict):
             events.append(event)
+    left_out = lines.left_out(name)
+    if left_out and warn is not None:
+        warn(left_out)
     return events
 
 

@@ -57,8 +57,7 @@ class Summary:
         if self.tally.saves:
             rows += [('waited', self._waited()), ('wrote', self._wrote())]
         if self.tally.deleted:
-            rows.append(('deleted', counted(self.tally.deleted,
-                                            'checkpoints')))
+            rows.append(('deleted', counted(self.tally.deleted, 'names')))
         rows.append(('there', '; '.join(map(_there, self.places))))
         if self.newest is not None:
             rows.append(('newest', _step(self.newest)))

@@ -16,7 +16,7 @@ class Tally:
         durable_secs (float): Of all saves, as of :class:`~.commit.Costs`.
         longest_durable_secs (float): Of one.
         second_names (int): Best checkpoints that cost no second write.
-        deleted (int): Checkpoints.
+        deleted (int): Names: of one with a second name the other one stays.
         failed (int): Saves that came to nothing.
         skipped (int): Saves left out while another was being written.
 

@@ -104,13 +104,32 @@ def test_it_says_what_history_and_directory_have(tmp_path, info, kind):
     size = sum((tmp_path / name).stat().st_size for name in there)
     assert said['there'] == f'2 checkpoints of this run, ' \
         f'{size / 1000:.1f} kB, in {tmp_path}'
-    assert said['deleted'] == '2 checkpoints'
+    assert said['deleted'] == '2 names'
     best, = [one for one in there if one.startswith('best_')]
     assert said['best'] == f'{best} (mIoU 0.5000)'
     newest, = [one for one in there if one != best]
     assert said['newest'] == f'{newest}: 2 epochs and 8 iterations'
     assert said['resume'] == f'the same command goes on from {newest}, ' \
         'where nothing is left to train'
+
+
+def test_a_second_name_that_goes_is_a_name(tmp_path, info):
+    """What was saved is all there, and yet something was deleted."""
+    train(
+        tmp_path,
+        hooks=[
+            dict(OURS, interval=2),
+            QuickEvalHook([.5, .7, .6, .6],
+                          interval=2,
+                          by_epoch=False,
+                          save_best='mIoU'),
+        ])
+    said = only(info)
+    assert said['saves'].startswith('4 (')
+    assert said['saves'].endswith('; 2 second names of them for the best')
+    assert said['there'].startswith('4 checkpoints of this run and 1 second '
+                                    'name, ')
+    assert said['deleted'] == '1 name'
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -218,7 +237,7 @@ def test_failed_saves_and_what_made_room_are_counted(tmp_path, info,
     said = only(info)
     assert said['saves'] == '3 (interval 3); 1 failed'
     # iter_2.pth, for the one that failed all the same
-    assert said['deleted'] == '1 checkpoint'
+    assert said['deleted'] == '1 name'
     events = (tmp_path / 'checkpoints.log.jsonl').read_text()
     assert '{"deleted": ["iter_2.pth"], "event": "delete", "iter": 6}' in \
         events

@@ -51,7 +51,7 @@ def test_the_block_adds_up_what_the_history_has():
         waited='0.060 s of training in all, 0.6% of its time; '
         '20.0 ms a save, at most 30.0 ms',
         wrote='6.00 MB at 2.0 MB/s; durable after 1.000 s, at most 1.500 s',
-        deleted='1 checkpoint',
+        deleted='1 name',
         there='2 checkpoints of this run, 4.00 MB, in /runs/a',
         newest='iter_6.pth: 1 epoch and 6 iterations',
         resume='the same command goes on from iter_6.pth')
@@ -74,7 +74,7 @@ def test_what_was_not_as_usual_is_in_it():
         'from iter_4.pth:'
     assert said['saves'] == '1 (interval 1); 1 second name of one for the ' \
         "best; 1 failed; 2 skipped (backlog='skip')"
-    assert said['deleted'] == '4 checkpoints'
+    assert said['deleted'] == '4 names'
     assert said['there'] == '1 checkpoint of this run, 1.00 MB, in /runs/a' \
         '; 2 checkpoints of this run and 1 second name, 1.00 MB, in s3://b/a'
     assert said['newest'] == 'iter_6.pth: 6 iterations'

@@ -3,6 +3,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any, Dict, List, Mapping
 
+from ..bounded_lines import MOST_BYTES
 from ..errors import ConfigError
 from ..folders.folder import incomplete
 from ..folders.place import leads_to_folder
@@ -120,7 +121,7 @@ def run(arguments: argparse.Namespace) -> int:
             f'checkpoints. "mmcv-ckpt inspect {path}" shows what is in it, '
             f'"mmcv-ckpt verify {path}" checks it')
     access = Access(arguments)
-    listing = look(Places(access, warn).open(path))
+    listing = look(Places(access, warn, MOST_BYTES).open(path))
     folders = unfinished_in(listing.place)
     aside = set_aside_in(listing.place)
     if arguments.json:

@@ -93,11 +93,17 @@ class Places:
     Args:
         access (Access): How to open URLs; an attribute.
         warn (callable): Told what is wrong with a catalog.
+        most_history_bytes (int, optional): As in :func:`read_place`.
+            Default: None.
     """
 
-    def __init__(self, access: Access, warn: Warn) -> None:
+    def __init__(self,
+                 access: Access,
+                 warn: Warn,
+                 most_history_bytes: Optional[int] = None) -> None:
         self.access = access
         self._warn = warn
+        self._most_history_bytes = most_history_bytes
         self._opened: Dict[str, Place] = {}
 
     def open(self, shown: str) -> Place:
@@ -113,7 +119,7 @@ class Places:
         is_local = isinstance(files, LocalBackend)
         key = os.path.realpath(files.url) if is_local else files.url
         if key not in self._opened:
-            catalog = read_place(files, self._warn)
+            catalog = read_place(files, self._warn, self._most_history_bytes)
             self._opened[key] = Place(shown, files, catalog,
                                       catalog.checkpoints(),
                                       catalog.resumable())

@@ -3,6 +3,7 @@ import argparse
 import os
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
+from ..bounded_lines import MOST_BYTES
 from ..errors import ConfigError
 from ..folders.folder import incomplete
 from ..folders.place import leads_to_folder
@@ -100,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
         warn(text)
         notes.append(text)
 
-    places = Places(Access(arguments), note)
+    places = Places(Access(arguments), note, MOST_BYTES)
     listing = look(places.open(path))
     story = tell(_facts(arguments, listing, places, notes))
     if target is not None:
@@ -156,12 +157,15 @@ def _stops_at(listing: Listing) -> Optional[str]:
 
 
 def _events(place: Place, notes: List[str]) -> Sequence[Mapping[str, Any]]:
-    try:
-        return open_history(place.catalog.home).read()
-    except OSError as error:
-        text = f'{HISTORY_NAME} cannot be read ({error})'
+
+    def note(text: str) -> None:
         warn(text)
         notes.append(text)
+
+    try:
+        return open_history(place.catalog.home).read(note, MOST_BYTES)
+    except OSError as error:
+        note(f'{HISTORY_NAME} cannot be read ({error})')
         return []
 
 

@@ -7,6 +7,7 @@ from typing import Counter, Dict, Iterable, List, Mapping, Sequence
 
 from .events import Save
 from .logs import Log
+from .values import is_time
 
 #: Zones differ by multiples of it.
 _QUARTER_SECS = 900
@@ -69,12 +70,12 @@ def _estimated(log: Log, by_iter: Mapping[int, List[Save]]) -> Iterable[int]:
     for line in log.lines:
         if line.mode != 'train':
             continue
-        if before is not None:
-            at += max(line.iter - before, 0) * line.values.get('time', 0.)
-        else:
-            # the first line has those since the start, or the resume
-            at += line.values.get('time', 0.)
-        before = line.iter
+        # the first line has those since the start, or the resume
+        steps = 1 if before is None else max(line.iter - before, 0)
+        later = at + steps * line.values.get('time', 0.)
+        if not is_time(later):
+            continue  # the line after it counts for both
+        at, before = later, line.iter
         for save in by_iter.get(line.iter, [])[:_CANDIDATES]:
             if save.at is not None:
                 yield from _zone(at - save.at)

@@ -2,12 +2,14 @@
 
 Standard library only.
 """
+from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .events import Save
 from .logs import Log
 from .steps import Counting, finished, points_of
+from .values import is_time
 
 #: How a start ended.
 FINISHED = 'finished'
@@ -73,17 +75,15 @@ def find_starts(saves: Sequence[Save], logs: Sequence[Log],
         if save.lineage:
             groups.setdefault((save.lineage, save.generation), []).append(save)
     began = {log.name: log.wall - ahead.get(log.name, 0) for log in logs}
-    left = list(logs)
+    left = _Unclaimed(logs, began)
     found: List[Start] = []
     for (lineage, generation), made in groups.items():
-        log = _log_of(made, left, began)
-        if log is not None:
-            left.remove(log)
+        log = _log_of(made, left)
         found.append(
             _start(lineage, generation, made, log, began, ahead, counting))
     found += [
-        _start('', None, [], log, began, ahead, counting) for log in left
-        if log.lines or log.marks
+        _start('', None, [], log, began, ahead, counting)
+        for log in left.rest() if log.lines or log.marks
     ]
     # stable: without times the order of the history
     if all(_begin(one) is not None for one in found):
@@ -95,15 +95,50 @@ def _begin(start: Start) -> Optional[float]:
     return start.points[0][0] if start.points else start.began
 
 
-def _log_of(saves: Sequence[Save], logs: Sequence[Log],
-            began: Mapping[str, float]) -> Optional[Log]:
+def _log_of(saves: Sequence[Save], logs: '_Unclaimed') -> Optional[Log]:
     """Return the last log that begins before the first save."""
     first = min((save.at for save in saves if save.at is not None),
                 default=None)
-    if first is None:
-        return None
-    before = [log for log in logs if began[log.name] <= first + _SECOND]
-    return max(before, key=lambda log: began[log.name], default=None)
+    return None if first is None else logs.claim_last(first + _SECOND)
+
+
+class _Unclaimed:
+    """The logs that are of no start yet.
+
+    A loop of crashes makes thousands of starts: none of them looks at all.
+
+    Args:
+        logs (Sequence[Log]): The oldest first.
+        began (dict): By name when each began.
+    """
+
+    def __init__(self, logs: Sequence[Log], began: Mapping[str,
+                                                           float]) -> None:
+        self._logs = sorted(logs, key=lambda log: began[log.name])
+        self._begins = [began[log.name] for log in self._logs]
+        # by place, from 1 on, itself or one before it; none is free at 0
+        self._free = list(range(len(self._logs) + 1))
+
+    def claim_last(self, latest: float) -> Optional[Log]:
+        """Return the last that is free and began by then, no more free."""
+        place = bisect_right(self._begins, latest)
+        passed = []
+        while self._free[place] != place:
+            passed.append(place)
+            place = self._free[place]
+        for one in passed:
+            self._free[one] = place
+        if not place:
+            return None
+        self._free[place] = place - 1
+        return self._logs[place - 1]
+
+    def rest(self) -> List[Log]:
+        """Return those that are still free."""
+        return [
+            log for place, log in enumerate(self._logs, 1)
+            if self._free[place] == place
+        ]
 
 
 def _start(lineage: str, generation: Optional[int], saves: Sequence[Save],
@@ -172,8 +207,10 @@ def _estimated(log: Log, counting: Counting, known: Sequence[Tuple[float,
         if point.mode != 'train' or point.iter <= last or secs is None:
             continue
         # before its first line nothing tells how many they are
-        at += secs * (point.iter - last if last >= 0 else 1)
-        last = point.iter
+        later = at + secs * (point.iter - last if last >= 0 else 1)
+        if not is_time(later):
+            continue  # the line after it counts for both
+        at, last = later, point.iter
         found.append((at, last))
     return found
 

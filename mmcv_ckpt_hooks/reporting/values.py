@@ -10,6 +10,10 @@ from ..types import MAX_STEPS
 
 #: Other years are no times of a run, and no axis reaches them.
 _YEARS = range(2000, 2101)
+_UTC = datetime.timezone.utc
+_FIRST, _BEHIND = (
+    datetime.datetime(year, 1, 1, tzinfo=_UTC).timestamp()
+    for year in (_YEARS[0], _YEARS[-1] + 1))
 #: Larger ones have no place on an axis.
 _LARGEST = 1e100
 
@@ -68,8 +72,17 @@ def seconds(value: Any) -> Optional[float]:
     if found.year not in _YEARS:
         return None
     if found.tzinfo is None:
-        found = found.replace(tzinfo=datetime.timezone.utc)
+        found = found.replace(tzinfo=_UTC)
     return found.timestamp()
+
+
+def is_time(at: float) -> bool:
+    """Whether seconds since 1970 can be a time of a run.
+
+    Args:
+        at (float): Added up of what somebody wrote down.
+    """
+    return _FIRST <= at < _BEHIND
 
 
 def wall_seconds(value: str, layout: str) -> Optional[float]:
@@ -78,5 +91,5 @@ def wall_seconds(value: str, layout: str) -> Optional[float]:
         found = datetime.datetime.strptime(value, layout)
     except ValueError:
         return None
-    return found.replace(tzinfo=datetime.timezone.utc).timestamp() \
+    return found.replace(tzinfo=_UTC).timestamp() \
         if found.year in _YEARS else None

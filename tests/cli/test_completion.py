@@ -1,6 +1,7 @@
 """What a real shell completes with the script that the program prints."""
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,15 @@ ZSH = """stty cols 200 rows 50; fpath=($PWD $fpath); autoload -U compinit; \\
 compinit -u -D; show() { print -r -- "<$BUFFER>"; exit }; zle -N show; \\
 bindkey '^X' show; print REA'DY'
 """
+
+#: Has the terminal as that of its session, as a login shell.
+OF_TERMINAL = """
+import fcntl, os, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execvp('zsh', ['zsh', '-f', '-i'])
+"""
+#: Of silence.
+LIMIT_SECS = 60
 
 
 @pytest.fixture
@@ -70,25 +80,33 @@ def test_bash_completes(place, given, last, completed):
 
 def in_zsh(place, typed):
     """The line after the TAB key, in a zsh with a terminal."""
-    child, terminal = pty.fork()
-    if not child:
-        os.chdir(str(place))
-        os.execvp('zsh', ['zsh', '-f', '-i'])
+    terminal, theirs = pty.openpty()
+    child = subprocess.Popen([sys.executable, '-c', OF_TERMINAL],
+                             cwd=str(place),
+                             stdin=theirs,
+                             stdout=theirs,
+                             stderr=theirs,
+                             start_new_session=True)
+    os.close(theirs)
     seen = ''
 
     def wait_for(pattern):
         nonlocal seen
         while not re.search(pattern, seen):
+            ready, _, _ = select.select([terminal], [], [], LIMIT_SECS)
+            assert ready, f'zsh says nothing more:\n{seen}'
             seen += os.read(terminal, 4096).decode(errors='replace')
         return re.search(pattern, seen)
 
-    os.write(terminal, ZSH.encode())
-    wait_for('READY')
-    os.write(terminal, typed.encode() + b'\t\x18')
-    found = wait_for('<(mmcv-ckpt.*?)>')[1]
-    os.close(terminal)
-    os.waitpid(child, 0)
-    return found
+    try:
+        os.write(terminal, ZSH.encode())
+        wait_for('READY')
+        os.write(terminal, typed.encode() + b'\t\x18')
+        return wait_for('<(mmcv-ckpt.*?)>')[1]
+    finally:
+        os.close(terminal)
+        child.kill()
+        child.wait()
 
 
 @pytest.mark.parametrize('typed, line', [

@@ -10,16 +10,17 @@ has the table. ``slurm/`` has the programs that a script calls.
 """
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
-import time
+import threading
 from contextlib import suppress
 from pathlib import Path
 
 PROGRAMS = Path(__file__).parent / 'slurm'
 LIMIT_SECS = 120.
-_LOOK_SECS = .02
+_PART_BYTES = 1 << 16
 
 
 class Job:
@@ -37,6 +38,7 @@ class Job:
         part.mkdir(exist_ok=True)
         self._step, self._asked = part / 'step', part / 'asked'
         self._shell = None
+        self._output = None
         path = os.pathsep.join([str(PROGRAMS), environment['PATH']])
         self._environment = dict(
             environment, PATH=path, SLURM_JOB_ID='1', SLURM_PART=str(part))
@@ -50,6 +52,8 @@ class Job:
     @property
     def text(self):
         """What was printed by all starts."""
+        if self._output is not None:
+            self._output.take()
         return self.output.read_text() if self.output.exists() else ''
 
     @property
@@ -61,25 +65,25 @@ class Job:
     def start(self):
         with suppress(FileNotFoundError):
             self._step.unlink()
-        with open(self.output, self._mode) as output:
+        self._close_output()
+        ours, theirs = os.pipe()
+        self._output = Output(ours, self.output, self._mode)
+        try:
             self._shell = subprocess.Popen(
                 ['bash', str(self.script.absolute())],
                 cwd=self.directory,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=theirs,
                 stderr=subprocess.STDOUT,
                 start_new_session=True)
+        finally:
+            os.close(theirs)
 
     def until(self, holds):
-        """Wait until something holds, while the job runs."""
-        deadline = time.monotonic() + LIMIT_SECS
-        while not holds():
-            if self._shell.poll() is not None:
-                raise AssertionError(f'the job has ended:\n{self.text}')
-            if time.monotonic() > deadline:
-                raise AssertionError(f'it never came:\n{self.text}')
-            time.sleep(_LOOK_SECS)
+        """Wait until something holds: each line of the job may bring it."""
+        if not self._output.wait(holds):
+            raise AssertionError(f'it never came:\n{self.text}')
 
     def signal_step(self, number):
         """Signal what srun has started, and all that this has."""
@@ -100,11 +104,7 @@ class Job:
 
     def until_step_ends(self):
         """Wait for what is no child of ours, and may outlive the shell."""
-        number = int(self._step.read_text())
-        deadline = time.monotonic() + LIMIT_SECS
-        while is_there(number):
-            assert time.monotonic() < deadline, self.text
-            time.sleep(_LOOK_SECS)
+        assert self._output.end(), self.text
 
     def close(self):
         """End what is left of it."""
@@ -114,14 +114,62 @@ class Job:
                 os.killpg(find(), signal.SIGKILL)
         if self._shell is not None:
             self._shell.wait()
+        self._close_output()
+
+    def _close_output(self):
+        if self._output is not None:
+            self._output.close()
+            self._output = None
 
 
-def is_there(group):
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
+class Output:
+    """What a job prints, copied from its pipe to its file.
+
+    Args:
+        pipe (int): To read from; at its end all that had it are gone.
+        path (Path): Of the file.
+        mode (str): In which that is opened.
+    """
+
+    def __init__(self, pipe, path, mode):
+        os.set_blocking(pipe, False)
+        self._pipe, self._file = pipe, open(path, mode)
+        self._ended = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._copy)
+        self._thread.start()
+
+    def _copy(self):
+        while not self._ended:
+            select.select([self._pipe], [], [])
+            self.take()
+
+    def take(self):
+        """Copy all that was printed by now."""
+        with self._changed:
+            with suppress(BlockingIOError):
+                while not self._ended:
+                    part = os.read(self._pipe, _PART_BYTES)
+                    self._ended = not part
+                    self._file.write(part)
+            self._file.flush()
+            self._changed.notify_all()
+
+    def wait(self, holds):
+        """Wait until something holds; return whether it does."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ended or holds(), LIMIT_SECS)
+        return holds()
+
+    def end(self):
+        """Wait for the end; return whether it came."""
+        self._thread.join(LIMIT_SECS)
+        return self._ended
+
+    def close(self):
+        self._thread.join()
+        os.close(self._pipe)
+        self._file.close()
 
 
 def main(script):

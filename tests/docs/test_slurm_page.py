@@ -1,11 +1,11 @@
 """The script of docs/how-to/slurm-preemption.md, for which Slurm's part is
 played: real processes, which get the signals that Slurm sends.
 """
-import errno
 import json
 import os
 import signal
 import sys
+from contextlib import suppress
 
 import pytest
 from doc_blocks import ROOT, blocks_of
@@ -19,6 +19,7 @@ PAGE = 'docs/how-to/slurm-preemption.md'
 STEPS = 8
 TOOL = f'''
 """Trains a toy; waits in the third iteration where `hold` is there."""
+import logging
 import os
 import sys
 
@@ -32,10 +33,19 @@ class Holds(Hook):
     def before_train_iter(self, runner):
         print('TRAINS', runner.iter + 1, flush=True)
         if runner.iter == 2 and os.path.exists('hold'):
-            with open('hold') as file:
-                file.read()
+            pipe = os.open('hold', os.O_RDWR)
+            print('HELD', flush=True)
+            os.read(pipe, 1)
 
 
+def is_told(record):
+    return record.levelno > logging.INFO or \\
+        record.getMessage().startswith('Saved ')
+
+
+told = logging.StreamHandler()
+told.addFilter(is_told)
+logging.getLogger('toy').addHandler(told)
 train(
     sys.argv[3],
     runner=dict(type='IterBasedRunnerAmp', max_iters={STEPS}),
@@ -80,30 +90,18 @@ def make_job(tmp_path):
         job.close()
 
 
-def is_held(job):
-    """Whether the training has come to where it waits; it goes on then."""
-    try:
-        return os.open(job.directory / 'hold', os.O_WRONLY | os.O_NONBLOCK)
-    except OSError as error:
-        if error.errno != errno.ENXIO:
-            raise
-        return 0
-
-
 class Held:
     """The training waits in its third iteration until it is let go."""
 
     def __init__(self, job):
-        self._pipe = 0
-
-        def holds():
-            self._pipe = is_held(job)
-            return self._pipe
-
-        job.until(holds)
+        job.until(lambda: '\nHELD\n' in job.text)
         self._path = job.directory / 'hold'
+        self._pipe = os.open(self._path, os.O_WRONLY)
 
     def go_on(self):
+        # nobody reads it any more if the training was killed
+        with suppress(BrokenPipeError):
+            os.write(self._pipe, b'.')
         os.close(self._pipe)
         self._path.unlink()
 

@@ -16,6 +16,12 @@ pytest.importorskip('matplotlib', reason='pip install matplotlib')
 
 BROWSERS = ('chromium', 'chromium-browser', 'google-chrome')
 
+#: A browser that hangs ends the test.
+LIMIT_SECS = 60
+#: A line of the pictures, and how much wider than matplotlib, which lays them
+#: out with its own font, a browser may show it.
+LINE, WIDER = '00:45:30 28 Nov 2026 iterations 1,000', 1.1
+
 #: So it asks for nothing by itself.
 QUIET = ('--headless', '--no-sandbox', '--disable-gpu', '--no-first-run',
          '--disable-background-networking', '--disable-component-update',
@@ -44,12 +50,18 @@ for (const svg of document.querySelectorAll('.picture svg')) {
           p.top < q.bottom - 1 && q.top < p.bottom - 1)
         crossing.push([a, b]);
 }
+const line = document.createElement('span');
+line.style = 'position: absolute; white-space: nowrap; font-size: 100px';
+line.textContent = '%s';
+document.body.append(line);
+const line_width = line.getBoundingClientRect().width;
+line.remove();
 document.title = JSON.stringify({
   width: root.scrollWidth - root.clientWidth,
   pictures: document.querySelectorAll('.picture svg').length,
   paper: getComputedStyle(document.body).backgroundColor,
-  clipped, crossing});
-</script>"""
+  line_width, clipped, crossing});
+</script>""" % LINE
 
 
 @pytest.fixture(scope='module')
@@ -68,6 +80,7 @@ def browser(tmp_path_factory):
         done = subprocess.run([program, *QUIET, *options, '--dump-dom', url],
                               stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE,
+                              timeout=LIMIT_SECS,
                               check=True)
         return done.stdout.decode()
 
@@ -147,9 +160,20 @@ def test_nothing_is_clipped_or_on_top_of_another(browser, page, tmp_path,
     found = json.loads(title.replace('&quot;', '"'))
     assert found['pictures'] == 5
     assert found['width'] == 0  # the page itself never scrolls sideways
-    assert found['clipped'] == [] and found['crossing'] == []
     paper = [int(one) for one in re.findall(r'\d+', found['paper'])]
     assert (max(paper) < 60) is dark
+    wider = found['line_width'] / laid_out_width(LINE)
+    if wider > WIDER:
+        pytest.skip(f'the fonts here are {wider:.2f} times as wide as that of '
+                    'matplotlib: whether texts are clipped or cross is not '
+                    'tested')
+    assert found['clipped'] == [] and found['crossing'] == []
+
+
+def laid_out_width(text):
+    """Return the width that matplotlib takes a line for, at 100 pixels."""
+    from matplotlib.textpath import TextPath
+    return TextPath((0, 0), text, size=100).get_extents().width
 
 
 def luminance(colour):

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import sys
+import zlib
 from html.parser import HTMLParser
 
 import pytest
@@ -150,7 +151,12 @@ def test_words_of_a_stranger_are_words(killed_run, tmp_path):
     assert '\\u202e' in reader.text
 
 
-WRONG = [None, -1, 1 << 80, -1e300, 1e300, float('nan'), '', 'x', [], {}, True]
+WRONG = [
+    None, -1, 1 << 62, 1 << 80, 1e12, -1e12, 1e99, -1e99, -1e300, 1e300,
+    float('nan'),
+    float('inf'), '', 'x', [], {}, True, '0001-01-01T00:00:00+00:00',
+    '9999-12-31T23:59:59+00:00'
+]
 
 
 def test_values_that_cannot_be_are_left_out(killed_run, tmp_path, capfd):
@@ -170,6 +176,62 @@ def test_values_that_cannot_be_are_left_out(killed_run, tmp_path, capfd):
         }) for wrong in WRONG for line in logged for key in line))
     check_safe(page_of(copied, tmp_path))
     assert 'Warning' not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('key, wrong',
+                         [('time', one)
+                          for one in WRONG] + [('iter', 1 << 62),
+                                               ('epoch', 1 << 62),
+                                               ('loss', 1e99),
+                                               ('loss', float('nan'))])
+def test_no_line_of_a_log_costs_the_page(killed_run, tmp_path, key, wrong):
+    """Of a run that may have no saves by which its clock is known."""
+    log, = sorted(killed_run.glob('*.log.json'))[:1]
+    lines = [json.loads(line) for line in log.open()]
+    lines[2][key] = wrong
+    (tmp_path / log.name).write_text('\n'.join(map(json.dumps, lines)))
+    check_safe(page_of(tmp_path, tmp_path))
+
+
+@pytest.mark.parametrize('key, wrong', [
+    ('bytes', -1),
+    ('bytes', -(1 << 62)),
+    ('bytes', 1 << 62),
+    ('iter', 1 << 62),
+    ('epoch', 1 << 62),
+    ('generation', 1 << 62),
+    ('started_iter', 1 << 62),
+    ('created_at', '0001-01-01T00:00:00+00:00'),
+    ('created_at', '9999-12-31T23:59:59+00:00'),
+    ('metrics', {
+        '': .5,
+        'mIoU': 1e300
+    }),
+])
+def test_no_entry_of_a_catalog_costs_the_page(killed_run, tmp_path, key,
+                                              wrong):
+    copied = tmp_path / 'run'
+    shutil.copytree(killed_run, copied, symlinks=True)
+    path = copied / 'checkpoints.json'
+    content = json.loads(path.read_text())
+    content['checkpoints'][0][key] = wrong
+    # who edits it can have its checksum right as well
+    del content['crc32']
+    text = json.dumps(content, indent=1, sort_keys=True).encode()
+    path.write_text(json.dumps({**content, 'crc32': zlib.crc32(text)}))
+    check_safe(page_of(copied, tmp_path))
+
+
+def test_ten_thousand_metrics_and_one_without_a_name(killed_run, tmp_path):
+    copied = tmp_path / 'run'
+    shutil.copytree(killed_run, copied, symlinks=True)
+    metrics = {'': .5, **{f'class{number}': .5 for number in range(10_000)}}
+    with open(copied / 'checkpoints.log.jsonl', 'a') as file:
+        event = dict(event='scores', iter=8, metrics=metrics)
+        file.write(json.dumps(event) + '\n')
+    text = page_of(copied, tmp_path)
+    check_safe(text)
+    assert len(text) < 400_000
 
 
 def test_a_clock_that_was_wrong_costs_no_page(killed_run, tmp_path):

@@ -1,9 +1,14 @@
 """Records to data, without a run: what histories and logs can say."""
+import sys
+
 import pytest
 
 from mmcv_ckpt_hooks.best_scores import BestScore
+from mmcv_ckpt_hooks.reporting.events import read_events
 from mmcv_ckpt_hooks.reporting.headline import headline
 from mmcv_ckpt_hooks.reporting.logs import read_logs
+from mmcv_ckpt_hooks.reporting.starts import find_starts
+from mmcv_ckpt_hooks.reporting.steps import Counting
 from mmcv_ckpt_hooks.reporting.story import Facts, Resume, tell
 from mmcv_ckpt_hooks.reporting.wordings import secs_text, size_text, time_text
 from mmcv_ckpt_hooks.types import CheckpointInfo
@@ -221,3 +226,81 @@ def test_times_are_said_as_one_reads_them(secs, said):
 def test_sizes_are_said_as_in_the_log():
     assert [size_text(one) for one in (0, 999, 868785, 742_118_300)
             ] == ['0 B', '999 B', '868.8 kB', '742.1 MB']
+
+
+def test_a_line_with_a_time_that_cannot_be_moves_no_other():
+    """The seconds of the next one count for both."""
+    lines = ''.join(
+        f'{{"mode": "train", "epoch": 1, "iter": {iter}, "time": {time}}}\n'
+        for iter, time in [(1, 2), (2, 1e12), (3, 2), (4, -1e12), (5, 3)])
+    found = logs(**{'at20261128_000000_log.json': lines})
+    start, = tell(Facts('run', logs=found)).starts
+    assert start.points == [(MIDNIGHT + 2, 1), (MIDNIGHT + 6, 3),
+                            (MIDNIGHT + 12, 5)]
+
+
+@pytest.mark.parametrize('bad', [1, 3])
+def test_a_line_with_a_time_that_cannot_be_leaves_the_zone(bad):
+    """No line of a text tells: the saves do, by the seconds of iterations."""
+    lines = ''.join(f'{{"mode": "train", "epoch": 1, "iter": {iter}, "time": '
+                    f'{1e12 if iter == bad else 1}}}\n'
+                    for iter in range(1, 11))
+    found = logs(**{'at20261128_053000_log.json': lines})
+    story = tell(Facts('run', events=[save(10)], logs=found))
+    assert [one.began for one in story.starts] == [MIDNIGHT]
+
+
+def test_of_many_starts_each_has_its_log():
+    """A loop of crashes; nothing looks at all logs for each of them."""
+    count = 300
+    found = logs(
+        **{
+            f'at{time_text(MIDNIGHT + 60 * one, "%Y%m%d_%H%M%S")}_log.json':
+            '{"mode": "train", "epoch": 1, "iter": 1}\n'
+            for one in range(count)
+        })
+    # two saved nothing
+    events = [
+        save(
+            one,
+            one,
+            time=time_text(MIDNIGHT + 60 * one + 30, '%Y-%m-%dT%H:%M:%S'))
+        for one in range(count) if one not in (7, 8)
+    ]
+    starts, calls = counted_calls(events, found)
+    assert [one.log for one in starts] == [one.name for one in found]
+    assert [one.saves for one in starts].count(0) == 2
+    assert calls < 300 * count
+
+
+def test_starts_without_a_log_of_their_own_pass_over_no_others():
+    """Logs that somebody has deleted, of a run that went on for long."""
+    count = 300
+    found = logs(
+        **{
+            f'at{time_text(MIDNIGHT + one, "%Y%m%d_%H%M%S")}_log.json':
+            '{"mode": "train", "epoch": 1, "iter": 1}\n'
+            for one in range(count)
+        })
+    events = [
+        save(one, one, time='2026-11-28T01:00:00') for one in range(3 * count)
+    ]
+    starts, calls = counted_calls(events, found)
+    assert [bool(one.log) for one in starts].count(True) == count
+    assert calls < 300 * count
+
+
+def counted_calls(events, found):
+    """Return the starts, and how many functions were called for them."""
+    saves, calls = read_events(events).saves, 0
+
+    def count_calls(frame, event, argument):
+        nonlocal calls
+        calls += event in ('call', 'c_call')
+
+    sys.setprofile(count_calls)
+    try:
+        starts = find_starts(saves, found, {}, Counting(False, 0))
+    finally:
+        sys.setprofile(None)
+    return starts, calls
