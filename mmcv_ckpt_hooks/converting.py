@@ -9,14 +9,17 @@ from dataclasses import dataclass, field
 from typing import Any, List, Mapping, Optional
 
 from .checkpoint_fields import weights_path
-from .errors import ConfigError, CorruptError, MissingCheckpointError
+from .errors import CheckpointError, CorruptError, StorageError
 from .flat_files.header import SUFFIX as FLAT
-from .flat_files.reading import read_flat, verify_flat
+from .flat_files.reading import read_flat
+from .flat_files.verification import verify_flat
 from .flat_files.writing import FlatFile
 from .folders.converting import read_folder, write_as_folder
+from .folders.layout import METADATA_NAME
 from .folders.opening import open_folder
 from .folders.verification import verify_folder
 from .loading import load_mapped
+from .new_file import left_alone, put_new, refuse_existing
 from .scanning import verify_loadable
 from .serialization import write_checkpoint
 from .staging import StagedState, reference
@@ -94,26 +97,23 @@ def write_file(source: Source, files: StorageBackend, name: str) -> Converted:
     """Write it as a .pth or a .safetensors file, as the name says.
 
     Raises:
-        ConfigError: If the format cannot hold it.
+        ConfigError: If the format cannot hold it, or it exists.
         StorageError: If it could not be written.
         CorruptError: If it is not there then as it was written.
     """
     path = os.path.join(files.url, name)
+    files.prepare()
     if name.endswith(FLAT):
         flat = flat_file(source.state, source.card)
-        files.prepare()
-        size = files.put(name, flat.write)
-        with files.open(name) as file:
-            verify_flat(file, path, flat.digest)
+        size = put_new(files, name, flat.write,
+                       lambda file: verify_flat(file, path, flat.digest))
         return Converted(size, flat.tensors, flat.digest, source.note,
                          _left_out(flat))
     digests: List[str] = []
-    files.prepare()
-    size = files.put(
-        name, lambda stream: digests.append(
-            write_checkpoint(stream, source.state, source.card)))
-    with files.open(name) as file:
-        verify_loadable(file, path, digests[-1])
+    size = put_new(
+        files, name, lambda stream: digests.append(
+            write_checkpoint(stream, source.state, source.card)),
+        lambda file: verify_loadable(file, path, digests[-1]))
     return Converted(size, source.tensors, digests[-1], source.note)
 
 
@@ -133,48 +133,49 @@ def flat_file(state: StagedState,
     return FlatFile(state, weights_path(state.tree), card, texts or {})
 
 
-def write_folder(source: Source, target: StorageBackend) -> Converted:
+def write_folder(source: Source, target: StorageBackend,
+                 around: StorageBackend) -> Converted:
     """Write it as a folder of one rank.
 
     Args:
         source (Source): A file.
         target (StorageBackend): The folder itself, empty.
+        around (StorageBackend): The directory that it is in.
 
     Raises:
+        ConfigError: If there is one.
+        LockedError: If a run is writing beside it.
         ResumeError: If it holds no checkpoint of a run.
         StorageError: If it could not be written.
         CorruptError: If it is not there then as it was written.
     """
-    digest, tensors = write_as_folder(source.content, source.path, source.card,
-                                      target)
-    folder = open_folder(target, target.url)
-    verify_folder(folder)
-    if folder.digest != digest:
-        raise CorruptError(f'{target.url} has another manifest than was '
-                           f'written: digest {folder.digest}, expected '
-                           f'{digest}')
+    with left_alone(around):
+        # INVARIANT: again, when no run can write it any more
+        refuse_existing(target, '')
+        try:
+            digest, tensors = write_as_folder(source.content, source.path,
+                                              source.card, target)
+            folder = open_folder(target, target.url)
+            verify_folder(folder)
+            if folder.digest != digest:
+                raise CorruptError(f'{target.url} has another manifest than '
+                                   f'was written: digest {folder.digest}, '
+                                   f'expected {digest}')
+        except CheckpointError:
+            _remove(target)
+            raise
     size = sum(file.bytes for file in target.list())
     return Converted(size, tensors, digest, source.note)
 
 
-def refuse_existing(files: StorageBackend, name: str) -> None:
-    """Refuse a target that is there.
-
-    Args:
-        files (StorageBackend): Where it comes to; of a folder, the folder
-            itself.
-        name (str): Its name there; of a folder ``''``.
-
-    Raises:
-        ConfigError: If there is one.
-    """
-    with suppress(MissingCheckpointError):
-        if name:
-            files.open(name).close()
-            raise ConfigError(f'{os.path.join(files.url, name)} exists: give '
-                              'another name')
-        if files.list():
-            raise ConfigError(f'{files.url} is not empty: give another name')
+def _remove(folder: StorageBackend) -> None:
+    """Remove what is no checkpoint; that it is none is what has to be told."""
+    with suppress(StorageError):
+        # what makes it one first
+        names = {file.name for file in folder.list()}
+        for name in sorted(
+                names, key=lambda name: (name != METADATA_NAME, name)):
+            folder.delete(name)
 
 
 def _left_out(flat: FlatFile) -> List[str]:

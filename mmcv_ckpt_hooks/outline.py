@@ -142,25 +142,13 @@ def _size(lengths: Any) -> Tuple[int, ...]:
 def _device(kind: Any, *index: Any) -> Device:
     if type(kind) is not str or any(type(value) is not int for value in index):
         raise Malformed(f'a device is {shortened((kind, *index))}')
-    name = ':'.join([kind, *map(shortened, index)])
-    if not _DEVICE.fullmatch(name) or \
-            int(name.partition(':')[2] or 0) > _MAX_DEVICE:
-        raise Malformed(f'there is no device {shortened(name)}')
-    return Device(name)
+    return torch_device(':'.join([kind, *map(shortened, index)]))
 
 
 class _NumpyDtype(building.Dtype):
 
     def finished(self) -> NumpyType:
-        code = self._code.lstrip('<>=|')
-        kind, size = code[0], int(code[1:])
-        if kind == 'U':
-            size *= 4
-        fits = size in _NUMPY_BYTES[kind] if kind in _NUMPY_BYTES else \
-            size <= _NUMPY_LIMIT_BYTES
-        if not fits:
-            raise Malformed(f'numpy has no type {self._code}')
-        return NumpyType(code, size)
+        return numpy_type(self._code)
 
     def scalar(self, data: bytes) -> NumpyValue:
         return NumpyValue(self.finished(), ())
@@ -176,6 +164,35 @@ class _NumpyArray(building.Array):
 
     def finished(self) -> NumpyValue:
         return self._array
+
+
+def numpy_type(code: str) -> NumpyType:
+    """Return what stands for a type of numpy: a letter, bytes, a unit of time.
+
+    Raises:
+        CorruptError: If numpy has no such type.
+    """
+    name = code.lstrip('<>=|')
+    kind, size = name[0], int(name[1:].partition('[')[0])
+    if kind == 'U':
+        size *= 4
+    fits = size in _NUMPY_BYTES[kind] if kind in _NUMPY_BYTES else \
+        size <= _NUMPY_LIMIT_BYTES
+    if not fits:
+        raise Malformed(f'numpy has no type {code}')
+    return NumpyType(name, size)
+
+
+def torch_device(name: str) -> Device:
+    """Return what stands for a device: ``'cuda:0'``.
+
+    Raises:
+        CorruptError: If there is none.
+    """
+    if not _DEVICE.fullmatch(name) or \
+            int(name.partition(':')[2] or 0) > _MAX_DEVICE:
+        raise Malformed(f'there is no device {shortened(name)}')
+    return Device(name)
 
 
 def torch_dtype(name: str) -> Optional[Dtype]:

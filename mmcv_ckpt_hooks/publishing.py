@@ -189,7 +189,11 @@ def _public(meta: Any,
         for key, value in meta.items() if key in names or key in keep
         or isinstance(key, str) and _VERSION.fullmatch(key)
     }
-    left_out = [str(key) for key in meta if key not in public]
+    left_out = [
+        str(key) for key, value in meta.items() if key not in public
+        # the user's own entry of that name
+        or key == PUBLISHED and value is not True
+    ]
     # who resumes must not take the weights for the state of a run
     return {**public, PUBLISHED: True}, left_out
 

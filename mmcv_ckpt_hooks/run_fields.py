@@ -12,7 +12,9 @@ from .outline import NumpyValue
 
 #: What must be a dict if it is there; None is taken for "not there".
 _DICTS = ('optimizer', 'resume_state', 'amp')
-#: Entry of ``meta`` in what ``mmcv-ckpt publish`` writes.
+#: What is never published.
+_OF_A_RUN = ('optimizer', 'resume_state')
+#: Entry of ``meta`` in what ``mmcv-ckpt publish`` writes: True.
 PUBLISHED = 'published'
 _META_DICTS = ('hook_msgs', 'fp16')
 
@@ -31,7 +33,7 @@ def check_run(checkpoint: Any, path: str) -> None:
             f"{path} cannot be resumed from: expected the fields 'meta' and "
             f"'state_dict', found {shortened(held)}. Use load_from to take "
             'only the weights')
-    if PUBLISHED in checkpoint['meta']:
+    if _is_published(checkpoint):
         raise ResumeError(
             f'{path} was published: it has the weights alone, and no state of '
             'a run. Use load_from to take them, or resume from the checkpoint '
@@ -53,6 +55,15 @@ def unusable(path: str, defect: str) -> ResumeError:
 def wrong(what: str, expected: str, found: Any) -> str:
     """Word what is wrong with a field."""
     return f'{what} is {shortened(found)}, expected {expected}'
+
+
+def _is_published(checkpoint: Mapping[str, Any]) -> bool:
+    """Whether ``mmcv-ckpt publish`` wrote it: weights, and no state of a run.
+
+    ``meta`` is the user's: the entry alone may be one of theirs.
+    """
+    return checkpoint['meta'].get(PUBLISHED) is True and not any(
+        field in checkpoint for field in _OF_A_RUN)
 
 
 def _is_part(optimizer: Any) -> bool:

@@ -4,6 +4,7 @@ Standard library only.
 """
 import difflib
 import inspect
+from numbers import Real
 from typing import Any, Callable, Collection, List, Mapping, Optional
 
 from .errors import ConfigError
@@ -40,15 +41,27 @@ def check_runner(given: Mapping[str, Any], valid: Optional[Collection[str]],
         steps = given.get(name)
         if steps is None:
             continue
-        if type(steps) is not int or steps < 1:
+        if not _is_length(steps):
             raise ConfigError(
-                f'{name} of the runner must be an int of at least 1, but got '
-                f'{steps!r} of type {type(steps).__name__}')
+                f'{name} of the runner must be a whole number of at least 1, '
+                f'but got {steps!r} of type {type(steps).__name__}')
         if name != limit and given.get(limit) is None:
             raise ConfigError(
                 f'{name}={steps} of the runner, which counts '
                 f'{_LIMITS[limit][0]}: give {limit} in its place, or '
                 f'type={_LIMITS[name][1]!r}')
+
+
+def _is_length(steps: Any) -> bool:
+    """Whether stock mmcv, too, would count up to it and end there.
+
+    It only compares: a number of numpy will do, and so will ``160e3``.
+    """
+    if isinstance(steps, bool) or not isinstance(steps, Real):
+        return False
+    number: Any = steps
+    # neither infinity nor what is no number is whole
+    return bool(number >= 1 and number % 1 == 0)
 
 
 def arguments_of(call: Callable[..., Any]) -> Optional[List[str]]:

@@ -7,11 +7,13 @@ import logging
 import math
 import re
 
+import numpy as np
 import pytest
 from mmcv.runner import (HOOKS, RUNNERS, CheckpointHook, EMAHook,
                          IterBasedRunner, get_priority)
 from mmcv.utils import build_from_cfg, import_modules_from_strings
-from toy import QuickEvalHook, ToyModel, make_loader, make_logger, make_runner
+from toy import (QuickEvalHook, ToyModel, make_loader, make_logger,
+                 make_runner, train)
 
 from mmcv_ckpt_hooks.errors import CheckpointError, ConfigError
 
@@ -394,6 +396,24 @@ def test_a_resume_from_a_published_file(tmp_path, capsys):
         'they are of')
 
 
+@pytest.mark.parametrize('mine', ['no', True])
+def test_published_in_the_meta_of_a_user_is_the_users(tmp_path, mine, capsys):
+    from mmcv_ckpt_hooks.cli import main
+    started(tmp_path, dict(interval=2, meta=dict(published=mine)))
+    assert main(['ls', str(tmp_path)]) == 0
+    assert "resume='auto' would take iter_2.pth" in capsys.readouterr().out
+    started(tmp_path, dict(resume='auto'))
+
+
+def test_what_publish_replaces_in_meta_is_told(tmp_path, capsys):
+    from mmcv_ckpt_hooks.cli import main
+    started(tmp_path / 'run', dict(interval=2, meta=dict(published='no')))
+    assert main(
+        ['publish', f'{tmp_path}/run/iter_2.pth',
+         f'{tmp_path}/zoo/toy.pth']) == 0
+    assert 'meta.published' in capsys.readouterr().out
+
+
 def test_a_tool_that_resumes_before_there_are_averages(tmp_path, caplog):
     """Its --resume-from, on a stock runner; mmcv drops them silently."""
     stock = dict(type='IterBasedRunner', max_iters=4)
@@ -497,12 +517,18 @@ def test_epochs_for_a_runner_of_iterations(tmp_path):
 RUNNER_ARGUMENTS = ('batch_processor, logger, max_epochs, max_iters, meta, '
                     'model, optimizer, sample_seeds, work_dir')
 RUNNER = [
-    (dict(max_iters='160000'), 'max_iters of the runner must be an int of at '
-     "least 1, but got '160000' of type str"),
-    (dict(max_iters=1e5), 'max_iters of the runner must be an int of at least '
-     '1, but got 100000.0 of type float'),
-    (dict(max_iters=0), 'max_iters of the runner must be an int of at least '
-     '1, but got 0 of type int'),
+    (dict(max_iters='160000'),
+     'max_iters of the runner must be a whole number '
+     "of at least 1, but got '160000' of type str"),
+    (dict(max_iters=1.5), 'max_iters of the runner must be a whole number of '
+     'at least 1, but got 1.5 of type float'),
+    (dict(max_iters=math.inf),
+     'max_iters of the runner must be a whole number '
+     'of at least 1, but got inf of type float'),
+    (dict(max_iters=True), 'max_iters of the runner must be a whole number of '
+     'at least 1, but got True of type bool'),
+    (dict(max_iters=0), 'max_iters of the runner must be a whole number of at '
+     'least 1, but got 0 of type int'),
     (dict(max_epochs=3), 'max_epochs=3 of the runner, which counts '
      'iterations: give max_iters in its place, or '
      "type='EpochBasedRunnerAmp'"),
@@ -521,6 +547,25 @@ def test_a_wrong_runner_is_told_when_it_is_built(given, expected):
     said = message(build_from_cfg, dict(type='IterBasedRunnerAmp', **given),
                    RUNNERS)
     assert re.sub('^IterBasedRunnerAmp: ', '', said) == expected
+
+
+@pytest.mark.parametrize('steps', [np.int64(4), np.int32(4), 4e0])
+@pytest.mark.parametrize('name, key', [('IterBasedRunner', 'max_iters'),
+                                       ('EpochBasedRunner', 'max_epochs')])
+def test_a_length_that_stock_counts_to_is_counted_to(tmp_path, steps, name,
+                                                     key):
+    """A config that computes it: ``160e3``, or what numpy gives."""
+    counted = [
+        train(tmp_path / kind, runner=dict(type=kind, **{key: steps}))
+        for kind in (name, f'{name}Amp')
+    ]
+    assert counted[0].iter == counted[1].iter > 0
+    assert counted[0].epoch == counted[1].epoch
+    resumed = train(
+        tmp_path / f'{name}Amp',
+        runner=dict(type=f'{name}Amp', **{key: steps + 1}),
+        hooks=[dict(type='DurableCheckpointHook', resume='auto')])
+    assert resumed.iter > counted[0].iter
 
 
 def test_what_a_runner_of_a_repo_takes_is_its_own_matter(tmp_path):

@@ -12,9 +12,13 @@ from checkpoint_files import equal
 
 from mmcv_ckpt_hooks.converting import flat_file
 from mmcv_ckpt_hooks.errors import (CheckpointError, ConfigError, CorruptError,
-                                    IntegrityError, TruncatedError)
-from mmcv_ckpt_hooks.flat_files.header import header_bytes, read_header
+                                    IntegrityError, ResumeError,
+                                    TruncatedError)
+from mmcv_ckpt_hooks.flat_files.header import BITS, header_bytes, read_header
+from mmcv_ckpt_hooks.flat_files.metadata import own_of
+from mmcv_ckpt_hooks.flat_files.outlining import outlined
 from mmcv_ckpt_hooks.flat_files.reading import read_flat
+from mmcv_ckpt_hooks.flat_files.verification import verify_flat
 from mmcv_ckpt_hooks.staging import reference
 
 
@@ -110,11 +114,22 @@ def test_values_of_numpy_come_back():
         np.float64(.25),
         np.arange(6).reshape(2, 3),
         np.array('ab'),
-        np.zeros(0, np.float32)
+        np.zeros(0, np.float32),
+        np.zeros((0, 3), np.int16),
+        np.zeros((2, 0), 'U3'),
+        np.str_(''),
+        np.bytes_(b''),
+        np.datetime64('2026-11-28T01:02', 'ns'),
+        np.array([3, 4], 'm8[25s]'),
+        np.bool_(True),
+        np.complex64(1 + 2j),
+        np.longdouble(.5),
     ]
     for one, other in zip(back(tree), tree):
         assert type(one) is type(other) and one.dtype == other.dtype
         assert np.array_equal(one, other) and one.shape == other.shape
+    report = verify_flat(io.BytesIO(flat(tree)), 'a.safetensors')
+    assert report.records == 0 and report.note == ''
 
 
 def test_the_versions_of_modules_come_back():
@@ -292,9 +307,10 @@ HOSTILE = [
 
 @pytest.mark.parametrize(
     'data, kind, said', HOSTILE, ids=[said for *_, said in HOSTILE])
-def test_a_hostile_header_is_refused_in_words(data, kind, said):
+@pytest.mark.parametrize('read', [read_flat, verify_flat])
+def test_a_hostile_header_is_refused_in_words(data, kind, said, read):
     with pytest.raises(IntegrityError) as caught:
-        read_flat(io.BytesIO(data), 'a.safetensors')
+        read(io.BytesIO(data), 'a.safetensors')
     assert type(caught.value) is kind
     assert 'a.safetensors' in str(caught.value) and said in str(caught.value)
 
@@ -323,10 +339,17 @@ def own(tree, **changed):
     {'$': 'numpy', 'dtype': '<i4,<i4', 'shape': [1], 'base64': 'AAAAAAAAAAA='},
     {'$': 'numpy', 'dtype': '<f8', 'shape': [2], 'base64': 'AAAAAAAAAAA='},
     {'$': 'numpy', 'dtype': '<f8', 'shape': None, 'base64': ''},
+    {'$': 'numpy', 'dtype': '<f7', 'shape': None, 'base64': 'AAAAAAAAAA=='},
+    {'$': 'numpy', 'dtype': '<f8', 'shape': [-1], 'base64': 'AAAAAAAAAAA='},
+    {'$': 'numpy', 'dtype': '<f8', 'shape': 1, 'base64': 'AAAAAAAAAAA='},
+    {'$': 'numpy', 'dtype': '<U0', 'shape': [1 << 60], 'base64': ''},
+    {'$': 'numpy', 'dtype': '<M8[foo]', 'shape': None,
+     'base64': 'AAAAAAAAAAA='},
 ])  # yapf: disable
-def test_a_hostile_tree_is_refused_in_words(tree):
+@pytest.mark.parametrize('read', [read_flat, verify_flat])
+def test_a_hostile_tree_is_refused_in_words(tree, read):
     with pytest.raises(CorruptError, match='are malformed: ') as caught:
-        read_flat(io.BytesIO(own(tree)), 'a.safetensors')
+        read(io.BytesIO(own(tree)), 'a.safetensors')
     assert "a.safetensors: its metadata 'mmcv_ckpt_hooks'" in \
         str(caught.value)
 
@@ -351,21 +374,65 @@ def test_metadata_that_are_not_ours_are_refused(changed, said):
         read_flat(io.BytesIO(own({}, **changed)), 'a')
 
 
-def test_every_flipped_byte_of_a_tensor_is_found():
+@pytest.mark.parametrize('read', [read_flat, verify_flat])
+def test_every_flipped_byte_of_a_tensor_is_found(read):
     data = flat(dict(state_dict=dict(a=torch.arange(3.))))
     begin = read_header(io.BytesIO(data), 'a').begin
     for at in range(begin, len(data)):
         broken = bytearray(data)
         broken[at] ^= 1
         with pytest.raises(CorruptError, match="tensor 'a' is damaged"):
-            read_flat(io.BytesIO(bytes(broken)), 'a')
+            read(io.BytesIO(bytes(broken)), 'a')
 
 
-def test_one_that_was_cut_off_is_refused_everywhere():
+@pytest.mark.parametrize('read', [read_flat, verify_flat])
+def test_one_that_was_cut_off_is_refused_everywhere(read):
     data = flat(dict(state_dict=dict(a=torch.arange(3.))))
     for size in range(len(data)):
         with pytest.raises(IntegrityError):
-            read_flat(io.BytesIO(data[:size]), 'a')
+            read(io.BytesIO(data[:size]), 'a')
+
+
+@pytest.mark.parametrize('told', ['F4', 'F6_E2M3'])
+def test_a_type_that_this_torch_lacks_is_no_damage(told):
+    nbytes = BITS[told]
+    data = crafted({'w': entry(0, nbytes, told, [8])}, bytes(nbytes))
+    with pytest.raises(ResumeError) as caught:
+        read_flat(io.BytesIO(data), 'a.safetensors')
+    assert str(caught.value).startswith(
+        f"a.safetensors: tensor 'w' is of the type {told}, which torch "
+        f'{torch.__version__} does not have. The file is not damaged')
+    assert verify_flat(io.BytesIO(data), 'a').bytes == len(data)
+
+
+def test_what_no_reader_takes_is_not_written():
+    with pytest.raises(ConfigError, match='Convert to .pth or .dcp'):
+        flat(dict(meta={(1 << 61) - 1: 'a key that hashes slowly'}))
+
+
+def test_what_describes_takes_what_builds():
+    """Both readers of a tree agree on a real one."""
+    tree = dict(
+        state_dict=OrderedDict(a=torch.ones(2, 3)),
+        meta=dict(
+            size=torch.Size([2, 3]),
+            kind=torch.bfloat16,
+            where=torch.device('cuda:1'),
+            keys={
+                torch.float16: 1,
+                np.float64(2): 2,
+                (1, 2): 3
+            }))
+    data = flat(tree)
+    header = read_header(io.BytesIO(data), 'a')
+    found = outlined(header, own_of(header, 'a'), 'a')
+    assert equal(back(tree)['meta'], tree['meta'])
+    assert found['meta']['size'] == (2, 3)
+    assert repr(found['meta']['kind']) == 'torch.bfloat16'
+    assert repr(found['meta']['where']) == 'cuda:1'
+    assert len(found['meta']['keys']) == 3
+    one = found['state_dict']['a']
+    assert (one.dtype.name, one.shape, one.nbytes) == ('float32', (2, 3), 24)
 
 
 def test_an_empty_file_of_tensors_is_one():

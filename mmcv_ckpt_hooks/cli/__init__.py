@@ -58,7 +58,7 @@ def _run(arguments: argparse.Namespace) -> int:
         code = int(arguments.run(arguments))
     except BrokenPipeError:
         raise
-    except (CheckpointError, OSError) as raised:
+    except (CheckpointError, OSError, MemoryError) as raised:
         error = for_command(raised, arguments.command)
         warn(str(error))
         code = _exit_code(error)

@@ -6,6 +6,8 @@ _TRUST = ('"mmcv-ckpt {command}" executes nothing in a file. If you trust who '
           'made this one, have Python write its weights anew, '
           "torch.save(torch.load(FILE, weights_only=False)['state_dict'], "
           'NEW), and give it NEW')
+_MEMORY = ('Of a file or a folder on this machine less is needed: "mmcv-ckpt '
+           'pull" copies one from a URL')
 _LOCKED = ('Wait for the end of that run, or stop it, and give the command '
            'again')
 
@@ -17,6 +19,10 @@ def for_command(error: Exception, command: str) -> Exception:
         error (Exception): Its advice may be that for a config.
         command (str): What was given: ``'convert'``.
     """
+    if isinstance(error, MemoryError):
+        # Python's own says nothing
+        what = str(error) or 'there is not enough memory'
+        return MemoryError(f'{what}. {_MEMORY}')
     said = str(error)
     told = said.replace(TRUST, _TRUST.format(command=command))
     told = told.replace(ADVICE, _LOCKED)

@@ -5,21 +5,22 @@ from dataclasses import asdict
 from typing import Any, Dict
 
 from ..errors import ConfigError, DependencyError
+from ..flat_files.header import SUFFIX as FLAT
 from ..folders.layout import SUFFIX
 from ..folders.place import leads_to_folder
 from ..given_path import refuse_part
+from ..new_file import refuse_existing
 from ..storage.mapped_errors import mapped_errors
 from ..wording import counted
 from .output import add_json, print_json, print_line, size_text, status, warn
 from .place import Places, is_directory, path_of, split_path
 from .remote import Access, add_access, is_url
 
-_FLAT = '.safetensors'
 #: By suffix what it is.
 _FORMATS = {
     '.pth': 'a .pth file',
     SUFFIX: 'a sharded checkpoint',
-    _FLAT: 'a safetensors file',
+    FLAT: 'a safetensors file',
 }
 _NOTHING: Dict[str, Any] = {
     'bytes': 0,
@@ -43,7 +44,8 @@ def add_parser(commands: Any) -> None:
         'what was written is read again, and nothing in them is executed. '
         'Needs torch, but neither a GPU nor several processes.',
         epilog='Exit code: 0; 1 the source is damaged; 2 wrong usage, or '
-        'something is missing, may not be read or is there already; 3 '
+        'something is missing, may not be read or is there already, or a run '
+        'is writing there; 3 '
         'loading the source could run code.')
     parser.add_argument(
         'source', metavar='SRC', help='a file or a folder, or its URL')
@@ -115,12 +117,13 @@ def _convert(places: Places, source: str, target: str) -> Any:
         files = places.files(directory)
     if written == SUFFIX:
         whole = places.files(target.rstrip('/'))
-        converting.refuse_existing(whole, '')
+        refuse_existing(whole, '')
         return converting.write_folder(
-            converting.read_source(files, name, source), whole)
+            converting.read_source(files, name, source), whole,
+            places.files(split_path(target.rstrip('/'))[0]))
     directory, new_name = split_path(target)
     there = places.files(directory)
-    converting.refuse_existing(there, new_name)
+    refuse_existing(there, new_name)
     return converting.write_file(
         converting.read_source(files, name, source), there, new_name)
 
@@ -136,7 +139,7 @@ def _format_of(source: str, target: str, is_whole: bool) -> str:
     Raises:
         ConfigError: If DST is none, or the same as SRC.
     """
-    given = _FLAT if source.endswith(_FLAT) else '.pth'
+    given = FLAT if source.endswith(FLAT) else '.pth'
     given = SUFFIX if is_whole else given
     others = [one for one in _FORMATS if one != given]
     wanted = [one for one in _FORMATS if target.rstrip('/').endswith(one)]

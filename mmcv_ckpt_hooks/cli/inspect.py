@@ -5,6 +5,10 @@ from itertools import islice
 from typing import Any, Dict, Iterable, Iterator, List, Tuple
 
 from ..errors import ConfigError
+from ..flat_files.header import SUFFIX as FLAT
+from ..flat_files.header import read_header
+from ..flat_files.metadata import NO_SUMS, OWN_KEY, own_of
+from ..flat_files.outlining import outlined
 from ..folders.layout import MANIFEST_NAME, METADATA_NAME, MODEL
 from ..folders.opening import open_folder
 from ..folders.place import leads_to_folder
@@ -45,6 +49,7 @@ _NOTHING: Dict[str, Any] = {
     'tensors': [],
     'has_more_tensors': False,
     'files': {},
+    'metadata': {},
     'note': '',
 }
 
@@ -56,16 +61,17 @@ def add_parser(commands: Any) -> None:
         help='show what is in a checkpoint',
         description='Shows the fields of a checkpoint, its meta, and name, '
         'type, shape and size of every tensor. Only the directory of the file '
-        'and its pickle are read, of a folder its small files, and nothing in '
-        'it is executed; whether the tensors are undamaged is what "mmcv-ckpt '
-        'verify" checks.',
+        'and its pickle are read, of a folder its small files, of a '
+        '.safetensors its header, and nothing in it is executed; whether the '
+        'tensors are undamaged is what "mmcv-ckpt verify" checks.',
         epilog='Exit code: 0; 1 the file is damaged in what was read, or has '
         'a format without checksums (torch < 1.6); 2 wrong usage, or it is '
         'missing or may not be read; 3 loading it could run code.')
     parser.add_argument(
         'file',
         metavar='FILE',
-        help='a checkpoint, also a sharded one (a folder), or its URL')
+        help='a checkpoint, also a sharded one (a folder) or a .safetensors; '
+        'or its URL')
     add_json(parser)
     add_access(parser)
     parser.set_defaults(
@@ -118,6 +124,8 @@ def _tell(arguments: argparse.Namespace, found: Dict[str, Any]) -> None:
 
 def _look(places: Places, path: str) -> Dict[str, Any]:
     directory, name = split_path(path)
+    if name.endswith(FLAT):
+        return _look_flat(places, path)
     with places.files(directory).open(name) as file, \
             mapped_errors('cannot read', path), \
             open_archive(file, path) as archive:
@@ -130,6 +138,29 @@ def _look(places: Places, path: str) -> Dict[str, Any]:
     return {
         **_NOTHING,
         **_told(size, digest, content, _tensors(content, PlainValues())),
+    }
+
+
+def _look_flat(places: Places, path: str) -> Dict[str, Any]:
+    """Look at a safetensors file: at its header alone."""
+    directory, name = split_path(path)
+    with places.files(directory).open(name) as file, \
+            mapped_errors('cannot read', path):
+        header = read_header(file, path)
+        own = own_of(header, path)
+        content = outlined(header, own, path)
+        size = file.seek(0, os.SEEK_END)
+    digest = '' if own is None else header.digest
+    return {
+        **_NOTHING,
+        **_told(size, digest, content, _tensors(content, PlainValues())),
+        'metadata':
+        PlainValues().value({
+            key: text
+            for key, text in header.texts.items() if key != OWN_KEY
+        }),
+        'note':
+        NO_SUMS if own is None else '',
     }
 
 
@@ -224,16 +255,21 @@ def _summary(value: Any) -> str:
 def _print(found: Dict[str, Any]) -> None:
     digest = f', {found["digest"]}' if found['digest'] else ''
     print_line(f'{found["path"]}: {size_text(found["bytes"])}{digest}')
-    if found['files']:
-        note = f'; {found["note"]}' if found['note'] else ''
-        print_line(f'a folder of {counted(len(found["files"]), "files")}'
-                   f'{note}')
+    folder = [f'a folder of {counted(len(found["files"]), "files")}'] \
+        if found['files'] else []
+    about = [*folder, *filter(None, [found['note']])]
+    if about:
+        print_line('; '.join(about))
     for key, text in found['fields'].items():
         print_line(f'{key[:KEY_TEXT]}: {_short(text)}')
     if isinstance(found['meta'], dict):
         print_line('')
         for key, value in found['meta'].items():
             print_line(f'meta.{key[:KEY_TEXT]}: {_short(value)}')
+    if found['metadata']:
+        print_line('')
+        for key, value in found['metadata'].items():
+            print_line(f'metadata.{key[:KEY_TEXT]}: {_short(value)}')
     tensors = found['tensors']
     if tensors:
         print_line('')

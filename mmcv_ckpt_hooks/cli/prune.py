@@ -15,6 +15,7 @@ from ..guarded import guarded, lock_of, taken
 from ..history import open_history
 from ..wording import counted
 from .cells import count_text
+from .checks import check
 from .elsewhere import those_below
 from .keeping import add_keep, keep_options
 from .listing import Listing, look
@@ -24,7 +25,6 @@ from .output import (Column, add_json, print_json, print_line, print_table,
 from .place import Place, Places, is_directory, path_of
 from .remote import Access, add_access
 from .verdicts import Verdict, judge
-from .verify import check
 
 EXIT_FAILED = 2
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 from ..errors import MissingCheckpointError, StorageError
+from ..flat_files.header import SUFFIX as FLAT
 from .place import Place
 
 VERIFIED_NAME = 'checkpoints.verified.json'
@@ -76,7 +77,8 @@ class Notes:
     def begin(self, place: Place, name: str) -> None:
         """Look at a checkpoint before it is read."""
         note = None
-        if place.is_local:
+        # "mmcv-ckpt ls" shows no safetensors
+        if place.is_local and not name.endswith(FLAT):
             with suppress(OSError):  # the check says that it is not there
                 note = {'state': file_state(place, name), 'at': _now()}
         self._begun = place, name, note

@@ -1,27 +1,20 @@
 """``mmcv-ckpt verify``: whether checkpoints are complete and undamaged."""
 import argparse
-import os
-import time
-from dataclasses import asdict, replace
-from typing import IO, Any, Dict, List, Sequence, Tuple
+from dataclasses import asdict
+from typing import Any, Dict, List, Sequence, Tuple
 
 from ..catalog import CATALOG_NAME
-from ..errors import (CheckpointError, IntegrityError, MissingCheckpointError,
-                      ResumeError, StorageError, UnsafeCheckpointError,
-                      UnverifiableError)
-from ..folders.opening import open_folder
+from ..errors import (CheckpointError, MissingCheckpointError, ResumeError,
+                      StorageError)
 from ..folders.place import leads_to_folder
-from ..folders.verification import verify_folder
 from ..given_path import refuse_part
-from ..scanning import verify_loadable
-from ..storage.mapped_errors import mapped_errors
+from .checks import Identity, check
 from .elsewhere import those_below
 from .outcomes import (DAMAGED, NOT_CHECKED, OK, UNSAFE, UNVERIFIABLE, Amount,
                        Outcome, Target, amount_of, amount_text, failure_of,
                        outcome_text, summary_of)
 from .output import add_json, print_json, print_line, status, warn
 from .place import Place, Places, is_directory, path_of, split_path
-from .progress import progress_of
 from .remote import Access, add_access
 from .repair import repair_catalog, repair_text
 from .unfinished import unfinished_in
@@ -39,9 +32,6 @@ _EXIT_CODES = {
     NOT_CHECKED: EXIT_MISSING,
     OK: 0,
 }
-
-#: Device and inode, or URL and name.
-_Identity = Tuple[Any, Any]
 
 
 def add_parser(commands: Any) -> None:
@@ -64,8 +54,8 @@ def add_parser(commands: Any) -> None:
         'paths',
         metavar='PATH',
         nargs='+',
-        help='a checkpoint, also a sharded one (a folder); or a directory, '
-        'which means the newest in it; or the URL of one')
+        help='a checkpoint, also a sharded one (a folder) or a .safetensors; '
+        'or a directory, which means the newest in it; or the URL of one')
     parser.add_argument(
         '--all',
         action='store_true',
@@ -109,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
             repaired[path] = repair_catalog(place)
             if not arguments.json:
                 print_line(f'{path}: {repair_text(repaired[path])}')
-    checked: Dict[_Identity, Outcome] = {}
+    checked: Dict[Identity, Outcome] = {}
     notes = Notes(warn)
     for number, target in enumerate(targets, 1):
         notes.begin(target.place, target.name)
@@ -208,84 +198,6 @@ def _place_of_file(places: Places, directory: str) -> Place:
     except (ResumeError, StorageError) as error:
         warn(f'checked without the catalog: {error}')
         return places.without_catalog(directory)
-
-
-# -- checking --------------------------------------------------------------
-
-
-def check(target: Target,
-          checked: Dict[_Identity, Outcome],
-          places: Places,
-          of: str = '') -> Outcome:
-    """Check one checkpoint.
-
-    Args:
-        target (Target): The file.
-        checked (dict): Outcomes by what tells a file from another; a hard
-            link of one that was found good is not read again.
-        places (Places): How a folder is opened.
-        of (str): Behind its name while it is read: which one of how many.
-            Default: ''.
-    """
-    known = target.place.catalog.find(target.name)
-    digest = known.digest if known is not None else ''
-    try:
-        if leads_to_folder(os.path.join(target.place.files.url, target.name)):
-            return _check_folder(target, digest, places, of)
-        with target.place.files.open(target.name) as file:
-            key = _identity(target, file)
-            same = checked.get(key)
-            if same is not None and digest in ('', same.digest):
-                return replace(same, path=target.shown, same_as=same.path)
-            size = file.seek(0, os.SEEK_END)
-            began = time.perf_counter()
-            with mapped_errors('cannot read', target.shown), \
-                    progress_of(target.shown + of, size) as advance:
-                report = verify_loadable(file, target.shown, digest, advance)
-            secs = time.perf_counter() - began
-    except UnverifiableError as error:
-        return failure_of(target.shown, UNVERIFIABLE, error)
-    except IntegrityError as error:
-        return failure_of(target.shown, DAMAGED, error)
-    except UnsafeCheckpointError as error:
-        return failure_of(target.shown, UNSAFE, error)
-    except CheckpointError as error:
-        warn(str(error))
-        return failure_of(target.shown, NOT_CHECKED, error)
-    outcome = Outcome(target.shown, OK, report.bytes, report.records, secs,
-                      report.digest)
-    checked[key] = outcome
-    return outcome
-
-
-def _check_folder(target: Target, digest: str, places: Places,
-                  of: str) -> Outcome:
-    """Check a sharded checkpoint.
-
-    Raises:
-        CheckpointError: If it is damaged, or cannot be checked.
-    """
-    began = time.perf_counter()
-    with mapped_errors('cannot read', target.shown):
-        folder = open_folder(
-            places.files(target.place.path(target.name)), target.shown, digest)
-        with progress_of(target.shown + of, folder.bytes) as advance:
-            report = verify_folder(folder, advance)
-    return Outcome(
-        target.shown,
-        OK,
-        report.bytes,
-        report.records,
-        time.perf_counter() - began,
-        report.digest,
-        note=report.note)
-
-
-def _identity(target: Target, file: IO[bytes]) -> _Identity:
-    if not target.place.is_local:
-        return target.place.files.url, target.name
-    there = os.fstat(file.fileno())
-    return there.st_dev, there.st_ino
 
 
 def _gravest(outcomes: Sequence[Outcome]) -> Outcome:

@@ -46,8 +46,30 @@ BITS: Mapping[str, int] = {
     'F6_E3M2': 6,
     'F4': 4
 }
+#: What torch calls them, in one of its versions.
+TORCH_NAMES: Mapping[str, str] = {
+    'F64': 'float64',
+    'F32': 'float32',
+    'F16': 'float16',
+    'BF16': 'bfloat16',
+    'I64': 'int64',
+    'I32': 'int32',
+    'I16': 'int16',
+    'I8': 'int8',
+    'U8': 'uint8',
+    'BOOL': 'bool',
+    'C64': 'complex64',
+    'U64': 'uint64',
+    'U32': 'uint32',
+    'U16': 'uint16',
+    'F8_E4M3': 'float8_e4m3fn',
+    'F8_E4M3FNUZ': 'float8_e4m3fnuz',
+    'F8_E5M2': 'float8_e5m2',
+    'F8_E5M2FNUZ': 'float8_e5m2fnuz',
+    'F8_E8M0': 'float8_e8m0fnu',
+}
 #: As in the other formats: the product of many lengths takes for ever.
-_MAX_DIMENSIONS = 64
+MAX_DIMENSIONS = 64
 
 
 @dataclass(frozen=True)
@@ -74,7 +96,7 @@ class Header:
         entries (dict): The tensors by name, in the order of the header.
         texts (dict): Its metadata.
         begin (int): Where in the file the data begins.
-        digest (str): SHA-256 of the header.
+        digest (str): ``sha256-header:<hex>``.
     """
     entries: Mapping[str, Entry]
     texts: Mapping[str, str] = field(default_factory=dict)
@@ -104,7 +126,8 @@ def values_in(header: bytes) -> int:
 
 def digest_of(header: bytes) -> str:
     """Return the digest of what :func:`header_bytes` gave."""
-    return hashlib.sha256(header[LENGTH_BYTES:]).hexdigest()
+    content = hashlib.sha256(header[LENGTH_BYTES:])
+    return f'sha256-header:{content.hexdigest()}'
 
 
 def read_header(file: IO[bytes], path: str) -> Header:
@@ -191,7 +214,7 @@ def _entry(path: str, name: str, given: Any) -> Entry:
         raise _malformed(
             path, f'{what} has the type {shortened(dtype)}, '
             f'known are: {", ".join(sorted(BITS))}')
-    if not _are_counts(shape) or len(shape) > _MAX_DIMENSIONS:
+    if not _are_counts(shape) or len(shape) > MAX_DIMENSIONS:
         raise _malformed(path, f'{what} has the shape {shortened(shape)}')
     if not _are_counts(places) or len(places) != 2:
         raise _malformed(path, f'{what} lies at {shortened(places)}')

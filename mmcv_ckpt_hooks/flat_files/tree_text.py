@@ -1,30 +1,24 @@
 """A tree of values as JSON, from which the same tree comes back.
 
 What JSON has is written as it is; anything else is an object with the key
-``$``, which says what it is. Tensors are named, and lie elsewhere. Nothing is
-imported or called for a text: it may be hostile.
+``$``, which says what it is. Tensors are named, and lie elsewhere.
 """
 import base64
 import math
-import re
 import struct
 from collections import Counter, OrderedDict, defaultdict
-from typing import Any, Callable, Dict, List, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import numpy as np
 import torch
 
 from ..allowlist import VOCABULARY
 from ..compat import torch_dtypes
-from ..errors import ConfigError, CorruptError
-from ..instructions import shortened
+from ..errors import ConfigError
+from ..outline import NumpyType
 from ..staging import TensorRef
+from .decoding import DEPTH_LIMIT, KIND, NUMPY_TYPE, Decoder, TensorOf
 
-KIND = '$'
-#: Deeper trees would meet Python's recursion limit, here or in the reader.
-_DEPTH_LIMIT = 100
-#: Numbers, texts and times of numpy: no objects.
-_NUMPY_TYPE = re.compile(r'[<>|=]?[biufcSUmM]\d+(\[\w+\])?')
 _DTYPES = {str(one): one for one in torch_dtypes()}
 
 #: ``name_of(tensor, path)`` returns the name of a tensor at a place.
@@ -47,9 +41,9 @@ class Encoder:
         Raises:
             ConfigError: If it holds what cannot be told in a text.
         """
-        if len(path) > _DEPTH_LIMIT:
+        if len(path) > DEPTH_LIMIT:
             raise ConfigError(
-                f'{_shown(path[:3])} is nested more than {_DEPTH_LIMIT} deep, '
+                f'{_shown(path[:3])} is nested more than {DEPTH_LIMIT} deep, '
                 'which a safetensors file cannot hold')
         kind = type(value)
         if value is None or kind in (bool, int, str) or \
@@ -89,13 +83,15 @@ class Encoder:
         if kind in (torch.dtype, torch.device):
             return {'text': str(value)}
         if isinstance(value, (np.ndarray, np.generic)) and \
-                _NUMPY_TYPE.fullmatch(value.dtype.str):
+                NUMPY_TYPE.fullmatch(value.dtype.str):
+            # of np.str_('') numpy gives four bytes
+            data = value.tobytes() if value.dtype.itemsize else b''
             shape = list(value.shape) if isinstance(value, np.ndarray) \
                 else None
             return {
                 'dtype': value.dtype.str,
                 'shape': shape,
-                'base64': base64.b64encode(value.tobytes()).decode()
+                'base64': base64.b64encode(data).decode()
             }
         raise ConfigError(
             f'{_shown(path)} is of the type {kind.__module__}.'
@@ -124,120 +120,36 @@ def _shown(path: Tuple[Any, ...]) -> str:
     return '.'.join(map(str, path)) or 'the checkpoint'
 
 
-def decode(told: Any, tensor: Callable[[str], Any]) -> Any:
+def decode(told: Any, tensor: TensorOf) -> Any:
     """Return the tree that was encoded.
 
     Args:
         told: What ``json.loads`` gave.
-        tensor (callable): Returns the tensor of a name; ``KeyError`` if there
-            is none.
+        tensor (callable): See :data:`TensorOf`.
 
     Raises:
         CorruptError: If it tells no tree.
     """
-    try:
-        return _Decoder(tensor).decode(told)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError,
-            struct.error, RuntimeError) as error:
-        raise CorruptError(f'{type(error).__name__}: {str(error)[:200]}') \
-            from error
+    return _Builder(tensor).decode(told)
 
 
-class _Decoder:
+class _Builder(Decoder):
+    """Builds the values."""
+    vocabulary = VOCABULARY
 
-    def __init__(self, tensor: Callable[[str], Any]) -> None:
-        self._tensor = tensor
+    def size(self, lengths: List[Any]) -> torch.Size:
+        return torch.Size(lengths)
 
-    def decode(self, told: Any, depth: int = 0) -> Any:
-        if depth > 2 * _DEPTH_LIMIT:
-            raise ValueError('it is nested too deep')
-        if isinstance(told, list):
-            return [self.decode(one, depth + 1) for one in told]
-        if not isinstance(told, dict):
-            return told
-        if KIND not in told:
-            return {
-                key: self.decode(one, depth + 1)
-                for key, one in told.items()
-            }
-        kind = told[KIND]
-        if kind not in _KINDS:
-            raise ValueError(f'it names {shortened(kind)}')
-        return _KINDS[kind](self, told, depth + 1)
+    def dtype(self, text: str) -> torch.dtype:
+        return _DTYPES[text]
 
-    def tensor(self, told: Any, depth: int) -> Any:
-        return self._tensor(told['name'])
+    def device(self, text: str) -> torch.device:
+        return torch.device(text)
 
-    def mapping(self, told: Any, depth: int) -> Any:
-        found: Any = {
-            'dict': dict,
-            'OrderedDict': OrderedDict,
-            'Counter': Counter
-        }.get(told[KIND], defaultdict)()
-        for key, item in told['items']:
-            plain = self.decode(key, depth)
-            VOCABULARY.check_key(plain)
-            found[plain] = self.decode(item, depth)
-        if 'metadata' in told:
-            found._metadata = self.decode(told['metadata'], depth)
-        return found
-
-    def items(self, told: Any, depth: int) -> Any:
-        made = {
-            'tuple': tuple,
-            'set': set,
-            'frozenset': frozenset,
-            'Size': torch.Size
-        }[told[KIND]]
-        values = self.decode(list(told['items']), depth)
-        if made in (set, frozenset):
-            for one in values:
-                VOCABULARY.check_key(one)
-        return made(values)
-
-    def number(self, told: Any, depth: int) -> Any:
-        data = bytes.fromhex(told['hex'])
-        if told[KIND] == 'float':
-            return struct.unpack('>d', data)[0]
-        return complex(*struct.unpack('>dd', data))
-
-    def data(self, told: Any, depth: int) -> Any:
-        data = base64.b64decode(told['base64'], validate=True)
-        return data if told[KIND] == 'bytes' else bytearray(data)
-
-    def range(self, told: Any, depth: int) -> Any:
-        return range(*told['items'])
-
-    def named(self, told: Any, depth: int) -> Any:
-        text = told['text']
-        return _DTYPES[text] if told[KIND] == 'dtype' else torch.device(text)
-
-    def numpy(self, told: Any, depth: int) -> Any:
-        if not _NUMPY_TYPE.fullmatch(told['dtype']):
-            raise ValueError(f'it has an array of {shortened(told["dtype"])}')
-        data = base64.b64decode(told['base64'], validate=True)
-        array: Any = np.frombuffer(bytearray(data), np.dtype(told['dtype']))
-        shape = told['shape']
-        return array.reshape(shape) if shape is not None else \
-            array.reshape(())[()]
-
-
-_KINDS: Dict[str, Callable[[_Decoder, Any, int], Any]] = {
-    'tensor': _Decoder.tensor,
-    'dict': _Decoder.mapping,
-    'OrderedDict': _Decoder.mapping,
-    'Counter': _Decoder.mapping,
-    'defaultdict': _Decoder.mapping,
-    'tuple': _Decoder.items,
-    'set': _Decoder.items,
-    'frozenset': _Decoder.items,
-    'Size': _Decoder.items,
-    'float': _Decoder.number,
-    'complex': _Decoder.number,
-    'bytes': _Decoder.data,
-    'bytearray': _Decoder.data,
-    'range': _Decoder.range,
-    'dtype': _Decoder.named,
-    'device': _Decoder.named,
-    'numpy': _Decoder.numpy,
-}
+    def values(self, code: str, kind: NumpyType, shape: Optional[List[int]],
+               data: bytes) -> Any:
+        dtype: Any = np.dtype(code)
+        if not kind.itemsize:
+            return dtype.type()  # numpy has no array of it: np.str_('')
+        array: Any = np.frombuffer(bytearray(data), dtype)
+        return array.reshape(())[()] if shape is None else array.reshape(shape)

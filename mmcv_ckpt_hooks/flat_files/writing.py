@@ -10,18 +10,16 @@ from typing import IO, Any, Dict, List, Mapping, Tuple
 import torch
 
 from ..checksums import crc32
-from ..errors import ConfigError
+from ..errors import ConfigError, CorruptError
 from ..serialization import blocks_of
 from ..staging import StagedState, TensorRef
 from ..wording import counted
 from .dtypes import name_of
 from .header import (BITS, LIMIT_BYTES, TEXTS, VALUES_LIMIT, Entry, digest_of,
                      header_bytes, values_in)
-from .tree_text import Encoder
+from .metadata import OWN_KEY, VERSION
+from .tree_text import Encoder, decode
 
-#: Under it the metadata have what is of this package.
-OWN_KEY = 'mmcv_ckpt_hooks'
-VERSION = 1
 #: What ``transformers`` asks for before it takes a file.
 _FORMAT = {'format': 'pt'}
 
@@ -55,6 +53,13 @@ class FlatFile:
         # by storage, offset, size and stride
         self._first: Dict[Any, str] = {}
         tree = Encoder(self._name).encode(state.tree)
+        try:
+            # INVARIANT: nothing is written that no reader takes
+            decode(tree, self._refs.__getitem__)
+        except CorruptError as error:
+            raise ConfigError(
+                'a safetensors file cannot hold what is no tensor here '
+                f'({error}). Convert to .pth or .dcp') from error
         self._order: List[str] = sorted(
             self._refs,
             # large elements first: all are aligned then

@@ -1,19 +1,27 @@
 """``mmcv-ckpt convert``: between .pth, .safetensors and .dcp."""
+import errno
 import json
 import os
+import shutil
 import uuid
 
+import numpy as np
 import pytest
 import torch
 from checkpoint_files import equal, torch_written
 from folders import NEW_TORCH
+from lock_holder import another
 from mmcv.runner import load_checkpoint
 from object_server import BUCKET, IDENTITIES
 from toy import ToyModel, make_runner, train
 
 from mmcv_ckpt_hooks import verify_checkpoint
 from mmcv_ckpt_hooks.cli import main
+from mmcv_ckpt_hooks.converting import read_source, write_file
+from mmcv_ckpt_hooks.errors import ConfigError, TruncatedError
+from mmcv_ckpt_hooks.flat_files import reading
 from mmcv_ckpt_hooks.storage.local import LocalBackend
+from mmcv_ckpt_hooks.testing import MemoryBackend
 
 AMP = dict(type='IterBasedRunnerAmp', max_iters=6)
 
@@ -36,6 +44,10 @@ def convert(capsys, *arguments):
     content = json.loads(out)
     assert content['exit_code'] == code
     return code, content, err
+
+
+def names_in(directory):
+    return sorted(path.name for path in directory.iterdir())
 
 
 def test_all_of_a_run_comes_back_from_safetensors(source, tmp_path, capsys):
@@ -184,6 +196,9 @@ def test_what_is_not_there_as_it_was_written_is_no_success(
                                source if end == 'safetensors' else begin,
                                tmp_path / f'b.{end}')
     assert code == 1 and content['error'] == 'CorruptError'
+    # nothing has the name of a checkpoint, and nothing is left of it
+    left = {path.name for path in tmp_path.rglob('*') if path.is_file()}
+    assert left == {'a.safetensors'}
 
 
 def test_what_cannot_be_held_is_refused_in_words(tmp_path, capsys):
@@ -230,6 +245,127 @@ def test_nothing_is_replaced(source, tmp_path, capsys):
     code, _, err = convert(capsys, source, target)
     assert code == 2 and 'a.safetensors exists: give another name' in err
     assert target.read_bytes() == b'mine'
+    # it is said before minutes of reading
+    damaged = tmp_path / 'iter_9.pth'
+    damaged.write_bytes(source.read_bytes()[:-9])
+    code, _, err = convert(capsys, damaged, target)
+    assert code == 2 and 'a.safetensors exists: give another name' in err
+
+
+def test_a_run_that_comes_first_is_not_overwritten(source, tmp_path,
+                                                   monkeypatch, capsys):
+    """Who looks before minutes of work has to look again behind them."""
+    target = tmp_path / 'iter_8.pth'
+    put = LocalBackend.put
+
+    def late(files, name, write):
+        size = put(files, name, write)
+        target.write_bytes(b'of a run')
+        return size
+
+    convert(capsys, source, tmp_path / 'a.safetensors')
+    monkeypatch.setattr(LocalBackend, 'put', late)
+    code, _, err = convert(capsys, tmp_path / 'a.safetensors', target)
+    assert code == 2 and 'iter_8.pth exists: give another name' in err
+    assert target.read_bytes() == b'of a run'
+    assert names_in(tmp_path) == ['a.safetensors', 'iter_8.pth']
+
+
+def test_where_there_are_no_links(source, tmp_path, monkeypatch, capsys):
+
+    def none(*given):
+        raise OSError(errno.EPERM, 'Operation not permitted')
+
+    monkeypatch.setattr(os, 'link', none)
+    assert convert(capsys, source, tmp_path / 'a.safetensors')[0] == 0
+    assert names_in(tmp_path) == ['a.safetensors']
+
+
+@NEW_TORCH
+def test_no_folder_is_written_beside_a_run(source, tmp_path, capsys):
+    shutil.copy(
+        str(source.parent / 'checkpoints.json'),
+        str(tmp_path / 'checkpoints.json'))
+    with another(tmp_path, 'acquire'):
+        code, content, err = convert(capsys, source, tmp_path / 'iter_8.dcp')
+    assert (code, content['error']) == (2, 'LockedError'), err
+    assert convert(capsys, source, tmp_path / 'iter_8.dcp')[0] == 0
+
+
+def test_elsewhere_nothing_is_overwritten_or_left_either(source):
+    opened = read_source(
+        LocalBackend(str(source.parent)), source.name, str(source))
+
+    class Locked(MemoryBackend):
+        """Tells whether runs are kept out while a file is written."""
+        seen = {}
+
+        def put(self, name, write):
+            if name.endswith('.pth'):
+                self.seen[name] = 'checkpoints.lock' in self.files
+            return super().put(name, write)
+
+    class Late(MemoryBackend):
+        """Where another comes first while it is written."""
+
+        def put(self, name, write):
+            self.files[name] = b'of a run'
+            return super().put(name, write)
+
+    class Damaging(MemoryBackend):
+
+        def put(self, name, write):
+            size = super().put(name, write)
+            self.files[name] = self.files[name][:-1]
+            return size
+
+    late, damaging = Late(), Damaging()
+    with pytest.raises(ConfigError, match='b.safetensors exists'):
+        write_file(opened, late, 'b.safetensors')
+    assert late.files == {'b.safetensors': b'of a run'}
+    with pytest.raises(TruncatedError):
+        write_file(opened, damaging, 'b.safetensors')
+    assert damaging.files == {}
+    locked = Locked()
+    write_file(opened, locked, 'b.pth')
+    locked.files['checkpoints.json'] = b'{}'
+    write_file(opened, locked, 'c.pth')
+    assert locked.seen == {'b.pth': False, 'c.pth': True}
+
+
+def test_a_type_that_this_torch_lacks_is_said(tmp_path, capsys):
+    header = json.dumps({
+        'w': dict(dtype='F4', shape=[2], data_offsets=[0, 1])
+    }).encode()
+    flat = tmp_path / 'a.safetensors'
+    flat.write_bytes(len(header).to_bytes(8, 'little') + header + b'0')
+    code, _, err = convert(capsys, flat, tmp_path / 'b.pth')
+    assert code == 2 and 'is of the type F4, which torch' in err
+
+
+def test_too_little_memory_is_said(source, tmp_path, monkeypatch, capsys):
+    convert(capsys, source, tmp_path / 'a.safetensors')
+
+    def none(*given, **more):
+        raise RuntimeError('DefaultCPUAllocator: not enough memory')
+
+    monkeypatch.setattr(reading, 'descriptor', lambda file: None)
+    monkeypatch.setattr(torch, 'empty', none)
+    code, content, err = convert(capsys, tmp_path / 'a.safetensors',
+                                 tmp_path / 'b.pth')
+    assert (code, content['error']) == (2, 'MemoryError')
+    assert 'a.safetensors: no memory for ' in err and 'Traceback' not in err
+
+
+def test_an_empty_text_of_numpy_comes_back(tmp_path, capsys):
+    path, again = tmp_path / 'a.pth', tmp_path / 'b.pth'
+    meta = dict(text=np.str_(''), data=np.bytes_(b''))
+    path.write_bytes(
+        torch_written(dict(meta=meta, state_dict=ToyModel().state_dict())))
+    assert convert(capsys, path, tmp_path / 'a.safetensors')[0] == 0
+    assert convert(capsys, tmp_path / 'a.safetensors', again)[0] == 0
+    found = torch.load(str(again), weights_only=False)['meta']
+    assert found == meta and type(found['text']) is np.str_
 
 
 def test_to_a_bucket_and_back(source, tmp_path, s3_server, capsys,

@@ -14,7 +14,7 @@ from toy import make_loader, train
 
 from mmcv_ckpt_hooks import verify_checkpoint
 from mmcv_ckpt_hooks.catalog import Catalog
-from mmcv_ckpt_hooks.cli import main, progress, verify
+from mmcv_ckpt_hooks.cli import checks, main, progress, verify
 from mmcv_ckpt_hooks.errors import IntegrityError
 
 NAMES = [
@@ -67,9 +67,9 @@ def test_all_means_every_checkpoint(run_dir, capsys):
 
 def test_a_second_name_is_not_read_twice(run_dir, monkeypatch, capsys):
     read = []
-    real = verify.verify_loadable
+    real = checks.verify_loadable
     monkeypatch.setattr(
-        verify, 'verify_loadable',
+        checks, 'verify_loadable',
         lambda file, path, *rest: read.append(path) or real(file, path, *rest))
     assert main(['verify', str(run_dir), '--all']) == 0
     assert [os.path.basename(path) for path in read
@@ -285,7 +285,7 @@ def test_a_disk_that_cannot_be_read_is_not_damage(run_dir, monkeypatch,
     def fail(*args):
         raise OSError(5, 'Input/output error')
 
-    monkeypatch.setattr(verify, 'verify_loadable', fail)
+    monkeypatch.setattr(checks, 'verify_loadable', fail)
     assert main(['verify', str(run_dir)]) == 2
     assert f'cannot read {run_dir}/iter_8.pth: Input/output error' in \
         capsys.readouterr().err
@@ -474,7 +474,7 @@ def test_the_bar_says_which_of_how_many(run_dir, capsys, monkeypatch):
         shown.append(name)
         yield None
 
-    monkeypatch.setattr(verify, 'progress_of', bar)
+    monkeypatch.setattr(checks, 'progress_of', bar)
     assert main(['verify', '--all', str(run_dir)]) == 0
     # of five, one is a second name
     assert shown == [
