@@ -5,8 +5,9 @@ from mmcv_ckpt_hooks.best_scores import BestScore
 from mmcv_ckpt_hooks.reporting.headline import headline
 from mmcv_ckpt_hooks.reporting.logs import read_logs
 from mmcv_ckpt_hooks.reporting.story import Facts, Resume, tell
-from mmcv_ckpt_hooks.reporting.wordings import secs_text, size_text, time_text
+from mmcv_ckpt_hooks.reporting.wordings import secs_text
 from mmcv_ckpt_hooks.types import CheckpointInfo
+from mmcv_ckpt_hooks.wording import size_text, time_text
 
 #: 2026-11-28T00:00:00 of UTC.
 MIDNIGHT = 1795824000
