@@ -2,7 +2,6 @@
 
 Standard library only.
 """
-import difflib
 import math
 from types import MappingProxyType
 from typing import Any, Mapping, Optional, Sequence, Tuple, Union
@@ -75,8 +74,8 @@ def check_choice(name: str, value: Any, choices: Sequence[str]) -> None:
     """
     if value in choices:
         return
-    near = difflib.get_close_matches(str(value).lower(), choices, n=1)
-    hint = f', did you mean {near[0]!r}?' if near else ''
+    near = nearest(str(value).lower(), choices)
+    hint = f', did you mean {near!r}?' if near else ''
     raise ConfigError(
         f'DurableCheckpointHook: {name} must be one of '
         f'{", ".join(map(repr, choices))}, but got {value!r}{hint}')

@@ -1,5 +1,4 @@
 """A constructor that gives a registered runner what ours have."""
-import difflib
 import os
 from typing import Any, Callable, Dict, Optional
 
@@ -9,6 +8,7 @@ from . import foreign
 from .durable_runner import DurableRunnerMixin
 from .errors import CheckpointError
 from .runners import DurableEpochMixin, DurableIterMixin
+from .wording import nearest
 
 
 class DurableRunnerConstructor:
@@ -43,8 +43,8 @@ class DurableRunnerConstructor:
             else runner_type
         if cls is None:
             names = [*RUNNERS.module_dict]
-            near = difflib.get_close_matches(str(runner_type), names, n=1)
-            hint = f'did you mean {near[0]!r}? ' if near else ''
+            near = nearest(str(runner_type), names)
+            hint = f'did you mean {near!r}? ' if near else ''
             raise CheckpointError(
                 f'{runner_type} is not in the runner registry; {hint}it has: '
                 f'{", ".join(sorted(names))}. What a repo registers itself '

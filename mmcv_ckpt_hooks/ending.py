@@ -1,19 +1,23 @@
 """The end of a run: what it has saved is said, once, whatever ended it.
 
-Nothing is listed and nothing is waited for: catalogs and tallies know it.
+Nothing is listed: catalogs and tallies know it.
 """
 import os
 import time
-from typing import Any, List, Optional, Tuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple
 
 from .mirror_log import mirror_state
 from .options import CheckpointOptions
 from .retention import bytes_of
 from .saver import Saver
-from .summary import Place, Summary
+from .summary import PlaceContent, Summary
 from .tally import together
 from .types import CheckpointInfo
 from .wording import counted
+
+if TYPE_CHECKING:
+    from .interrupts import Interrupts
 
 
 class RunEnd:
@@ -90,15 +94,41 @@ class RunEnd:
         return steps is not None and info.iter >= steps
 
 
-def _place(saver: Saver) -> Place:
+def end_stopped(ours: Sequence[Tuple['Interrupts', Sequence[Saver]]],
+                error: BaseException) -> None:
+    """Save what an exception has left of a run, and have its end said.
+
+    Nothing is closed: a stock runner may go on.
+
+    Args:
+        ours (sequence[tuple]): Of each hook on the runner, in their order.
+        error (BaseException): Which the runner raises.
+
+    Raises:
+        SystemExit: If a signal has asked for the end.
+    """
+    # the last one leaves
+    for interrupts, _ in ours:
+        # a failed save was logged; what stopped the run is raised
+        with suppress(Exception):
+            interrupts.stopped(error)
+    for interrupts, savers in ours:
+        for saver in savers:
+            if not interrupts.watch.hurries:
+                saver.wait()
+            if saver.end is not None:
+                saver.end.tell()
+
+
+def _place(saver: Saver) -> PlaceContent:
     owned = saver.catalog.owned()
     contents = {info.digest or info.same_as or info.name for info in owned}
     nbytes = bytes_of(owned, {info.name for info in owned})
     if not saver.backend.capabilities.link:
         # a second name is a copy there
         nbytes = sum(max(info.bytes, 0) for info in owned)
-    return Place(saver.backend.url, len(contents),
-                 len(owned) - len(contents), nbytes)
+    return PlaceContent(saver.backend.url, len(contents),
+                        len(owned) - len(contents), nbytes)
 
 
 def _best(saver: Saver) -> List[Tuple[str, str, float]]:

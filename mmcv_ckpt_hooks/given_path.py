@@ -2,7 +2,6 @@
 
 Standard library only.
 """
-import difflib
 import os
 
 from .errors import ConfigError
@@ -10,6 +9,7 @@ from .folders.layout import LATEST_FOLDER, is_checkpoint
 from .folders.place import leads_to_folder
 from .storage import scheme_of
 from .types import LATEST_NAME
+from .wording import nearest
 
 #: What others call ``resume='auto'``.
 _NEWEST = ('latest', 'last', 'newest', 'true')
@@ -32,8 +32,7 @@ def check_resume(given: str) -> None:
             _advice(given, 'to start from the newest of another directory'))
     word = given.strip().lower()
     if not os.path.exists(given) and (word in _NEWEST
-                                      or difflib.get_close_matches(
-                                          word, ['auto'], cutoff=0.75)):
+                                      or nearest(word, ['auto'], like=.75)):
         raise ConfigError(f'DurableCheckpointHook: resume={given!r} is no '
                           "file, did you mean 'auto'?")
 

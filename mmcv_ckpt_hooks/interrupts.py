@@ -4,7 +4,6 @@ A wish (a signal, the clock, the trigger file) is answered at the next
 boundary. A signal during validation, and an exception, find the state of the
 boundary before, which is saved if nothing of it has changed.
 """
-from functools import partial
 from typing import Any, Callable, List, Optional
 
 from torch.utils.data import get_worker_info
@@ -16,7 +15,7 @@ from .errors import CheckpointError
 from .gradients import accumulates
 from .options import TriggerOptions
 from .parting import Parting
-from .phases import Phases, tell_hooks
+from .phases import Phases
 from .rescue import Rescue
 from .saver import Saver
 from .signals import SignalWatch, name_of, on_stack_of
@@ -34,6 +33,8 @@ class Interrupts:
         save (callable): ``save(trigger, boundary, ranks)`` saves the state
             that the runner has now as that of a boundary, with what each rank
             had there.
+        tell (callable): ``tell(error)`` is told what has stopped a stock
+            runner, which tells no hook.
 
     Order: the constructor on all ranks, at the start of the run; at every
     boundary :meth:`wishes` on all ranks, then :meth:`record`; :meth:`close`
@@ -42,7 +43,9 @@ class Interrupts:
 
     def __init__(self, runner: Any, options: TriggerOptions,
                  schedule: Schedule, saver: Optional[Saver],
-                 save: Callable[[str, Boundary, Any], None]) -> None:
+                 save: Callable[[str, Boundary, Any],
+                                None], tell: Callable[[BaseException],
+                                                      None]) -> None:
         self._runner = runner
         self._saver = saver
         self._rescue = Rescue(runner, saver, save)
@@ -51,7 +54,7 @@ class Interrupts:
         self._keeper: Optional[BoundaryKeeper] = None
         self._phases: Optional[Phases] = None
         if not hasattr(runner, 'finished_steps'):
-            self._phases = Phases(runner, partial(tell_hooks, runner))
+            self._phases = Phases(runner, tell)
         self._is_open = False
         self.open()
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Sequence
 
 from .options import CheckpointOptions
-from .wording import every
+from .wording import every, logged_size
 
 
 def kept_text(options: CheckpointOptions, unit: str,
@@ -34,7 +34,7 @@ def kept_text(options: CheckpointOptions, unit: str,
     how = f'best {keep.best}' if keep.best else 'best'
     said += ''.join(f', the {how} by {key}' for key in metrics)
     if keep.bytes is not None:
-        said += f', more up to {size(keep.bytes)}'
+        said += f', more up to {logged_size(keep.bytes)}'
     return said
 
 
@@ -50,11 +50,3 @@ def mirror_text(options: CheckpointOptions, url: str, unit: str,
     keep = replace(options.mirror_keep, monitor=options.keep.monitor)
     there = replace(options, keep=keep, max_keep_ckpts=-1)
     return f'{url}, which keeps {kept_text(there, unit, best)}'
-
-
-def size(nbytes: int) -> str:
-    """``'12.34 MB'``: decimal units, as in the other log lines."""
-    for unit, factor in (('GB', 10**9), ('MB', 10**6)):
-        if nbytes >= factor:
-            return f'{nbytes / factor:.2f} {unit}'
-    return f'{nbytes / 1000:.1f} kB'

@@ -2,7 +2,6 @@
 
 Standard library only.
 """
-import difflib
 import math
 import numbers
 import re
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Iterable, Mapping, Optional, Sequence
 
 from .errors import ConfigError
+from .wording import nearest
 
 RULES = ('greater', 'less')
 #: The first metric of the first evaluation.
@@ -127,8 +127,8 @@ def did_you_mean(key: str, names: Sequence[str]) -> str:
     """Return a hint at the nearest name, in any case; empty if none is near.
     """
     lower = {name.lower(): name for name in names}
-    near = difflib.get_close_matches(key.lower(), list(lower), 1, cutoff=0.5)
-    return f', did you mean {lower[near[0]]!r}?' if near else '.'
+    near = nearest(key.lower(), list(lower))
+    return f', did you mean {lower[near]!r}?' if near else '.'
 
 
 def misspelt(key: str, names: Iterable[str]) -> Optional[str]:

@@ -5,37 +5,9 @@ are replaced on the instance for as long as a run lasts: mmcv looks them up at
 each call.
 """
 import functools
-from contextlib import suppress
 from typing import Any, Callable, Dict, Tuple
 
 _PHASES = ('train', 'val')
-
-
-def tell_hooks(runner: Any, error: BaseException) -> None:
-    """Tell our hooks what has stopped a runner, and have the end said.
-
-    Args:
-        runner (BaseRunner): With hooks of any kind.
-        error (BaseException): Which it raises.
-
-    Raises:
-        SystemExit: If a signal has asked for the end.
-    """
-    ours = [
-        hook for hook in runner.hooks
-        if getattr(hook, '_interrupts', None) is not None
-    ]
-    # in their order: the last one leaves
-    for hook in ours:
-        # a failed save was logged; what stopped the run is raised
-        with suppress(Exception):
-            hook._interrupts.stopped(error)
-    for hook in ours:
-        for saver in hook._savers:
-            if not hook._interrupts.watch.hurries:
-                saver.wait()
-            if saver.end is not None:
-                saver.end.tell()
 
 
 class Phases:

@@ -8,11 +8,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, List, Mapping, Optional, Sequence, Tuple
 
-from .keep_text import size
 from .kept_count import Kept, kept_count
 from .options import CheckpointOptions
 from .start_block import GRACE_SECS, block
 from .triggers import never_due
+from .wording import logged_size
 
 _PROBE_BYTES = 4 << 20
 #: So many of the last saves tell how long one takes.
@@ -100,10 +100,10 @@ class Plan:
             said.append(
                 f'The checkpoints of this run will not fit: {count} '
                 f'{"is" if count == 1 else "are"} kept{more}, of '
-                f'{size(self.checkpoint_bytes)} each, '
-                f'{size(self.total_bytes)} in all, but {self.place} has room '
-                f'for {size(room)}. Keep fewer (max_keep_ckpts), or give '
-                'another out_dir')
+                f'{logged_size(self.checkpoint_bytes)} each, '
+                f'{logged_size(self.total_bytes)} in all, but {self.place} '
+                f'has room for {logged_size(room)}. Keep fewer '
+                '(max_keep_ckpts), or give another out_dir')
         exits = [
             name for name, action in self.signals.items()
             if action == 'save_and_exit'
@@ -117,9 +117,10 @@ class Plan:
                 'signal')
         budget, options = self.options.keep.bytes, self.options
         if budget is not None and budget < self.checkpoint_bytes:
-            said.append(f'keep.bytes={size(budget)} is less than one '
-                        f'checkpoint of {size(self.checkpoint_bytes)}: it '
-                        'keeps nothing, only what the rest of keep asks for')
+            said.append(
+                f'keep.bytes={logged_size(budget)} is less than one '
+                f'checkpoint of {logged_size(self.checkpoint_bytes)}: it '
+                'keeps nothing, only what the rest of keep asks for')
         return said + (
             never_due(options.interval, options.save_last, options.triggers,
                       self.unit, self.steps) if self.steps else [])

@@ -93,16 +93,16 @@ def publish(
         *(f'meta.{key}' for key in scrubbed), *left_out
     ]
     write = _writer(suffix, weights, meta)
-    tally = _Tally()
-    write(cast(IO[bytes], tally))
-    sha256 = tally.digest()
+    summed = _SumStream()
+    write(cast(IO[bytes], summed))
+    sha256 = summed.digest()
     final = f'{stem}-{sha256[:_DIGITS]}{suffix}'
     # what is there under the name may have been cut off
     is_new = _sum_of(files, final) != sha256
     if is_new:
         files.prepare()
         files.put(final, write)
-    return Published(final, tally.bytes, sha256, len(weights), left_out,
+    return Published(final, summed.bytes, sha256, len(weights), left_out,
                      is_new)
 
 
@@ -215,17 +215,17 @@ def _text(value: Any) -> str:
 
 def _sum_of(files: StorageBackend, name: str) -> str:
     """Return the SHA-256 of a file; '' if it is not there."""
-    tally = _Tally()
+    summed = _SumStream()
     try:
         with files.open(name) as file:
             for block in iter(lambda: file.read(_BLOCK_BYTES), b''):
-                tally.write(block)
+                summed.write(block)
     except MissingCheckpointError:
         return ''
-    return tally.digest()
+    return summed.digest()
 
 
-class _Tally:
+class _SumStream:
     """Takes what is written, and keeps its size and its SHA-256."""
 
     def __init__(self) -> None:

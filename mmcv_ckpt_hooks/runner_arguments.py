@@ -2,12 +2,12 @@
 
 Standard library only.
 """
-import difflib
 import inspect
 from numbers import Real
 from typing import Any, Callable, Collection, List, Mapping, Optional
 
 from .errors import ConfigError
+from .wording import nearest
 
 #: What a run ends after, and the runner that counts it.
 _LIMITS = {
@@ -33,8 +33,8 @@ def check_runner(given: Mapping[str, Any], valid: Optional[Collection[str]],
     names = [*given] if valid is None else [*valid]
     for name in given:
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f'did you mean {near[0]!r}? ' if near else ''
+            near = nearest(name, names)
+            hint = f'did you mean {near!r}? ' if near else ''
             raise ConfigError(f'unknown argument {name} of the runner; {hint}'
                               f'valid are: {", ".join(sorted(names))}')
     for name in _LIMITS:

@@ -4,10 +4,10 @@ Standard library only.
 """
 from typing import TYPE_CHECKING
 
-from .keep_text import kept_text, size
+from .keep_text import kept_text
 from .kept_count import growing_by
 from .storage import scheme_of
-from .wording import counted, every
+from .wording import counted, every, logged_size
 
 if TYPE_CHECKING:
     from .plan import Plan
@@ -78,14 +78,14 @@ def _saves(plan: 'Plan') -> str:
 
 
 def _needs(plan: 'Plan') -> str:
-    parts = f'model {size(plan.model_bytes)}, optimizer ' + (
+    parts = f'model {logged_size(plan.model_bytes)}, optimizer ' + (
         'not known before the first save'
-        if plan.optimizer_bytes is None else size(plan.optimizer_bytes))
+        if plan.optimizer_bytes is None else logged_size(plan.optimizer_bytes))
     free = '' if plan.free_bytes is None else \
-        f'; {size(plan.free_bytes)} free'
+        f'; {logged_size(plan.free_bytes)} free'
     more = ' and the one that is being written' * plan.kept.deletes
-    return f'{size(plan.checkpoint_bytes)} each ({parts}), at most ' \
-        f'{size(plan.total_bytes)} for {plan.kept.count}{more}' \
+    return f'{logged_size(plan.checkpoint_bytes)} each ({parts}), at most ' \
+        f'{logged_size(plan.total_bytes)} for {plan.kept.count}{more}' \
         f'{_growth(plan)}{free}'
 
 
@@ -94,7 +94,8 @@ def _growth(plan: 'Plan') -> str:
     period = growing_by(plan.options)
     if period is None or plan.kept.count < 2:
         return ''
-    return f', {size(plan.checkpoint_bytes)} more {every(period, plan.unit)}'
+    size = logged_size(plan.checkpoint_bytes)
+    return f', {size} more {every(period, plan.unit)}'
 
 
 def _writes(plan: 'Plan') -> str:
@@ -129,7 +130,7 @@ def _folder(plan: 'Plan') -> str:
             f'{folder}, by rank 0 alone: every rank trains a model of ' \
             'its own'
     share = '' if plan.optimizer_bytes is None else \
-        f', about {size(plan.checkpoint_bytes // plan.writers)}'
+        f', about {logged_size(plan.checkpoint_bytes // plan.writers)}'
     return f'{folder}, of which each of {plan.writers} ranks writes a ' \
         f'part{share}'
 

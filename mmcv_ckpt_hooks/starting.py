@@ -11,6 +11,7 @@ from .companions import look_out
 from .config import parse_options
 from .continuation import EvaluationGuard, StockContinuation
 from .ema import resume_for_hooks
+from .ending import end_stopped
 from .errors import ConfigError
 from .hook import DurableCheckpointHook
 from .interrupts import Interrupts
@@ -105,8 +106,14 @@ def _watch(hook: DurableCheckpointHook, runner: Any,
     def save(trigger: str, boundary: Boundary, ranks: Any) -> None:
         hook._save(runner, trigger, boundary, is_last=True, ranks=ranks)
 
+    def tell(error: BaseException) -> None:
+        end_stopped(
+            [(one._interrupts, one._savers)
+             for one in runner.hooks if isinstance(one, DurableCheckpointHook)
+             and one._interrupts is not None], error)
+
     hook._interrupts = Interrupts(runner, triggers, hook._schedule, saver,
-                                  save)
+                                  save, tell)
     copies = saver is not None and hook._sharding is None and \
         hook.options.write.background
     hook._overlap = Overlap(runner,

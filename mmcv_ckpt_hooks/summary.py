@@ -5,14 +5,13 @@ Standard library only; :mod:`ending` asks for what it says.
 from dataclasses import dataclass
 from typing import Optional, Sequence, Tuple
 
-from .keep_text import size
 from .tally import Tally
 from .types import CheckpointInfo
-from .wording import counted
+from .wording import counted, logged_size
 
 
 @dataclass(frozen=True)
-class Place:
+class PlaceContent:
     """What this run has in one place.
 
     Args:
@@ -36,7 +35,7 @@ class Summary:
         run_secs (float): Since it began.
         went_on_from (str): What this start was resumed from; empty if it
             began anew.
-        places (tuple[Place]): The run's own, then those of the best.
+        places (tuple[PlaceContent]): The run's own, then those of the best.
         newest (CheckpointInfo, optional): Of the run.
         best (tuple): Name of the file, metric and value of each.
         mirror (str, optional): What is there.
@@ -45,7 +44,7 @@ class Summary:
     tally: Tally
     run_secs: float
     went_on_from: str
-    places: Sequence[Place]
+    places: Sequence[PlaceContent]
     newest: Optional[CheckpointInfo]
     best: Sequence[Tuple[str, str, float]]
     mirror: Optional[str]
@@ -102,15 +101,15 @@ class Summary:
         rate = f' at {tally.bytes / 1e6 / tally.durable_secs:.1f} MB/s' \
             if tally.durable_secs > 0 else ''
         each = tally.durable_secs / tally.saves
-        return f'{size(tally.bytes)}{rate}; durable after {each:.3f} s, ' \
-            f'at most {tally.longest_durable_secs:.3f} s'
+        return f'{logged_size(tally.bytes)}{rate}; durable after ' \
+            f'{each:.3f} s, at most {tally.longest_durable_secs:.3f} s'
 
 
-def _there(place: Place) -> str:
+def _there(place: PlaceContent) -> str:
     more = ' and ' + counted(place.second_names, 'second names') \
         if place.second_names else ''
     return f'{counted(place.count, "checkpoints")} of this run{more}, ' \
-        f'{size(place.bytes)}, in {place.url}'
+        f'{logged_size(place.bytes)}, in {place.url}'
 
 
 def _step(info: CheckpointInfo) -> str:

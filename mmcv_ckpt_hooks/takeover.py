@@ -1,5 +1,4 @@
 """Taking over the stock CheckpointHook, and putting ours in its place."""
-import difflib
 import os
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
@@ -11,6 +10,7 @@ from .ema import averaging_hooks
 from .errors import ConfigError
 from .storage import scheme_of
 from .storage.names import same_place
+from .wording import nearest
 
 _INHERITED = ('interval', 'by_epoch', 'save_optimizer', 'out_dir',
               'max_keep_ckpts', 'save_last', 'sync_buffer', 'file_client_args')
@@ -53,9 +53,8 @@ def inherited(stock: CheckpointHook, work_dir: str) -> Dict[str, Any]:
         if name in arguments:
             values[name] = arguments.pop(name)
     for name in arguments:
-        near = difflib.get_close_matches(name, [*_INHERITED, *_INHERITED_ARGS],
-                                         1)
-        hint = f'did you mean {near[0]!r}?' if near else 'remove it'
+        near = nearest(name, [*_INHERITED, *_INHERITED_ARGS])
+        hint = f'did you mean {near!r}?' if near else 'remove it'
         raise ConfigError(
             f'checkpoint_config has the unknown arguments {sorted(arguments)}'
             f', on which mmcv would fail at the first save: {hint}')

@@ -20,9 +20,9 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Type
 
 from .building import Storage, Unfinished
 from .errors import TRUST, CorruptError, UnsafeCheckpointError
-from .finishing import Finish
 from .instructions import (Malformed, Refused, Unpickler, harmless,
                            refuse_instruction, refused_name, shortened)
+from .unpickling_finish import Finish
 from .vocabulary import Name, Vocabulary
 
 #: ``read(key, dtype, numel)`` returns a storage's content.

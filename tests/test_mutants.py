@@ -26,3 +26,15 @@ def test_every_row_fits_the_code_and_names_a_test(mutants):
             path, _, test = one.partition('::')
             name = test.partition('[')[0].rpartition('::')[2]
             assert name in mutants.read(os.path.join(ROOT, path)), row['name']
+
+
+def test_a_word_that_no_mutant_has_runs_nothing(mutants, monkeypatch, capsys):
+
+    def run_tests(*args):
+        raise AssertionError('nothing was to be tried')
+
+    monkeypatch.setattr(mutants, 'run_tests', run_tests)
+    monkeypatch.setattr(mutants.sys, 'argv',
+                        ['mutants.py', '--only', 'no such mutant'])
+    assert mutants.main() == 2
+    assert "no mutant has 'no such mutant'" in capsys.readouterr().out

@@ -13,8 +13,9 @@ from mmcv_ckpt_hooks.compat import grad_scaler_types
 from mmcv_ckpt_hooks.config import parse_options
 from mmcv_ckpt_hooks.errors import OutOfSpaceError
 from mmcv_ckpt_hooks.keep_text import mirror_text
-from mmcv_ckpt_hooks.plan import Plan, measured_secs, size
+from mmcv_ckpt_hooks.plan import Plan, measured_secs
 from mmcv_ckpt_hooks.storage import local
+from mmcv_ckpt_hooks.wording import logged_size
 
 SIGNALS = dict(SIGTERM='save_and_exit', SIGUSR1='save')
 OURS = dict(type='DurableCheckpointHook')
@@ -335,7 +336,7 @@ def test_a_disk_that_cannot_be_tried_is_no_error(tmp_path):
 
 
 def test_sizes_are_readable():
-    assert [size(value) for value in (1500, 2 * 10**6, 3 * 10**9)
+    assert [logged_size(value) for value in (1500, 2 * 10**6, 3 * 10**9)
             ] == ['1.5 kB', '2.00 MB', '3.00 GB']
 
 

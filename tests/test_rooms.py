@@ -22,10 +22,10 @@ WITHOUT_TORCH = {
     'abandoning', 'apex_amp', 'argument_checks', 'backlog', 'best_scores',
     'bounded_lines', 'building', 'card', 'catalog', 'catalog_file',
     'catalog_home', 'checked_copy', 'checksums', 'config', 'counting',
-    'directory_digest', 'errors', 'executor', 'finishing',
-    'flat_files/decoding', 'flat_files/header', 'flat_files/metadata',
-    'flat_files/outlining', 'flat_files/verification', 'folders/chunks',
-    'folders/folder', 'folders/layout', 'folders/manifest', 'folders/metadata',
+    'directory_digest', 'errors', 'executor', 'flat_files/decoding',
+    'flat_files/header', 'flat_files/metadata', 'flat_files/outlining',
+    'flat_files/verification', 'folders/chunks', 'folders/folder',
+    'folders/layout', 'folders/manifest', 'folders/metadata',
     'folders/opening', 'folders/parts', 'folders/place', 'folders/sending',
     'folders/verification', 'given_path', 'glance', 'guarded', 'held_places',
     'history', 'holding', 'instructions', 'keep_config', 'keep_text',
@@ -44,8 +44,8 @@ WITHOUT_TORCH = {
     'run_lock', 'runner_arguments', 'running_job', 'scanning', 'sending',
     'sharded/limits', 'short_listing', 'signals', 'signed_file', 'start_block',
     'stored_lock', 'summary', 'tally', 'triggers', 'types', 'unfolding',
-    'unpickling', 'verification', 'version', 'vocabulary', 'wording',
-    'zip_layout', 'zip_writing'
+    'unpickling', 'unpickling_finish', 'verification', 'version', 'vocabulary',
+    'wording', 'zip_layout', 'zip_writing'
 }
 #: Rooms that draw.
 DRAWS = {
@@ -111,6 +111,40 @@ def test_a_room_without_torch_leads_to_no_room_with_it(name):
 def test_a_room_stays_small_and_has_a_telling_name(name, path):
     assert len(path.read_text().splitlines()) <= 300
     assert path.stem not in ('utils', 'helpers', 'misc', 'common')
+
+
+def test_names_that_look_alike_are_found_in_one_room():
+    found = {
+        name
+        for name, path in zip(NAMES, MODULES) if 'difflib' in imports(path)
+    }
+    assert found == {'wording'}
+
+
+@pytest.mark.parametrize('noun', [
+    'size_text', 'rate_text', 'time_text', 'logged_size', 'iso_time_text',
+    'Place'
+])
+def test_one_noun_is_one_thing(noun):
+    found = [
+        name for name, path in zip(NAMES, MODULES)
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, (ast.ClassDef,
+                             ast.FunctionDef)) and node.name == noun
+    ]
+    assert len(found) == 1
+
+
+def test_what_wraps_a_runner_and_what_ends_a_run_know_no_hook_inside():
+    for name in ('phases', 'ending'):
+        tree = ast.parse((PACKAGE / f'{name}.py').read_text())
+        foreign = {
+            node.attr
+            for node in ast.walk(tree) if isinstance(node, ast.Attribute)
+            and node.attr.startswith('_') and not node.attr.startswith('__')
+            and getattr(node.value, 'id', '') != 'self'
+        }
+        assert not foreign
 
 
 def test_every_public_name_is_there():

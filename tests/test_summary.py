@@ -1,7 +1,7 @@
 """What is said at the end of a run, from records alone."""
 import pytest
 
-from mmcv_ckpt_hooks.summary import Place, Summary
+from mmcv_ckpt_hooks.summary import PlaceContent, Summary
 from mmcv_ckpt_hooks.tally import Tally, together
 from mmcv_ckpt_hooks.types import CheckpointInfo
 
@@ -29,7 +29,7 @@ def make(**changed):
                     save('signal', blocked=.02, durable=1.)),
         run_secs=10.,
         went_on_from='',
-        places=[Place('/runs/a', 2, 0, 4 * 10**6)],
+        places=[PlaceContent('/runs/a', 2, 0, 4 * 10**6)],
         newest=CheckpointInfo('iter_6.pth', 1, 6, 2 * 10**6),
         best=[],
         mirror=None,
@@ -64,8 +64,8 @@ def test_what_was_not_as_usual_is_in_it():
                 save(), failed=1, skipped=2, second_names=1, deleted=4),
             went_on_from='iter_4.pth',
             places=[
-                Place('/runs/a', 1, 0, 10**6),
-                Place('s3://b/a', 2, 1, 10**6)
+                PlaceContent('/runs/a', 1, 0, 10**6),
+                PlaceContent('s3://b/a', 2, 1, 10**6)
             ],
             newest=CheckpointInfo('iter_6.pth', 0, 6, 0),
             best=[('best_mIoU_iter_4.pth', 'mIoU', .90741)],
@@ -87,7 +87,7 @@ def test_of_nothing_there_are_no_means():
         make(
             tally=tally(failed=2),
             newest=None,
-            places=[Place('/runs/a', 0, 0, 0)]))
+            places=[PlaceContent('/runs/a', 0, 0, 0)]))
     assert sorted(said) == ['resume', 'saves', 'there']
     assert said['saves'] == 'none; 2 failed'
 

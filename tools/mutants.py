@@ -140,6 +140,9 @@ def main():
         mutant for mutant in json.loads(read(TABLE))
         if args.only in mutant['name'] + mutant['file']
     ]
+    if not table:
+        print(f'no mutant has {args.only!r} in its name or file')
+        return 2
     if args.list:
         for mutant in table:
             print(f'{mutant["file"]}: {mutant["name"]}  [{mutant["test"]}]')

@@ -26,4 +26,9 @@ def for_command(error: Exception, command: str) -> Exception:
     said = str(error)
     told = said.replace(TRUST, _TRUST.format(command=command))
     told = told.replace(ADVICE, _LOCKED)
-    return error if told == said else type(error)(told)
+    if told == said:
+        return error
+    advised = type(error)(told)
+    # whoever looks for the cause finds where it came from
+    advised.__cause__ = error
+    return advised

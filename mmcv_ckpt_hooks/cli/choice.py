@@ -64,8 +64,10 @@ class Looks:
     def is_as_committed(self, info: CheckpointInfo) -> bool:
         """Whether it is a file of the plugin, with the records that it had.
 
-        Then it has all that a run needs. Only its zip directory is read, in
-        a hundredth of the time of a look; "no" says nothing.
+        Then it had all that a run needs. Only its zip directory is read, in
+        a hundredth of the time of a look: whether its records, the pickle
+        among them, still have these bytes a check has to find. "No" says
+        nothing.
         """
         if not info.digest or not info.created_at or is_folder(info.name):
             return False

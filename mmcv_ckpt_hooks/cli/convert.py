@@ -11,8 +11,8 @@ from ..folders.place import leads_to_folder
 from ..given_path import refuse_part
 from ..new_file import refuse_existing
 from ..storage.mapped_errors import mapped_errors
-from ..wording import counted
-from .output import add_json, print_json, print_line, size_text, status, warn
+from ..wording import counted, size_text
+from .output import add_json, print_json, print_line, status, warn
 from .place import Places, is_directory, path_of, split_path
 from .remote import Access, add_access, is_url
 

@@ -6,8 +6,9 @@ from ..errors import CheckpointError, IntegrityError, TruncatedError
 from ..mirroring import MirrorPlace
 from ..sending import Gone
 from ..types import CheckpointInfo
+from ..wording import rate_text, size_text
 from .left_out import left_out
-from .output import print_line, rate_text, size_text, status, warn
+from .output import print_line, status, warn
 from .place import Place
 from .progress import WORTH_A_BAR_BYTES, progress_of
 from .unfinished import unfinished_in

@@ -19,9 +19,9 @@ from ..records import data_starts, descriptor
 from ..scanning import read_outline
 from ..storage.mapped_errors import mapped_errors
 from ..verification import open_archive, zip_digest
-from ..wording import counted
+from ..wording import counted, size_text
 from .output import (Column, add_json, print_json, print_line, print_table,
-                     size_text, status, warn)
+                     status, warn)
 from .place import Places, is_directory, path_of, split_path
 from .plain_values import KEY_TEXT, PlainValues, shape_text, size_of
 from .remote import Access, add_access

@@ -7,14 +7,14 @@ from ..bounded_lines import MOST_BYTES
 from ..errors import ConfigError
 from ..folders.folder import incomplete
 from ..folders.place import leads_to_folder
-from ..wording import counted
+from ..wording import counted, iso_time_text, size_text
 from .cells import (count_text, flags_text, metrics_text, structure_of,
-                    time_text, verified_text)
+                    verified_text)
 from .choice import DAMAGED, NEEDS_TRUST, NOT_RESUMABLE
 from .elsewhere import noted_elsewhere, those_below
 from .listing import Listing, look
 from .output import (Column, add_json, print_json, print_line, print_table,
-                     size_text, status, warn)
+                     status, warn)
 from .place import Place, Places, is_directory, path_of
 from .remote import Access, add_access
 from .set_aside import set_aside_in
@@ -208,7 +208,7 @@ def _print_listing(listing: Listing, folders: Unfinished,
         count_text(listing, info, 'epoch'),
         size_text(info.bytes),
         metrics_text(info.metrics, first),
-        time_text(info.created_at),
+        iso_time_text(info.created_at),
         verified_text(listing, info.name, sound),
         flags_text(listing, info.name)
     ] for info in infos]
@@ -268,6 +268,6 @@ def _resume_text(listing: Listing) -> str:
     elif newest is not None and newest.name in listing.away:
         why = 'the newest that is there'
     at = listing.verified.get(choice.taken)
-    checked = 'Its structure was checked; "mmcv-ckpt verify" checks every ' \
-        'byte' if at is None else f'Every byte was verified {time_text(at)}'
+    checked = f'Every byte was verified {iso_time_text(at)}' if at else \
+        'Its structure was checked; "mmcv-ckpt verify" checks every byte'
     return f"resume='auto' would take {choice.taken}, {why}. {checked}"

@@ -3,8 +3,7 @@ from dataclasses import dataclass
 from typing import Sequence
 
 from ..errors import CheckpointError
-from ..wording import counted
-from .output import size_text
+from ..wording import counted, size_text
 from .place import Place
 
 OK = 'ok'

@@ -1,4 +1,4 @@
-"""What the commands print: numbers for people, tables, JSON.
+"""What the commands print: lines, tables, JSON.
 
 Tables are plain text; on a terminal rich draws them, if it is installed.
 """
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 _GAP = '  '
 #: Least width of a column that wraps (characters).
 _WRAPPED_WIDTH = 14
-_UNITS = ('B', 'kB', 'MB', 'GB', 'TB', 'PB')
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -56,22 +55,6 @@ class Column:
     title: str
     right: bool = False
     wraps: bool = False
-
-
-def size_text(size_bytes: float) -> str:
-    """``868785`` to ``'868.8 kB'``; decimal units, as in the run's log."""
-    unit = _UNITS[0]
-    for unit in _UNITS:
-        if size_bytes < 999.95 or unit == _UNITS[-1]:
-            break
-        size_bytes /= 1000
-    digits = 0 if unit == 'B' else 1
-    return f'{size_bytes:.{digits}f} {unit}'
-
-
-def rate_text(size_bytes: float, secs: float) -> str:
-    """Return a rate: ``'481.8 MB/s'``; empty if it took no time."""
-    return f'{size_text(size_bytes / secs)}/s' if secs > 0 else ''
 
 
 def printable(text: str) -> str:

@@ -7,7 +7,8 @@ import time
 from contextlib import contextmanager
 from typing import Callable, Iterator, Optional
 
-from .output import printable, rate_text, size_text
+from ..wording import rate_text, size_text
+from .output import printable
 
 Advance = Callable[[int], None]
 

@@ -7,22 +7,21 @@ from dataclasses import replace
 from typing import Any, Dict, List, Mapping, Sequence
 
 from ..catalog import CATALOG_NAME
-from ..errors import (ConfigError, CorruptError, StorageError,
-                      UnsafeCheckpointError)
+from ..errors import ConfigError, StorageError
 from ..folders.folder import remove
 from ..folders.place import leads_to_folder
 from ..guarded import guarded, lock_of, taken
 from ..history import open_history
-from ..wording import counted
+from ..wording import counted, size_text
 from .cells import count_text
 from .checks import check
 from .elsewhere import those_below
 from .keeping import add_keep, keep_options
 from .listing import Listing, look
-from .outcomes import DAMAGED, OK, UNSAFE, UNVERIFIABLE, Target
 from .output import (Column, add_json, print_json, print_line, print_table,
-                     size_text, status, warn)
+                     status, warn)
 from .place import Place, Places, is_directory, path_of
+from .proving import proven
 from .remote import Access, add_access
 from .verdicts import Verdict, judge
 
@@ -36,12 +35,6 @@ _COLUMNS = (
     Column(''),
     Column('why', wraps=True),
 )
-#: What keeps all others, by what the check of the newest has found.
-_ERRORS = {
-    DAMAGED: CorruptError,
-    UNVERIFIABLE: CorruptError,
-    UNSAFE: UnsafeCheckpointError
-}
 #: What --json has of a directory that could not be looked at.
 _NOTHING: Dict[str, Any] = {
     'directory': '',
@@ -59,9 +52,9 @@ def add_parser(commands: Any) -> None:
         description='Says which checkpoints of a directory would be deleted, '
         'by the policies of a run (keep=dict(...)), and with --yes deletes '
         'them. What another run or another program has written, what is '
-        'damaged, and links that somebody made stay where they are. The '
-        'checkpoint that a resume would take is verified before anything is '
-        'deleted.',
+        'damaged, and links that somebody made stay where they are. Before '
+        'anything is deleted every byte of what is kept is verified: what '
+        'is damaged neither counts nor goes.',
         epilog='Exit code: 0; 1 the checkpoint that a resume would take is '
         'damaged, and nothing was deleted; 2 wrong usage, a run is writing '
         'there, or something could not be deleted.')
@@ -121,33 +114,13 @@ def run(arguments: argparse.Namespace) -> int:
     with taken(lock):
         # INVARIANT: looked at when no run can change it any more
         listing = look(places.open(path))
-        place, verdicts = listing.place, judge(listing, arguments)
-        if any(one.goes for one in verdicts):
-            _make_sure(listing, places)
+        place = listing.place
+        verdicts = proven(listing, arguments, places)
         backend, place.catalog.home = guarded(lock, place.files, place.files)
         contents = _contents(place)
         verdicts = _delete(replace(place, files=backend), verdicts)
     _print(listing, verdicts, contents, arguments, places)
     return EXIT_FAILED if any(one.problem for one in verdicts) else 0
-
-
-def _make_sure(listing: Listing, places: Places) -> None:
-    """Check what is left to go on from.
-
-    Raises:
-        StorageError: If it is damaged, or there is none.
-    """
-    # INVARIANT: good ones do not go for one that nobody can load
-    place, name = listing.place, listing.choice.taken
-    if name is None:
-        raise StorageError(f'Nothing in {place.shown} can be continued from: '
-                           'nothing is deleted')
-    outcome = check(Target(place.path(name), place, name), {}, places)
-    if outcome.status == OK:
-        return
-    kind = _ERRORS.get(outcome.status, StorageError)
-    raise kind(f'{outcome.problem}. Nothing is deleted: a resume would need '
-               'one of the others')
 
 
 def _delete(place: Place, verdicts: List[Verdict]) -> List[Verdict]:
@@ -254,7 +227,8 @@ def _print(listing: Listing, verdicts: List[Verdict], contents: Mapping[str,
         print_line(f'{of} deleted, {size_text(freed)} freed')
     elif goes:
         print_line(f'{of} would be deleted, {size_text(freed)} freed. Nothing '
-                   'has been changed: --yes deletes')
+                   'has been changed, and the structure alone was looked at: '
+                   '--yes reads every byte of what stays, and deletes')
     else:
         print_line(f'Nothing to delete: {counted(total, "checkpoints")}')
 

@@ -6,7 +6,8 @@ from typing import IO, Callable, Iterator, List, Optional, Tuple
 from ..errors import StorageError
 from ..reporting.logs import LOG_NAME, Log, read_logs
 from ..storage.mapped_errors import mapped_errors
-from .output import size_text, warn
+from ..wording import size_text
+from .output import warn
 from .place import Place, Places, is_directory, path_of
 
 #: More is not read of all logs (bytes): a million lines take it.

@@ -1,7 +1,7 @@
 """Which checkpoints of a directory need not be kept, and why others stay."""
 import argparse
 from dataclasses import dataclass, replace
-from typing import Dict, List, Mapping, Set
+from typing import Dict, List, Mapping, Optional, Set
 
 from ..errors import StorageError
 from ..pruning import Pruner
@@ -13,6 +13,8 @@ from .listing import Listing
 from .output import warn
 from .place import Place
 
+_NEITHER = 'it neither counts nor goes'
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -22,21 +24,27 @@ class Verdict:
         info (CheckpointInfo): It.
         goes (bool): Whether it is to be deleted.
         why (list[str]): Why it stays.
+        counts (bool): Whether a policy keeps it, and others go for that.
         problem (str): Why it could not be deleted. Default: ''.
     """
     info: CheckpointInfo
     goes: bool
     why: List[str]
+    counts: bool
     problem: str = ''
 
 
-def judge(listing: Listing, given: argparse.Namespace) -> List[Verdict]:
+def judge(listing: Listing,
+          given: argparse.Namespace,
+          unfit: Optional[Mapping[str, str]] = None) -> List[Verdict]:
     """Return what becomes of each checkpoint, by finished iterations.
 
     Args:
         listing (Listing): What is there.
         given (argparse.Namespace): Of the command: what to keep, and whether
             what is superseded, or others', may go.
+        unfit (dict, optional): By name what a check of every byte has found
+            wrong with one. Default: None, nothing was checked.
 
     Raises:
         ConfigError: If what to keep does not fit the place.
@@ -46,7 +54,11 @@ def judge(listing: Listing, given: argparse.Namespace) -> List[Verdict]:
     catalog = place.catalog
     # it is lost, or its run has nothing here
     catalog.lineage = place.lineage or catalog.lineage
-    left = _left_alone(listing, given)
+    unfit = {
+        name: f'{found}: {_NEITHER}'
+        for name, found in (unfit or {}).items()
+    }
+    left = {**_left_alone(listing, given), **unfit}
     there = [
         replace(info, lineage=catalog.lineage) for info in listing.checkpoints
         if info.name not in left
@@ -65,14 +77,23 @@ def judge(listing: Listing, given: argparse.Namespace) -> List[Verdict]:
                     lambda message, error: warn(message), None, keeping.budget)
     pruner.ranking = keeping.ranking
     needed = listing.pinned
+    # INVARIANT: a best one does not go for a better one that is damaged
+    unsound = {name for name, said in left.items() if said.endswith(_NEITHER)}
+    stay = {info.name for info in judged if info.trigger == 'best'} \
+        if catalog.best_names() & unsound else set()
     goes = {
         info.name
         for info in pruner.superseded(frozenset(needed), judged)
-    } | given_up - set(needed)
+    } - stay | given_up - set(needed)
     why = keeping.why(judged)
     return [
-        Verdict(info, info.name in goes, [] if info.name in goes else _reasons(
-            info, left, needed, why, keeping)) for info in listing.checkpoints
+        Verdict(
+            info,
+            goes=info.name in goes,
+            why=[] if info.name in goes else _reasons(info, left, needed, why,
+                                                      keeping),
+            counts=info.name not in goes and info.name not in left)
+        for info in listing.checkpoints
     ]
 
 
@@ -85,7 +106,8 @@ def _left_alone(listing: Listing, given: argparse.Namespace) -> Dict[str, str]:
         for info in place.catalog.owned() if place.catalog.lineage
     }
     superseded = _superseded(place)
-    # not only what a resume comes to: what is kept must be worth it
+    # not only what a resume comes to: what is kept must be worth it. What a
+    # structure does not tell, the check of what is kept finds
     looks = listing.looks
     found: Dict[str, str] = {}
     for info in listing.checkpoints:
@@ -93,12 +115,12 @@ def _left_alone(listing: Listing, given: argparse.Namespace) -> Dict[str, str]:
         is_known = name in listing.away or looks.is_as_committed(info)
         refusal = None if is_known else looks.fault(info)
         if refusal is not None and refusal.flag == DAMAGED:
-            found[name] = 'damaged: it neither counts nor goes'
+            found[name] = f'damaged: {_NEITHER}'
         elif refusal is not None and refusal.flag == NOT_RESUMABLE and \
                 name not in owned:
             # adopted it would be the last, and every real one would go
-            found[name] = 'weights alone, or no checkpoint of a run: it ' \
-                'neither counts nor goes'
+            found[
+                name] = f'weights alone, or no checkpoint of a run: {_NEITHER}'
         elif 'iter' in listing.uncounted.get(name, ()):
             found[name] = 'of which step it is nothing tells'
         elif name in listing.away or place.catalog.link(name):

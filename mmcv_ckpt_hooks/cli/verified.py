@@ -18,7 +18,9 @@ from .place import Place
 VERIFIED_NAME = 'checkpoints.verified.json'
 _VERSION = 1
 #: A larger one is not ours (bytes): 100,000 checkpoints.
-_LIMIT_BYTES = 32 << 20
+_LIMIT_BYTES = 16 << 20
+#: Of a strange name so much is told (characters).
+_SHOWN = 80
 
 Warn = Callable[[str], None]
 
@@ -54,11 +56,12 @@ def verified_in(place: Place, warn: Warn) -> Dict[str, str]:
         place (Place): The directory; of a remote one nothing is noted.
         warn (callable): Told of notes that cannot be read.
     """
-    return {name: one['at'] for name, one in _standing(place, warn)}
+    notes = _standing(place, _read(place, warn), warn)
+    return {name: one['at'] for name, one in notes}
 
 
 class Notes:
-    """What a ``verify`` found, noted at its end in each place.
+    """What a ``verify`` found, noted in each place once it was told.
 
     Nothing is noted, and nothing said, of remote places and where the user may
     not write.
@@ -100,7 +103,8 @@ class Notes:
 
     def _write(self, place: Place,
                found: Dict[str, Optional[Dict[str, str]]]) -> None:
-        before = dict(_standing(place, self._warn))
+        written = _read(place, self._warn)
+        before = dict(_standing(place, written, self._warn))
         notes = {
             name: note
             for name, note in {
@@ -108,13 +112,13 @@ class Notes:
                 **found
             }.items() if note is not None
         }
-        if notes == before:
+        if notes == written:
             return
         content = {'version': _VERSION, 'verified': notes}
         data = json.dumps(content, indent=1, sort_keys=True).encode()
         try:
             place.files.put(VERIFIED_NAME, lambda stream: stream.write(data))
-        except StorageError as error:
+        except (StorageError, OSError) as error:
             # the verdict stands: only "mmcv-ckpt ls" does not know of it
             self._warn(f'what was verified is not noted: {error}')
 
@@ -124,16 +128,28 @@ def _now() -> str:
         datetime.timezone.utc).isoformat(timespec='seconds')
 
 
-def _standing(place: Place, warn: Warn) -> Iterator[Tuple[str, Any]]:
-    for name, one in _read(place, warn).items():
-        try:
+def _standing(place: Place, written: Dict[str, Any],
+              warn: Warn) -> Iterator[Tuple[str, Any]]:
+    for name, one in written.items():
+        if not _is_note(name, one):
+            warn(f'{place.path(VERIFIED_NAME)} says of {name[:_SHOWN]!r} what '
+                 'no "mmcv-ckpt verify" writes: it is passed over')
+            continue
+        with suppress(OSError):  # it is gone
             if one['state'] == file_state(place, name):
-                yield name, {'state': one['state'], 'at': str(one['at'])}
-        except OSError:
-            pass  # it is gone
-        except (TypeError, KeyError):
-            warn(f'{place.path(VERIFIED_NAME)} says of {name} what no '
-                 '"mmcv-ckpt verify" writes: it is passed over')
+                yield name, {'state': one['state'], 'at': one['at']}
+
+
+def _is_note(name: str, one: Any) -> bool:
+    """Whether it is one of ours: of something in the directory itself."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:  # half a character
+        return False
+    is_plain = name not in ('', os.curdir, os.pardir) and not any(
+        one in name for one in ('/', os.sep, '\0'))
+    return is_plain and isinstance(one, dict) and all(
+        isinstance(one.get(key), str) for key in ('state', 'at'))
 
 
 def _read(place: Place, warn: Warn) -> Dict[str, Any]:
@@ -141,10 +157,16 @@ def _read(place: Place, warn: Warn) -> Dict[str, Any]:
         return {}
     try:
         with place.files.open(VERIFIED_NAME) as file:
-            content = json.loads(file.read(_LIMIT_BYTES))
+            data = file.read(_LIMIT_BYTES + 1)
+        if len(data) > _LIMIT_BYTES:
+            raise ValueError(f'it has more than {_LIMIT_BYTES >> 20} MiB')
+        content = json.loads(data)
         if content['version'] != _VERSION:
             raise ValueError(f'version {content["version"]!r}')
-        return dict(content['verified'])
+        if not isinstance(content['verified'], dict):
+            raise ValueError('"verified" is no object')
+        verified: Dict[str, Any] = content['verified']
+        return verified
     except MissingCheckpointError:
         return {}
     except (StorageError, ValueError, TypeError, KeyError,

@@ -113,7 +113,6 @@ def run(arguments: argparse.Namespace) -> int:
             print_line(outcome_text(outcome))
         elif outcome.problem:
             warn(outcome.problem)
-    notes.write()
     gravest = _gravest(outcomes)
     code = _EXIT_CODES[gravest.status]
     amount = amount_of(outcomes)
@@ -137,6 +136,8 @@ def run(arguments: argparse.Namespace) -> int:
         })
     elif len(outcomes) > 1:
         print_line(f'{summary_of(outcomes)}; {amount_text(amount)}')
+    # INVARIANT: last: no note costs the result of a long check
+    notes.write()
     return code
 
 

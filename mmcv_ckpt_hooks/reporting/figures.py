@@ -2,13 +2,14 @@
 from statistics import median
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
 
+from ..wording import size_text
 from .axes import MOST_MARKS, columns, days, formatter, marks, time_axis
 from .disk import Held
 from .drawing import BAD, GOOD, LINE, MUTED, OTHER, WARN, Titles, drawn
 from .events import Save
 from .starts import EXCEPTION, FINISHED, KILLED, SIGNAL, Start
 from .story import Story
-from .wordings import end_text, number_text, size_text, step_text
+from .wordings import end_text, number_text, step_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,10 +4,10 @@ what a resume would take. Standard library only.
 from statistics import median
 from typing import List, NamedTuple, Sequence
 
-from ..wording import counted
+from ..wording import counted, size_text, time_text
 from .starts import EXCEPTION, FINISHED, KILLED, OPEN, SIGNAL
 from .story import Story
-from .wordings import count_text, number_text, secs_text, size_text, time_text
+from .wordings import count_text, number_text, secs_text
 
 
 class Answer(NamedTuple):

@@ -2,13 +2,14 @@
 from typing import List, Optional, Sequence, Tuple
 
 from ..types import CheckpointInfo
+from ..wording import size_text, time_text
 from .events import Save
 from .markup import section, shown
 from .starts import EXCEPTION, KILLED, SIGNAL, Start
 from .story import Story, Trouble
 from .values import seconds
-from .wordings import (count_text, end_word, number_text, rate_text, secs_text,
-                       size_text, time_text)
+from .wordings import (count_text, end_word, number_text, save_rate_text,
+                       secs_text)
 
 #: Rows of a table; --json has all.
 _MOST_ROWS = 300
@@ -87,7 +88,7 @@ def _checkpoint(info: CheckpointInfo, save: Optional[Save], story: Story,
         ('n', size_text(info.bytes)),
         ('n', _secs(save.blocked_secs if save is not None else None)),
         ('n', _secs(save.durable_secs if save is not None else None)),
-        ('n', rate_text(save) if save is not None else '-'),
+        ('n', save_rate_text(save) if save is not None else '-'),
         ('', ', '.join(scores + [f'+{rest}'] * (rest > 0))),
         ('', flags),
     ]

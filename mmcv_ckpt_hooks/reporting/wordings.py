@@ -1,12 +1,7 @@
-"""Numbers, times and marks of a report in words. Standard library only."""
-import datetime
-from typing import Optional
-
-from ..wording import counted
+"""Numbers, saves and ends of a report in words. Standard library only."""
+from ..wording import counted, size_text, time_text
 from .events import Save
 from .starts import EXCEPTION, FINISHED, KILLED, OPEN, SIGNAL, Start
-
-_UNITS = ('B', 'kB', 'MB', 'GB', 'TB', 'PB')
 
 
 def clean(text: str) -> str:
@@ -18,17 +13,6 @@ def clean(text: str) -> str:
     return ''.join(
         one if one.isprintable() else one.encode('unicode_escape').decode()
         for one in text)
-
-
-def size_text(size_bytes: float) -> str:
-    """``868785`` to ``'868.8 kB'``; decimal units, as in the run's log."""
-    unit = _UNITS[0]
-    for unit in _UNITS:
-        if abs(size_bytes) < 999.95 or unit == _UNITS[-1]:
-            break
-        size_bytes /= 1000
-    return f'{size_bytes:.0f} {unit}' if unit == 'B' else \
-        f'{size_bytes:.1f} {unit}'
 
 
 def number_text(value: float) -> str:
@@ -63,15 +47,7 @@ def secs_text(secs: float) -> str:
     return f'{hours // 24} d {hours % 24} h'
 
 
-def time_text(at: Optional[float], layout: str = '%Y-%m-%d %H:%M:%S') -> str:
-    """Return a time of UTC; ``'-'`` if it is not known."""
-    if at is None:
-        return '-'
-    return datetime.datetime.fromtimestamp(
-        at, datetime.timezone.utc).strftime(layout)
-
-
-def rate_text(save: Save) -> str:
+def save_rate_text(save: Save) -> str:
     """Return the MB/s of a save; ``'-'`` if they are not known."""
     return '-' if save.rate is None else f'{save.rate / 1e6:.3g} MB/s'
 
@@ -87,7 +63,7 @@ def save_text(save: Save) -> str:
         said.append(f'training waited {secs_text(save.blocked_secs)}')
     if save.durable_secs is not None:
         said.append(f'durable after {secs_text(save.durable_secs)}, '
-                    f'{rate_text(save)}')
+                    f'{save_rate_text(save)}')
     return f'{", ".join(said)}; {time_text(save.at)} UTC'
 
 

@@ -1,5 +1,4 @@
 """Any backend of ``mmcv.FileClient``: petrel, http, registered ones."""
-import difflib
 import io
 from contextlib import contextmanager, suppress
 from typing import (IO, Any, Callable, Iterator, List, Mapping, Optional, Type,
@@ -9,6 +8,7 @@ from urllib.error import HTTPError
 from ..errors import (ConfigError, DependencyError, MissingCheckpointError,
                       StorageError)
 from ..types import POINTER_FILE, UNKNOWN_BYTES, Capabilities, StoredFile
+from ..wording import nearest
 from .mapped_errors import mapped_errors, unsupported
 from .names import (TEMPORARY_MARK, is_temporary, plain_name,
                     without_credentials)
@@ -187,10 +187,9 @@ def _closed_response() -> Iterator[None]:
 def _meant_backend(given: Mapping[str, Any]) -> str:
     """Return how the backend that is meant is given; '' if unknown."""
     from mmcv.fileio import FileClient
-    near = difflib.get_close_matches(
-        str(given.get('backend')), [*FileClient._backends], n=1)
-    wanted = near[0] if near else given.get('backend')
-    return f'backend={wanted}' if wanted != given.get('backend') else ''
+    given_name = given.get('backend')
+    wanted = nearest(str(given_name), [*FileClient._backends]) or given_name
+    return f'backend={wanted}' if wanted != given_name else ''
 
 
 def _build_client(url: str, file_client_args: Optional[Mapping[str,

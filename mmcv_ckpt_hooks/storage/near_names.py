@@ -1,9 +1,9 @@
 """Names that were meant: of options, and of the scheme of a URL."""
-import difflib
 import re
 from typing import Sequence
 
 from ..errors import ConfigError
+from ..wording import nearest
 
 #: What boto3, s3fs, torchsnapshot and others call our options.
 _CALLED_ELSEWHERE = {
@@ -74,8 +74,7 @@ def near_option(name: str, scheme: str) -> str:
 
 def closest(name: str, names: Sequence[str]) -> str:
     """Return the name that another one is spelt like; '' if none is."""
-    near = difflib.get_close_matches(name.lower(), names, 1, _LIKE)
-    return near[0] if near else ''
+    return nearest(name.lower(), names, _LIKE)
 
 
 def meant_url(url: str) -> str:
@@ -87,8 +86,7 @@ def meant_url(url: str) -> str:
     scheme, separator, rest = url.partition('://')
     name = scheme.lower()
     like = _LIKE_SHORT if len(name) == 2 else _LIKE
-    near = difflib.get_close_matches(name, _SCHEMES, 1, like)
-    meant = _STORES_CALLED.get(name) or (near[0] if near else '')
+    meant = _STORES_CALLED.get(name) or nearest(name, _SCHEMES, like)
     return f'{meant}://{rest}' if separator and meant else ''
 
 

@@ -15,9 +15,10 @@ from toy import make_loader, make_runner, train
 import mmcv_ckpt_hooks
 from mmcv_ckpt_hooks import find_resumable
 from mmcv_ckpt_hooks.cli import main, output
-from mmcv_ckpt_hooks.cli.output import Column, size_text
+from mmcv_ckpt_hooks.cli.output import Column
 from mmcv_ckpt_hooks.errors import IntegrityError
 from mmcv_ckpt_hooks.place_note import PLACE_NOTE, note_place
+from mmcv_ckpt_hooks.wording import size_text
 
 DURABLE = [dict(type='DurableCheckpointHook')]
 
@@ -444,7 +445,7 @@ def test_the_current_directory_is_the_default(run_dir, monkeypatch, capsys):
 @pytest.mark.parametrize('given, told', [
     ('missing', 'cannot find {}: No such file or directory'),
     ('run/iter_8.pth', '{} is a file, expected a directory'),
-    ('run/iter_8.pth/x', 'cannot find {}: Not a directory'),
+    ('run/iter_8.pth/x', 'run/iter_8.pth is a file): Not a directory'),
     ('dangling', 'dangling is a link to nowhere, which is not there'),
     ('nowhere://bucket/run', 'reads no nowhere:// URL'),
 ])

@@ -2,6 +2,9 @@
 import json
 import os
 import shutil
+import struct
+import zipfile
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,12 +14,14 @@ from toy import make_loader, make_runner, names, train
 
 from mmcv_ckpt_hooks import find_resumable, scanning
 from mmcv_ckpt_hooks.catalog import CATALOG_NAME, Catalog
-from mmcv_ckpt_hooks.cli import choice, main
+from mmcv_ckpt_hooks.catalog_home import read_place
+from mmcv_ckpt_hooks.cli import choice, main, proving
 from mmcv_ckpt_hooks.cli import prune as cli_prune
-from mmcv_ckpt_hooks.errors import LockedError, StorageError
+from mmcv_ckpt_hooks.errors import AccessError, LockedError, StorageError
 from mmcv_ckpt_hooks.history import History
 from mmcv_ckpt_hooks.lease import lock_name
 from mmcv_ckpt_hooks.run_lock import RunLock
+from mmcv_ckpt_hooks.storage.local import LocalBackend
 
 ALL = ['best_mIoU_iter_4.pth'] + [f'iter_{step}.pth' for step in (2, 4, 6, 8)]
 SCORES = dict(scores=[.5, .7, .6, .65], interval=2, by_epoch=False)
@@ -70,7 +75,8 @@ def test_nothing_is_changed_until_it_is_said(run_dir, capsys):
     size = os.path.getsize(str(run_dir / 'iter_2.pth'))
     assert lines[-1] == (
         f'2 of 5 checkpoints would be deleted, {size / 1000:.1f} kB freed. '
-        'Nothing has been changed: --yes deletes')
+        'Nothing has been changed, and the structure alone was looked at: '
+        '--yes reads every byte of what stays, and deletes')
     _, content, _ = prune(capsys, run_dir, '--last', 2)
     assert content['bytes'] == size and content['done'] is False
     assert going(content) == ['iter_2.pth', 'iter_4.pth']
@@ -255,6 +261,119 @@ def test_what_is_damaged_does_not_count_wherever_it_stands(run_dir, capsys):
     assert code == 0 and going(content) == ['iter_2.pth']
     assert why(content)['iter_6.pth'] == 'damaged: it neither counts nor goes'
     assert why(content)['iter_4.pth'] == 'of the last 2'
+
+
+def flip(path, at):
+    """Turn a bit, as a disk does: nobody has written."""
+    before = path.stat()
+    with open(str(path), 'r+b') as file:
+        file.seek(at)
+        byte = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte[0] ^ 1]))
+    os.utime(str(path), ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def place_in(path, of_pickle):
+    """Return where the bytes of the pickle, or of a tensor, lie."""
+    with zipfile.ZipFile(str(path)) as archive:
+        record = next(
+            one for one in archive.infolist() if one.file_size
+            and one.filename.endswith('/data.pkl' if of_pickle else '/data/0'))
+        header = record.header_offset
+        with open(str(path), 'rb') as file:
+            file.seek(header + 26)
+            lengths = struct.unpack('<HH', file.read(4))
+    return header + 30 + sum(lengths) + record.file_size // 2
+
+
+@pytest.mark.parametrize('of_pickle', [False, True])
+def test_what_is_kept_is_read_before_the_others_go(run_dir, capsys, of_pickle):
+    path = run_dir / 'iter_6.pth'
+    # noted as good, and its time is as it was: that is no proof
+    assert main(['verify', str(run_dir), '--all']) == 0
+    flip(path, place_in(path, of_pickle))
+    _, content, err = prune(capsys, run_dir, '--last', 2)
+    assert going(content) == ['iter_2.pth', 'iter_4.pth'] and err == ''
+    code, content, err = prune(capsys, run_dir, '--last', 2, '--yes')
+    assert code == 0 and going(content) == ['iter_2.pth']
+    assert why(content)['iter_6.pth'] == 'damaged: it neither counts nor goes'
+    assert why(content)['iter_4.pth'] == 'of the last 2'
+    assert 'iter_6.pth' in err and 'It neither counts nor goes' in err
+    assert (run_dir / 'iter_4.pth').exists() and path.exists()
+
+
+def test_the_choice_is_made_until_all_that_is_kept_is_good(run_dir, capsys):
+    for name in ('iter_6.pth', 'iter_4.pth'):
+        path = run_dir / name
+        flip(path, place_in(path, of_pickle=False))
+    code, content, _ = prune(capsys, run_dir, '--last', 2, '--yes')
+    assert code == 0 and going(content) == []
+    assert why(content)['iter_2.pth'] == 'of the last 2'
+    # the best is the same file
+    assert why(content)['best_mIoU_iter_4.pth'] == \
+        why(content)['iter_4.pth'] == 'damaged: it neither counts nor goes'
+
+
+def test_one_that_cannot_be_read_keeps_another(run_dir, capsys, monkeypatch):
+    opened = LocalBackend.open
+
+    def deny(self, name):
+        if name == 'iter_6.pth' and reads:
+            raise AccessError('cannot read iter_6.pth')
+        return opened(self, name)
+
+    reads = []
+
+    def taken(listing, given, places):
+        reads.append(given)
+        return proving.proven(listing, given, places)
+
+    monkeypatch.setattr(LocalBackend, 'open', deny)
+    monkeypatch.setattr(cli_prune, 'proven', taken)
+    code, content, err = prune(capsys, run_dir, '--last', 2, '--yes')
+    assert code == 0 and going(content) == ['iter_2.pth']
+    assert why(content)['iter_6.pth'] == \
+        'not checked: it neither counts nor goes'
+    assert 'cannot read iter_6.pth' in err
+
+
+def test_a_best_one_does_not_go_for_a_damaged_better_one(tmp_path, capsys):
+    train(
+        tmp_path,
+        loader=make_loader(32),
+        evaluation=dict(
+            scores=[.5, .7, .6, .65],
+            interval=2,
+            by_epoch=False,
+            save_best='mIoU'),
+        hooks=[dict(type='DurableCheckpointHook', interval=2)])
+    better, worse = (
+        tmp_path / f'best_mIoU_iter_{step}.pth' for step in (4, 2))
+    # it could not be deleted when the better one came
+    shutil.copy(str(tmp_path / 'iter_2.pth'), str(worse))
+    catalog = read_place(LocalBackend(str(tmp_path)), print)
+    catalog.commit(
+        replace(
+            catalog.find('iter_2.pth'),
+            name=worse.name,
+            trigger='best',
+            regular=False))
+    os.unlink(str(better))
+    shutil.copy(str(tmp_path / 'iter_4.pth'), str(better))
+    _, content, _ = prune(capsys, tmp_path, '--last', 1)
+    assert worse.name in going(content)
+    flip(better, place_in(better, of_pickle=False))
+    code, content, _ = prune(capsys, tmp_path, '--last', 1, '--yes')
+    assert code == 0 and worse.exists()
+    assert why(content)[worse.name] == 'no better one is known'
+    assert 'iter_2.pth' in going(content)
+
+
+def test_where_nothing_goes_nothing_is_read(run_dir, capsys, monkeypatch):
+    monkeypatch.delattr(proving, 'check')
+    code, content, _ = prune(capsys, run_dir, '--last', 4, '--yes')
+    assert code == 0 and going(content) == []
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 """What ``verify`` has found is noted for ``ls``, as long as it is true."""
+import errno
 import json
 import os
 import shutil
@@ -7,6 +8,7 @@ import pytest
 
 from mmcv_ckpt_hooks.cli import main
 from mmcv_ckpt_hooks.cli.verified import VERIFIED_NAME
+from mmcv_ckpt_hooks.storage.local import LocalBackend
 
 
 def listed(capsys, directory):
@@ -111,7 +113,10 @@ def test_a_note_that_cannot_be_written_changes_no_verdict(run_dir, capsys):
     assert 'what was verified is not noted' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('text', ['{', '[]', '{"version": 9}', '[' * 9999])
+@pytest.mark.parametrize('text', [
+    '{', '[]', '{"version": 9}', '[' * 9999,
+    '{"version": 1, "verified": [["iter_2.pth", {}]]}'
+])
 def test_notes_that_cannot_be_read_are_told_and_written_anew(
         verified_dir, capsys, text):
     (verified_dir / VERIFIED_NAME).write_text(text)
@@ -129,6 +134,62 @@ def test_a_note_of_another_form_is_passed_over(verified_dir, capsys):
     content['verified']['iter_2.pth'] = 'yes'
     path.write_text(json.dumps(content))
     found, err = listed(capsys, verified_dir)
-    assert 'says of iter_2.pth what no "mmcv-ckpt verify" writes' in err
+    assert 'says of \'iter_2.pth\' what no "mmcv-ckpt verify" writes' in err
     assert found['iter_8.pth']['verified_at']
     assert not found['iter_2.pth']['verified_at']
+
+
+@pytest.mark.parametrize('name', [
+    '', '.', '..', '../run/iter_2.pth', '/etc/passwd', 'iter_2.pth\0',
+    '\ud800', 'a' * 70000
+])
+def test_a_name_that_no_file_here_has_ends_no_command(verified_dir, capsys,
+                                                      name):
+    path = verified_dir / VERIFIED_NAME
+    content = json.loads(path.read_text())
+    content['verified'][name] = content['verified']['iter_2.pth']
+    path.write_text(json.dumps(content))
+    found, err = listed(capsys, verified_dir)
+    assert found['iter_8.pth']['verified_at']
+    # one that is only too long was never there
+    assert ('what no "mmcv-ckpt verify" writes' in err) is (len(name) < 70000)
+    for command in (['report', '-o', '-'], ['prune', '--last', '1']):
+        assert main([command[0], str(verified_dir), *command[1:]]) == 0
+    capsys.readouterr()
+    assert main(['verify', str(verified_dir), '--all', '--json']) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [one['ok'] for one in told['checked']] == [True] * 5
+    # written anew without it
+    assert listed(capsys, verified_dir)[1] == ''
+
+
+def test_notes_without_end_are_not_read(verified_dir, capsys):
+    path = verified_dir / VERIFIED_NAME
+    os.truncate(str(path), 17 << 20)
+    assert f'{VERIFIED_NAME} cannot be read (it has more than 16 MiB)' in \
+        listed(capsys, verified_dir)[1]
+
+
+@pytest.mark.parametrize('given', [[], ['--json']])
+def test_the_result_is_told_before_a_note_fails(run_dir, capsys, monkeypatch,
+                                                given):
+
+    def full(self, name, write):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(LocalBackend, 'put', full)
+    out_when_noted = []
+
+    def looked_at(path, mode):
+        out_when_noted.append(capsys.readouterr().out)
+        return True
+
+    monkeypatch.setattr(os, 'access', looked_at)
+    assert main(['verify', str(run_dir), '--all', *given]) == 0
+    said = ''.join(out_when_noted)
+    if given:
+        assert len(json.loads(said)['checked']) == 5
+    else:
+        assert said.splitlines()[-1].startswith('5 ok; ')
+    assert 'what was verified is not noted: [Errno 28] No space' in \
+        capsys.readouterr().err

@@ -10,8 +10,9 @@ from mmcv_ckpt_hooks.reporting.logs import read_logs
 from mmcv_ckpt_hooks.reporting.starts import find_starts
 from mmcv_ckpt_hooks.reporting.steps import Counting
 from mmcv_ckpt_hooks.reporting.story import Facts, Resume, tell
-from mmcv_ckpt_hooks.reporting.wordings import secs_text, size_text, time_text
+from mmcv_ckpt_hooks.reporting.wordings import secs_text
 from mmcv_ckpt_hooks.types import CheckpointInfo
+from mmcv_ckpt_hooks.wording import size_text, time_text
 
 #: 2026-11-28T00:00:00 of UTC.
 MIDNIGHT = 1795824000
