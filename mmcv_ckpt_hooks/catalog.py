@@ -122,8 +122,8 @@ class Catalog:
 
     def at_iter(self, finished: int) -> Optional[CheckpointInfo]:
         """Return this run's checkpoint of that many iterations, or None."""
-        return next(
-            (info for info in self.owned() if info.iter == finished), None)
+        return next((info for info in self.owned() if info.iter == finished),
+                    None)
 
     def best(self, key: str, ranked: bool = False) -> Optional[BestScore]:
         """Return a metric's best score so far; see :class:`BestScores`."""
@@ -182,8 +182,8 @@ class Catalog:
         with self._lock:
             foreign = [
                 info for info in self._entries.values()
-                if info.lineage != self.lineage and info.trigger != 'best'
-                and (info.iter or info.epoch) and info.name != LATEST_NAME
+                if info.lineage != self.lineage and info.trigger != 'best' and
+                (info.iter or info.epoch) and info.name != LATEST_NAME
                 and not self.link(info.name)
             ]
             for info in foreign:
