@@ -26,7 +26,7 @@ WAYS = {
     'dcp.save': 'torch.distributed.checkpoint save',
 }
 _SAVES = 4
-#: Ordinary steps behind those beside a save.
+#: Ordinary steps after those beside a save.
 _QUIET = 3
 #: So long a save may take to be written (seconds).
 _BUSY_SECS = 2.5

@@ -151,7 +151,7 @@ class Plan:
         saves (int): How many saves.
         busy (int): Steps from the one that ends with a save, until it is
             surely written.
-        quiet (int): Ordinary steps behind those.
+        quiet (int): Ordinary steps after those.
     """
     warm_up = 2
 

@@ -159,7 +159,7 @@ class Agreement:
             waits (bool): False where the process ends whatever becomes of the
                 others: then both go with it. Default: True.
 
-        Threads of gloo release the tensors of a message behind its arrival,
+        Threads of gloo release the tensors of a message after its arrival,
         and abort a process whose interpreter has ended by then (torch 2.12).
         Those of a group that is destroyed are waited for.
         """

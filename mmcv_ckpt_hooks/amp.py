@@ -107,7 +107,7 @@ def restore_amp(hooks: List[Any],
                 settings: Optional[Mapping[str, Any]] = None) -> bool:
     """Bring saved AMP state back into whatever AMP the run uses.
 
-    Apex wants it behind ``amp.initialize``, and behind the model's and the
+    Apex wants it after ``amp.initialize``, and after the model's and the
     optimizer's.
 
     Args:

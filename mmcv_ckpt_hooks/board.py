@@ -61,7 +61,7 @@ class Board:
         before, self.step = self.step, step
         text = base64.b64encode(pickle.dumps(state)).decode()
         self._set(f'state {self._rank}', text)
-        # which is counted up behind it: who sees the step finds its state
+        # which is counted up after it: who sees the step finds its state
         self._add(f'step {self._rank}',
                   step - before if before is not None else step + 1)
 

@@ -49,7 +49,7 @@ class Record(NamedTuple):
 
     Args:
         start (int): First byte of its data.
-        stop (int): The one behind them.
+        stop (int): The one after them.
         crc (int): What the zip directory has for it.
         what (str): File and record, for the messages.
     """

@@ -186,7 +186,7 @@ class Continuation:
 class StockContinuation:
     """What a runner that is not ours goes on with: all but the data.
 
-    mmcv builds the iterators of its loaders behind ``before_run``, and each
+    mmcv builds the iterators of its loaders after ``before_run``, and each
     draws its seeds from torch's generator. In a run that was never stopped
     the pass in which the checkpoint lies has drawn them before, the next one
     has not.
@@ -224,7 +224,7 @@ class EvaluationGuard:
 
     A checkpoint is saved before the evaluation of its step, and a resumed run
     does not repeat that. mmcv leaves the model of an epoch runner in eval mode
-    behind an evaluation by iteration (mmcv#2199).
+    after an evaluation by iteration (mmcv#2199).
 
     Args:
         runner (BaseRunner): Any.

@@ -154,7 +154,7 @@ class _Gpus:
         sources.append(flat.reshape(-1))
 
     def start(self) -> Dict[torch.device, Any]:
-        """Begin, and return of each GPU an event that comes behind it."""
+        """Begin, and return of each GPU an event that comes after it."""
         events = {}
         for device, (at_once, later) in self._copies.items():
             training = torch.cuda.current_stream(device)

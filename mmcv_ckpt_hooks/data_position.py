@@ -1,6 +1,6 @@
 """Where in the data a run is.
 
-A resumed run goes on in the pass over the data and behind the batch where it
+A resumed run goes on in the pass over the data and after the batch where it
 stopped. The sampler is advanced; no batch is loaded for it.
 """
 from typing import Any, Callable, Dict, Mapping, Optional

@@ -90,7 +90,7 @@ class BackgroundExecutor:
             thread.close()
 
     def retire(self) -> None:
-        """End the thread behind the job under way, which is not waited for."""
+        """End the thread after the job under way, which is not waited for."""
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.retire()
@@ -141,7 +141,7 @@ def run_together(job: Job, threads: int, stop: Callable[[], None]) -> None:
 
 
 class Follower:
-    """Runs short jobs one after the other, behind the thread that gives them.
+    """Runs short jobs one after the other, on a thread of its own.
 
     An error ends it: it is raised by every later call, and what was not begun
     is left out. Where no thread can be started (the interpreter is ending:
@@ -165,7 +165,7 @@ class Follower:
         self._thread: Optional[threading.Thread] = None
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Have a job run behind those before it."""
+        """Have a job run after those before it."""
         if not self.start():
             job()
             return

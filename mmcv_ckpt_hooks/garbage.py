@@ -7,7 +7,7 @@ _Function = TypeVar('_Function', bound=Callable[..., Any])
 
 
 def without_collections(function: _Function) -> _Function:
-    """Put off automatic garbage collection: it comes behind the function.
+    """Put off automatic garbage collection: it comes after the function.
 
     A collection of all objects takes longer than the whole save where torch
     and mmcv are loaded, and a third of a resume. When it is due is decided by

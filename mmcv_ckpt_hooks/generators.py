@@ -2,7 +2,7 @@
 
 What belongs to the data must not depend on what training draws, nor the other
 way round: then each can be continued by itself. :class:`GeneratorStream` keeps
-numbers of its own behind the same global generators.
+numbers of its own for the same global generators.
 """
 import hashlib
 import random

@@ -54,7 +54,7 @@ def refuse_part(path: str) -> None:
     Raises:
         ConfigError: It names the whole.
     """
-    # of the whole, given with a slash, nothing is behind it
+    # of the whole, given with a slash, nothing follows it
     directory, name = os.path.split(path)
     is_remote = scheme_of(path) not in ('', 'file')
     is_file = name and (is_remote or os.path.isfile(_local(path)))

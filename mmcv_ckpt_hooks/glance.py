@@ -12,7 +12,7 @@ from . import outline
 from .scanning import check_byte_order, read_pickle
 from .unpickling import unpickle_until
 
-#: What only the plugin writes, behind the tensors; steps count otherwise then.
+#: What only the plugin writes, after the tensors; steps count otherwise then.
 _OF_PLUGIN = b'resume_state'
 
 

@@ -55,7 +55,7 @@ def is_over() -> bool:
 def die_holding() -> None:
     """Let the directories of this process look as if it were killed.
 
-    It ends while it writes, and who comes next clears up behind the dead. In
+    It ends while it writes, and who comes next clears up after the dead. In
     a store that is seen by other signs, and nobody is kept waiting.
 
     Thread: also a signal's handler.

@@ -134,7 +134,7 @@ class HeardHistory(History):
 
     Args:
         inner (History): Has the events.
-        heard (callable): Called behind each with its name and values.
+        heard (callable): Called after each with its name and values.
     """
 
     def __init__(self, inner: History, heard: Callable[[str, Dict[str, Any]],

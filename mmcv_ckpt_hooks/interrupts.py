@@ -176,14 +176,14 @@ class Interrupts:
               alone: bool = False) -> None:
         """End the run when everything is committed and logged.
 
-        If another of our hooks comes behind, that one ends it.
+        If another of our hooks comes after it, that one ends it.
 
         Args:
             wish (Wish): Agreed.
             last (Boundary): After which it ends.
             event (str, optional): The event under way.
             alone (bool): Whether other ranks may not come here. They still
-                leave behind rank 0, if that leaves. Default: False.
+                leave after rank 0, if that leaves. Default: False.
 
         Raises:
             SystemExit: 128 and the number of the signal.
@@ -250,7 +250,7 @@ class Interrupts:
             self.leave(wish, keeper.last, None, alone=True)
 
     def end(self) -> None:
-        """End the run as what came behind its last boundary asks.
+        """End the run as what came after its last boundary asks.
 
         Order: on all ranks, when the run has come to its end and all is
         committed; it closes.

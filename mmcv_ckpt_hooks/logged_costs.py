@@ -14,7 +14,7 @@ class LoggedCosts(Hook):
     A train line is what the loggers make of ``runner.log_buffer.output`` when
     they have averaged. What lies there at another time makes a ``val`` line,
     so nothing is put there unless they do so in this iteration. When one has,
-    those behind it log, too; one before it with another interval finds the
+    those after it log, too; one before it with another interval finds the
     costs in its own next line.
 
     Args:

@@ -159,7 +159,7 @@ class Mirror:
         self._place.release()  # the end of a copy may have taken it again
 
     def reopen(self) -> None:
-        """Go on, also behind an end that left something out."""
+        """Go on, also after an end that left something out."""
         with self._changed:
             self._is_abandoned = False
         self.wake()

@@ -214,7 +214,7 @@ def _newer_of_both(runner: Any, options: CheckpointOptions,
         warn(f'{error}. Going on from the mirror {mirror.url}')
         return True, of_mirror(older)
     # INVARIANT: of a newest one that is damaged here the copy counts: else
-    # the run would go back behind it, and write over it there
+    # the run would go back before it, and write over it there
     newer = [one for one in older if mine[0] and one.iter > mine[0].iter]
     if newer:
         del mine  # it may be as large as memory allows

@@ -33,7 +33,7 @@ class Rescue:
              ranks: List[Any]) -> Optional[str]:
         """Save the last boundary, unless it is committed; return its name.
 
-        None if nothing was trained, or the save failed. Behind the name is
+        None if nothing was trained, or the save failed. After the name is
         said what the file lacks.
         """
         if keeper.last.started or self._saver is None:

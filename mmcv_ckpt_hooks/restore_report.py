@@ -145,7 +145,7 @@ def _writer(checkpoint: Mapping[str, Any]) -> str:
 
 def why_not_position(loaders: Optional[Sequence[Mapping[str, Any]]],
                      saved_ranks: int, ranks: int) -> str:
-    """Say why a run does not go on behind its last batch; '' if it does.
+    """Say why a run does not go on after its last batch; '' if it does.
 
     Args:
         loaders (list[dict], optional): Where this rank was in its data.

@@ -87,14 +87,14 @@ class JobThread:
             raise
 
     def retire(self) -> None:
-        """End behind the job under way, which is not waited for.
+        """End after the job under way, which is not waited for.
 
         Thread: any.
         """
         self._jobs.put(None)
 
     def close(self) -> None:
-        """End, behind the job under way."""
+        """End, after the job under way."""
         self.retire()
         self._thread.join()
 

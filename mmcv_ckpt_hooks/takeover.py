@@ -85,9 +85,9 @@ def rearranged(hooks: List[Any], ours: Any, stock: Optional[CheckpointHook],
                log: Callable[[str], None]) -> List[Any]:
     """Return the hooks with ours in the place of the stock one.
 
-    Behind all hooks of ``NORMAL``: mmcv registers ``custom_hooks`` behind the
+    After all hooks of ``NORMAL``: mmcv registers ``custom_hooks`` after the
     stock hook, and what they change in a step belongs to the state of that
-    step. What only reports stays behind it: loggers, timers, evaluations.
+    step. What only reports stays after it: loggers, timers, evaluations.
 
     A new list: mmcv iterates the old one while it calls ``before_run``.
     """
@@ -122,7 +122,7 @@ def averaged_first(hooks: List[Any], saving: Any,
                    log: Callable[[str], None]) -> List[Any]:
     """Return the hooks with every EMAHook before the one that saves.
 
-    Behind it the averages of a checkpoint lack its last step, and between two
+    After it the averages of a checkpoint lack its last step, and between two
     epochs it holds the trained weights where training expects the averaged.
     """
     place = hooks.index(saving)

@@ -28,7 +28,7 @@ ENTRY_MAGIC = b'PK\x01\x02'
 #: With which a file begins.
 FILE_MAGIC = b'PK\x03\x04'
 
-#: All that stands behind the directory.
+#: All that follows the directory.
 END_BYTES = _END64.size + _LOCATOR.size + _END.size
 
 #: Sizes follow the data; names are UTF-8. Other flags mean encryption and

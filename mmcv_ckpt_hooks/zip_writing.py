@@ -2,7 +2,7 @@
 
 Where every byte goes follows from the names and sizes alone, so that memory
 can be laid out like the file before anything is known of the content: the
-CRC-32 of a record stands behind it and in the directory at the end. Standard
+CRC-32 of a record stands after it and in the directory at the end. Standard
 library only.
 
 Source: APPNOTE.TXT 6.3.9, sections 4.3.7 (local header), 4.3.9 (data
@@ -40,7 +40,7 @@ _DATE = 0x21
 
 
 class ArchiveLayout:
-    """Where each record is; records are added one behind the other.
+    """Where each record is; records are added one after the other.
 
     Attributes:
         records (list[ZipInfo]): With name, size and offset; who writes the
@@ -53,7 +53,7 @@ class ArchiveLayout:
         self.end = 0
 
     def add(self, name: str, nbytes: int) -> zipfile.ZipInfo:
-        """Place a record behind the last one."""
+        """Place a record after the last one."""
         record = zipfile.ZipInfo(name)
         record.file_size = record.compress_size = nbytes
         record.header_offset = self.end
@@ -86,7 +86,7 @@ def local_header(record: zipfile.ZipInfo) -> bytes:
 
 
 def descriptor(record: zipfile.ZipInfo) -> bytes:
-    """Return what stands behind a record's data, of which ``CRC`` is known."""
+    """Return what stands after a record's data, of which ``CRC`` is known."""
     return _descriptor(record).pack(b'PK\x07\x08', record.CRC,
                                     record.file_size, record.file_size)
 
@@ -104,7 +104,7 @@ def _entry(record: zipfile.ZipInfo) -> bytes:
     size, offset, wide = record.file_size, record.header_offset, []
     if max(size, offset) > _LIMIT:
         # all of them: torch 2.0 adds the offset to the size without looking
-        # whether it is wide, and finds it behind the end of the file
+        # whether it is wide, and finds it beyond the end of the file
         wide, size, offset = [size, size, offset], _MAX32, _MAX32
     extra = struct.pack(f'<HH{len(wide)}Q', _ZIP64_ID, 8 *
                         len(wide), *wide) if wide else b''

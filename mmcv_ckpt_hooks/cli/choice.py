@@ -95,7 +95,7 @@ class Looks:
         """Return what is wrong with one that a resume does not come to.
 
         Of a file of stock mmcv the structure is read, and ``meta``: what
-        stands behind the first tensor, only a resume would come to.
+        stands after the first tensor, only a resume would come to.
         """
         return self._glance(info)[0]
 

@@ -44,7 +44,7 @@ def unfinished_in(place: Place) -> Unfinished:
             continue  # removed since it was listed
         shown = place.path(name)
         if METADATA_NAME not in names and (WRITING_NAME in names or not names):
-            # an empty one: before its mark, or behind it
+            # an empty one: before its mark, or after it
             found.unfinished[name] = \
                 f'{shown} is being written or removed, or was when a run ' \
                 'was killed; then the next start here removes it'

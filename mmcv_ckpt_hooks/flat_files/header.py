@@ -79,8 +79,8 @@ class Entry:
     Args:
         dtype (str): One of :data:`BITS`.
         shape (tuple[int]): Of it.
-        start (int): Its first byte behind the header.
-        stop (int): The one behind its last.
+        start (int): Its first byte after the header.
+        stop (int): The one after its last.
     """
     dtype: str
     shape: Tuple[int, ...]
@@ -232,7 +232,7 @@ def _are_counts(values: Any) -> bool:
 
 
 def _check_places(path: str, entries: Mapping[str, Entry], size: int) -> None:
-    """Check that tensors lie one behind the other, up to the end."""
+    """Check that tensors lie one after the other, up to the end."""
     end, before = 0, ''
     for name, one in sorted(
             entries.items(), key=lambda item: (item[1].start, item[1].stop)):

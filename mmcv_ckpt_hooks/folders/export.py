@@ -136,7 +136,7 @@ def write_folder(files: StorageBackend, by_rank: Sequence[Sequence[Piece]],
 
 
 class _Items:
-    """Writes tensors one behind the other.
+    """Writes tensors one after the other.
 
     Args:
         pieces (list[Piece]): What is written.

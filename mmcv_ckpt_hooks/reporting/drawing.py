@@ -1,7 +1,7 @@
 """Matplotlib's drawings as SVG that an HTML page can take in.
 
 No text of a work dir comes here: matplotlib would take some for formulas. It
-is added behind the drawing, as titles, by a writer of XML.
+is added after the drawing, as titles, by a writer of XML.
 """
 import re
 from contextlib import contextmanager

@@ -219,7 +219,7 @@ def _estimated(log: Log, counting: Counting, known: Sequence[Tuple[float,
 
 
 def _related(starts: Sequence[Start]) -> List[Start]:
-    """Give a start that saved nothing to the run before it, or behind it."""
+    """Give a start that saved nothing to the run before it, or after it."""
     found: List[Start] = []
     before = ''
     behind = next((one.lineage for one in starts if one.lineage), '')

@@ -1,4 +1,4 @@
-"""The state that one rank writes: many small archives, one behind the other.
+"""The state that one rank writes: many small archives, one after the other.
 
 Each tensor is what ``torch.save`` would make of it, so that torch's own reader
 takes it; the last archive of rank 0 is what no rank has a part of.
@@ -87,7 +87,7 @@ class ShardState(StagedState):
 
     def write_items(self, stream: IO[bytes],
                     advance: Callable[[int], None]) -> 'Written':
-        """Write all tensors, one behind the other.
+        """Write all tensors, one after the other.
 
         Args:
             stream (file): Of :meth:`StorageBackend.put`.

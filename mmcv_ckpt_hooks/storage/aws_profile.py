@@ -34,7 +34,7 @@ def profile_options(name: Optional[str],
     """Return what a profile adds to options and environment.
 
     A profile that is named goes before the environment's credentials, the
-    default one behind them.
+    default one after them.
 
     Args:
         name (str, optional): The profile. Default: None, which means

@@ -190,7 +190,7 @@ def reason(error: Exception, secrets: Sequence[str]) -> str:
     silent = no_answer(text)
     if silent is not None and not parts:
         parts.append(silent.told)
-    # behind the first paragraph the client lists everything that it knows
+    # after the first paragraph the client lists everything that it knows
     told = ' '.join(parts) or text.split('\n\n')[0][:_SHOWN_CHARACTERS]
     return redacted(told, secrets).strip(' .') or type(error).__name__
 

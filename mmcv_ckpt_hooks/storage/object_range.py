@@ -20,7 +20,7 @@ def read_range(client: Any, store: Any, name: str, start: int, stop: int,
         store (Any): The prefix.
         name (str): Of the object.
         start (int): First byte.
-        stop (int): Behind the last byte; may be behind the object's end.
+        stop (int): The one after the last; may lie past the object's end.
 
     Raises:
         EmptyObject: If the object is.

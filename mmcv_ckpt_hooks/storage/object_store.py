@@ -103,7 +103,7 @@ class ObjectStoreBackend(ObjectRequests):
         """Abort uploads that nobody goes on with.
 
         On S3 alone: Azure forgets parts after a week, GCS needs a lifecycle
-        rule. What may still live is looked at again behind later saves.
+        rule. What may still live is looked at again after later saves.
         """
         if self._leftovers is None:
             return []

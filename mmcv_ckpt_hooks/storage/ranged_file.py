@@ -10,7 +10,7 @@ SMALL_BYTES = 64 << 10
 #: What is read ahead: ranges of so many bytes, so many at a time.
 RANGE_BYTES = 8 << 20
 RANGES_AHEAD = 4
-#: Who goes on so close behind what was read last reads in order (bytes):
+#: Who goes on so close after what was read last reads in order (bytes):
 #: between the records of a checkpoint is padding.
 _GAP_BYTES = 4 << 10
 #: Small ranges that are kept: the beginning, the end and two more.

@@ -103,7 +103,7 @@ class FakeApex(types.ModuleType):
                    loss: torch.Tensor,
                    optimizers: Any,
                    loss_id: int = 0) -> Iterator[torch.Tensor]:
-        """Yield the scaled loss; the gradients are unscaled behind it.
+        """Yield the scaled loss; the gradients are unscaled after it.
 
         Those of a backward pass before are added. If one is not finite, the
         next step of the optimizer does nothing.
@@ -149,7 +149,7 @@ class FakeApex(types.ModuleType):
         """Load what :meth:`state_dict` returned.
 
         Raises:
-            RuntimeError: If there is more in it, behind what was loaded.
+            RuntimeError: If there is more in it, after what was loaded.
         """
         scalers = iter(self._amp_state.loss_scalers)
         unexpected: List[str] = []

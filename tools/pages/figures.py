@@ -2,7 +2,7 @@
 import json
 import sys
 
-#: The results that `make` keeps, and what each is called. Others go behind.
+#: The results that `make` keeps, and what each is called. Others come last.
 TITLES = dict(
     bench='Beside stock mmcv',
     peers='Beside other savers',
