@@ -31,6 +31,12 @@ def written(nbytes: int, secs: float) -> str:
     return f'{nbytes / 1e6:.2f} MB in {secs:.3f} s{rate}'
 
 
+def iso_time_text(created_at: str) -> str:
+    """Return a time of the catalog for people."""
+    # always UTC: '2030-01-31T12:00:00+00:00'
+    return created_at[:19].replace('T', ' ') or '-'
+
+
 def nearest(given: str, valid: Sequence[str]) -> str:
     """Return the valid name that a wrong one looks like; '' if none does."""
     near = difflib.get_close_matches(given, valid, n=1, cutoff=0.5)

@@ -2,6 +2,7 @@
 from typing import AbstractSet, Any, List, Mapping, Optional
 
 from ..types import CheckpointInfo
+from ..wording import iso_time_text
 from .choice import DAMAGED
 from .listing import Listing
 
@@ -35,23 +36,21 @@ def structure_of(listing: Listing, name: str,
                  sound: AbstractSet[str]) -> Optional[str]:
     """Return what its zip directory tells; None if it was not looked at."""
     refusal = listing.refused.get(name)
-    if refusal is not None and refusal.flag == DAMAGED:
+    if refusal is not None and refusal.flag == DAMAGED and \
+            not refusal.found_at:
         return DAMAGED
     return 'ok' if name in sound else None
 
 
 def verified_text(listing: Listing, name: str, sound: AbstractSet[str]) -> str:
     """Return when it was verified, else what its zip directory tells."""
+    refusal = listing.refused.get(name)
+    if refusal is not None and refusal.found_at:
+        return f'{DAMAGED} {iso_time_text(refusal.found_at)}'
     at, found = listing.verified.get(name), structure_of(listing, name, sound)
     if at is not None and found != DAMAGED:
-        return time_text(at)
+        return iso_time_text(at)
     return {'ok': 'structure', DAMAGED: 'no'}.get(found or '', '-')
-
-
-def time_text(created_at: str) -> str:
-    """Return a time of the catalog for people."""
-    # always UTC: '2030-01-31T12:00:00+00:00'
-    return created_at[:19].replace('T', ' ') or '-'
 
 
 def flags_text(listing: Listing, name: str) -> str:

@@ -6,9 +6,9 @@ from typing import Any, Dict, List, Mapping
 from ..errors import ConfigError
 from ..folders.folder import incomplete
 from ..folders.place import leads_to_folder
-from ..wording import counted
+from ..wording import counted, iso_time_text
 from .cells import (count_text, flags_text, metrics_text, structure_of,
-                    time_text, verified_text)
+                    verified_text)
 from .choice import DAMAGED, NEEDS_TRUST, NOT_RESUMABLE
 from .elsewhere import noted_elsewhere, those_below
 from .listing import Listing, look
@@ -52,7 +52,8 @@ _NOTHING: Dict[str, Any] = {
 _EPILOG = (
     'A number of iterations or epochs that neither a file nor its name tells '
     'is "-". Verified: when "mmcv-ckpt verify" last read every byte of the '
-    'file as it is now (UTC); "structure" its zip directory was read, just '
+    'file as it is now (UTC), "damaged" before it: and found it so; '
+    '"structure" its zip directory was read, just '
     'now, and is as it was committed; "no" it is damaged; "-" not looked at. '
     'Flags: "resume" a run would continue from it; "latest" '
     'latest.pth, or latest.dcp, leads to it; "best KEY" it has the best '
@@ -168,6 +169,8 @@ def _content(listing: Listing) -> Dict[str, Any]:
             structure_of(listing, info.name, sound),
             'verified_at':
             listing.verified.get(info.name, ''),
+            'damaged_at':
+            _damaged_at(listing, info.name),
             'problem':
             _problem(listing, info.name),
         } for info in listing.checkpoints],
@@ -207,7 +210,7 @@ def _print_listing(listing: Listing, folders: Unfinished,
         count_text(listing, info, 'epoch'),
         size_text(info.bytes),
         metrics_text(info.metrics, first),
-        time_text(info.created_at),
+        iso_time_text(info.created_at),
         verified_text(listing, info.name, sound),
         flags_text(listing, info.name)
     ] for info in infos]
@@ -233,6 +236,11 @@ def _print_listing(listing: Listing, folders: Unfinished,
 def _problem(listing: Listing, name: str) -> str:
     refusal = listing.refused.get(name)
     return listing.away.get(name, '') if refusal is None else refusal.why
+
+
+def _damaged_at(listing: Listing, name: str) -> str:
+    refusal = listing.refused.get(name)
+    return '' if refusal is None else refusal.found_at
 
 
 def _refusal_lines(listing: Listing) -> List[str]:
@@ -267,6 +275,6 @@ def _resume_text(listing: Listing) -> str:
     elif newest is not None and newest.name in listing.away:
         why = 'the newest that is there'
     at = listing.verified.get(choice.taken)
-    checked = 'Its structure was checked; "mmcv-ckpt verify" checks every ' \
-        'byte' if at is None else f'Every byte was verified {time_text(at)}'
+    checked = f'Every byte was verified {iso_time_text(at)}' if at else \
+        'Its structure was checked; "mmcv-ckpt verify" checks every byte'
     return f"resume='auto' would take {choice.taken}, {why}. {checked}"
