@@ -180,6 +180,6 @@ class Pruner:
         taken = bytes_of(there, kept)
         if taken > budget and not self._over_budget:
             self._log(f'What must be kept takes {taken / 1e6:.2f} MB, more '
-                      f'than keep.bytes ({budget / 1e6:.2f} MB): nothing of '
-                      'it is deleted for that')
+                      f'than keep.bytes ({budget / 1e6:.2f} MB): all of it '
+                      'stays, and the budget keeps nothing more')
         self._over_budget = taken > budget

@@ -3,8 +3,8 @@
 Exit codes are stable: 0 all well, 1 something checked is damaged, 2 wrong
 usage, or something is missing or may not be read, 3 loading something could
 run code, 130 interrupted. With ``--json`` the standard output has one JSON
-object, except on wrong usage and when interrupted, and the standard error
-output what people read.
+object, except when interrupted, and the standard error output what people
+read.
 
 Neither torch nor mmcv is imported by these modules.
 """
@@ -37,12 +37,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         int: The exit code.
 
     Raises:
-        SystemExit: By argparse: after ``--help`` (0) and on wrong usage (2).
+        SystemExit: After ``--help`` (0) and on wrong usage (2).
     """
-    arguments = parse(argv)
-    if arguments.run is None:
-        return EXIT_USAGE  # it has shown what there is
     try:
+        arguments = parse(argv)
+        if arguments.run is None:
+            return EXIT_USAGE  # it has shown what there is
         return _run(arguments)
     except OSError as error:
         _discard_rest()

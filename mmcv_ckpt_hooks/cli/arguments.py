@@ -5,15 +5,20 @@ before all others would be read.
 """
 import argparse
 import importlib
+import itertools
 import sys
 from typing import Any, Dict, List, NoReturn, Optional, Sequence
 
 from ..version import __version__
 from ..wording import nearest
+from .output import print_json, status
 
 #: One file each, in the order of the overview.
 COMMANDS = ('ls', 'inspect', 'verify', 'diff', 'prune', 'publish', 'convert',
             'push', 'pull', 'report', 'completion')
+#: For all but the last of them; many write it before the command.
+_JSON = '--json'
+_EXIT_USAGE = 2
 #: What others call so: git, restic, mlflow, rclone, kubectl.
 _MEANT = {
     'list': 'ls',
@@ -45,21 +50,43 @@ examples:
   mmcv-ckpt prune work_dirs/run --last 3   what --yes would delete
 
 "mmcv-ckpt COMMAND --help" tells the rest. Exit codes: 0 all well, 1 damaged,
-2 wrong usage or something is missing, 3 loading could run code.
+2 wrong usage or something is missing, 3 loading could run code. --json, before
+COMMAND or behind it, prints one JSON object.
 """
+
+
+class UsageError(Exception):
+    """A command line that is wrong.
+
+    Args:
+        problem (str): What is wrong with it.
+        shown (str): That, and what is right, in two lines.
+    """
+
+    def __init__(self, problem: str, shown: str) -> None:
+        super().__init__(problem)
+        self.shown = shown
 
 
 class Parser(argparse.ArgumentParser):
     """Tells in one line what is wrong, and in another what is right."""
 
     def error(self, message: str) -> NoReturn:
-        """End the program with 2."""
-        self.exit(
-            2, f'{self.prog}: {message}\n'
+        """Refuse the command line.
+
+        Raises:
+            UsageError: Always.
+        """
+        raise UsageError(
+            message, f'{self.prog}: {message}\n'
             f'usage: {self._short_usage()} ("{self.prog} --help" tells all)\n')
 
     def unknown(self, arguments: Sequence[str]) -> NoReturn:
-        """End the program for what it was given and does not know."""
+        """Refuse what the program was given and does not know.
+
+        Raises:
+            UsageError: Always.
+        """
         first = arguments[0]
         if not first.startswith('-'):
             self.error(f'one argument too many: {first!r}')
@@ -103,17 +130,30 @@ def parse(argv: Optional[Sequence[str]]) -> argparse.Namespace:
     Raises:
         SystemExit: After ``--help`` (0) and on wrong usage (2).
     """
-    given = list(sys.argv[1:] if argv is None else argv)
+    given = _command_first(list(sys.argv[1:] if argv is None else argv))
     named = [one for one in given[:1] if one in COMMANDS]
     parser = make_parser(named or COMMANDS)
     if not given:
         parser.print_help()
         return argparse.Namespace(run=None)
-    found, rest = parser.parse_known_args(given)
-    if rest:
-        chosen: Parser = parsers_of(parser)[found.command]
-        chosen.unknown(rest)
+    try:
+        found, rest = parser.parse_known_args(given)
+        if rest:
+            chosen: Parser = parsers_of(parser)[found.command]
+            chosen.unknown(rest)
+    except UsageError as error:
+        if _JSON in itertools.takewhile(lambda one: one != '--', given):
+            print_json(status(_EXIT_USAGE, error))
+            sys.stdout.flush()
+        parser.exit(_EXIT_USAGE, error.shown)
     return found
+
+
+def _command_first(given: List[str]) -> List[str]:
+    """Put ``--json`` behind the command, whose option it is."""
+    if given[:1] == [_JSON] and given[1:2]:
+        return [given[1], _JSON, *given[2:]]
+    return given
 
 
 def make_parser(names: Sequence[str] = COMMANDS) -> Parser:
@@ -124,7 +164,7 @@ def make_parser(names: Sequence[str] = COMMANDS) -> Parser:
     """
     parser = Parser(
         prog='mmcv-ckpt',
-        usage='mmcv-ckpt [--version] COMMAND ...',
+        usage='mmcv-ckpt [--version] [--json] COMMAND ...',
         description='Lists, shows, verifies, compares, prunes, publishes, '
         'converts and copies checkpoints of mmcv runs. Nothing in them is '
         'executed.',

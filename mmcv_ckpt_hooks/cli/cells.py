@@ -36,13 +36,17 @@ def structure_of(listing: Listing, name: str,
                  sound: AbstractSet[str]) -> Optional[str]:
     """Return what its zip directory tells; None if it was not looked at."""
     refusal = listing.refused.get(name)
-    if refusal is not None and refusal.flag == DAMAGED:
+    if refusal is not None and refusal.flag == DAMAGED and \
+            not refusal.found_at:
         return DAMAGED
     return 'ok' if name in sound else None
 
 
 def verified_text(listing: Listing, name: str, sound: AbstractSet[str]) -> str:
     """Return when it was verified, else what its zip directory tells."""
+    refusal = listing.refused.get(name)
+    if refusal is not None and refusal.found_at:
+        return f'{DAMAGED} {iso_time_text(refusal.found_at)}'
     at, found = listing.verified.get(name), structure_of(listing, name, sound)
     if at is not None and found != DAMAGED:
         return iso_time_text(at)

@@ -34,7 +34,7 @@ def check(target: Target,
         checked (dict): Outcomes by what tells a file from another; a hard
             link of one that was found good is not read again.
         places (Places): How a folder is opened.
-        of (str): Behind its name while it is read: which one of how many.
+        of (str): After its name while it is read: which one of how many.
             Default: ''.
     """
     known = target.place.catalog.find(target.name)

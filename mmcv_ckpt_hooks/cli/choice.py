@@ -1,7 +1,8 @@
 """What ``resume='auto'`` would take, and why not another one.
 
 No tensor is read: of a file its pickle is outlined, of a folder the small
-files are opened. A resume finds the same, and reads every byte.
+files are opened. A resume finds the same, and reads every byte: what that
+finds only a note of ``verify`` tells.
 """
 import zipfile
 from contextlib import suppress
@@ -20,6 +21,7 @@ from ..run_fields import check_run
 from ..scanning import read_outline
 from ..types import CheckpointInfo
 from ..verification import open_archive, zip_digest
+from ..wording import iso_time_text
 from .place import Place
 
 #: Flags of what a resume does not take.
@@ -38,10 +40,13 @@ class Refusal:
         why (str): In words.
         stops (bool): Whether the run ends with it; it would go on to the next
             one otherwise. Default: False.
+        found_at (str): When ``verify`` has found it, of what a look does not.
+            Default: '', a look has.
     """
     flag: str
     why: str
     stops: bool = False
+    found_at: str = ''
 
 
 class Looks:
@@ -49,10 +54,13 @@ class Looks:
 
     Args:
         place (Place): The directory.
+        damaged (dict): By name when ``verify`` has found damage that no look
+            finds, in the file that is there.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, damaged: Mapping[str, str]) -> None:
         self._place = place
+        self._damaged = damaged
         self._seen: Dict[str, Tuple[Optional[Refusal], Dict[str, Any]]] = {}
         self._as_committed: Dict[str, bool] = {}
         self._glances: Dict[str, Tuple[Optional[Refusal], Dict[str, Any]]] = {}
@@ -69,7 +77,8 @@ class Looks:
         among them, still have these bytes a check has to find. "No" says
         nothing.
         """
-        if not info.digest or not info.created_at or is_folder(info.name):
+        if not info.digest or not info.created_at or is_folder(info.name) or \
+                info.name in self._damaged:
             return False
         if info.name not in self._as_committed:
             try:
@@ -84,12 +93,21 @@ class Looks:
         """Return the names of what was looked at and found undamaged."""
         looked = {
             name
-            for name, (refusal, _) in self._seen.items()
-            if refusal is None or refusal.flag == NOT_RESUMABLE
+            for name, (refusal, _) in self._seen.items() if refusal is None
+            or refusal.flag == NOT_RESUMABLE or refusal.found_at
         }
         return looked.union(
             self._glances,
             (name for name, found in self._as_committed.items() if found))
+
+    def is_damaged(self, info: CheckpointInfo) -> bool:
+        """Whether it is damaged, as far as is known."""
+        refusal = self._look(info)[0]
+        return refusal is not None and refusal.flag == DAMAGED
+
+    def was_found_damaged(self, info: CheckpointInfo) -> bool:
+        """Whether ``verify`` has found damage that no look finds."""
+        return info.name in self._damaged
 
     def fault(self, info: CheckpointInfo) -> Optional[Refusal]:
         """Return what is wrong with one that a resume does not come to.
@@ -109,6 +127,8 @@ class Looks:
     def _glance(
             self,
             info: CheckpointInfo) -> Tuple[Optional[Refusal], Dict[str, Any]]:
+        if info.name in self._damaged:
+            return self._look(info)
         if info.name not in self._seen and info.name not in self._glances:
             meta = None
             if not info.digest or not info.created_at:
@@ -141,7 +161,8 @@ class Looks:
             info: CheckpointInfo) -> Tuple[Optional[Refusal], Dict[str, Any]]:
         if info.name not in self._seen:
             told: Dict[str, Any] = {}
-            self._seen[info.name] = (self._refusal(info, told), told)
+            refusal = self._refusal(info, told) or self._found(info.name)
+            self._seen[info.name] = (refusal, told)
         return self._seen[info.name]
 
     def _refusal(self, info: CheckpointInfo,
@@ -171,6 +192,13 @@ class Looks:
                 zipfile.BadZipFile) as error:
             return Refusal(DAMAGED, str(error))
         return None
+
+    def _found(self, name: str) -> Optional[Refusal]:
+        at = self._damaged.get(name)
+        return None if at is None else Refusal(
+            DAMAGED, f'{name}: verify found it damaged at {iso_time_text(at)} '
+            f'("mmcv-ckpt verify {self._place.path(name)}" says how)',
+            found_at=at)
 
     def _of_folder(self, info: CheckpointInfo) -> Optional[Refusal]:
         folder = open_folder(

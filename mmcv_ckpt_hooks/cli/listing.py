@@ -41,7 +41,7 @@ class Listing:
         latest (str, optional): The checkpoint that ``latest.pth`` leads to.
         pinned (dict): By name why no policy of a run deletes it.
         verified (dict): By name when ``mmcv-ckpt verify`` has read every byte
-            of the file that is there.
+            of the file that is there, and it was good.
         looks (Looks): At the checkpoints, as many as were taken.
         bytes (int): Of all files, each once.
     """
@@ -65,7 +65,8 @@ def look(place: Place) -> Listing:
     latest = latest_target(place, warn)
     inodes = _inodes(place)
     away = _links_to_nothing(place, inodes)
-    looks = Looks(place)
+    verified, damaged = verified_in(place, warn)
+    looks = Looks(place, damaged)
     choice = resume_choice(place, looks, away)
     taken = next(
         (info for info in place.resumable if info.name == choice.taken), None)
@@ -96,9 +97,10 @@ def look(place: Place) -> Listing:
         inodes[info.name]: info.bytes
         for info in checkpoints if info.name in inodes
     }
-    return Listing(place, checkpoints, choice, lineage, refused, away, flags,
-                   uncounted, latest, pinned_in(place, choice, latest),
-                   verified_in(place, warn), looks, sum(sizes.values()))
+    return Listing(place, checkpoints, choice, lineage, refused,
+                   away, flags, uncounted, latest,
+                   pinned_in(place, choice, latest), verified, looks,
+                   sum(sizes.values()))
 
 
 def _refused(place: Place, looks: Looks,
@@ -118,6 +120,8 @@ def _is_whole(place: Place, looks: Looks, info: CheckpointInfo) -> bool:
 
     Where a look is a request, or several files, the catalog is believed.
     """
+    if looks.was_found_damaged(info):
+        return False
     if not place.is_local or is_folder(info.name):
         return bool(info.digest and info.created_at)
     return looks.is_as_committed(info)

@@ -53,7 +53,8 @@ _NOTHING: Dict[str, Any] = {
 _EPILOG = (
     'A number of iterations or epochs that neither a file nor its name tells '
     'is "-". Verified: when "mmcv-ckpt verify" last read every byte of the '
-    'file as it is now (UTC); "structure" its zip directory was read, just '
+    'file as it is now (UTC), "damaged" before it: and found it so; '
+    '"structure" its zip directory was read, just '
     'now, and is as it was committed; "no" it is damaged; "-" not looked at. '
     'Flags: "resume" a run would continue from it; "latest" '
     'latest.pth, or latest.dcp, leads to it; "best KEY" it has the best '
@@ -169,6 +170,8 @@ def _content(listing: Listing) -> Dict[str, Any]:
             structure_of(listing, info.name, sound),
             'verified_at':
             listing.verified.get(info.name, ''),
+            'damaged_at':
+            _damaged_at(listing, info.name),
             'problem':
             _problem(listing, info.name),
         } for info in listing.checkpoints],
@@ -234,6 +237,11 @@ def _print_listing(listing: Listing, folders: Unfinished,
 def _problem(listing: Listing, name: str) -> str:
     refusal = listing.refused.get(name)
     return listing.away.get(name, '') if refusal is None else refusal.why
+
+
+def _damaged_at(listing: Listing, name: str) -> str:
+    refusal = listing.refused.get(name)
+    return '' if refusal is None else refusal.found_at
 
 
 def _refusal_lines(listing: Listing) -> List[str]:

@@ -14,7 +14,6 @@ from ..guarded import guarded, lock_of, taken
 from ..history import open_history
 from ..wording import counted, size_text
 from .cells import count_text
-from .checks import check
 from .elsewhere import those_below
 from .keeping import add_keep, keep_options
 from .listing import Listing, look
@@ -218,8 +217,16 @@ def _print(listing: Listing, verdicts: List[Verdict], contents: Mapping[str,
             'checkpoints': [_content(listing, one) for one in verdicts]
         })
         return
-    print_table(_COLUMNS, [_row(listing, one, done) for one in verdicts],
-                ['red' if one.goes else '' for one in verdicts])
+    stays = {
+        contents[one.info.name]: one.info.name
+        for one in verdicts if not one.goes
+    }
+    print_table(
+        _COLUMNS,
+        [[*_row(listing, one, done),
+          _why(one, contents, stays)] for one in verdicts],
+        ['red' if one.goes else '' for one in verdicts],
+    )
     number, total = len(goes) - len(failed), len(verdicts)
     print_line('')
     of = f'{number} of {counted(total, "checkpoints")}'
@@ -250,6 +257,14 @@ def _row(listing: Listing, one: Verdict, done: bool) -> Sequence[str]:
     info = one.info
     what = 'keep' if not one.goes else 'failed' if one.problem else \
         'deleted' if done else 'delete'
-    return (info.name, count_text(listing, info,
-                                  'iter'), count_text(listing, info, 'epoch'),
-            size_text(info.bytes), what, ', '.join(one.why))
+    return (info.name, count_text(listing, info, 'iter'),
+            count_text(listing, info, 'epoch'), size_text(info.bytes), what)
+
+
+def _why(one: Verdict, contents: Mapping[str, Any],
+         stays: Mapping[Any, str]) -> str:
+    """Return why it stays, or why nothing is freed by its deletion."""
+    other = stays.get(contents[one.info.name])
+    if one.goes and other is not None:
+        return f'a second name of {other}: frees nothing'
+    return ', '.join(one.why)

@@ -1,5 +1,7 @@
 """When ``verify`` last read every byte of a checkpoint: a note beside it.
 
+Also of what it found damaged: a resume reads as much, and passes over it.
+
 The note is about a file as it was then: its size, the time of its last change
 and its inode. Of one that was written, copied or replaced since it says
 nothing. What a disk loses later no note can tell: so it has a date.
@@ -13,6 +15,8 @@ from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 from ..errors import MissingCheckpointError, StorageError
 from ..flat_files.header import SUFFIX as FLAT
+from .choice import Looks
+from .outcomes import DAMAGED, OK
 from .place import Place
 
 VERIFIED_NAME = 'checkpoints.verified.json'
@@ -49,15 +53,37 @@ def _state_of(status: os.stat_result) -> str:
     return f'{status.st_size}-{status.st_mtime_ns}-{status.st_ino}'
 
 
-def verified_in(place: Place, warn: Warn) -> Dict[str, str]:
+def verified_in(place: Place,
+                warn: Warn) -> Tuple[Dict[str, str], Dict[str, str]]:
     """Return by name when a checkpoint was verified that is still as it was.
 
     Args:
         place (Place): The directory; of a remote one nothing is noted.
         warn (callable): Told of notes that cannot be read.
+
+    Returns:
+        tuple[dict, dict]: Of those that were good; of those that were
+        damaged, under each name that the file has.
     """
-    notes = _standing(place, _read(place, warn), warn)
-    return {name: one['at'] for name, one in notes}
+    notes = dict(_standing(place, _read(place, warn), warn))
+    latest = {
+        one['state']: one
+        for one in sorted(notes.values(), key=lambda one: str(one['at']))
+    }
+    damaged = {
+        state: one['at']
+        for state, one in latest.items() if one['found'] == DAMAGED
+    }
+    good = {
+        name: one['at']
+        for name, one in notes.items() if one['state'] not in damaged
+    }
+    bad = {}
+    for info in place.checkpoints if damaged else ():
+        with suppress(OSError):  # a link to nothing
+            state = file_state(place, info.name)
+            bad.update({info.name: damaged[state]} if state in damaged else {})
+    return good, bad
 
 
 class Notes:
@@ -73,7 +99,7 @@ class Notes:
     def __init__(self, warn: Warn) -> None:
         self._warn = warn
         self._places: Dict[int, Place] = {}
-        # by place and name; None for what is not good
+        # by place and name; None for what is not to be noted
         self._found: Dict[int, Dict[str, Optional[Dict[str, str]]]] = {}
         self._begun: Tuple[Place, str, Optional[Dict[str, str]]]
 
@@ -86,13 +112,21 @@ class Notes:
                 note = {'state': file_state(place, name), 'at': _now()}
         self._begun = place, name, note
 
-    def end(self, is_good: bool) -> None:
-        """Say what the check of it has found."""
+    def end(self, status: str) -> None:
+        """Say what the check of it has found.
+
+        Args:
+            status (str): Of the :class:`~.outcomes.Outcome`.
+        """
         place, name, note = self._begun
+        if note is not None:
+            note['found'] = status
+            if status != OK and not _is_hidden(place, name, status):
+                note = None
         # INVARIANT: of the state before: what came while it was read is not
         # what was read
         self._places[id(place)] = place
-        self._found.setdefault(id(place), {})[name] = note if is_good else None
+        self._found.setdefault(id(place), {})[name] = note
 
     def write(self) -> None:
         """Write the notes, beside those of other checkpoints."""
@@ -123,6 +157,19 @@ class Notes:
             self._warn(f'what was verified is not noted: {error}')
 
 
+def _is_hidden(place: Place, name: str, status: str) -> bool:
+    """Whether it is damage that no look at the structure finds.
+
+    What the catalog does not agree with is another matter: it is not written
+    into the file, and goes when the catalog learns of it.
+    """
+    known = place.catalog.find(name)
+    with suppress(StorageError):  # it has gone meanwhile
+        return status == DAMAGED and (known is None or
+                                      not Looks(place, {}).is_damaged(known))
+    return False
+
+
 def _now() -> str:
     return datetime.datetime.now(
         datetime.timezone.utc).isoformat(timespec='seconds')
@@ -137,7 +184,13 @@ def _standing(place: Place, written: Dict[str, Any],
             continue
         with suppress(OSError):  # it is gone
             if one['state'] == file_state(place, name):
-                yield name, {'state': one['state'], 'at': one['at']}
+                # INVARIANT: one that says nothing else was good
+                found = DAMAGED if one.get('found') == DAMAGED else OK
+                yield name, {
+                    'state': one['state'],
+                    'at': one['at'],
+                    'found': found
+                }
 
 
 def _is_note(name: str, one: Any) -> bool:

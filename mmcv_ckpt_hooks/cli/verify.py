@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
         notes.begin(target.place, target.name)
         of = f' ({number} of {len(targets)})' if len(targets) > 1 else ''
         outcome = check(target, checked, places, of)
-        notes.end(outcome.status == OK)
+        notes.end(outcome.status)
         outcomes.append(outcome)
         if outcome.status == NOT_CHECKED:
             continue  # it was told

@@ -1,4 +1,6 @@
 """What is wrong with a command line is told in two lines."""
+import json
+
 import pytest
 
 from mmcv_ckpt_hooks.cli import arguments, main
@@ -54,6 +56,35 @@ def test_a_wrong_argument_names_the_right_one(capsys, given, said):
     assert problem == f'mmcv-ckpt {said}'
     assert usage.startswith(f'usage: mmcv-ckpt {command} [OPTION ...] ')
     assert usage.endswith(f'("mmcv-ckpt {command} --help" tells all)')
+
+
+@pytest.mark.parametrize('given, problem', [
+    (['publish', '--json', 'a'], 'the following arguments are required: DST'),
+    (['--json', 'ls', '--xyzzy'], 'unknown option --xyzzy'),
+    (['--json'], 'the following arguments are required: COMMAND'),
+    (['--json', 'lst'], "unknown command 'lst' (did you mean ls?); there are:"
+     f' {", ".join(arguments.COMMANDS)}'),
+    (['ls', 'a', 'b', '--json'], "one argument too many: 'b'"),
+])
+def test_wrong_usage_is_told_to_programs_as_well(capsys, given, problem):
+    with pytest.raises(SystemExit) as caught:
+        main(given)
+    assert caught.value.code == 2
+    out, err = capsys.readouterr()
+    assert json.loads(out) == dict(
+        ok=False, exit_code=2, error='UsageError', problem=problem)
+    assert err.count('\n') == 2 and f': {problem}\nusage: ' in err
+
+
+def test_a_file_of_that_name_asks_for_no_json(capsys):
+    refused(capsys, 'verify', '--xyzzy', '--', '--json')
+
+
+def test_json_may_stand_before_the_command(run_dir, capsys):
+    assert main(['--json', 'ls', str(run_dir)]) == 0
+    before = capsys.readouterr().out
+    assert main(['ls', str(run_dir), '--json']) == 0
+    assert json.loads(before) == json.loads(capsys.readouterr().out)
 
 
 def test_without_a_command_the_program_shows_what_it_has(capsys):

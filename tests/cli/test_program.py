@@ -25,6 +25,17 @@ print(*sorted({'torch', 'mmcv', 'numpy', 'rich'} & set(sys.modules)),
       file=sys.stderr)
 sys.exit(code)
 """
+#: Ctrl-C comes when a module is about to be imported.
+INTERRUPTED = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+import mmcv_ckpt_cli
+sys.exit(mmcv_ckpt_cli.main(['ls', '.']))
+"""
 COMMANDS = [(['ls', '.'], 'would take iter_8.pth'),
             (['verify', '--all', '.'], '5 ok'),
             (['inspect', 'iter_4.pth'], 'meta.iter: 4'),
@@ -57,6 +68,20 @@ def test_the_commands_need_neither_torch_nor_mmcv_nor_rich(
     done = program(run_dir, 'torch,mmcv,numpy,rich', *arguments)
     assert done.returncode == 0, done.stderr
     assert said in done.stdout
+
+
+@pytest.mark.parametrize(
+    'module',
+    ['mmcv_ckpt_hooks', 'mmcv_ckpt_hooks.cli', 'mmcv_ckpt_hooks.cli.ls'])
+def test_it_may_be_interrupted_while_it_is_imported(run_dir, module):
+    done = subprocess.run([sys.executable, '-c', INTERRUPTED, module],
+                          cwd=str(run_dir),
+                          stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE,
+                          universal_newlines=True,
+                          timeout=300)
+    assert done.returncode == 130
+    assert (done.stdout, done.stderr) == ('', 'mmcv-ckpt: interrupted\n')
 
 
 @NEW_TORCH

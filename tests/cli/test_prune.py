@@ -126,6 +126,18 @@ def test_a_budget_that_is_too_small_is_told_in_its_words(run_dir, capsys):
     assert code == 0 and 'more than --bytes' in err and 'keep.' not in err
 
 
+def test_a_name_that_frees_nothing_is_told(run_dir, capsys):
+    for name in ('iter_2.pth', 'iter_6.pth'):
+        (run_dir / name).unlink()
+    assert main(['prune', str(run_dir), '--bytes', '5']) == 0
+    out, err = capsys.readouterr()
+    assert err.endswith('all of it stays, and the budget keeps nothing more\n')
+    row, = [row for row in out.splitlines() if row.startswith('iter_4.pth')]
+    assert row.endswith(
+        'delete  a second name of best_mIoU_iter_4.pth: frees nothing')
+    assert '1 of 3 checkpoints would be deleted, 0 B freed' in out
+
+
 # -- the policies ----------------------------------------------------------
 
 

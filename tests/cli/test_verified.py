@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from mmcv_ckpt_hooks import find_resumable
 from mmcv_ckpt_hooks.cli import main
 from mmcv_ckpt_hooks.cli.verified import VERIFIED_NAME
 from mmcv_ckpt_hooks.storage.local import LocalBackend
@@ -82,6 +83,114 @@ def test_what_is_damaged_loses_its_note(verified_dir, capsys):
     assert main(['verify', str(path)]) == 1
     capsys.readouterr()
     assert 'iter_6.pth' not in names_verified(capsys, verified_dir)
+
+
+def flip_as_a_disk_does(path):
+    """Flip a bit of a tensor: nobody has written."""
+    before = path.stat()
+    flip(path, before.st_size // 2)
+    os.utime(str(path), ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def ls_lines(capsys, directory):
+    assert main(['ls', str(directory)]) == 0
+    return capsys.readouterr().out.splitlines()
+
+
+@pytest.fixture
+def damaged_dir(run_dir, capsys):
+    """Where ``verify`` has found that a bit of the newest is flipped."""
+    flip_as_a_disk_does(run_dir / 'iter_8.pth')
+    assert main(['verify', str(run_dir)]) == 1
+    capsys.readouterr()
+    return run_dir
+
+
+def test_what_verify_found_damaged_ls_and_report_pass_over(
+        damaged_dir, capsys):
+    one = listed(capsys, damaged_dir)[0]['iter_8.pth']
+    shown = one['damaged_at'][:19].replace('T', ' ')
+    assert shown and not one['verified_at']
+    assert 'damaged' in one['flags'] and one['structure'] == 'ok'
+    assert one['problem'] == (
+        f'iter_8.pth: verify found it damaged at {shown} ("mmcv-ckpt verify '
+        f'{damaged_dir}/iter_8.pth" says how)')
+    *_, row, _, _, told, resume = ls_lines(capsys, damaged_dir)
+    assert f'damaged {shown}' in row
+    assert told == f'damaged: {one["problem"]}'
+    assert resume.startswith("resume='auto' would take iter_6.pth, the newest "
+                             'that is not damaged. Its structure was checked')
+    assert main(['report', str(damaged_dir), '--json']) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content['resume']['taken'] == 'iter_6.pth'
+    # and that is what a run does, which has read no note
+    assert find_resumable(str(damaged_dir)).endswith('iter_6.pth')
+
+
+def test_one_that_a_resume_does_not_come_to_is_damaged_as_well(
+        run_dir, capsys):
+    flip_as_a_disk_does(run_dir / 'iter_4.pth')
+    assert main(['verify', str(run_dir), '--all']) == 1
+    capsys.readouterr()
+    found, _ = listed(capsys, run_dir)
+    assert {name
+            for name, one in found.items()
+            if one['damaged_at']} == {'iter_4.pth', 'best_mIoU_iter_4.pth'}
+    assert found['iter_8.pth']['verified_at']
+    assert main(['prune', str(run_dir), '--last=3', '--json']) == 0
+    content = json.loads(capsys.readouterr().out)
+    why, = [
+        one['why'] for one in content['checkpoints']
+        if one['name'] == 'iter_4.pth'
+    ]
+    assert why == ['damaged: it neither counts nor goes']
+
+
+def test_a_second_name_of_a_damaged_file_is_damaged(damaged_dir, capsys):
+    os.link(
+        str(damaged_dir / 'iter_8.pth'),
+        str(damaged_dir / 'best_mIoU_iter_8.pth'))
+    found, _ = listed(capsys, damaged_dir)
+    assert found['best_mIoU_iter_8.pth']['damaged_at']
+    assert 'resume' in found['iter_6.pth']['flags']
+
+
+def test_of_another_program_it_is_passed_over_as_well(run_dir, capsys):
+    (run_dir / 'checkpoints.json').unlink()
+    flip_as_a_disk_does(run_dir / 'iter_2.pth')
+    assert main(['verify', str(run_dir / 'iter_2.pth')]) == 1
+    capsys.readouterr()
+    found, _ = listed(capsys, run_dir)
+    assert 'damaged' in found['iter_2.pth']['flags']
+
+
+def test_a_note_of_damage_ends_with_the_file_that_it_is_about(
+        damaged_dir, capsys):
+    path = damaged_dir / 'iter_8.pth'
+    flip(path, path.stat().st_size // 2)
+    found, _ = listed(capsys, damaged_dir)
+    assert not found['iter_8.pth']['damaged_at']
+    assert 'resume' in found['iter_8.pth']['flags']
+
+
+def test_a_note_of_damage_ends_when_it_is_found_good(damaged_dir, capsys):
+    path = damaged_dir / 'iter_8.pth'
+    flip_as_a_disk_does(path)
+    assert main(['verify', str(path)]) == 0
+    capsys.readouterr()
+    assert names_verified(capsys, damaged_dir) == {'iter_8.pth'}
+
+
+def test_what_only_the_catalog_says_is_not_noted_of_the_file(run_dir, capsys):
+    shutil.copy(str(run_dir / 'iter_6.pth'), str(run_dir / 'iter_8.pth'))
+    assert main(['verify', str(run_dir)]) == 1
+    capsys.readouterr()
+    found, _ = listed(capsys, run_dir)
+    assert found['iter_8.pth']['structure'] == 'damaged'
+    (run_dir / 'checkpoints.json').unlink()
+    found, _ = listed(capsys, run_dir)
+    assert not found['iter_8.pth']['damaged_at']
+    assert 'damaged' not in found['iter_8.pth']['flags']
 
 
 def test_a_damaged_structure_is_no_whatever_was_noted(verified_dir, capsys):
