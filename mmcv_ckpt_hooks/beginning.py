@@ -1,10 +1,10 @@
 """Whose the checkpoints of a place are when a run begins there."""
 from contextlib import contextmanager
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator, Optional, Sequence
 
 from .catalog import Catalog
 from .errors import LockedError, StorageError
-from .latest import move_latest
+from .latest import NOBODYS, move_latest, tells_nothing
 from .options import CheckpointOptions
 from .restore import Restored
 from .types import LATEST_NAME, CheckpointInfo, StorageBackend
@@ -21,7 +21,7 @@ def begin(runner: Any, options: CheckpointOptions, catalog: Catalog,
             (info.lineage
              for info in catalog.resumable() if info.iter == runner.iter), '')
     others = [
-        info.name for info in catalog.checkpoints()
+        info for info in catalog.checkpoints()
         if not lineage or info.lineage != lineage
     ]
     catalog.begin(lineage or None, runner.iter)
@@ -30,12 +30,28 @@ def begin(runner: Any, options: CheckpointOptions, catalog: Catalog,
                                    'Recording what is adopted'):
             catalog.adopt()
     elif others:
-        more = ', ...' if len(others) > 3 else ''
         runner.logger.warning(
-            f'What another run has saved here ({", ".join(others[:3])}{more}; '
-            f'{len(others)} in all) is neither counted nor deleted, and a '
-            'file whose name is needed is kept under another. '
-            'adopt_existing=True owns it')
+            f'{_whose(others)} is neither counted nor deleted, and a file '
+            'whose name is needed is kept under another. adopt_existing=True '
+            'owns it')
+
+
+def _whose(others: Sequence[CheckpointInfo]) -> str:
+    """Say what is there that this run does not own."""
+    told = [info.name for info in others if not tells_nothing(info)]
+    rest = [info.name for info in others if tells_nothing(info)]
+    said = []
+    if told:
+        said.append('another run, or stock mmcv, has saved here '
+                    f'({_listed(told)})')
+    if rest:
+        said.append(f'{NOBODYS} ({_listed(rest)})')
+    return 'What ' + ' and what '.join(said)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = ', ...' if len(names) > 3 else ''
+    return f'{", ".join(names[:3])}{more}; {len(names)} in all'
 
 
 @contextmanager

@@ -129,6 +129,7 @@ class Committer:
             self._enter(info)
         finally:
             # the file is there, whether or not the catalog could be written
+            self.tally.newest = request.name
             if request.make_latest:
                 self._move_latest(request.name)
         durable = time.monotonic() - begun

@@ -183,13 +183,16 @@ def _signals(given: Optional[Mapping[str, Any]]) -> Tuple[Any, ...]:
     """Merge over the default; what is None goes."""
     if given is None:
         return ()
-    for name in given:
-        if name not in SIGNALS and hasattr(signal, str(name)):
+    # one that only other systems have is no mistake: configs move
+    unknown = {name: None for name in given if name not in SIGNALS}
+    here = sorted(name for name in SIGNALS if hasattr(signal, name))
+    for name in unknown:
+        if hasattr(signal, str(name)):
             raise ConfigError(
                 f'DurableCheckpointHook: triggers.signals.{name}: no process '
                 'can catch it, or it is not sent to ask for something; valid '
-                f'are: {", ".join(sorted(SIGNALS))}')
-    check_known('signal', given, SIGNALS, prefix='triggers.signals.')
+                f'are: {", ".join(here)}')
+    check_known('signal', unknown, here, prefix='triggers.signals.')
     for name, action in given.items():
         if action is not None:
             check_choice(f'triggers.signals.{name}', action, ACTIONS)

@@ -12,6 +12,9 @@ from .types import LATEST_NAME, CheckpointInfo, StorageBackend, StoredFile
 if TYPE_CHECKING:
     from .catalog import Catalog
 
+#: What is said of a checkpoint that :func:`tells_nothing`.
+NOBODYS = 'is damaged, or of another program, and does not tell whose it is'
+
 _BLOCK_BYTES = 1 << 20
 
 
@@ -83,6 +86,14 @@ def drop_latest(backend: StorageBackend) -> None:
         backend.point(LATEST_FOLDER, None)
 
 
+def tells_nothing(info: CheckpointInfo) -> bool:
+    """Whether neither a file nor the catalog says whose it is.
+
+    It may be this run's: a catalog that is lost knows no more than its name.
+    """
+    return not (info.lineage or info.digest)
+
+
 def set_aside(backend: StorageBackend, catalog: 'Catalog', name: str,
               log: Callable[[str], None]) -> None:
     """Keep what is not this run's to replace under a name of its own.
@@ -145,8 +156,14 @@ def _keep_aside(backend: StorageBackend, known: CheckpointInfo,
                 log: Callable[[str], None]) -> None:
     name = known.name
     is_latest = name == LATEST_NAME
-    whose = 'is no link to a checkpoint here' if is_latest else \
-        'belongs to another run'
+    if is_latest:
+        whose = 'is no link to a checkpoint here'
+    elif tells_nothing(known):
+        whose = NOBODYS
+    elif known.lineage:
+        whose = 'belongs to another run'
+    else:
+        whose = 'belongs to another run, or to stock mmcv'
     able = backend.capabilities
     if not (able.link or able.server_copy or is_folder(name)):
         log(f'{name} {whose} and is replaced: {backend.url} cannot keep it '

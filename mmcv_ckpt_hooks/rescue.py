@@ -74,7 +74,7 @@ class Rescue:
 
         Thread: also a signal's handler, which must not wait for a catalog.
         """
-        name = self._saver.last_committed if self._saver else None
+        name = self._saver.tally.newest if self._saver else ''
         return f'{name}, the last one committed,' if name else \
             self._begun_with
 

@@ -4,7 +4,7 @@ from typing import Any, Dict, Optional, Tuple
 
 from . import distributed, foreign, resume
 from .catalog import Catalog
-from .errors import IntegrityError, ResumeError
+from .errors import IntegrityError, ResumeError, StorageError
 from .folders.folder import incomplete
 from .folders.layout import METADATA_NAME
 from .folders.loading import as_of_file
@@ -118,9 +118,14 @@ def _restore(runner: Any, options: CheckpointOptions, backend: StorageBackend,
         checkpoint = resume.load_found(backend, found, loaded, trust, copied)
         directory, name = backend.url, found.name
     else:
-        checkpoint, directory, name = resume.load_verified(
-            str(options.resume), trust, runner.logger.warning, copied,
-            options.access(str(options.resume)))
+        try:
+            checkpoint, directory, name = resume.load_verified(
+                str(options.resume), trust, runner.logger.warning, copied,
+                options.access(str(options.resume)))
+        except StorageError as error:
+            # the path is in it, but not who has given that
+            raise type(error)(
+                f'DurableCheckpointHook: resume: {error}') from error
     if foreign.overrides(runner, 'resume'):
         foreign.resume_with(runner, as_of_file(checkpoint),
                             os.path.join(directory, name))

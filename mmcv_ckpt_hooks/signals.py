@@ -150,10 +150,11 @@ class SignalWatch:
                     self._say(number, f'leaving at once{self._hurry()}')
                     raise
                 return
+            # before the line: it may come again while that is written
+            self._interrupted = number == signal.SIGINT or self._interrupted
             again = '; Ctrl-C again leaves at once' \
                 if self._behind(number) is signal.default_int_handler else ''
             self._say(number, f'saving {when}, then leaving{again}')
-            self._interrupted = number == signal.SIGINT or self._interrupted
             self.exit_signal = self.exit_signal or number
             self._ignore_dead_workers()
         if callable(before) and before is not signal.default_int_handler:

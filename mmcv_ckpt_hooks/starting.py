@@ -38,6 +38,7 @@ def start(hook: DurableCheckpointHook, runner: Any) -> None:
     taken = takeover.inherited(stock, runner.work_dir) if stock else {}
     if takeover.counts_iterations(runner) and taken.get('by_epoch'):
         taken['by_epoch'] = None  # stock would never save
+    _check_taken(taken, hook._given)
     hook._apply(parse_options(takeover.merge(hook._given, taken)))
     _hide_credentials(runner, hook.options.storage_options)
     if hook.options.mirror is not None:
@@ -74,6 +75,23 @@ def start(hook: DurableCheckpointHook, runner: Any) -> None:
             'before the end but what triggers ask for')
     if saver is not None:
         say_start(hook, runner, saver, taken if stock is not None else None)
+
+
+def _check_taken(taken: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Check what is inherited under the name that it was given by.
+
+    Raises:
+        ConfigError: It names the argument of ``checkpoint_config``.
+    """
+    try:
+        parse_options({
+            name: value
+            for name, value in taken.items() if given.get(name) is None
+        })
+    except ConfigError as error:
+        told = str(error).replace('DurableCheckpointHook: ',
+                                  'checkpoint_config.', 1)
+        raise ConfigError(told) from error
 
 
 def _hide_credentials(runner: Any, options: Optional[Mapping[str, Any]]) -> \

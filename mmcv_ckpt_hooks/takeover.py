@@ -1,5 +1,6 @@
 """Taking over the stock CheckpointHook, and putting ours in its place."""
 import os
+from dataclasses import fields
 from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from mmcv.runner import (CheckpointHook, EpochBasedRunner, Hook,
@@ -8,6 +9,7 @@ from mmcv.runner.priority import get_priority
 
 from .ema import averaging_hooks
 from .errors import ConfigError
+from .options import CheckpointOptions
 from .storage import scheme_of
 from .storage.names import same_place
 from .wording import nearest
@@ -52,6 +54,7 @@ def inherited(stock: CheckpointHook, work_dir: str) -> Dict[str, Any]:
     for name in _INHERITED_ARGS:
         if name in arguments:
             values[name] = arguments.pop(name)
+    _refuse_ours(arguments)
     for name in arguments:
         near = nearest(name, [*_INHERITED, *_INHERITED_ARGS])
         hint = f'did you mean {near!r}?' if near else 'remove it'
@@ -59,6 +62,24 @@ def inherited(stock: CheckpointHook, work_dir: str) -> Dict[str, Any]:
             f'checkpoint_config has the unknown arguments {sorted(arguments)}'
             f', on which mmcv would fail at the first save: {hint}')
     return values
+
+
+def _refuse_ours(arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments of our hook in ``checkpoint_config``.
+
+    Raises:
+        ConfigError: If there are any.
+    """
+    ours = [
+        one.name for one in fields(CheckpointOptions) if one.name in arguments
+    ]
+    if ours:
+        # no values: they may be credentials
+        raise ConfigError(
+            f'checkpoint_config has {", ".join(ours)}, on which mmcv would '
+            'fail at the first save: give '
+            f'{"it" if len(ours) == 1 else "them"} to the '
+            'DurableCheckpointHook in custom_hooks')
 
 
 def resolve_out_dir(out_dir: Optional[str], work_dir: Optional[str]) -> str:
@@ -188,7 +209,16 @@ def check_single_writer(hooks: List[Any], ours: Any, place: str) -> None:
 
 def merge(given: Mapping[str, Any], taken: Mapping[str,
                                                    Any]) -> Dict[str, Any]:
-    """Unite our arguments with the stock hook's; ours count."""
+    """Unite our arguments with the stock hook's; ours count.
+
+    Args:
+        given (dict): Of ours; None means not given.
+        taken (dict): Of the stock hook, checked.
+
+    Raises:
+        ConfigError: If both say how many of the last are kept, each under
+            another name and another number.
+    """
     merged = {
         name: value
         for name, value in taken.items() if value is not None
@@ -197,9 +227,16 @@ def merge(given: Mapping[str, Any], taken: Mapping[str,
         name: value
         for name, value in given.items() if value is not None
     })
-    keep = merged.get('keep') or {}
-    if keep.get('last') is not None and given.get('max_keep_ckpts') is None:
-        merged.pop('max_keep_ckpts', None)
+    last = (merged.get('keep') or {}).get('last')
+    if last is not None and given.get('max_keep_ckpts') is None:
+        asked = merged.pop('max_keep_ckpts', -1)
+        # -1 is what the stock hook has where nobody says anything
+        if asked > 0 and asked != last:
+            raise ConfigError(
+                f'DurableCheckpointHook: keep.last={last} contradicts '
+                f'checkpoint_config.max_keep_ckpts={asked}; give one of '
+                'them. Where checkpoint_config is not yours to change, '
+                f'max_keep_ckpts={last} of the hook goes before it')
     return merged
 
 

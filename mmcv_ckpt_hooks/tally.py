@@ -19,9 +19,11 @@ class Tally:
         deleted (int): Names: of one with a second name the other one stays.
         failed (int): Saves that came to nothing.
         skipped (int): Saves left out while another was being written.
+        newest (str): Name of the last one that was committed, also as the
+            best of its step; empty for none.
 
     Thread: whichever commits, and training's for what is skipped; who reads
-    has waited for both.
+    has waited for both. ``newest`` may be read at any time.
     """
     triggers: Dict[str, int] = field(default_factory=Counter)
     bytes: int = 0
@@ -33,6 +35,7 @@ class Tally:
     deleted: int = 0
     failed: int = 0
     skipped: int = 0
+    newest: str = ''
 
     @property
     def saves(self) -> int:

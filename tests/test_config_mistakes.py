@@ -213,8 +213,8 @@ VALUES = [
      "file name that no checkpoint or catalog has, but got '/tmp/SAVE'"),
     (dict(triggers=dict(signals=dict(SIGKILL='save'))),
      'triggers.signals.SIGKILL: no process can catch it, or it is not sent to '
-     'ask for something; valid are: SIGALRM, SIGBREAK, SIGHUP, SIGINT, '
-     'SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU'),
+     'ask for something; valid are: SIGALRM, SIGHUP, SIGINT, SIGQUIT, '
+     'SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU'),
     (dict(write=dict(backlog='queue')),
      "write.backlog must be one of 'wait', 'skip', but got 'queue'"),
     (dict(storage_options={1: 2}),
@@ -236,8 +236,8 @@ VALUES = [
      "but got ['SIGTERM'] of type list"),
     (dict(triggers=dict(signals=dict(TERM='save'))),
      'unknown signal triggers.signals.TERM; did you mean '
-     "'triggers.signals.SIGTERM'? valid are: SIGALRM, SIGBREAK, SIGHUP, "
-     'SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU'),
+     "'triggers.signals.SIGTERM'? valid are: SIGALRM, SIGHUP, SIGINT, "
+     'SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU'),
     (dict(triggers=dict(signals=dict(SIGTERM='exit'))),
      "triggers.signals.SIGTERM must be one of 'save', 'save_and_exit', but "
      "got 'exit'"),
@@ -367,8 +367,8 @@ def test_a_resume_from_what_is_not_there(tmp_path):
     path = f'{tmp_path}/gone/iter_4.pth'
     with pytest.raises(CheckpointError) as caught:
         started(tmp_path / 'run', dict(resume=path))
-    assert str(caught.value) == \
-        f'cannot read checkpoint {path}: No such file or directory'
+    assert str(caught.value) == f'DurableCheckpointHook: resume: cannot ' \
+        f'read checkpoint {path}: No such file or directory'
 
 
 def test_a_path_that_is_a_file_is_named(tmp_path):

@@ -236,6 +236,27 @@ def test_a_same_named_file_of_another_run_is_set_aside(tmp_path, caplog):
     assert steps_in(tmp_path) == [8]
 
 
+def test_a_damaged_file_of_nobody_is_told_as_such(tmp_path, caplog):
+    (tmp_path / 'iter_4.pth').touch()
+    train(tmp_path, hooks=[dict(interval=4, **OURS)])
+    whose = 'is damaged, or of another program, and does not tell whose it is'
+    assert f'What {whose} (iter_4.pth; 1 in all) is neither' in caplog.text
+    assert f'iter_4.pth {whose}; that one is kept as iter_4.pth.damaged' in \
+        caplog.text
+    assert 'another run' not in caplog.text
+
+
+def test_files_of_stock_mmcv_are_told_as_such(tmp_path, caplog):
+    stock_file(tmp_path, 4)
+    (tmp_path / 'iter_6.pth').touch()
+    train(tmp_path, hooks=[dict(interval=4, **OURS)])
+    assert 'What another run, or stock mmcv, has saved here (iter_4.pth; 1 ' \
+        'in all) and what is damaged, or of another program, and does not ' \
+        'tell whose it is (iter_6.pth; 1 in all) is neither' in caplog.text
+    assert 'iter_4.pth belongs to another run, or to stock mmcv; that one ' \
+        'is kept as iter_4.pth.' in caplog.text
+
+
 def test_adopted_files_are_counted_and_deleted(tmp_path):
     stock_file(tmp_path, 6)
     run(tmp_path, 10, interval=2, max_keep_ckpts=1, adopt_existing=True)

@@ -105,6 +105,30 @@ def test_only_what_leaves_is_said_to_leave(capfd, before, promised):
     assert ('again leaves at once' in capfd.readouterr().err) is promised
 
 
+def test_a_second_one_behind_the_line_of_the_first_leaves(monkeypatch):
+    """It may come before the handler of the first has returned."""
+    outer = signal.signal(signal.SIGINT, signal.default_int_handler)
+    watching = SignalWatch({'SIGINT': 'save_and_exit'}, print)
+    watching.install()
+    write, written = os.write, []
+
+    def write_and_press(descriptor, line):
+        written.append(line)
+        if len(written) == 1:
+            send(signal.SIGINT)
+        return write(descriptor, line)
+
+    monkeypatch.setattr(os, 'write', write_and_press)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+    finally:
+        watching.restore()
+        signal.signal(signal.SIGINT, outer)
+    assert watching.hurries
+    assert b'leaving at once' in written[-1]
+
+
 @pytest.mark.parametrize('stream', [None, io.StringIO()])
 def test_without_a_stderr_nothing_is_said(calls, monkeypatch, stream):
     monkeypatch.setattr(sys, '__stderr__', stream)

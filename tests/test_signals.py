@@ -199,6 +199,39 @@ def test_a_second_interrupt_says_what_stands(tmp_path):
         'stands\n' in run.text
 
 
+BEST = dict(interval=2, by_epoch=False, save_best='mIoU')
+
+
+@pytest.mark.parametrize('kind', ['IterBasedRunnerAmp', 'IterBasedRunner'])
+def test_a_best_one_stands_where_it_is_the_only_one(tmp_path, kind):
+    run = Run(
+        tmp_path,
+        'training',
+        dict(ITERS, type=kind),
+        waits=2,
+        evaluation=BEST,
+        ours=dict(interval=50)).send(signal.SIGINT)
+    run.go_on().send(signal.SIGINT)
+    assert run.end() == -signal.SIGINT, run.text
+    assert '\nSIGINT: leaving at once; best_mIoU_iter_2.pth, the last one ' \
+        'committed, stands\n' in run.text
+    assert files(tmp_path) == ['best_mIoU_iter_2.pth']
+
+
+def test_a_best_one_that_is_newer_than_the_regular_ones_stands(tmp_path):
+    """``latest.pth`` leads to the regular one all the same."""
+    run = Run(
+        tmp_path,
+        'behind the save',
+        evaluation=dict(BEST, interval=8),
+        ours=dict(interval=3, save_last=False)).send(signal.SIGTERM)
+    assert run.go_on().end() == 143, run.text
+    assert 'training ends after 8 iterations; best_mIoU_iter_8.pth, the ' \
+        'last one committed, stands' in run.text
+    assert 'goes on from {}/best_mIoU_iter_8.pth'.format(tmp_path) in run.text
+    assert os.readlink(str(tmp_path / 'latest.pth')) == 'iter_6.pth'
+
+
 def unfinished(directory):
     return [one.name for one in directory.iterdir() if '.tmp-' in one.name]
 

@@ -543,9 +543,32 @@ def test_ours_count_where_both_say_something(tmp_path):
         tmp_path,
         checkpoint_config=dict(
             interval=2, max_keep_ckpts=1, save_optimizer=False),
-        hooks=[dict(interval=3, keep=dict(last=2), **OURS)])
+        hooks=[dict(interval=3, max_keep_ckpts=2, keep=dict(last=2), **OURS)])
     assert names(tmp_path) == ['iter_6.pth', 'iter_8.pth', 'latest.pth']
     assert 'optimizer' not in load(tmp_path / 'iter_8.pth')
+
+
+@pytest.mark.parametrize('name', ['IterBasedRunner', 'EpochBasedRunnerAmp'])
+def test_two_numbers_of_what_is_kept_are_refused(tmp_path, name):
+    """The smaller one would delete what somebody asked to keep."""
+    kinds = runner_config(name, 2)
+
+    def trained(place, stock, last):
+        return train(
+            tmp_path / place,
+            runner=kinds,
+            checkpoint_config=dict(interval=1, **stock),
+            hooks=[dict(OURS, keep=dict(last=last))])
+
+    with pytest.raises(ConfigError) as told:
+        trained('a', dict(max_keep_ckpts=5), 2)
+    assert 'keep.last=2 contradicts checkpoint_config.max_keep_ckpts=5; ' \
+        'give one of them' in str(told.value)
+    assert not list(tmp_path.glob('a/*.pth'))
+    # said twice, and not said
+    trained('b', dict(max_keep_ckpts=2), 2)
+    runner = trained('c', dict(), 1)
+    assert ours_of(runner).options.keep_last == 1
 
 
 def test_mmsegs_meta_is_inherited_and_not_changed(tmp_path):
@@ -614,6 +637,49 @@ def test_an_option_that_mmcv_would_fail_on_hours_later_fails_at_start(
         hooks=[OURS])
     with pytest.raises(ConfigError, match='max_keep_ckpt'):
         runner.run([make_loader()], [('train', 1)])
+
+
+@pytest.mark.parametrize('given, told', [
+    (dict(resume='auto'), 'checkpoint_config has resume, on which mmcv would '
+     'fail at the first save: give it to the DurableCheckpointHook in '
+     'custom_hooks'),
+    (dict(keep=dict(last=2), resume='auto'),
+     'checkpoint_config has keep, resume, on which mmcv would fail at the '
+     'first save: give them to the DurableCheckpointHook in custom_hooks'),
+])
+def test_what_belongs_to_our_hook_is_sent_there(tmp_path, given, told):
+    with pytest.raises(ConfigError) as error:
+        train(
+            tmp_path,
+            checkpoint_config=dict(interval=2, **given),
+            hooks=[OURS])
+    assert str(error.value) == told
+
+
+@pytest.mark.parametrize('given, told', [
+    (dict(interval='2'), "interval must be an int, but got '2' of type str"),
+    (dict(interval=0),
+     'interval must be at least 1, or -1 for never, but got 0'),
+    (dict(interval=2, max_keep_ckpts='3'),
+     "max_keep_ckpts must be an int, but got '3' of type str"),
+    (dict(interval=2, filename_tmpl='last.pth'),
+     'filename_tmpl must have one placeholder'),
+    (dict(interval=2, out_dir='pavi://a/b', file_client_args=dict(a=1)),
+     'file_client_args must be None for a pavi:// out_dir'),
+])
+def test_a_mistake_in_the_stock_config_is_named_as_there(
+        tmp_path, given, told):
+    with pytest.raises(ConfigError) as error:
+        train(tmp_path, hooks=[CheckpointHook(**given), OURS])
+    assert str(error.value).startswith(f'checkpoint_config.{told}')
+
+
+def test_a_mistake_that_does_not_count_is_none(tmp_path):
+    train(
+        tmp_path,
+        checkpoint_config=dict(interval='2'),
+        hooks=[dict(OURS, interval=4)])
+    assert names(tmp_path) == ['iter_4.pth', 'iter_8.pth', 'latest.pth']
 
 
 # -- more than one ----------------------------------------------------------

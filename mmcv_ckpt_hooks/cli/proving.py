@@ -3,12 +3,13 @@ import argparse
 from typing import Any, Dict, List
 
 from ..errors import CorruptError, StorageError, UnsafeCheckpointError
+from .checks import check
 from .listing import Listing
 from .outcomes import DAMAGED, OK, UNSAFE, UNVERIFIABLE, Outcome, Target
 from .output import warn
 from .place import Places
 from .verdicts import Verdict, judge
-from .verify import check
+
 
 #: What keeps all others, by what the check of the newest has found.
 _ERRORS = {
