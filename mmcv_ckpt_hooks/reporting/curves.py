@@ -1,4 +1,4 @@
-"""The scores of a run over its steps, and which of them count.
+"""The scores and the loss of a run over its steps.
 
 Standard library only.
 """
@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from ..types import CheckpointInfo
+from .evaluations import which_are_given_up
 from .events import Score
 from .starts import Start
 from .steps import Point
 from .values import numbers
-
-#: What a val line has besides scores.
-_NO_SCORES = ('lr', 'time', 'data_time', 'memory', 'momentum')
 
 
 @dataclass(frozen=True)
@@ -63,12 +61,9 @@ def curves_of(scores: Sequence[Score], checkpoints: Sequence[CheckpointInfo],
         lineage (str): Of the run that this is about.
         starts (Sequence[Start]): The oldest first.
     """
-    begins = _begins(starts)
-    memory: Dict[Tuple[str, int], float] = {}
     found: Dict[str, _Points] = {key: _Points() for key in best}
-    for score in scores:
-        mine = score.lineage in ('', lineage) and not _is_given_up(
-            score, begins, memory)
+    for score, redone in zip(scores, which_are_given_up(scores, starts)):
+        mine = score.lineage in ('', lineage) and not redone
         for key, value in score.metrics.items():
             found.setdefault(key, _Points()).add(score, value, mine)
     for info in checkpoints:
@@ -122,18 +117,6 @@ class _Points:
                      rule if best is None else best[3])
 
 
-def scores_in(points: Sequence[Point], lineage: str,
-              generation: Optional[int]) -> List[Score]:
-    """Return the scores of a log, for a run whose history has none."""
-    return [
-        Score(
-            point.iter, lineage, generation or 0, {
-                key: value
-                for key, value in point.values.items() if key not in _NO_SCORES
-            }) for point in points if point.mode == 'val'
-    ]
-
-
 def losses_in(starts: Sequence[Tuple[Start, Sequence[Point]]]) -> List[Loss]:
     """Return the loss of each start, of which there are lines."""
     found = [
@@ -143,33 +126,3 @@ def losses_in(starts: Sequence[Tuple[Start, Sequence[Point]]]) -> List[Loss]:
         for one, points in starts
     ]
     return [one for one in found if one.points]
-
-
-_Begins = Mapping[str, Sequence[Tuple[int, int]]]
-
-
-def _begins(starts: Sequence[Start]) -> _Begins:
-    """Return by run, from which start on, the lowest step one began at."""
-    found: Dict[str, List[Tuple[int, int]]] = {}
-    for one in starts:
-        if one.generation is not None and one.from_iter is not None:
-            found.setdefault(one.lineage, []).append(
-                (one.generation, one.from_iter))
-    for begun in found.values():
-        lowest: Optional[int] = None
-        begun.sort()
-        for index in reversed(range(len(begun))):
-            generation, at = begun[index]
-            lowest = at if lowest is None else min(at, lowest)
-            begun[index] = generation, lowest
-    return found
-
-
-def _is_given_up(score: Score, begins: _Begins, memory: Dict[Tuple[str, int],
-                                                             float]) -> bool:
-    key = score.lineage, score.generation
-    if key not in memory:
-        later = (at for generation, at in begins.get(score.lineage, ())
-                 if generation > score.generation)
-        memory[key] = next(later, float('inf'))
-    return score.iter > memory[key]

@@ -79,13 +79,16 @@ class Score:
     Args:
         iter (int): Finished iterations.
         lineage (str): Of the run.
-        generation (int): Of the start.
+        generation (int): Of the start; of a line, which names none, 0.
         metrics (dict): Finite numbers by name.
+        digests (tuple[str, ...]): Of the checkpoints that it was joined to.
+            Default: none.
     """
     iter: int
     lineage: str
     generation: int
     metrics: Mapping[str, float]
+    digests: Tuple[str, ...] = ()
 
 
 Entry = Union[Save, Link, Deletion, Score]
@@ -110,11 +113,6 @@ class History:
         """Those alone."""
         return [one for one in self.entries if isinstance(one, Save)]
 
-    @property
-    def scores(self) -> List[Score]:
-        """Those alone."""
-        return [one for one in self.entries if isinstance(one, Score)]
-
 
 def read_events(events: Iterable[Mapping[str, Any]]) -> History:
     """Read the events of a history; others may have written there, too.
@@ -125,7 +123,6 @@ def read_events(events: Iterable[Mapping[str, Any]]) -> History:
     entries: List[Entry] = []
     rules: Dict[str, str] = {}
     at: Optional[float] = None
-    generations: Dict[str, int] = {}
     left_out = 0
     for event in events:
         kind = event.get('event')
@@ -136,13 +133,12 @@ def read_events(events: Iterable[Mapping[str, Any]]) -> History:
                 left_out += 1
                 continue
             entries.append(save)
-            generations[save.lineage] = save.generation
         elif kind == 'link' and text(event.get('name')):
             entries.append(
                 Link(event['name'], text(event.get('digest')),
                      text(event.get('same_as')), at))
         elif kind == 'scores':
-            score = _score(event, generations)
+            score = _score(event)
             if score is None:
                 left_out += 1
             else:
@@ -177,10 +173,9 @@ def _save(event: Mapping[str, Any], at: Optional[float]) -> Optional[Save]:
                 positive(event.get('durable_secs')))
 
 
-def _score(event: Mapping[str, Any],
-           generations: Mapping[str, int]) -> Optional[Score]:
+def _score(event: Mapping[str, Any]) -> Optional[Score]:
     finished, lineage = count(event.get('iter')), text(event.get('lineage'))
     if finished is None:
         return None
-    return Score(finished, lineage, generations.get(lineage, 0),
-                 numbers(event.get('metrics')))
+    return Score(finished, lineage, 0, numbers(event.get('metrics')),
+                 tuple(texts(event.get('digests'))))

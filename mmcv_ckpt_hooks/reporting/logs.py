@@ -68,6 +68,7 @@ class Log:
             it went on from; None if it does not tell.
         most (tuple[int, str], optional): Of the whole run, and the unit.
         torn (int): Lines that are no JSON.
+        has_text (bool): Whether there is a text log.
     """
     name: str
     wall: float
@@ -79,6 +80,7 @@ class Log:
     resumed_at: Optional[int] = None
     most: Optional[Tuple[int, str]] = None
     torn: int = 0
+    has_text: bool = False
 
 
 def read_logs(files: Iterator[Tuple[str, Iterator[bytes]]]) -> List[Log]:
@@ -100,6 +102,7 @@ def read_logs(files: Iterator[Tuple[str, Iterator[bytes]]]) -> List[Log]:
         if found.group(2):
             _read_json(log, lines)
         else:
+            log.has_text = True
             _read_text(log, lines)
     return sorted(logs.values(), key=lambda log: log.name)
 

@@ -233,22 +233,26 @@ def _related(starts: Sequence[Start]) -> List[Start]:
 
 def _joined(starts: Sequence[Start], saves: Sequence[Save]) -> List[Start]:
     """Say how each ended, and what the next one did again."""
-    last: Dict[Tuple[str, Optional[int]], Save] = {
-        (save.lineage, save.generation): save
-        for save in saves
-    }
+    last: Dict[Tuple[str, Optional[int]], Save] = {}
+    for save in saves:
+        key = save.lineage, save.generation
+        # a best one of the same step does not tell why the first was made
+        if save.trigger != 'best' or key not in last or \
+                last[key].iter != save.iter:
+            last[key] = save
     found: List[Start] = []
     behind: Dict[str, Start] = {}
     for one in reversed(starts):
         follower = behind.get(one.lineage)
-        save = last.get((one.lineage, one.generation))
         again = 0
         if follower and follower.from_iter is not None and one.reached:
             again = max(one.reached - follower.from_iter, 0)
         behind[one.lineage] = one
         found.append(
             replace(
-                one, end=_end(one, save, follower is not None),
+                one,
+                end=_end(one, last.get((one.lineage, one.generation)), follower
+                         is not None),
                 repeated=again))
     return found[::-1]
 
@@ -263,4 +267,8 @@ def _end(start: Start, last: Optional[Save], goes_on: bool) -> str:
         return FINISHED
     if trigger in (SIGNAL, EXCEPTION):
         return trigger
-    return KILLED if goes_on else OPEN
+    # the last step may be one of the interval: who ended behind it, and who
+    # was killed before the next line, look the same without a length
+    may_be_all = last is not None and last.iter == start.reached and \
+        start.most is None
+    return KILLED if goes_on and not may_be_all else OPEN

@@ -5,12 +5,16 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from ..best_scores import BestScore
 from ..types import CheckpointInfo
 from .clock import offsets
-from .curves import Curve, Loss, curves_of, losses_in, scores_in
+from .curves import Curve, Loss, curves_of, losses_in
 from .disk import Held, bytes_over_time
+from .evaluations import scores_of_history, scores_of_logs
 from .events import Save, read_events, save_of
 from .logs import Log
 from .starts import Start, find_starts
 from .steps import counting_of, points_of
+
+_UNKNOWN_END = 'A start without a recorded end may have finished, or been ' \
+    'killed behind its last save.'
 
 
 @dataclass(frozen=True)
@@ -156,10 +160,7 @@ def tell(facts: Facts) -> Story:
     by_log = {log.name: log for log in facts.logs}
     lines = [(one, points_of(by_log[one.log], counting)) for one in starts
              if one.log]
-    scores = history.scores or [
-        score for one, points in lines
-        for score in scores_in(points, one.lineage, one.generation)
-    ]
+    scores = scores_of_history(history.entries) or scores_of_logs(lines)
     best = {
         key: (one.iter, one.score, one.name, one.rule)
         for key, one in facts.best.items()
@@ -228,9 +229,16 @@ def _caveats(facts: Facts, ahead: Mapping[str, int],
             'cost, and what was deleted, is not known.')
     if not facts.logs:
         notes.append(
-            'There are no logs of mmcv (*.log.json): when starts began, and '
-            'how far one that was killed had come, is not known.')
-    elif any(log.name not in ahead for log in facts.logs):
+            'There are no logs of mmcv (*.log.json, *.log): when starts '
+            'began, how far one that was killed had come, and what warnings '
+            f'and errors there were, is not known. {_UNKNOWN_END}')
+    elif not any(log.has_text for log in facts.logs):
+        notes.append(
+            'There is no text log (*.log) beside the *.log.json: how many '
+            'iterations starts were to make, on which signals they were '
+            'left, and what warnings and errors there were, is not known. '
+            f'{_UNKNOWN_END}')
+    if facts.logs and any(log.name not in ahead for log in facts.logs):
         notes.append(
             'Nothing tells the time zone of the logs: their times count as '
             'UTC.')

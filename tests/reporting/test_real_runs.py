@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from mmcv.utils import get_logger
-from toy import make_loader, make_runner
+from toy import make_loader, make_runner, train
 
 from mmcv_ckpt_hooks.cli import main
 from mmcv_ckpt_hooks.folders.layout import MANIFEST_NAME
@@ -79,6 +79,25 @@ def test_the_curve_has_the_scores_and_marks_the_best(killed_run, capsys):
     assert curve['key'] == 'mIoU'
     assert curve['points'] == [[2, .5], [4, .7], [6, .6], [8, .65]]
     assert curve['best'] == [4, .7, 'best_mIoU_iter_4.pth']
+    assert curve['given_up'] == []
+
+
+def test_scores_of_a_run_that_evaluates_more_often_than_it_saves(
+        tmp_path, capsys):
+    for steps in (6, 10):
+        train(
+            tmp_path,
+            loader=make_loader(64),
+            runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
+            checkpoint_config=dict(interval=5),
+            evaluation=dict(
+                scores=[.5, .6],
+                interval=2,
+                by_epoch=False,
+                save_best=steps == 6 and 'mIoU' or None),
+            hooks=[dict(type='DurableCheckpointHook', resume='auto')])
+    curve, = told(capsys, tmp_path)['metrics']
+    assert [step for step, _ in curve['points']] == [2, 4, 6, 8, 10]
     assert curve['given_up'] == []
 
 

@@ -73,10 +73,11 @@ def test_starts_without_logs_end_by_what_the_saves_tell():
                 save(20),
                 save(30, 1, 20, trigger='signal'),
                 save(40, 2, 30, trigger='exception'),
-                save(50, 3, 40, trigger='last')
+                save(50, 3, 40, trigger='last'),
+                save(50, 3, 40, trigger='best')
             ]))
     assert [(one.from_iter, one.reached, one.end)
-            for one in story.starts] == [(0, 20, 'killed'), (20, 30, 'signal'),
+            for one in story.starts] == [(0, 20, 'open'), (20, 30, 'signal'),
                                          (30, 40, 'exception'),
                                          (40, 50, 'finished')]
 
@@ -89,14 +90,30 @@ def test_the_last_start_may_still_run():
 def test_a_signal_is_no_end_if_training_went_on_behind_its_save():
     """SIGUSR1 saves, and the run goes on."""
     events = [save(10, trigger='signal'), save(15), save(20, 1, 15)]
-    assert tell(Facts('run', events=events)).starts[0].end == 'killed'
+    assert tell(Facts('run', events=events)).starts[0].end == 'open'
+
+
+@pytest.mark.parametrize('reached, end', [(12, 'open'), (14, 'killed')])
+def test_killed_is_who_was_seen_behind_its_last_save(reached, end):
+    """One of 12 iterations that saves every 6 ends with one of those."""
+    lines = ''.join(f'{{"mode": "train", "epoch": 1, "iter": {step}}}\n'
+                    for step in range(1, reached + 1))
+    found = read_logs([('20261128_000000.log.json',
+                        iter(lines.encode().splitlines()))])
+    events = [save(6), save(12), save(18, 1, 12)]
+    story = tell(Facts('run', events=events, logs=found))
+    assert [one.end for one in story.starts] == [end, 'open']
+    note, = [one for one in story.notes if 'no text log' in one]
+    assert 'how many iterations starts were to make' in note
+    assert 'may have finished, or been killed' in note
 
 
 def test_a_start_that_saved_nothing_is_one():
     """As in a loop of crashes: only its log tells of it."""
     found = logs(
         at20261128_000000_log='2026-11-28 00:00:10,000 - x - INFO - Saved '
-        'checkpoint iter_10.pth: 1.00 MB\n',
+        'checkpoint iter_10.pth: 1.00 MB\n'
+        '2026-11-28 00:00:10,000 - x - INFO - Iter [10/100]\tlr: 1\n',
         at20261128_000030_log='2026-11-28 00:00:31,000 - x - INFO - Resumed '
         'from run/iter_10.pth: 0 epochs and 10 iterations are finished\n'
         '2026-11-28 00:00:40,000 - x - INFO - Iter [15/100]\tlr: 1\n',
@@ -168,6 +185,61 @@ def test_what_was_given_up_is_no_point_of_the_curve():
     curve, = tell(Facts('run', lineage='a', events=events)).curves
     assert curve.points == [(10, .5), (20, .6)]
     assert curve.given_up == [[(20, .9)]]
+
+
+def points_and_given_up(*events):
+    curve, = tell(Facts('run', lineage='a', events=events)).curves
+    return [step for step, _ in curve.points], [[step for step, _ in one]
+                                                for one in curve.given_up]
+
+
+def every_four(first, last):
+    return [scores(step, .5) for step in range(first, last + 1, 4)]
+
+
+def test_scores_between_a_resume_and_its_first_save_count():
+    """Of who evaluates more often than it saves; lines name no start."""
+    assert points_and_given_up(*every_four(4, 8), save(10),
+                               *every_four(12, 16), save(20, 1, 10),
+                               *every_four(20, 36), save(40, 2, 20),
+                               scores(40, .5), scores(44, .5),
+                               save(48, 3, 40,
+                                    trigger='last')) == (list(range(4, 45,
+                                                                    4)), [])
+
+
+def test_so_they_do_if_the_start_before_has_evaluated_the_same_steps():
+    """Killed after the evaluation at 28; the next one began at 20."""
+    events = [
+        save(20),
+        scores(24, .1),
+        scores(28, .1),
+        scores(24, .5),
+        scores(28, .5),
+        save(30, 1, 20)
+    ]
+    assert points_and_given_up(*events) == ([24, 28], [[24, 28]])
+    curve, = tell(Facts('run', lineage='a', events=events)).curves
+    assert {value for _, value in curve.points} == {.5}
+
+
+def test_a_start_that_saved_nothing_gives_up_scores_as_well():
+    assert points_and_given_up(
+        save(20), scores(24, .1), scores(28, .1), scores(24,
+                                                         .5)) == ([24], [[28]])
+
+
+def test_a_score_that_is_joined_to_a_checkpoint_is_of_its_start():
+    """A mirror copies the newest first, and has no others."""
+    joined = [
+        save(40, 1, 20),
+        scores(40, .5, digests=['d40a1']),
+        save(20),
+        scores(20, .5, digests=['d20a0']),
+        save(30),
+        scores(30, .1, digests=['d30a0'])
+    ]
+    assert points_and_given_up(*joined) == ([20, 40], [[30]])
 
 
 def test_the_head_has_the_best_that_is_there():
