@@ -7,6 +7,7 @@ from . import distributed, plan, sizes, takeover
 from .amp import has_idle_scaler
 from .best import eval_hooks
 from .ending import RunEnd
+from .folders.layout import is_folder
 from .history import open_history
 from .keep_text import mirror_text
 from .options import CheckpointOptions
@@ -14,6 +15,7 @@ from .place_limits import followed, limits_text, unused_text
 from .saver import Saver
 from .sharded.shards import has_shards
 from .state import is_replicated
+from .types import CheckpointInfo
 from .wording import counted
 
 if TYPE_CHECKING:
@@ -38,13 +40,15 @@ def say_start(hook: 'DurableCheckpointHook', runner: Any, saver: Saver,
     assert hook._interrupts is not None
     unit = 'epochs' if hook.by_epoch else 'iterations'
     place, options = saver.backend.url, hook.options
-    of_model = sizes.model_bytes(runner.model, runner.meta)
-    of_optimizer = sizes.optimizer_bytes(runner.optimizer) \
+    of_model = sizes.model_bytes(runner.model, runner.meta, options.format)
+    of_optimizer = sizes.optimizer_bytes(runner.optimizer, options.format) \
         if hook.save_optimizer else 0
     nbytes = of_model + (of_optimizer or 0)
     is_local = os.path.isdir(place)
-    measured = plan.measured_secs(_events(runner, saver), nbytes)
-    guess = plan.write_secs(place, nbytes) \
+    last = _last_one(saver, options)
+    each = nbytes if last is None else last.bytes
+    measured = plan.measured_secs(_events(runner, saver), each)
+    guess = plan.write_secs(place, each) \
         if measured is None and is_local else None
     steps = runner.max_epochs if hook.by_epoch else runner.max_iters
     best = tuple(
@@ -61,7 +65,7 @@ def say_start(hook: 'DurableCheckpointHook', runner: Any, saver: Saver,
         and not hasattr(runner, 'finished_steps'),
         None if saver.mirror is None else mirror_text(
             options, saver.mirror.url, unit, best), hook._waits_for,
-        tuple(_notes(hook, runner)))
+        tuple(_notes(hook, runner)), last)
     if of_optimizer is not None and nbytes >= _MAPPED_BYTES:
         on_gpu = any(one.is_cuda for one in runner.model.parameters())
         saver.reserve(nbytes // said.writers, on_gpu)
@@ -71,6 +75,16 @@ def say_start(hook: 'DurableCheckpointHook', runner: Any, saver: Saver,
     for warning in (*filter(None, (limits, unused)), *said.warnings()):
         runner.logger.warning(warning)
     saver.end = RunEnd(runner, options, hook._savers)
+
+
+def _last_one(saver: Saver,
+              options: CheckpointOptions) -> Optional[CheckpointInfo]:
+    """Return the last one that this run has here, in its format."""
+    of_format = [
+        info for info in saver.catalog.owned()
+        if info.bytes > 0 and is_folder(info.name) == (options.format == 'dcp')
+    ]
+    return max(of_format, key=lambda info: info.iter, default=None)
 
 
 def _took_over(hook: 'DurableCheckpointHook', taken: Optional[Mapping[str,

@@ -16,9 +16,12 @@ class Kept:
             since nobody knows how many.
         deletes (bool): Whether one may be deleted: a new one is there before
             an old one goes.
+        best (int): How many of them are counted for the best: each may be of
+            a step of which nothing else is there.
     """
     count: int
     deletes: bool
+    best: int = 0
 
 
 def kept_count(options: CheckpointOptions, unit: str, steps: int,
@@ -46,7 +49,7 @@ def kept_count(options: CheckpointOptions, unit: str, steps: int,
     bests = max(len(best), ranked)
     return Kept(
         kept + by_time + bests, kept < regular or bool(by_time or bests)
-        or keep.bytes is not None)
+        or keep.bytes is not None, bests)
 
 
 def growing_by(options: CheckpointOptions) -> Optional[int]:

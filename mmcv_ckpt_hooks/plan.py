@@ -12,6 +12,7 @@ from .kept_count import Kept, kept_count
 from .options import CheckpointOptions
 from .start_block import GRACE_SECS, block
 from .triggers import never_due
+from .types import CheckpointInfo
 from .wording import logged_size
 
 _PROBE_BYTES = 4 << 20
@@ -45,6 +46,8 @@ class Plan:
         mirror (str, optional): What is copied to where.
         waits_for (str, optional): Who reads each file at once.
         notes (tuple[str]): What may surprise.
+        last (CheckpointInfo, optional): The last one that the run has saved:
+            what comes is as large.
     """
     options: CheckpointOptions
     unit: str
@@ -66,10 +69,13 @@ class Plan:
     mirror: Optional[str] = None
     waits_for: Optional[str] = None
     notes: Tuple[str, ...] = ()
+    last: Optional[CheckpointInfo] = None
 
     @property
     def checkpoint_bytes(self) -> int:
         """Of one checkpoint, as far as it is known."""
+        if self.last is not None:
+            return self.last.bytes
         return self.model_bytes + (self.optimizer_bytes or 0)
 
     @property

@@ -8,13 +8,15 @@ from .optimizers import Optimizers, listed, spread
 from .sharded.shards import is_sharded
 from .state import unwrapped
 
-#: Headers, padding and directory entries of one tensor (bytes).
-_RECORD_BYTES = 350
+#: Headers, padding and directory entries of one tensor (bytes), by format: in
+#: a folder each has a zip of its own, and an entry in ``.metadata``.
+_RECORD_BYTES = {'pth': 270, 'dcp': 1310}
 #: Random generators and what else is always there (bytes).
-_FIXED_BYTES = 20000
+_FIXED_BYTES = 16000
 
 #: Tensors of a parameter's size that an optimizer of torch will have, by the
-#: options of its group. Adagrad has them from the start.
+#: options of its group. Adagrad has them from the start. All but SGD count
+#: the steps of each parameter in one more.
 _SLOTS: Dict[str, Callable[[Mapping[str, Any]], int]] = {
     'SGD':
     lambda group: int(bool(group['momentum'])),
@@ -37,25 +39,34 @@ _SLOTS: Dict[str, Callable[[Mapping[str, Any]], int]] = {
 }
 
 
-def model_bytes(model: torch.nn.Module, meta: Optional[Mapping[str,
-                                                               Any]]) -> int:
+def model_bytes(model: torch.nn.Module,
+                meta: Optional[Mapping[str, Any]],
+                form: str = 'pth') -> int:
     """Bytes of a checkpoint without the optimizer; tied weights count once.
 
     Args:
         model (Module): Wrapped or not.
         meta (dict, optional): The runner's: the text of the config is large.
+        form (str): ``'pth'`` or ``'dcp'``. Default: ``'pth'``.
     """
     model = unwrapped(model)
-    tensors = [*model.parameters(), *model.buffers()]
+    named = [*model.named_parameters(), *model.named_buffers()]
     # a number may have more digits than Python writes out
     text = sum(
         len(value) for value in (meta or {}).values()
         if isinstance(value, str))
-    return _tensor_bytes(tensors) + text + _FIXED_BYTES
+    names = sum(len(name) for name, _ in named)
+    return _tensor_bytes((one for _, one in named), form) + names + text + \
+        _FIXED_BYTES
 
 
-def optimizer_bytes(optimizers: Optimizers) -> Optional[int]:
+def optimizer_bytes(optimizers: Optimizers,
+                    form: str = 'pth') -> Optional[int]:
     """Bytes of the optimizer's state; a fresh one's is told by its type.
+
+    Args:
+        optimizers (Optimizer | dict): Of the runner.
+        form (str): ``'pth'`` or ``'dcp'``. Default: ``'pth'``.
 
     Returns:
         int | None: None if its type is not known and it has no state yet.
@@ -64,8 +75,8 @@ def optimizer_bytes(optimizers: Optimizers) -> Optional[int]:
     for optimizer in listed(optimizers):
         # of one that is spread over ranks this one has a part
         is_known = optimizer.state and not spread(optimizer)
-        nbytes = _tensor_bytes(_state_tensors(optimizer)) if is_known else \
-            _future_bytes(optimizer)
+        nbytes = _tensor_bytes(_state_tensors(optimizer), form) \
+            if is_known else _future_bytes(optimizer, form)
         if nbytes is None:
             return None
         total += nbytes
@@ -79,22 +90,24 @@ def _state_tensors(optimizer: Any) -> Iterable[torch.Tensor]:
                 yield value
 
 
-def _future_bytes(optimizer: Any) -> Optional[int]:
+def _future_bytes(optimizer: Any, form: str) -> Optional[int]:
     # the one inside of a ZeroRedundancyOptimizer
     plain = getattr(optimizer, 'optim', optimizer)
-    slots = _SLOTS.get(type(plain).__name__)
+    name = type(plain).__name__
+    slots = _SLOTS.get(name)
     if slots is None:
         return None
-    total = 0
+    counts, total = int(name != 'SGD'), 0
     for group in optimizer.param_groups:
         for parameter in group['params']:
             if parameter.requires_grad:
                 each = parameter.numel() * parameter.element_size()
-                total += slots(group) * (each + _RECORD_BYTES)
+                total += slots(group) * each + \
+                    (slots(group) + counts) * _RECORD_BYTES[form]
     return total
 
 
-def _tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:
+def _tensor_bytes(tensors: Iterable[torch.Tensor], form: str) -> int:
     seen: Set[Any] = set()
     total = 0
     for tensor in tensors:
@@ -106,5 +119,6 @@ def _tensor_bytes(tensors: Iterable[torch.Tensor]) -> int:
         if tensor.numel() and where in seen:
             continue
         seen.add(where)
-        total += tensor.numel() * tensor.element_size() + _RECORD_BYTES
+        total += tensor.numel() * tensor.element_size() + \
+            _RECORD_BYTES[form]
     return total

@@ -78,24 +78,37 @@ def _saves(plan: 'Plan') -> str:
 
 
 def _needs(plan: 'Plan') -> str:
-    parts = f'model {logged_size(plan.model_bytes)}, optimizer ' + (
-        'not known before the first save'
-        if plan.optimizer_bytes is None else logged_size(plan.optimizer_bytes))
-    free = '' if plan.free_bytes is None else \
-        f'; {logged_size(plan.free_bytes)} free'
-    more = ' and the one that is being written' * plan.kept.deletes
-    return f'{logged_size(plan.checkpoint_bytes)} each ({parts}), at most ' \
-        f'{logged_size(plan.total_bytes)} for {plan.kept.count}{more}' \
-        f'{_growth(plan)}{free}'
-
-
-def _growth(plan: 'Plan') -> str:
-    """Say how fast it becomes that much, where it does not stop before."""
+    if plan.last is not None:
+        how = f', as {plan.last.name} is'
+    else:
+        how = f' (model {logged_size(plan.model_bytes)}, optimizer ' + (
+            'not known before the first save' if plan.optimizer_bytes is None
+            else logged_size(plan.optimizer_bytes)) + ')'
     period = growing_by(plan.options)
-    if period is None or plan.kept.count < 2:
-        return ''
-    size = logged_size(plan.checkpoint_bytes)
-    return f', {size} more {every(period, plan.unit)}'
+    grows = period is not None and plan.kept.count - plan.kept.best > 1
+    most = f'at the end of the run at most {logged_size(plan.total_bytes)}' \
+        if grows else f'at most {logged_size(plan.total_bytes)}'
+    said = [
+        f'{logged_size(plan.checkpoint_bytes)} each{how}',
+        f'{most}, for {_counted(plan)}'
+    ]
+    if grows and period is not None:
+        said.append(f'until then {logged_size(plan.checkpoint_bytes)} more '
+                    f'{every(period, plan.unit)}')
+    if plan.free_bytes is not None:
+        said.append(f'{logged_size(plan.free_bytes)} free')
+    return '; '.join(said)
+
+
+def _counted(plan: 'Plan') -> str:
+    """Say of what the most is."""
+    kept = plan.kept
+    said = [str(kept.count - kept.best)]
+    if kept.best:
+        said.append(f'{kept.best} more for the best')
+    if kept.deletes:
+        said.append('the one that is being written')
+    return ' and '.join(filter(None, (', '.join(said[:-1]), said[-1])))
 
 
 def _writes(plan: 'Plan') -> str:

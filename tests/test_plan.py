@@ -1,10 +1,12 @@
 """What is said before a run trains, and what happens on a full disk."""
 import errno
+import json
 import logging
 import os
 
 import pytest
 import torch
+from folders import NEW_TORCH
 from mmcv.runner import Hook
 from toy import QuickEvalHook, ToyModel, names, train
 
@@ -236,17 +238,17 @@ def test_the_block_names_every_trigger():
                  'on SIGTERM (then ends)', 'a file NOW', 'on an exception',
                  'the last 2, by time the last 2 until the next at the '
                  'interval, the best by mIoU\n', '3.00 MB each',
-                 'at most 18.00 MB for 5 and the one that is being written',
-                 '1.00 GB free', '/runs/a', "resume='auto'", 'starts anew',
-                 '0.50 s', '30 s', 'at most 10 iterations',
-                 'from the stock hook'):
+                 'at most 18.00 MB, for 4, 1 more for the best and the one '
+                 'that is being written', '1.00 GB free', '/runs/a',
+                 "resume='auto'", 'starts anew', '0.50 s', '30 s',
+                 'at most 10 iterations', 'from the stock hook'):
         assert part in text
 
 
 def test_the_plan_does_not_count_what_nobody_can():
     text = make(given=dict(triggers=dict(secs=60))).text()
     assert '  keeps   all, by time all, not counted here\n' in text
-    assert ', at most 3.00 MB for 1;' in text
+    assert '; at most 3.00 MB, for 1;' in text
 
 
 def test_an_epoch_has_room_for_any_number_by_time():
@@ -366,6 +368,57 @@ def test_a_checkpoint_is_as_large_as_said_before_the_first(
     assert abs(again - real) < 0.02 * real
 
 
+@pytest.mark.skipif(not NEW_TORCH, reason='sharded checkpoints need it')
+@pytest.mark.parametrize('extra', [0, 60])
+def test_so_is_a_folder(tmp_path, extra):
+    model = ToyModel(width=2000)
+    for number in range(extra):
+        model.register_buffer(f'buffer_{number}', torch.zeros(2))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    expected = sizes.model_bytes(model, {}, 'dcp') + \
+        sizes.optimizer_bytes(optimizer, 'dcp')
+    train(
+        tmp_path,
+        model=model,
+        optimizer=optimizer,
+        hooks=[dict(OURS, format='dcp')])
+    real = sum(one.stat().st_size
+               for one in (tmp_path / 'iter_8.dcp').iterdir())
+    assert abs(expected - real) < 0.03 * real
+
+
+@pytest.mark.parametrize('form', ['pth', 'dcp'])
+def test_a_resumed_run_knows_the_size_from_its_last_save(tmp_path, info, form):
+    if form == 'dcp' and not NEW_TORCH:
+        pytest.skip('sharded checkpoints need it')
+    for steps in (4, 6):
+        info.clear()
+        train(
+            tmp_path,
+            runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
+            hooks=[dict(OURS, interval=2, resume='auto', format=form)])
+    event = json.loads(
+        (tmp_path / 'checkpoints.log.jsonl').read_text().splitlines()[1])
+    assert event['name'] == f'iter_4.{form}'
+    each = size(event['bytes'])
+    assert f'  needs   {each} each, as iter_4.{form} is; at the end of the ' \
+        f'run at most {size(3 * event["bytes"])}, for 3; until then {each} ' \
+        'more every 2 iterations; ' in info.text
+
+
+@pytest.mark.skipif(not NEW_TORCH, reason='sharded checkpoints need it')
+def test_the_size_of_another_format_is_none(tmp_path, info):
+    for steps, form in ((2, 'pth'), (4, 'dcp')):
+        info.clear()
+        train(
+            tmp_path,
+            runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
+            hooks=[dict(OURS, interval=2, resume='auto', format=form)])
+    assert 'goes on from iter_2.pth' in info.text
+    assert ', as iter_2.pth is' not in info.text
+    assert ' each (model ' in info.text
+
+
 @pytest.mark.filterwarnings('ignore:the checkpoint holds the repr')
 @pytest.mark.parametrize('kind', ['IterBasedRunner', 'IterBasedRunnerAmp'])
 def test_meta_may_hold_a_number_that_cannot_be_written_out(tmp_path, kind):
@@ -395,7 +448,7 @@ def test_tied_weights_and_unknown_optimizers():
     assert sizes.model_bytes(model, None) == before
     # has no storage; whether it can be saved, the save tells
     model.register_buffer('sparse', torch.eye(2).to_sparse())
-    assert sizes.model_bytes(model, None) == before
+    assert sizes.model_bytes(model, None) == before + len('sparse')
     own = Own(model.parameters(), lr=0.1)
     assert sizes.optimizer_bytes(own) is None
     assert sizes.optimizer_bytes(dict(a=own)) is None
@@ -422,7 +475,8 @@ def test_the_plan_is_said_once_before_training(tmp_path, info):
     ]
     assert 'every 4 iterations' in block
     assert '  keeps   the last 1, the best by mIoU\n' in block
-    assert ' for 2 and the one that is being written;' in block
+    assert ', for 1, 1 more for the best and the one that is being ' \
+        'written;' in block
     assert str(tmp_path) in block
     assert '  stock   CheckpointHook of checkpoint_config is replaced; what ' \
         'it was given counts here: interval=4, max_keep_ckpts=1; save_best ' \
@@ -439,6 +493,8 @@ def test_the_plan_is_said_once_before_training(tmp_path, info):
         if 'Checkpoints of this run' in record.getMessage()
     ]
     assert 'goes on from iter_8.pth' in block
+    nbytes = (tmp_path / 'iter_8.pth').stat().st_size
+    assert f'  needs   {size(nbytes)} each, as iter_8.pth is; ' in block
     assert 'as the last ones did' in block
 
 
@@ -510,14 +566,14 @@ def test_who_reads_each_file_at_once_is_said():
 
 
 @pytest.mark.parametrize('given, said', [
-    (dict(interval=10), ', at most 30.00 MB for 10, 3.00 MB more every 10 '
-     'iterations; '),
+    (dict(interval=10), '; at the end of the run at most 30.00 MB, for 10; '
+     'until then 3.00 MB more every 10 iterations; 1.00 GB free'),
     (dict(interval=10, keep=dict(last=2, every=25)),
-     ', at most 12.00 MB for 3 and the one that is being written, 3.00 MB '
-     'more every 50 iterations; '),
+     '; at the end of the run at most 12.00 MB, for 3 and the one that is '
+     'being written; until then 3.00 MB more every 50 iterations; '),
     (dict(interval=10, max_keep_ckpts=3),
-     ', at most 12.00 MB for 3 and the one that is being written; '),
-    (dict(interval=100), ', at most 3.00 MB for 1; '),
+     '; at most 12.00 MB, for 3 and the one that is being written; '),
+    (dict(interval=100), '; at most 3.00 MB, for 1; '),
 ])
 def test_how_it_grows_is_said(given, said):
     needs, = [
@@ -543,7 +599,7 @@ def test_iterations_of_an_epoch_runner_are_counted(tmp_path, info, name):
         hooks=[dict(OURS, interval=2, by_epoch=False)])
     there = [one for one in names(tmp_path) if one != 'latest.pth']
     assert len(there) == 6
-    assert ' for 6, ' in info.text
+    assert ', for 6; ' in info.text
 
 
 def test_a_history_that_cannot_be_read_stops_no_run(tmp_path, info,

@@ -10,7 +10,6 @@ from .output import warn
 from .place import Places
 from .verdicts import Verdict, judge
 
-
 #: What keeps all others, by what the check of the newest has found.
 _ERRORS = {
     DAMAGED: CorruptError,
