@@ -1,11 +1,15 @@
 """With ``--json`` every command prints one JSON object, whatever it finds."""
 import json
 import os
+import re
+from pathlib import Path
 
 import pytest
 from checkpoint_files import Payload, torch_written
 
-from mmcv_ckpt_hooks.cli import main
+from mmcv_ckpt_hooks.cli import arguments, main
+
+ROOT = Path(__file__).parents[2]
 
 
 def missing(path):
@@ -156,6 +160,22 @@ def test_a_path_is_told_as_it_was_given(run_dir, monkeypatch, capsys, start,
     for directory in (start, start + 'nowhere'):
         _, content, _, _ = both(capsys, ['ls', directory])
         assert content['path'] == directory
+
+
+@pytest.mark.parametrize('command', arguments.COMMANDS)
+def test_the_page_has_every_field(command):
+    page = (ROOT / 'docs' / 'command-line.md').read_text()
+    _, _, table = page.partition('## `--json`')
+    row, = re.findall(rf'^\| `{command}` \| (.*) \|$',
+                      table.partition('\n## ')[0], re.MULTILINE)
+    parser = arguments.make_parser([command])
+    chosen = arguments.parsers_of(parser)[command]
+    nothing = chosen.get_default('nothing')
+    assert (nothing is None) == (command == 'completion')
+    if nothing is not None:
+        paths = ['x' for _ in chosen._get_positional_actions()]
+        fields = nothing(parser.parse_args([command, *paths]))
+        assert set(fields) <= set(re.findall(r'`(\w+)`', row))
 
 
 def test_a_repair_that_is_refused_says_so(run_dir, monkeypatch, capsys):

@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch.distributed.checkpoint as dcp
@@ -52,6 +53,21 @@ def begun(run_dir):
     with open(f'{run_dir}/iter_6.dcp/{WRITING_NAME}', 'w'):
         pass
     return run_dir
+
+
+def test_ls_remembers_what_verify_found_damaged(run_dir, capsys):
+    path = Path(run_dir) / 'iter_2.dcp' / '__0_0.distcp'
+    before, data = path.stat(), bytearray(path.read_bytes())
+    third = len(data) // 3
+    data[third:2 * third] = bytes(third)
+    with open(str(path), 'r+b') as file:
+        file.write(data)
+    # as a disk does it: nobody has written
+    os.utime(str(path), ns=(before.st_atime_ns, before.st_mtime_ns))
+    code, _, _ = command(capsys, 'verify', '--all', run_dir)
+    assert code == 1
+    _, out, _ = command(capsys, 'ls', run_dir)
+    assert 'damaged: iter_2.dcp: verify found it damaged at ' in out
 
 
 def test_ls_tells_of_folders_that_are_no_checkpoint(begun, capsys):

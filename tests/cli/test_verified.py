@@ -5,6 +5,8 @@ import os
 import shutil
 
 import pytest
+from mmcv.runner import save_checkpoint
+from toy import ToyModel
 
 from mmcv_ckpt_hooks import find_resumable
 from mmcv_ckpt_hooks.cli import main
@@ -156,12 +158,13 @@ def test_a_second_name_of_a_damaged_file_is_damaged(damaged_dir, capsys):
 
 
 def test_of_another_program_it_is_passed_over_as_well(run_dir, capsys):
-    (run_dir / 'checkpoints.json').unlink()
-    flip_as_a_disk_does(run_dir / 'iter_2.pth')
-    assert main(['verify', str(run_dir / 'iter_2.pth')]) == 1
+    path = run_dir / 'iter_1.pth'
+    save_checkpoint(ToyModel(), str(path), meta=dict(epoch=0, iter=1))
+    flip_as_a_disk_does(path)
+    assert 'damaged' not in listed(capsys, run_dir)[0]['iter_1.pth']['flags']
+    assert main(['verify', str(path)]) == 1
     capsys.readouterr()
-    found, _ = listed(capsys, run_dir)
-    assert 'damaged' in found['iter_2.pth']['flags']
+    assert 'damaged' in listed(capsys, run_dir)[0]['iter_1.pth']['flags']
 
 
 def test_a_note_of_damage_ends_with_the_file_that_it_is_about(
