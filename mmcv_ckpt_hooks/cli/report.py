@@ -13,7 +13,7 @@ from ..reporting.page import MARK, page
 from ..reporting.story import Facts, Resume, Story, tell
 from ..storage.mapped_errors import mapped_errors
 from ..storage.names import temporary_beside
-from .elsewhere import noted_elsewhere
+from .elsewhere import noted_elsewhere, those_below
 from .listing import Listing, look
 from .output import add_json, print_json, print_line, status, warn
 from .place import Place, Places, is_directory, path_of
@@ -34,7 +34,8 @@ _EPILOG = (
     'came, and what they warned of. What one of them lacks, the page says. '
     'The page loads nothing and runs nothing. Needs matplotlib (pip install '
     "'mmcv_ckpt_hooks[report]'), except with --json alone. Exit code: 0, also "
-    'without checkpoints; 2 if the directory is missing or may not be read, '
+    'without checkpoints (above several runs it names their directories, and '
+    'writes no page); 2 if the directory is missing or may not be read, '
     'the page cannot be written, or matplotlib is missing.')
 
 
@@ -103,7 +104,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     places = Places(Access(arguments), note, MOST_BYTES)
     listing = look(places.open(path))
-    story = tell(_facts(arguments, listing, places, notes))
+    facts = _facts(arguments, listing, places, notes)
+    below = _runs_below(facts, listing.place, places)
+    if below:
+        target = None
+    story = tell(facts)
     if target is not None:
         _write(target, page(story))
     if arguments.json:
@@ -112,6 +117,11 @@ def run(arguments: argparse.Namespace) -> int:
             **status(0), 'page': target,
             **story.as_json()
         })
+    elif below:
+        # the standard output may be meant for the page
+        say = warn if arguments.output == _TO_OUTPUT else print_line
+        say(f'No checkpoints in {listing.place.shown}, and no page is written')
+        say(f'But {below}')
     elif target != _TO_OUTPUT:
         print_line(f'{target}: the report of {listing.place.shown}')
     return 0
@@ -147,6 +157,15 @@ def _facts(arguments: argparse.Namespace, listing: Listing, places: Places,
         events=_events(place, notes),
         logs=logs_of(arguments.logs, place, places, notes),
         notes=notes)
+
+
+def _runs_below(facts: Facts, place: Place, places: Places) -> str:
+    """Say which directories below have runs, if this one has nothing to tell.
+    """
+    if facts.checkpoints or facts.events or facts.logs or facts.notes or \
+            facts.resume.stops_at is not None:
+        return ''
+    return those_below(place, places.access)
 
 
 def _stops_at(listing: Listing) -> Optional[str]:
