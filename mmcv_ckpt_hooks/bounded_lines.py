@@ -48,8 +48,10 @@ class BoundedLines:
         said = []
         if self._long:
             said.append(f'{counted(self._long, "lines")} of {name} longer '
-                        f'than {LONGEST_LINE_BYTES} bytes left out')
+                        f'than {counted(LONGEST_LINE_BYTES, "bytes")} left '
+                        'out')
         if self._most_bytes is not None and self._is_cut:
-            said.append(f'{name} is read up to {self._most_bytes} bytes: '
-                        'what comes behind is left out')
+            said.append(f'{name} is read up to '
+                        f'{counted(self._most_bytes, "bytes")}: what comes '
+                        'after is left out')
         return '; '.join(said)

@@ -66,7 +66,7 @@ def test_what_comes_behind_the_bytes_is_left_out(history, tmp_path):
     assert len(history.read(said.append, most_bytes=30)) == 2
     assert said == [
         f'{tmp_path}/{HISTORY_NAME} is read up to 30 bytes: what comes '
-        'behind is left out'
+        'after is left out'
     ]
     assert len(history.read(said.append)) == 10 and len(said) == 1
 
@@ -87,7 +87,7 @@ def run(tmp_path, monkeypatch):
 
 
 def test_report_and_ls_say_that_they_read_a_part(run, tmp_path, capsys):
-    said = f'{HISTORY_NAME} is read up to 100 bytes: what comes behind is ' \
+    said = f'{HISTORY_NAME} is read up to 100 bytes: what comes after is ' \
         'left out'
     assert main(['ls', str(run)]) == 0
     assert said in capsys.readouterr().err

@@ -310,6 +310,12 @@ def test_how_many_are_kept_means_what_it_means_in_mmcv(count, kept):
     assert parse_options(dict(max_keep_ckpts=count)).keep_last == kept
 
 
+def test_a_signal_of_another_system_is_no_mistake():
+    """A config is used on several; here that signal never comes."""
+    options = parse_options(dict(triggers=dict(signals=dict(SIGBREAK='save'))))
+    assert dict(options.triggers.signals)['SIGBREAK'] == 'save'
+
+
 def test_the_same_number_twice_is_no_contradiction():
     options = parse_options(dict(max_keep_ckpts=3, keep=dict(last=3)))
     assert options.keep_last == 3

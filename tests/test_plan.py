@@ -400,9 +400,9 @@ def test_a_resumed_run_knows_the_size_from_its_last_save(tmp_path, info, form):
     event = json.loads(
         (tmp_path / 'checkpoints.log.jsonl').read_text().splitlines()[1])
     assert event['name'] == f'iter_4.{form}'
-    each = size(event['bytes'])
+    each = logged_size(event['bytes'])
     assert f'  needs   {each} each, as iter_4.{form} is; at the end of the ' \
-        f'run at most {size(3 * event["bytes"])}, for 3; until then {each} ' \
+        f'run at most {logged_size(3 * event["bytes"])}, for 3; until then {each} ' \
         'more every 2 iterations; ' in info.text
 
 
@@ -494,7 +494,7 @@ def test_the_plan_is_said_once_before_training(tmp_path, info):
     ]
     assert 'goes on from iter_8.pth' in block
     nbytes = (tmp_path / 'iter_8.pth').stat().st_size
-    assert f'  needs   {size(nbytes)} each, as iter_8.pth is; ' in block
+    assert f'  needs   {logged_size(nbytes)} each, as iter_8.pth is; ' in block
     assert 'as the last ones did' in block
 
 

@@ -6,6 +6,8 @@ _TRUST = ('"mmcv-ckpt {command}" executes nothing in a file. If you trust who '
           'made this one, have Python write its weights anew, '
           "torch.save(torch.load(FILE, weights_only=False)['state_dict'], "
           'NEW), and give it NEW')
+#: What they look at is for a run: the advice for its config is right.
+_LOOKING = ('ls', 'inspect', 'verify', 'report')
 _MEMORY = ('Of a file or a folder on this machine less is needed: "mmcv-ckpt '
            'pull" copies one from a URL')
 _LOCKED = ('Wait for the end of that run, or stop it, and give the command '
@@ -24,8 +26,9 @@ def for_command(error: Exception, command: str) -> Exception:
         what = str(error) or 'there is not enough memory'
         return MemoryError(f'{what}. {_MEMORY}')
     said = str(error)
-    told = said.replace(TRUST, _TRUST.format(command=command))
-    told = told.replace(ADVICE, _LOCKED)
+    told = said.replace(ADVICE, _LOCKED)
+    if command not in _LOOKING:
+        told = told.replace(TRUST, _TRUST.format(command=command))
     if told == said:
         return error
     advised = type(error)(told)

@@ -180,6 +180,7 @@ def _look_folder(places: Places, path: str) -> Dict[str, Any]:
         told['fields']['state_dict'] = \
             f'{type(rest).__name__} of {len(rest) + count}'
     return {
+        **_NOTHING,
         **told,
         'files': {
             name: folder.sizes[name]

@@ -15,6 +15,7 @@ from ..instructions import shortened
 from ..outline import NumpyType, numpy_type
 from ..unfolding import unfolds_without_end
 from ..vocabulary import Vocabulary
+from ..wording import counted
 from .header import MAX_DIMENSIONS
 
 KIND = '$'
@@ -157,8 +158,9 @@ class Decoder:
         else:
             expected = math.prod(shape) * kind.itemsize
         if len(data) != expected:
-            raise ValueError(f'values of {shortened(code)} have {len(data)} '
-                             f'bytes, expected {shortened(expected)}')
+            raise ValueError(f'values of {shortened(code)} have '
+                             f'{counted(len(data), "bytes")}, expected '
+                             f'{shortened(expected)}')
         return self.values(code, kind, shape, data)
 
 

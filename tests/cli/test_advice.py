@@ -55,6 +55,12 @@ def test_what_a_config_is_advised_no_command_says(tmp_path, monkeypatch, fail,
     assert type(told) is type(error) and told.__cause__ is error
 
 
+def test_who_only_looks_is_told_what_a_run_needs(tmp_path, monkeypatch):
+    with pytest.raises(CheckpointError) as caught:
+        ask_for_code(tmp_path / 'a.pth', monkeypatch)
+    assert for_command(caught.value, 'verify') is caught.value
+
+
 def test_an_error_without_such_advice_is_the_same_one():
     error = CheckpointError('it is not there')
     assert for_command(error, 'convert') is error

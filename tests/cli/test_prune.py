@@ -199,7 +199,7 @@ def test_without_scores_there_is_no_best(tmp_path, capsys):
 def test_scores_that_cannot_be_read_keep_all(run_dir, capsys, monkeypatch):
     (run_dir / 'checkpoints.json').unlink()
 
-    def read(self):
+    def read(self, *_):
         raise PermissionError('no history for you')
 
     monkeypatch.setattr(History, 'read', read)

@@ -140,10 +140,10 @@ def test_of_the_best_all_are_copied_while_scores_are_lost(
 
     real = History.read
 
-    def read(self):
+    def read(self, *args):
         if self._path.startswith(str(run_dir)):
             raise PermissionError(self._path)
-        return real(self)
+        return real(self, *args)
 
     monkeypatch.setattr(History, 'read', read)
     _, content, _ = push(capsys, run_dir)
