@@ -425,7 +425,7 @@ def on_terminal(monkeypatch, run_dir):
         tuple[int, str]: The exit code, and what the terminal got.
     """
     stream = Terminal()
-    monkeypatch.setattr(progress, '_WORTH_A_BAR_BYTES', 1)
+    monkeypatch.setattr(progress, 'WORTH_A_BAR_BYTES', 1)
     monkeypatch.setattr(sys, 'stderr', stream)
     monkeypatch.setenv('TERM', 'xterm')
     monkeypatch.setenv('COLUMNS', '200')
@@ -461,7 +461,7 @@ def test_progress_is_cleared_before_an_error(run_dir, monkeypatch, no_rich):
 
 
 def test_nothing_is_shown_off_a_terminal(run_dir, monkeypatch, capsys):
-    monkeypatch.setattr(progress, '_WORTH_A_BAR_BYTES', 1)
+    monkeypatch.setattr(progress, 'WORTH_A_BAR_BYTES', 1)
     assert main(['verify', str(run_dir)]) == 0
     assert capsys.readouterr().err == ''
 
