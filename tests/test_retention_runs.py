@@ -192,7 +192,7 @@ def test_those_by_time_are_no_more_than_told(tmp_path, monkeypatch, caplog,
         max_keep_ckpts=2,
         triggers=dict(secs=1))
     assert steps_in(tmp_path) == left
-    assert f'{len(left)} of ' in caplog.text
+    assert f', for {len(left)} and ' in caplog.text
 
 
 # -- whose files ------------------------------------------------------------

@@ -3,7 +3,7 @@
 Standard library only.
 """
 from itertools import islice
-from typing import Counter, Dict, Iterable, List, Mapping, Sequence
+from typing import Counter, Dict, Iterable, List, Mapping, Optional, Sequence
 
 from .events import Save
 from .logs import Log
@@ -66,7 +66,8 @@ def _told(log: Log, by_name: Mapping[str, List[Save]]) -> Iterable[int]:
 
 def _estimated(log: Log, by_iter: Mapping[int, List[Save]]) -> Iterable[int]:
     """Count the seconds of the iterations from the begin of the log."""
-    at, before = log.wall, None
+    at = log.wall
+    before: Optional[int] = None
     for line in log.lines:
         if line.mode != 'train':
             continue
