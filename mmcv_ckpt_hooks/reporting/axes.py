@@ -2,7 +2,7 @@
 from typing import (Any, Callable, Dict, Iterable, List, Optional, Sequence,
                     Tuple)
 
-from .drawing import MOST_TITLES, Titles
+from .drawing import MOST_TITLES, Titles, is_narrow
 from .events import Save
 from .story import Story
 from .wordings import save_text, step_text
@@ -10,7 +10,7 @@ from .wordings import save_text, step_text
 _DAY_SECS = 86400.
 #: Of more saves each column of the picture has the least and the most.
 MOST_MARKS = 600
-_COLUMNS = 300
+_COLUMNS, _NARROW_COLUMNS = 300, 120
 #: Of more the marks are small.
 _CROWD = 60
 
@@ -58,7 +58,7 @@ def time_axis(ax: Any, story: Story) -> None:
     if begin is not None and end is not None:
         margin = max((end - begin) * .02, 1.)
         ax.set_xlim((begin - margin) / _DAY_SECS, (end + margin) / _DAY_SECS)
-    locator = AutoDateLocator(minticks=3, maxticks=8)
+    locator = AutoDateLocator(minticks=3, maxticks=4 if is_narrow(ax) else 8)
     ax.xaxis.set_major_locator(locator)
     # years, months, days, hours, minutes, seconds: each as one reads it
     ax.xaxis.set_major_formatter(
@@ -75,7 +75,8 @@ def step_axis(ax: Any) -> None:
     """Have iterations below."""
     from matplotlib.ticker import MaxNLocator
     ax.set_xlabel('iterations')
-    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    ax.xaxis.set_major_locator(
+        MaxNLocator(nbins=4 if is_narrow(ax) else 6, integer=True))
     ax.xaxis.set_major_formatter(formatter(step_text))
 
 
@@ -85,14 +86,16 @@ def formatter(say: Callable[[float], str]) -> Any:
     return FuncFormatter(lambda value, place: say(value))
 
 
-def columns(times: Sequence[float]) -> List[List[int]]:
+def columns(ax: Any, times: Sequence[float]) -> List[List[int]]:
     """Return by column of a picture the places of what is in it, in order.
 
     Args:
+        ax (Axes): Of the picture.
         times (Sequence[float]): In seconds.
     """
     begin, end = min(times), max(times)
-    width = (end - begin) / _COLUMNS or 1.
+    count = _NARROW_COLUMNS if is_narrow(ax) else _COLUMNS
+    width = (end - begin) / count or 1.
     found: Dict[int, List[int]] = {}
     for index, at in enumerate(times):
         found.setdefault(int((at - begin) / width), []).append(index)

@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def metric(curve: Curve, index: int, width: float) -> Optional[str]:
-    """Draw one metric over the steps; None if it has no point."""
-    if not curve.points and not curve.kept and not curve.given_up:
-        return None
+def has_points(curve: Curve) -> bool:
+    """Whether there is something to draw."""
+    return bool(curve.points or curve.kept or curve.given_up)
+
+
+def metric(curve: Curve, index: int, width: float) -> str:
+    """Draw one metric, which has points, over the steps."""
 
     def paint(axes: List['Axes']) -> Titles:
         ax: Any = axes[0]

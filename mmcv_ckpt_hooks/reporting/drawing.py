@@ -32,11 +32,11 @@ _VARIABLES = {
 }
 _SVG = 'http://www.w3.org/2000/svg'
 _XLINK = 'http://www.w3.org/1999/xlink'
-#: As wide as the page, and as half of it.
-WIDE, HALF = 9.6, 4.75
+#: As wide as the page, as half of it, and for a narrow screen (inches).
+WIDE, HALF, NARROW = 9.6, 4.75, 4.
 #: Around all axes (inches): the same in all pictures, so that the same time
-#: is at the same place.
-_LEFT, _RIGHT, _TOP, _BOTTOM, _BETWEEN = .78, .12, .1, .42, .18
+#: is at the same place. To the right half of a time with seconds has room.
+_LEFT, _RIGHT, _TOP, _BOTTOM, _BETWEEN = .78, .38, .1, .42, .18
 #: More marks get no titles: each takes some hundred bytes.
 MOST_TITLES = 400
 
@@ -106,6 +106,9 @@ def drawn(name: str,
           width: float = WIDE) -> str:
     """Draw one picture, of one or more axes with the same x.
 
+    It is drawn twice: the style sheet shows the one that fits the screen.
+    The narrow one has no titles, as touch screens show none.
+
     Args:
         name (str): Letters; ids in the picture begin with it.
         heights (Sequence[float]): Of the axes, in inches.
@@ -113,8 +116,21 @@ def drawn(name: str,
         width (float): Of the picture, in inches. Default: that of the page.
 
     Returns:
-        str: An ``<svg>`` element.
+        str: Two ``<svg>`` elements.
     """
+    return _drawn(name, heights, paint, width, 'broad') + \
+        _drawn(f'{name}-s', heights, paint, NARROW, 'narrow')
+
+
+def is_narrow(ax: 'Axes') -> bool:
+    """Whether axes are those for a narrow screen."""
+    figure: Any = ax.figure
+    return bool(figure.get_figwidth() == NARROW)
+
+
+def _drawn(name: str, heights: Sequence[float], paint: Callable[[List['Axes']],
+                                                                Titles],
+           width: float, kind: str) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
     with settings():
@@ -125,7 +141,9 @@ def drawn(name: str,
         out = BytesIO()
         canvas.print_svg(
             out, metadata=dict.fromkeys(('Creator', 'Date', 'Format', 'Type')))
-    return _for_page(out.getvalue().decode(), name, titles)
+    if kind == 'narrow':
+        titles = {}
+    return _for_page(out.getvalue().decode(), name, kind, titles)
 
 
 def _axes(figure: 'Figure', heights: Sequence[float], width: float,
@@ -143,7 +161,7 @@ def _axes(figure: 'Figure', heights: Sequence[float], width: float,
     return found
 
 
-def _for_page(text: str, name: str, titles: Titles) -> str:
+def _for_page(text: str, name: str, kind: str, titles: Titles) -> str:
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, variable)
     ElementTree.register_namespace('', _SVG)
@@ -161,6 +179,7 @@ def _for_page(text: str, name: str, titles: Titles) -> str:
     for key in ('width', 'height'):
         root.attrib.pop(key, None)
     root.set('role', 'img')
+    root.set('class', kind)
     return ElementTree.tostring(root, encoding='unicode')
 
 

@@ -26,10 +26,15 @@ _ENDS = {
 }
 
 
+def timed_starts(story: Story) -> List[Start]:
+    """Return the starts that are drawn."""
+    # a loop of crashes may have thousands
+    return [one for one in story.starts if one.points][-MOST_MARKS:]
+
+
 def timeline(story: Story) -> Optional[str]:
     """Draw the steps over wall time; None if no time is known."""
-    # a loop of crashes may have thousands
-    starts = [one for one in story.starts if one.points][-MOST_MARKS:]
+    starts = timed_starts(story)
     if not starts:
         return None
 
@@ -119,7 +124,7 @@ def _cost(ax: Any, group: str, saves: Sequence[Save], values: Sequence[float],
         return
     middle = median(values)
     if len(values) > MOST_MARKS:
-        places = columns([save.at or 0. for save in saves])
+        places = columns(ax, [save.at or 0. for save in saves])
         groups = [[values[index] for index in column] for column in places]
         ax.vlines(
             days(saves[column[0]].at or 0. for column in places),
@@ -158,7 +163,7 @@ def disk(story: Story) -> Optional[str]:
             held = [
                 Held(held[column[0]].at, held[column[-1]].bytes,
                      max(held[index].most for index in column))
-                for column in columns([one.at for one in held])
+                for column in columns(ax, [one.at for one in held])
             ]
         times = [*days(one.at for one in held), ax.get_xlim()[1]]
         sizes = [one.bytes for one in held]

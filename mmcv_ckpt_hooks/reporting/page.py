@@ -6,12 +6,10 @@ from typing import List, Optional
 
 from ..version import __version__
 from ..wording import counted
-from . import curve_figures, figures
-from .axes import MOST_MARKS
+from . import curve_figures, figures, legends
 from .drawing import HALF, WIDE
 from .headline import Answer, headline
-from .markup import keys, section, shown
-from .starts import EXCEPTION, FINISHED, KILLED, SIGNAL
+from .markup import section, shown
 from .story import Story
 from .style import STYLE
 from .tables import tables
@@ -82,67 +80,38 @@ def _answers(answers: List[Answer]) -> str:
 
 
 def _pictures(story: Story) -> List[str]:
-    many = len(story.saves) > MOST_MARKS
-    mark = 'bar' if many else 'dot'
-    found = [
-        section('Steps over time',
-                _picture(figures.timeline(story)) if story.starts else None,
-                _timeline_keys(story)),
-        section(
-            'What each save cost', _picture(figures.costs(story)),
-            keys((mark, 'warn', 'training waited'),
-                 (mark, 'line', 'until it was durable'),
-                 *[('bar', 'muted', 'least to most of neighbours')] * many,
-                 ('dash', 'muted', 'median'))),
-        section(
-            'Bytes on the disk', _picture(figures.disk(story)),
-            keys(('line', 'line', 'checkpoints'),
-                 ('bar', 'warn', 'at a save, before what it replaces goes'))),
+    return [
+        section('Steps over time', _picture(figures.timeline(story)),
+                legends.of_timeline(story)),
+        section('What each save cost', _picture(figures.costs(story)),
+                legends.of_costs(story)),
+        section('Bytes on the disk', _picture(figures.disk(story)),
+                legends.of_disk(story)),
+        _curves(story),
     ]
-    return [*found, _curves(story)]
-
-
-def _timeline_keys(story: Story) -> str:
-    ends = {one.end for one in story.starts}
-    returns = len(story.starts) > len({one.lineage for one in story.starts})
-    kept = sum(story.kept)
-    entries = [
-        (True, ('line', 'line', 'training')),
-        (0 < kept <= MOST_MARKS, ('dot', 'line', 'saved, and kept')),
-        (0 < len(story.kept) - kept <= MOST_MARKS, ('ring', 'line',
-                                                    'saved, deleted since')),
-        (KILLED in ends, ('cross', 'bad', 'killed, or ended without a save')),
-        (SIGNAL in ends, ('down', 'warn', 'left on a signal')),
-        (EXCEPTION in ends, ('diamond', 'bad', 'ended by an exception')),
-        (FINISHED in ends, ('square', 'good', 'finished')),
-        (returns, ('dash', 'muted', 'went on from there')),
-        (any(one.lineage != story.lineage
-             for one in story.starts), ('line', 'other', 'another run')),
-    ]
-    return keys(*(entry for is_there, entry in entries if is_there))
 
 
 def _curves(story: Story) -> str:
-    drawn = story.curves[:_MOST_CURVES]
+    first = story.curves[:_MOST_CURVES]
+    drawn = [one for one in first if curve_figures.has_points(one)]
     width = HALF if len(drawn) + bool(story.losses) > 1 else WIDE
     pictures = [(shown(curve.key), curve_figures.metric(curve, index, width))
                 for index, curve in enumerate(drawn)]
-    pictures.append(('Loss of training', curve_figures.loss(story, width)))
+    loss = curve_figures.loss(story, width)
+    if loss:
+        pictures.append(('Loss of training', loss))
     cells = [
         f'<div><h3>{title}</h3>{_picture(svg)}</div>'
-        for title, svg in pictures if svg
+        for title, svg in pictures
     ]
-    left = len(story.curves) - len(drawn)
+    left = len(story.curves) - len(first)
     more = f'<p class="why">and {counted(left, "metrics")} more, which ' \
         '--json has</p>' if left else ''
     kind = 'halves' if width == HALF else 'whole'
     return section(
         'Scores and loss', cells
         and f'<div class="{kind}">{"".join(cells)}</div>{more}',
-        keys(('line', 'line', 'of the run'),
-             ('dot', 'line', 'its checkpoint is kept'),
-             ('star', 'good', 'the best'),
-             ('line', 'other', 'given up, or of another run')))
+        legends.of_curves(story, drawn))
 
 
 def _picture(svg: Optional[str]) -> Optional[str]:

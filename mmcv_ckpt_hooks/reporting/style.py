@@ -47,12 +47,16 @@ section { margin: 0 0 16px; }
 .answers .answer { font-size: 18px; font-weight: 600; line-height: 1.3;
   text-wrap: balance; }
 .answers .more { font-size: 13px; color: var(--muted); margin-top: 4px; }
-.picture, .table { overflow-x: auto; }
-.picture svg { display: block; width: 100%; min-width: 820px; height: auto; }
+.table { overflow-x: auto; }
+.picture svg { display: block; width: 100%; height: auto; }
+.picture .narrow { display: none; max-width: 560px; }
+@media (max-width: 720px) {
+  .picture .broad { display: none; }
+  .picture .narrow { display: block; }
+}
 .halves { display: grid; gap: 0 20px;
   grid-template-columns: repeat(auto-fit, minmax(min(420px, 100%), 1fr)); }
 .halves > div { min-width: 0; }
-.halves .picture svg { min-width: 340px; }
 .picture svg * { stroke-linejoin: round; stroke-linecap: butt; }
 .picture svg text { font-family: inherit !important; }
 .keys {
@@ -72,6 +76,7 @@ tbody tr:last-child td { border-bottom: 0; }
   tabular-nums; }
 .t { white-space: nowrap; font-variant-numeric: tabular-nums; }
 .w { min-width: 12em; }
+.score { white-space: nowrap; }
 .name { font-weight: 500; min-width: 13em; }
 .flag {
   display: inline-block; border: 1px solid var(--edge); border-radius: 999px;

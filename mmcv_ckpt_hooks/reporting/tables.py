@@ -15,6 +15,8 @@ from .wordings import (count_text, end_word, number_text, save_rate_text,
 _MOST_ROWS = 300
 #: Metrics in the table.
 _MOST_SCORES = 3
+#: Longer names of metrics go over lines (characters).
+_LONG_KEY = 24
 
 #: Class and HTML of a cell.
 Cell = Tuple[str, str]
@@ -67,9 +69,8 @@ def _checkpoint(info: CheckpointInfo, save: Optional[Save], story: Story,
             for key in info.metrics if '.' not in key] or list(info.metrics)
     keys.sort(key=lambda key: key not in first)
     scores = [
-        f'{key}&nbsp;{value}'
-        for key, value in ((shown(key), number_text(float(info.metrics[key])))
-                           for key in keys[:_MOST_SCORES])
+        _score(key, number_text(float(info.metrics[key])))
+        for key in keys[:_MOST_SCORES]
     ]
     rest = len(info.metrics) - len(scores)
     problem = story.facts.problems.get(info.name, '')
@@ -92,6 +93,13 @@ def _checkpoint(info: CheckpointInfo, save: Optional[Save], story: Story,
         ('', ', '.join(scores + [f'+{rest}'] * (rest > 0))),
         ('', flags),
     ]
+
+
+def _score(key: str, value: str) -> str:
+    """Have no line end in a number, nor in a name of usual length."""
+    if len(key) <= _LONG_KEY:
+        return f'<span class="score">{shown(key)} {value}</span>'
+    return f'{shown(key)} <span class="score">{value}</span>'
 
 
 def _mood(flag: str, problem: str) -> str:

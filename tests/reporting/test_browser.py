@@ -31,7 +31,12 @@ QUIET = ('--headless', '--no-sandbox', '--disable-gpu', '--no-first-run',
 MEASURE = """<script>
 const root = document.documentElement, page = root.getBoundingClientRect();
 const clipped = [];
-for (const svg of document.querySelectorAll('.picture svg')) {
+// of two drawings of a picture one is shown
+const shown = [...document.querySelectorAll('.picture svg')].filter(
+  svg => svg.getBoundingClientRect().width);
+const outside = shown.filter(
+  svg => svg.getBoundingClientRect().right > innerWidth).length;
+for (const svg of shown) {
   const all = svg.getBoundingClientRect();
   for (const text of svg.querySelectorAll('text')) {
     const box = text.getBoundingClientRect();
@@ -41,7 +46,7 @@ for (const svg of document.querySelectorAll('.picture svg')) {
   }
 }
 const crossing = [];
-for (const svg of document.querySelectorAll('.picture svg')) {
+for (const svg of shown) {
   const boxes = [...svg.querySelectorAll('text')].map(
     text => [text.textContent, text.getBoundingClientRect()]);
   for (const [i, [a, p]] of boxes.entries())
@@ -58,7 +63,9 @@ const line_width = line.getBoundingClientRect().width;
 line.remove();
 document.title = JSON.stringify({
   width: root.scrollWidth - root.clientWidth,
-  pictures: document.querySelectorAll('.picture svg').length,
+  pictures: shown.length, outside, scores: [
+    ...document.querySelectorAll('.score')].map(
+      one => one.getClientRects().length),
   paper: getComputedStyle(document.body).backgroundColor,
   line_width, clipped, crossing});
 </script>""" % LINE
@@ -147,9 +154,7 @@ def test_a_browser_asks_for_nothing_but_the_page(browser, served, killed_run,
     assert asked == ['/page.html', '/policy.html']
 
 
-@pytest.mark.parametrize('width, dark', [(1160, False), (500, True)])
-def test_nothing_is_clipped_or_on_top_of_another(browser, page, tmp_path,
-                                                 width, dark):
+def measured(browser, page, tmp_path, width, dark=False):
     path = tmp_path / 'measured.html'
     path.write_text(
         re.sub('<meta http-equiv=[^>]*>', '',
@@ -157,8 +162,49 @@ def test_nothing_is_clipped_or_on_top_of_another(browser, page, tmp_path,
         encoding='utf-8')
     dom = browser(path.as_uri(), width, dark)
     title = re.search('<title>(.*?)</title>', dom).group(1)
-    found = json.loads(title.replace('&quot;', '"'))
+    return json.loads(title.replace('&quot;', '"'))
+
+
+@pytest.mark.parametrize('secs', [3, 29, 87, 600])
+def test_no_label_of_a_short_run_is_cut_off(browser, tmp_path, secs):
+    """Of times with seconds, the last at the very end of the axis."""
+    events = [
+        dict(
+            event='save',
+            name=f'iter_{at}.pth',
+            iter=at,
+            bytes=1,
+            lineage='a',
+            digest=f'd{at}',
+            metrics={},
+            blocked_secs=.1,
+            durable_secs=.1,
+            time=f'2026-11-28T01:{at // 60:02}:{at % 60:02}+00:00')
+        for at in range(0, secs + 1, max(secs // 20, 1))
+    ]
+    run = tmp_path / 'run'
+    run.mkdir()
+    (run / 'checkpoints.log.jsonl').write_text('\n'.join(
+        map(json.dumps, events)))
+    target = tmp_path / 'page.html'
+    assert main(['report', str(run), '-o', str(target)]) == 0
+    text = target.read_text(encoding='utf-8')
+    for width in (1160, 500):
+        found = measured(browser, text, tmp_path, width)
+        assert found['pictures'] == 3
+        assert found['clipped'] == [] and found['crossing'] == []
+
+
+@pytest.mark.parametrize('width, dark', [(1160, False), (500, True),
+                                         (360, False)])
+def test_nothing_is_clipped_or_on_top_of_another(browser, page, tmp_path,
+                                                 width, dark):
+    # a long flag stands beside the scores
+    page = page.replace('>latest<', f'>{"x" * 60}<')
+    found = measured(browser, page, tmp_path, width, dark)
     assert found['pictures'] == 5
+    assert found['outside'] == 0  # nothing tells that one could scroll
+    assert found['scores'] and set(found['scores']) == {1}
     assert found['width'] == 0  # the page itself never scrolls sideways
     paper = [int(one) for one in re.findall(r'\d+', found['paper'])]
     assert (max(paper) < 60) is dark

@@ -357,3 +357,62 @@ def test_all_languages_are_shown_whatever_the_encoding(killed_run, tmp_path):
     assert text.isascii()
     assert '平均' in Reader(text).words
     assert 'Zellkerne größer' in Reader(text).text
+
+
+#: By what a key says, how its mark is drawn: what stands in the picture.
+MARKS = {
+    'saved, and kept': 'id="timeline-kept"',
+    'saved, deleted since': 'id="timeline-gone"',
+    'killed, or ended without a save': 'id="timeline-killed"',
+    'left on a signal': 'id="timeline-signal"',
+    'finished': 'id="timeline-finished"',
+    'at a save, before what it replaces goes': 'var(--warn)',
+    'its checkpoint is kept': 'id="metric0-held"',
+    'the best': 'id="metric0-best"',
+    'given up, or of another run': 'var(--other)',
+}
+
+
+def keys_and_marks(text, title):
+    """Return the keys of a section, and its drawings."""
+    part = text[text.index(f'<h2>{title}</h2>'):]
+    part = part[:part.index('</section>')]
+    keys = part[part.index('<ul class="keys">'):part.index('</ul>')]
+    return re.findall('</svg> ([^<]*)</li>', keys), part[part.index('</ul>'):]
+
+
+def test_keys_are_those_of_marks_that_are_drawn(killed_run, epoch_run,
+                                                tmp_path):
+    said = {}
+    for run in (killed_run, epoch_run):
+        text = page_of(run, tmp_path)
+        for title in ('Steps over time', 'Bytes on the disk',
+                      'Scores and loss'):
+            keys, drawn = keys_and_marks(text, title)
+            for key in keys:
+                if key in MARKS:
+                    mark = re.search(
+                        MARKS[key].replace('(', r'\(').replace(')', r'\)'),
+                        drawn)
+                    assert mark, key
+            said[run, title] = keys
+    assert said[killed_run, 'Scores and loss'] == [
+        'of the run', 'its checkpoint is kept', 'the best'
+    ]
+    assert said[epoch_run, 'Scores and loss'] == ['of the run']
+    # nothing was replaced
+    assert said[epoch_run, 'Bytes on the disk'] == ['checkpoints']
+    assert said[killed_run, 'Bytes on the disk'] == [
+        'checkpoints', 'at a save, before what it replaces goes'
+    ]
+    assert 'killed, or ended without a save' in said[killed_run,
+                                                     'Steps over time']
+    assert said[epoch_run, 'Steps over time'] == [
+        'training', 'saved, and kept', 'finished'
+    ]
+
+
+def test_no_line_ends_in_a_score(killed_run, tmp_path):
+    text = page_of(killed_run, tmp_path)
+    assert '<span class="score">mIoU 0.65</span>' in text
+    assert '.score { white-space: nowrap; }' in text
