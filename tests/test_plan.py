@@ -400,10 +400,10 @@ def test_a_resumed_run_knows_the_size_from_its_last_save(tmp_path, info, form):
     event = json.loads(
         (tmp_path / 'checkpoints.log.jsonl').read_text().splitlines()[1])
     assert event['name'] == f'iter_4.{form}'
-    each = logged_size(event['bytes'])
+    each, most = logged_size(event['bytes']), logged_size(3 * event['bytes'])
     assert f'  needs   {each} each, as iter_4.{form} is; at the end of the ' \
-        f'run at most {logged_size(3 * event["bytes"])}, for 3; until then {each} ' \
-        'more every 2 iterations; ' in info.text
+        f'run at most {most}, for 3; until then {each} more every 2 ' \
+        'iterations; ' in info.text
 
 
 @pytest.mark.skipif(not NEW_TORCH, reason='sharded checkpoints need it')
