@@ -207,7 +207,7 @@ class Interrupts:
         # loggers gather from all ranks
         event = None if self._agreement.is_broken else event
         say_end(runner, name_of(wish.exit_signal), last,
-                self._rescue.last_committed(), event)
+                self._rescue.what_stands(), event)
         for one in reversed(behind):
             if one._overlap is not None:
                 one._overlap.close()

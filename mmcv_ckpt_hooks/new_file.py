@@ -26,7 +26,9 @@ def put_new(files: StorageBackend, name: str, write: Write,
 
     On this machine it has a temporary name until it was checked, and then
     gets its own one only if nobody has that. Elsewhere nothing can be renamed:
-    where a run has written, none can write until all is done.
+    where a run has written, none can write until all is done. Without hard
+    links, and where no run has ever written, what comes between the last look
+    and the end is replaced.
 
     Args:
         files (StorageBackend): Where to, prepared.
@@ -40,7 +42,7 @@ def put_new(files: StorageBackend, name: str, write: Write,
 
     Raises:
         ConfigError: If there is a file of that name.
-        LockedError: If a run is writing there, and it is not this machine.
+        LockedError: If a run is writing there, and there are no hard links.
         StorageError: If it could not be written.
     """
     if isinstance(files, LocalBackend):
@@ -106,16 +108,21 @@ def _put_here(files: LocalBackend, name: str, write: Write,
 
 
 def _name(files: LocalBackend, stage: str, name: str) -> None:
+    path = os.path.join(files.url, name)
     try:
         # INVARIANT: unlike a rename it never replaces
-        os.link(stage, os.path.join(files.url, name))
+        os.link(stage, path)
     except FileExistsError:
-        raise _exists(files, name) from None
-    except OSError as error:
+        # NFS: done, but the answer was lost, and the second one is this
+        if not (os.path.exists(path) and os.path.samefile(stage, path)):
+            raise _exists(files, name) from None
+    except (OSError, NotImplementedError) as error:
         # FAT, some FUSE and network file systems have no links
-        raise_if_full(error)
-        refuse_existing(files, name)
-        files.move(os.path.basename(stage), name)
+        if isinstance(error, OSError):
+            raise_if_full(error)
+        with left_alone(files):
+            refuse_existing(files, name)
+            files.move(os.path.basename(stage), name)
 
 
 def _put_elsewhere(files: StorageBackend, name: str, write: Write,

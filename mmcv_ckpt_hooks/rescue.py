@@ -61,13 +61,13 @@ class Rescue:
         defect = keeper.defect()
         if defect is not None and self._committed(keeper.last.iter) is None:
             log(f'{begin} is not saved, because {defect}; '
-                f'{self.last_committed()} stands')
+                f'{self.what_stands()} stands')
             return
         name = self.save('exception', keeper, ranks)
         log(f'{begin} is in {name}' if name else
-            f'{begin} could not be saved; {self.last_committed()} stands')
+            f'{begin} could not be saved; {self.what_stands()} stands')
 
-    def last_committed(self) -> str:
+    def what_stands(self) -> str:
         """Say which checkpoint stands.
 
         Retention never deletes it: it is the newest.
@@ -84,7 +84,7 @@ class Rescue:
         Thread: also a signal's handler.
         """
         abandon(self._runner.hooks)
-        return f'; {self.last_committed()} stands' if self._saver else ''
+        return f'; {self.what_stands()} stands' if self._saver else ''
 
     def _committed(self, finished: int) -> Optional[str]:
         """Name of this start's checkpoint of so many iterations."""

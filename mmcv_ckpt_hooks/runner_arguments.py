@@ -4,7 +4,7 @@ Standard library only.
 """
 import inspect
 from numbers import Real
-from typing import Any, Callable, Collection, List, Mapping, Optional
+from typing import Any, Callable, Collection, Dict, List, Mapping, Optional
 
 from .errors import ConfigError
 from .wording import nearest
@@ -62,6 +62,17 @@ def _is_length(steps: Any) -> bool:
     number: Any = steps
     # neither infinity nor what is no number is whole
     return bool(number >= 1 and number % 1 == 0)
+
+
+def with_whole_lengths(given: Mapping[str, Any]) -> Dict[str, Any]:
+    """Return checked arguments, each length as an int.
+
+    mmcv writes it into its log, and others compute with it.
+    """
+    return {
+        name: value if value is None or name not in _LIMITS else int(value)
+        for name, value in given.items()
+    }
 
 
 def arguments_of(call: Callable[..., Any]) -> Optional[List[str]]:

@@ -103,9 +103,10 @@ def _needs(plan: 'Plan') -> str:
 def _counted(plan: 'Plan') -> str:
     """Say of what the most is."""
     kept = plan.kept
-    said = [str(kept.count - kept.best)]
+    others = kept.count - kept.best
+    said = [str(others)] if others or not kept.best else []
     if kept.best:
-        said.append(f'{kept.best} more for the best')
+        said.append(f'{kept.best} {"more " * bool(others)}for the best')
     if kept.deletes:
         said.append('the one that is being written')
     return ' and '.join(filter(None, (', '.join(said[:-1]), said[-1])))

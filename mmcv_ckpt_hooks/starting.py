@@ -83,10 +83,13 @@ def _check_taken(taken: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     Raises:
         ConfigError: It names the argument of ``checkpoint_config``.
     """
+    # the hook's format says how a name ends, and is told with its template
+    aside = {'filename_tmpl'} if given.get('format') == 'dcp' else set()
     try:
         parse_options({
             name: value
-            for name, value in taken.items() if given.get(name) is None
+            for name, value in taken.items()
+            if given.get(name) is None and name not in aside
         })
     except ConfigError as error:
         told = str(error).replace('DurableCheckpointHook: ',

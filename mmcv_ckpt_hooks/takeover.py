@@ -231,7 +231,7 @@ def merge(given: Mapping[str, Any], taken: Mapping[str,
     if last is not None and given.get('max_keep_ckpts') is None:
         asked = merged.pop('max_keep_ckpts', -1)
         # -1 is what the stock hook has where nobody says anything
-        if asked > 0 and asked != last:
+        if asked > 0 and last > 0 and asked != last:
             raise ConfigError(
                 f'DurableCheckpointHook: keep.last={last} contradicts '
                 f'checkpoint_config.max_keep_ckpts={asked}; give one of '

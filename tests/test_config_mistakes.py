@@ -560,6 +560,7 @@ def test_a_length_that_stock_counts_to_is_counted_to(tmp_path, steps, name,
         for kind in (name, f'{name}Amp')
     ]
     assert counted[0].iter == counted[1].iter > 0
+    assert type(getattr(counted[1], f'_{key}')) is int  # as logs have it
     assert counted[0].epoch == counted[1].epoch
     resumed = train(
         tmp_path / f'{name}Amp',

@@ -252,7 +252,7 @@ def test_where_scores_are_lost_nothing_is_deleted_there(
     (there / 'best_mIoU_iter_2.pth').unlink()
     (there / 'checkpoints.json').unlink()
 
-    def read(self):
+    def read(self, *_):
         raise PermissionError(self._path)
 
     monkeypatch.setattr(History, 'read', read)

@@ -526,7 +526,7 @@ def test_the_last_step_is_copied_at_once(tmp_path, late, triggered):
 
 def test_staging_copy_says_nothing(tmp_path, caplog):
     run(tmp_path, hook(write=dict(staging='copy')))
-    assert 'copied before' not in caplog.text
+    assert 'Checkpoints are copied before' not in caplog.text
     assert BESIDE not in caplog.text
 
 

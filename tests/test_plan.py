@@ -245,6 +245,13 @@ def test_the_block_names_every_trigger():
         assert part in text
 
 
+def test_where_only_the_best_are_kept_no_others_are_counted():
+    text = make(
+        given=dict(interval=-1, save_last=False, keep=dict(best=2)),
+        best=('mIoU', )).text()
+    assert ', for 2 for the best and the one that is being written' in text
+
+
 def test_the_plan_does_not_count_what_nobody_can():
     text = make(given=dict(triggers=dict(secs=60))).text()
     assert '  keeps   all, by time all, not counted here\n' in text

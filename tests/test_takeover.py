@@ -569,6 +569,19 @@ def test_two_numbers_of_what_is_kept_are_refused(tmp_path, name):
     trained('b', dict(max_keep_ckpts=2), 2)
     runner = trained('c', dict(), 1)
     assert ours_of(runner).options.keep_last == 1
+    # to keep all is no smaller number
+    runner = trained('d', dict(max_keep_ckpts=1), -1)
+    assert len(list(tmp_path.glob('d/*_*.pth'))) == 2
+
+
+def test_a_template_of_folders_in_checkpoint_config(tmp_path):
+    """It is the hook that says that they are folders."""
+    stock = dict(interval=2, filename_tmpl='iter_{}.dcp')
+    with pytest.raises(ConfigError, match='checkpoint_config.filename_tmpl'):
+        train(tmp_path, checkpoint_config=stock, hooks=[OURS])
+    runner = train(
+        tmp_path, checkpoint_config=stock, hooks=[dict(OURS, format='dcp')])
+    assert ours_of(runner).options.format == 'dcp'
 
 
 def test_mmsegs_meta_is_inherited_and_not_changed(tmp_path):

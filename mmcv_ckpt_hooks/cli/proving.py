@@ -2,7 +2,8 @@
 import argparse
 from typing import Any, Dict, List
 
-from ..errors import CorruptError, StorageError, UnsafeCheckpointError
+from ..errors import (ConfigError, CorruptError, StorageError,
+                      UnsafeCheckpointError)
 from .checks import check
 from .listing import Listing
 from .outcomes import DAMAGED, OK, UNSAFE, UNVERIFIABLE, Outcome, Target
@@ -31,8 +32,9 @@ def proven(listing: Listing, given: argparse.Namespace,
         places (Places): How a folder is opened.
 
     Raises:
-        StorageError: If what a resume would take is damaged, or nothing can
-            be continued from.
+        CorruptError: If what a resume would take is damaged.
+        UnsafeCheckpointError: If loading it could run code.
+        StorageError: If nothing can be continued from, or chosen by.
         ConfigError: As :func:`judge`.
     """
     verdicts = judge(listing, given)
@@ -52,7 +54,14 @@ def proven(listing: Listing, given: argparse.Namespace,
         if not wrong:
             break
         unfit.update(wrong)
-        verdicts = judge(listing, given, unfit)
+        try:
+            verdicts = judge(listing, given, unfit)
+        except ConfigError as error:
+            # there was a choice as long as these seemed to be good
+            raise StorageError(
+                f'Without what is damaged ({", ".join(sorted(unfit))}) '
+                f'nothing can be chosen: {error}. Nothing is deleted') \
+                from error
     return verdicts
 
 
@@ -75,7 +84,9 @@ class _Checks:
         """Check what is left to go on from.
 
         Raises:
-            StorageError: If it is damaged, or there is none.
+            CorruptError: If it is damaged, or has no checksums.
+            UnsafeCheckpointError: If loading it could run code.
+            StorageError: If there is none, or it could not be read.
         """
         # INVARIANT: good ones do not go for one that nobody can load
         name = self._listing.choice.taken

@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 from ..errors import MissingCheckpointError, StorageError
 from ..flat_files.header import SUFFIX as FLAT
 from .choice import Looks
-from .outcomes import DAMAGED, OK
+from .outcomes import DAMAGED, NOT_CHECKED, OK
 from .place import Place
 
 VERIFIED_NAME = 'checkpoints.verified.json'
@@ -75,7 +75,7 @@ def verified_in(place: Place,
         for state, one in latest.items() if one['found'] == DAMAGED
     }
     good = {
-        name: one['at']
+        name: latest[one['state']]['at']
         for name, one in notes.items() if one['state'] not in damaged
     }
     bad = {}
@@ -119,6 +119,8 @@ class Notes:
             status (str): Of the :class:`~.outcomes.Outcome`.
         """
         place, name, note = self._begun
+        if status == NOT_CHECKED:
+            return  # what an earlier one has found stands
         if note is not None:
             note['found'] = status
             if status != OK and not _is_hidden(place, name, status):

@@ -196,6 +196,24 @@ def test_without_scores_there_is_no_best(tmp_path, capsys):
     assert len(names(tmp_path)) == 5
 
 
+def test_where_the_only_score_is_of_a_damaged_one_nothing_goes(
+        tmp_path, capsys):
+    train(
+        tmp_path,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=6),
+        hooks=[dict(type='DurableCheckpointHook', interval=2)],
+        evaluation=dict(
+            scores=[.5], interval=4, by_epoch=False, save_best='mIoU'))
+    before = names(tmp_path)
+    path = tmp_path / 'iter_4.pth'
+    flip(path, place_in(path, of_pickle=False))
+    code, content, _ = prune(capsys, tmp_path, '--best', 1, '--yes')
+    assert code == 2 and names(tmp_path) == before
+    assert content['problem'].startswith(
+        'Without what is damaged (best_mIoU_iter_4.pth, iter_4.pth) nothing '
+        'can be chosen: ')
+
+
 def test_scores_that_cannot_be_read_keep_all(run_dir, capsys, monkeypatch):
     (run_dir / 'checkpoints.json').unlink()
 

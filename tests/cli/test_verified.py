@@ -11,6 +11,7 @@ from toy import ToyModel
 from mmcv_ckpt_hooks import find_resumable
 from mmcv_ckpt_hooks.cli import main
 from mmcv_ckpt_hooks.cli.verified import VERIFIED_NAME
+from mmcv_ckpt_hooks.errors import AccessError
 from mmcv_ckpt_hooks.storage.local import LocalBackend
 
 
@@ -155,6 +156,19 @@ def test_a_second_name_of_a_damaged_file_is_damaged(damaged_dir, capsys):
     found, _ = listed(capsys, damaged_dir)
     assert found['best_mIoU_iter_8.pth']['damaged_at']
     assert 'resume' in found['iter_6.pth']['flags']
+
+
+def test_a_check_that_could_not_read_takes_no_note_away(
+        damaged_dir, capsys, monkeypatch):
+
+    def deny(self, name):
+        raise AccessError(f'cannot read {name}')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalBackend, 'open', deny)
+        assert main(['verify', str(damaged_dir / 'iter_8.pth')]) == 2
+    capsys.readouterr()
+    assert listed(capsys, damaged_dir)[0]['iter_8.pth']['damaged_at']
 
 
 def test_of_another_program_it_is_passed_over_as_well(run_dir, capsys):
