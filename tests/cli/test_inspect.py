@@ -6,7 +6,7 @@ import pytest
 import torch
 from checkpoint_files import Payload, torch_written
 
-from mmcv_ckpt_hooks.cli import inspect, main, plain_values
+from mmcv_ckpt_hooks.cli import inside, main, plain_values
 
 
 def inspected(capsys, path):
@@ -141,6 +141,70 @@ def test_what_verify_refuses_is_refused_in_the_same_words(
     assert err == f'mmcv-ckpt: {outcome["problem"]}\n'
 
 
+def test_sizes_are_told_by_module(tmp_path, capsys):
+    path = tmp_path / 'a.pth'
+    weights = {
+        'backbone.layer1.conv.weight': torch.zeros(4, 3),
+        'backbone.layer2.conv.weight': torch.zeros(2),
+        'head.weight': torch.zeros(5),
+        'scale': torch.zeros(()),
+    }
+    torch.save(
+        dict(state_dict=weights, optimizer=dict(state={0: torch.zeros(7)})),
+        str(path))
+    named = {
+        one['name']: (one['tensors'], one['bytes'])
+        for one in inspected(capsys, path)['modules']
+    }
+    assert named == {
+        'state_dict.backbone': (2, 56),
+        'state_dict.head': (1, 20),
+        'state_dict': (1, 4),
+        'optimizer': (1, 28)
+    }
+    assert main(['inspect', str(path), '--depth', '2']) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ['state_dict.backbone.layer1', '1', '48', 'B'] in rows
+    assert main(['inspect', str(path), '--depth', '0']) == 2
+    assert '--depth=0: it must be at least 1' in capsys.readouterr().err
+
+
+def test_optimizer_amp_and_the_state_of_the_run_are_told(tmp_path, capsys):
+    path = tmp_path / 'a.pth'
+    groups = [
+        dict(params=[0, 1], lr=.1, betas=(.9, .99), name='a', fused=None),
+        dict(params=[2], lr=.01, betas=(.9, .99), name='b', fused=None)
+    ]
+    torch.save(
+        dict(
+            state_dict={},
+            optimizer=dict(
+                gan=dict(state={}, param_groups=groups), odd=3, empty={}),
+            amp=dict(scale=65536., _growth_tracker=7),
+            resume_state=dict(world_size=2)), str(path))
+    states = inspected(capsys, path)['states']
+    assert states['optimizer']['gan'][1] == dict(
+        params=1, lr=.01, betas=[.9, .99], name='b', fused=None)
+    assert states['amp'] == dict(scale=65536., _growth_tracker=7)
+    assert main(['inspect', str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for line in ('optimizer.gan: 2 groups of 3 tensors; lr 0.01 to 0.1, '
+                 'betas [0.9, 0.99], name differs', 'amp.scale: 65536.0',
+                 'resume_state.world_size: 2',
+                 'optimizer.empty: 0 groups of 0 tensors'):
+        assert line in lines, lines
+
+
+@pytest.mark.parametrize('groups', [3, [4], {}, [dict(params=5)]])
+def test_groups_that_are_none_are_told_without_an_error(
+        tmp_path, capsys, groups):
+    path = tmp_path / 'a.pth'
+    torch.save(
+        dict(state_dict={}, optimizer=dict(param_groups=groups)), str(path))
+    assert main(['inspect', str(path)]) == 0
+    assert 'optimizer: ' in capsys.readouterr().out
+
+
 def test_wrong_usage_is_told(run_dir, capsys):
     assert main(['inspect', str(run_dir)]) == 2
     assert 'mmcv-ckpt ls' in capsys.readouterr().err
@@ -154,7 +218,7 @@ def test_wrong_usage_is_told(run_dir, capsys):
 def test_what_a_small_file_repeats_is_not_written_out(tmp_path, capsys,
                                                       monkeypatch):
     monkeypatch.setattr(plain_values, '_MAX_TEXT', 5000)
-    monkeypatch.setattr(inspect, '_MAX_TENSORS', 10)
+    monkeypatch.setattr(inside, '_MAX_TENSORS', 10)
     text, tensor = 'x' * 1000, torch.ones(1)
     tree = dict(meta=dict(own=[text] * 50), tensors=[tensor] * 50)
     tree['meta'].update({text + '1': {text: 1}})
