@@ -23,8 +23,8 @@ demo-mmseg: env-test  ## the same with mmsegmentation's own unmodified tools/tra
 	@$(PY) demo/run_demo.py mmseg
 
 .PHONY: test
-test: lint type  ## lint, type check and all tests on the full stack, in two processes (one: PYTEST_ARGS=-n0); what CI runs
-	@$(PY) -m pytest -ra --durations=15 -n 2 --dist loadfile $(PYTEST_ARGS)
+test: lint type  ## lint, type check and all tests on the full stack, in three processes, as tests wait a lot (one: PYTEST_ARGS=-n0); what CI runs
+	@$(PY) -m pytest -ra --durations=15 -n 3 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test-oldest
 test-oldest: env-oldest  ## the tests with torch 2.0.1 and mmcv 1.3.1, those that need mmsegmentation left out (no compiler)
