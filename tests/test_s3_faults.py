@@ -370,5 +370,11 @@ def test_a_training_ends_while_the_server_is_away_and_saves_when_it_is_back(
         assert proxy.endpoint in one and 'whether the server runs' in one
     proxy.start()
     again = Later(lambda runner: seen.append(judge.newest()))
-    run(tmp_path / 'run', out_dir, options, 8, [again], resume='auto')
+    # in the background, the judge could meet a file that is deleted just then
+    run(tmp_path / 'run',
+        out_dir,
+        options,
+        8, [again],
+        resume='auto',
+        write=dict(background=False))
     assert seen[-2:] == [7, 8]
