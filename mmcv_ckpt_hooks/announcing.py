@@ -117,7 +117,7 @@ def _notes(hook: 'DurableCheckpointHook', runner: Any) -> Iterator[str]:
         ours = 'EpochBasedRunnerAmp' if not takeover.counts_iterations(
             runner) else 'IterBasedRunnerAmp'
         yield f'on {type(runner).__name__} a resume begins the data anew, ' \
-            f'{ours} goes on behind the last batch'
+            f'{ours} goes on after the last batch'
     for one in runner.hooks:
         if has_idle_scaler(one):
             yield f'{type(one).__name__} does not scale the loss here, so ' \
@@ -157,7 +157,7 @@ def _events(runner: Any, saver: Saver) -> List[Dict[str, Any]]:
 def _came_from(runner: Any) -> str:
     restored = getattr(runner, 'restored', None)
     if restored is not None:
-        return f'this one goes on from {restored.name} in {restored.directory}'
+        return f'this run goes on from {restored.name} in {restored.directory}'
     if runner.iter:
-        return f'this one goes on after {counted(runner.iter, "iterations")}'
+        return f'this run goes on after {counted(runner.iter, "iterations")}'
     return 'this run starts anew'

@@ -523,10 +523,10 @@ def test_of_long_arguments_the_names_are_told(tmp_path, info):
 @pytest.mark.parametrize('kind, said', [
     (dict(type='IterBasedRunner', max_iters=2),
      'on IterBasedRunner a resume begins the data anew, IterBasedRunnerAmp '
-     'goes on behind the last batch'),
+     'goes on after the last batch'),
     (dict(type='EpochBasedRunner', max_epochs=1),
      'on EpochBasedRunner a resume begins the data anew, EpochBasedRunnerAmp '
-     'goes on behind the last batch'),
+     'goes on after the last batch'),
     (dict(type='IterBasedRunnerAmp', max_iters=2), None),
 ])
 def test_what_may_surprise_is_noted(tmp_path, info, kind, said):
