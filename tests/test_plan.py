@@ -426,6 +426,26 @@ def test_the_size_of_another_format_is_none(tmp_path, info):
     assert ' each (model ' in info.text
 
 
+@pytest.mark.parametrize('saved', [True, False])
+def test_the_size_with_another_optimizer_is_none(tmp_path, info, saved):
+    for steps, save_optimizer in ((2, saved), (4, not saved)):
+        info.clear()
+        train(
+            tmp_path,
+            model=ToyModel(4096),
+            runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
+            hooks=[
+                dict(
+                    OURS,
+                    interval=2,
+                    resume='auto',
+                    save_optimizer=save_optimizer)
+            ])
+    assert 'goes on from iter_2.pth' in info.text
+    assert ', as iter_2.pth is' not in info.text
+    assert ('optimizer 0.0 kB' in info.text) == saved
+
+
 @pytest.mark.filterwarnings('ignore:the checkpoint holds the repr')
 @pytest.mark.parametrize('kind', ['IterBasedRunner', 'IterBasedRunnerAmp'])
 def test_meta_may_hold_a_number_that_cannot_be_written_out(tmp_path, kind):
