@@ -48,8 +48,7 @@ def say_start(hook: 'DurableCheckpointHook', runner: Any, saver: Saver,
         if hook.save_optimizer else 0
     nbytes = of_model + (of_optimizer or 0)
     is_local = os.path.isdir(place)
-    last = _last_one(saver, options,
-                     None if of_optimizer is None else nbytes)
+    last = _last_one(saver, options, None if of_optimizer is None else nbytes)
     each = nbytes if last is None else last.bytes
     measured = plan.measured_secs(_events(runner, saver), each)
     guess = plan.write_secs(place, each) \
