@@ -11,9 +11,9 @@ from mmcv_ckpt_hooks.loading import load_checkpoint
 from mmcv_ckpt_hooks.storage import open_backend
 from mmcv_ckpt_hooks.version import version_tuple
 
-#: Before, no sharded checkpoint is written.
-NEW_TORCH = pytest.mark.skipif(
-    version_tuple(torch.__version__) < (2, 3), reason='needs torch >= 2.3')
+#: torch before 2.3 writes no sharded checkpoint.
+WRITES_FOLDERS = version_tuple(torch.__version__) >= (2, 3)
+NEW_TORCH = pytest.mark.skipif(not WRITES_FOLDERS, reason='needs torch >= 2.3')
 
 #: ``fully_shard`` and the module of ``DTensor`` are public since then.
 FSDP2 = pytest.mark.skipif(

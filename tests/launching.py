@@ -42,6 +42,8 @@ def launch(worker, *arguments, world_size=2, store_port=None):
             MASTER_ADDR='127.0.0.1',
             MASTER_PORT=str(port),
             TORCHELASTIC_USE_AGENT_STORE=str(store_port is not None),
+            # torch 2.0 asks for it, too
+            TORCHELASTIC_RESTART_COUNT='0',
             OMP_NUM_THREADS='1')
         command = [
             sys.executable,

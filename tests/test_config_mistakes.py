@@ -12,6 +12,7 @@ import pytest
 from mmcv.runner import (HOOKS, RUNNERS, CheckpointHook, EMAHook,
                          IterBasedRunner, get_priority)
 from mmcv.utils import build_from_cfg, import_modules_from_strings
+from stock import builds_runners
 from toy import (QuickEvalHook, ToyModel, make_loader, make_logger,
                  make_runner, train)
 
@@ -598,6 +599,7 @@ def test_iterations_for_a_runner_of_epochs():
         "its place, or type='IterBasedRunnerAmp'")
 
 
+@builds_runners
 def test_a_misspelt_runner_of_our_constructor(tmp_path):
     with pytest.raises(CheckpointError) as caught:
         make_runner(

@@ -432,4 +432,4 @@ def test_data_that_cannot_be_continued_are_told_of_once_a_start(
     said = start(3)
     # an epoch that is over has no position
     assert len(said) == (warned and kind == 'IterBasedRunnerAmp')
-    assert not said or 'behind iteration 1' in said[0]
+    assert not said or 'after iteration 1' in said[0]

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import pytest
 from mmcv.runner import Hook
+from stock import best_has_a_place
 from test_signals import EPOCHS, ITERS, Run
 from toy import QuickEvalHook, make_loader, make_runner, names, train
 
@@ -208,6 +209,7 @@ def test_a_runner_that_runs_again_says_it_again(tmp_path, info):
         assert second['saves'] == '3 (interval 3)'
 
 
+@best_has_a_place
 def test_a_start_that_fails_says_nothing(tmp_path, info):
     with suppress(Exception):
         train(
@@ -322,6 +324,7 @@ def test_a_second_name_takes_nothing(tmp_path, info):
         f'name, {size / 1000:.1f} kB, in {tmp_path}'
 
 
+@best_has_a_place
 def test_best_ones_of_another_place_count(tmp_path, info):
     train(
         tmp_path / 'run',

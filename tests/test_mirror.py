@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 from mmcv import Config
 from mmcv.runner import Hook
+from stock import best_has_a_place
 from toy import ToyModel, make_loader, make_runner, names, train
 
 from mmcv_ckpt_hooks import (executor, find_resumable, mirror, mirror_words,
@@ -386,7 +387,7 @@ def test_what_the_mirror_would_delete_at_once_is_not_copied(dirs, stored):
 
 class Between(OnIter):
     """Behind the save, before the evaluation."""
-    comes = 'BELOW_NORMAL'
+    comes = 60
 
 
 def test_a_score_that_comes_during_the_copy_is_not_lost(dirs, stored):
@@ -1390,6 +1391,7 @@ def test_best_there_needs_a_metric(dirs):
     start(keep=dict(best=2, monitor='mIoU'))
 
 
+@best_has_a_place
 @pytest.mark.parametrize('is_remote', [False, True])
 def test_the_best_of_an_evaluation_do_not_go_to_the_mirror(dirs, is_remote):
     work_dir, root, _ = dirs

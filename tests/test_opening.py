@@ -1,5 +1,6 @@
 """The start of a run, and what may fail behind the resume."""
 import pytest
+from stock import best_has_a_place
 from toy import names, train
 
 from mmcv_ckpt_hooks import opening
@@ -78,6 +79,7 @@ def test_a_start_that_fails_leaves_the_directory(tmp_path, monkeypatch, faulty,
     assert run(tmp_path, 8, **options).iter == 8
 
 
+@best_has_a_place
 @pytest.mark.parametrize('has_lock', [True, False])
 def test_every_place_is_prepared_once(tmp_path, monkeypatch, has_lock):
     """Of an object store that is three requests."""

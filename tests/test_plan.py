@@ -1,13 +1,14 @@
 """What is said before a run trains, and what happens on a full disk."""
 import errno
+import inspect
 import json
 import logging
 import os
 
 import pytest
 import torch
-from folders import NEW_TORCH
-from mmcv.runner import Hook
+from folders import NEW_TORCH, WRITES_FOLDERS
+from mmcv.runner import CheckpointHook, Hook
 from toy import QuickEvalHook, ToyModel, names, train
 
 from mmcv_ckpt_hooks import history, plan, sizes
@@ -263,6 +264,7 @@ def test_an_epoch_has_room_for_any_number_by_time():
     assert make(given=given, unit='epochs').kept.count == 6
 
 
+@NEW_TORCH
 @pytest.mark.parametrize('changed, said', [
     (dict(), "a folder for each checkpoint (format='dcp')"),
     (dict(ranks=4, writers=4),
@@ -375,7 +377,7 @@ def test_a_checkpoint_is_as_large_as_said_before_the_first(
     assert abs(again - real) < 0.02 * real
 
 
-@pytest.mark.skipif(not NEW_TORCH, reason='sharded checkpoints need it')
+@NEW_TORCH
 @pytest.mark.parametrize('extra', [0, 60])
 def test_so_is_a_folder(tmp_path, extra):
     model = ToyModel(width=2000)
@@ -396,7 +398,7 @@ def test_so_is_a_folder(tmp_path, extra):
 
 @pytest.mark.parametrize('form', ['pth', 'dcp'])
 def test_a_resumed_run_knows_the_size_from_its_last_save(tmp_path, info, form):
-    if form == 'dcp' and not NEW_TORCH:
+    if form == 'dcp' and not WRITES_FOLDERS:
         pytest.skip('sharded checkpoints need it')
     for steps in (4, 6):
         info.clear()
@@ -413,7 +415,7 @@ def test_a_resumed_run_knows_the_size_from_its_last_save(tmp_path, info, form):
         'iterations; ' in info.text
 
 
-@pytest.mark.skipif(not NEW_TORCH, reason='sharded checkpoints need it')
+@NEW_TORCH
 def test_the_size_of_another_format_is_none(tmp_path, info):
     for steps, form in ((2, 'pth'), (4, 'dcp')):
         info.clear()
@@ -525,6 +527,9 @@ def test_the_plan_is_said_once_before_training(tmp_path, info):
     assert 'as the last ones did' in block
 
 
+@pytest.mark.skipif(
+    'file_client_args' not in inspect.signature(CheckpointHook).parameters,
+    reason='mmcv < 1.3.16 has no file_client_args')
 def test_of_long_arguments_the_names_are_told(tmp_path, info):
     """Tools give the text of the whole config; others have credentials."""
     train(

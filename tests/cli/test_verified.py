@@ -3,6 +3,8 @@ import errno
 import json
 import os
 import shutil
+import struct
+import zipfile
 
 import pytest
 from mmcv.runner import save_checkpoint
@@ -91,7 +93,15 @@ def test_what_is_damaged_loses_its_note(verified_dir, capsys):
 def flip_as_a_disk_does(path):
     """Flip a bit of a tensor: nobody has written."""
     before = path.stat()
-    flip(path, before.st_size // 2)
+    # the middle of a file is padding in those of older versions of torch
+    with zipfile.ZipFile(str(path)) as archive:
+        record, = [
+            one for one in archive.infolist()
+            if one.filename.endswith('/data/0')
+        ]
+        archive.fp.seek(record.header_offset + 26)
+        name, extra = struct.unpack('<2H', archive.fp.read(4))
+    flip(path, record.header_offset + 30 + name + extra)
     os.utime(str(path), ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
@@ -283,7 +293,8 @@ def test_a_name_that_no_file_here_has_ends_no_command(verified_dir, capsys,
     assert found['iter_8.pth']['verified_at']
     # one that is only too long was never there
     assert ('what no "mmcv-ckpt verify" writes' in err) is (len(name) < 70000)
-    for command in (['report', '-o', '-'], ['prune', '--last', '1']):
+    # of its --json the data alone, for which matplotlib is not needed
+    for command in (['report', '--json'], ['prune', '--last', '1']):
         assert main([command[0], str(verified_dir), *command[1:]]) == 0
     capsys.readouterr()
     assert main(['verify', str(verified_dir), '--all', '--json']) == 0

@@ -4,6 +4,7 @@ import os
 import shutil
 from glob import glob
 
+from folders import WRITES_FOLDERS
 from judge import Promises, checkpoints, judge
 from power_loss import Disk, contents, materialise
 from recording import AFTER, BEFORE, TORN, read_log
@@ -172,7 +173,7 @@ def random_options(generator):
         options['triggers'] = dict(at=[generator.randrange(1, 6)])
     if generator.random() < 0.05:
         options['workers'] = 2
-    if generator.random() < 0.3:
+    if generator.random() < 0.3 and WRITES_FOLDERS:
         options['format'] = 'dcp'
     return options
 

@@ -6,6 +6,7 @@ saves, best checkpoints, deletions, catalog, pointer and history.
 import random
 
 import pytest
+from folders import NEW_TORCH
 from kills import (FOLDERS, RANKS, RUN, Interrupted, KilledRun,
                    digests_of_unstopped, kill_and_resume, killed_at_random)
 from recording import AFTER, BEFORE, read_log
@@ -92,6 +93,7 @@ def in_folders(operations):
     return [one for one in operations if '.dcp' in one.path + one.other]
 
 
+@NEW_TORCH
 def test_killed_at_changes_of_a_folder(tmp_path, folders, in_parallel):
     """Of its save, of the pointer to it, of its removal by retention.
 
@@ -109,6 +111,7 @@ def test_killed_at_changes_of_a_folder(tmp_path, folders, in_parallel):
     in_parallel(kill, list(moments(in_folders(operations)))[::5])
 
 
+@NEW_TORCH
 def test_killed_at_changes_of_a_folder_that_is_swept(tmp_path, folders,
                                                      in_parallel, driver):
     """The start removes what a killed save has left, and is killed, too."""
@@ -131,6 +134,7 @@ def test_killed_at_changes_of_a_folder_that_is_swept(tmp_path, folders,
     in_parallel(kill, list(moments(swept[:end + 1]))[::3])
 
 
+@NEW_TORCH
 @pytest.mark.parametrize('rank', [0, 1])
 def test_one_of_two_ranks_is_killed_in_a_save(tmp_path, rank, in_parallel,
                                               driver):

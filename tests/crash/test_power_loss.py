@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+from folders import NEW_TORCH
 from judge import Promises, judge
 from kills import FOLDERS, RUN, KilledRun
 from power_loss import Disk, contents, key_of, materialise
@@ -164,6 +165,7 @@ def test_a_resumed_run_that_keeps_one_checkpoint(driver, tmp_path):
     go_on(driver, states, tmp_path / 'on', 'run', recording.digest, **options)
 
 
+@NEW_TORCH
 def test_a_run_that_saves_folders(driver, tmp_path):
     """``.metadata`` must come behind all that it stands for."""
     folder = tmp_path / 'disk'
@@ -174,6 +176,7 @@ def test_a_run_that_saves_folders(driver, tmp_path):
     go_on(driver, states, tmp_path / 'on', 'run', recording.digest, **FOLDERS)
 
 
+@NEW_TORCH
 def test_a_resumed_run_that_keeps_one_folder(driver, tmp_path):
     """And goes first when the folder is removed."""
     folder = tmp_path / 'disk'
