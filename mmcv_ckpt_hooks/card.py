@@ -13,9 +13,10 @@ from typing import Any, Dict, Optional, Tuple, Type, TypeVar, cast
 from .errors import IntegrityError
 from .folders.folder import read_card as read_folder
 from .folders.layout import is_folder
+from .quick_directory import open_directory
 from .types import (LATEST_NAME, MAX_STEPS, UNKNOWN_BYTES, CheckpointInfo,
                     Metrics, StorageBackend)
-from .verification import open_archive, read_info, zip_digest
+from .verification import read_info
 
 CARD_VERSION = 1
 
@@ -109,8 +110,9 @@ def describe(files: StorageBackend,
 
 
 def _read_file(files: StorageBackend, name: str) -> Tuple[str, Dict[str, Any]]:
-    with files.open(name) as file, open_archive(file, name) as archive:
-        return zip_digest(archive.infolist()), read_info(archive, name)
+    with files.open(name) as file:
+        archive, digest = open_directory(file, name)
+        return digest, read_info(archive, name)
 
 
 #: Type of every value of the card that an entry takes over.

@@ -5,10 +5,10 @@ Every mmcv writes it first. The pickle is executed as ever, by
 of files of stock mmcv would outline every tensor of each. Standard library
 only.
 """
-import zipfile
 from typing import Any, Dict, NoReturn, Optional
 
 from . import outline
+from .records import Archive
 from .scanning import check_byte_order, read_pickle
 from .unpickling import unpickle_until
 
@@ -20,13 +20,13 @@ class _FirstTensor(Exception):
     """The pickle has come to it."""
 
 
-def read_meta(archive: zipfile.ZipFile, path: str) -> Optional[Dict[str, Any]]:
+def read_meta(archive: Archive, path: str) -> Optional[Dict[str, Any]]:
     """Return ``meta``; None if it does not stand first, and before tensors.
 
     Then nothing is known: :func:`scanning.read_outline` tells all.
 
     Args:
-        archive (ZipFile): Of :func:`verification.open_archive`.
+        archive (Archive): Of :func:`quick_directory.open_directory`.
         path (str): Its name, for the messages.
 
     Raises:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from threading import Event, Lock
 from types import MappingProxyType
 from typing import (IO, Any, Callable, Dict, Iterator, List, Mapping, Optional,
-                    cast)
+                    Protocol, cast)
 
 from .checksums import crc32
 from .errors import CorruptError
@@ -36,7 +36,25 @@ _UTF8_NAME = 0x800
 _Read = Callable[..., Any]
 
 
-def read_record(archive: zipfile.ZipFile,
+class Archive(Protocol):
+    """What of a ``ZipFile`` is needed to read one of its records."""
+
+    @property
+    def fp(self) -> Optional[IO[bytes]]:
+        """The file."""
+
+    @property
+    def start_dir(self) -> int:
+        """Where its zip directory begins."""
+
+    def namelist(self) -> List[str]:
+        """Return the names of all records, in order."""
+
+    def getinfo(self, name: str) -> zipfile.ZipInfo:
+        """Return a record; KeyError if there is none of that name."""
+
+
+def read_record(archive: Archive,
                 record: zipfile.ZipInfo,
                 path: str,
                 buffer: Optional[memoryview] = None,
@@ -45,7 +63,7 @@ def read_record(archive: zipfile.ZipFile,
     """Yield a record's bytes; its CRC-32 is checked at the end.
 
     Args:
-        archive (ZipFile): Of :func:`verification.open_archive`.
+        archive (Archive): Of :func:`verification.open_archive`.
         record (ZipInfo): One of its records.
         path (str): Its name, for the messages.
         buffer (memoryview, optional): Where each block of a local file lies
@@ -200,7 +218,7 @@ def reading(path: str, part: str) -> Iterator[None]:
                            f'{ADVICE}') from error
 
 
-def _reader(archive: zipfile.ZipFile) -> _Read:
+def _reader(archive: Archive) -> _Read:
     """Return ``read(start, size, buffer)``, for any thread if it is local."""
     file, number = archive.fp, descriptor(archive.fp)
     assert file is not None  # the archive is open
@@ -227,7 +245,7 @@ def _reader(archive: zipfile.ZipFile) -> _Read:
     return read if number is None else read_local
 
 
-def _data_start(read: _Read, archive: zipfile.ZipFile, record: zipfile.ZipInfo,
+def _data_start(read: _Read, archive: Archive, record: zipfile.ZipInfo,
                 path: str) -> int:
     """Return where a record's data begins, which its local header tells."""
     name = record.orig_filename.encode('utf-8' if record.flag_bits

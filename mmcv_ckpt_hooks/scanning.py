@@ -9,7 +9,7 @@ from typing import IO, Any, Callable, Optional
 from . import outline
 from .errors import TRUST, CorruptError, UnsafeCheckpointError
 from .instructions import shortened
-from .records import read_record
+from .records import Archive, read_record
 from .unfolding import unfolds_without_end
 from .unpickling import unpickle
 from .verification import (BYTE_ORDER, VerifyReport, open_archive,
@@ -66,10 +66,11 @@ def read_outline(archive: zipfile.ZipFile, path: str) -> Any:
     return content
 
 
-def check_byte_order(archive: zipfile.ZipFile, path: str) -> None:
+def check_byte_order(archive: Archive, path: str) -> None:
     """Check that the numbers in the records are as this machine has them."""
-    name = f'{_folder(archive)}/byteorder'
-    if name in archive.namelist():
+    names = archive.namelist()
+    name = f'{_folder(names[0])}/byteorder'
+    if name in names:
         found = b''.join(read_record(archive, archive.getinfo(name), path))
         if found != BYTE_ORDER:
             raise CorruptError(f'{path} has the byte order {found[:9]!r}, '
@@ -90,7 +91,8 @@ def storage_record(archive: zipfile.ZipFile, path: str, key: str,
         CorruptError: If there is none, or if it has another size.
     """
     try:
-        record = archive.getinfo(f'{_folder(archive)}/data/{key}')
+        record = archive.getinfo(
+            f'{_folder(archive.infolist()[0].filename)}/data/{key}')
     except KeyError:
         raise CorruptError(f'{path}: storage {shortened(key)} has no record '
                            'in the file') from None
@@ -103,13 +105,13 @@ def storage_record(archive: zipfile.ZipFile, path: str, key: str,
     return record
 
 
-def read_pickle(archive: zipfile.ZipFile, path: str) -> bytes:
+def read_pickle(archive: Archive, path: str) -> bytes:
     """Read the record that holds the pickle.
 
     Raises:
         UnsafeCheckpointError: If it is too large for one.
     """
-    record = archive.getinfo(f'{_folder(archive)}/data.pkl')
+    record = archive.getinfo(f'{_folder(archive.namelist()[0])}/data.pkl')
     if record.file_size > _PICKLE_LIMIT_BYTES:
         raise UnsafeCheckpointError(
             f'{path}: its pickle has {record.file_size} bytes, expected at '
@@ -117,5 +119,5 @@ def read_pickle(archive: zipfile.ZipFile, path: str) -> bytes:
     return b''.join(read_record(archive, record, path))
 
 
-def _folder(archive: zipfile.ZipFile) -> str:
-    return archive.infolist()[0].filename.split('/')[0]
+def _folder(first: str) -> str:
+    return first.split('/')[0]

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import IO, Any, Callable, Dict, Iterable, Mapping, Optional
 
 from .errors import TRUST, CorruptError, TruncatedError, UnverifiableError
-from .records import check_data, read_record, reading
+from .records import Archive, check_data, read_record, reading
 from .wording import counted
 from .zip_layout import ADVICE, FILE_MAGIC, check_directory, check_records
 
@@ -147,13 +147,13 @@ def open_archive(file: IO[bytes], path: str) -> zipfile.ZipFile:
     return archive
 
 
-def read_info(archive: zipfile.ZipFile, path: str) -> Dict[str, Any]:
+def read_info(archive: Archive, path: str) -> Dict[str, Any]:
     """Read ``checkpoint_info.json``; an empty dict if there is none.
 
     Raises:
         CorruptError: If it is there, but is not a JSON object.
     """
-    folder = archive.infolist()[0].filename.split('/')[0]
+    folder = archive.namelist()[0].split('/')[0]
     try:
         record = archive.getinfo(f'{folder}/{INFO_RECORD}')
     except KeyError:

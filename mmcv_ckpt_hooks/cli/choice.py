@@ -9,7 +9,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Dict, Mapping, Optional, Set, Tuple
 
-from ..directory_digest import directory_digest
 from ..errors import (CheckpointError, IntegrityError, MissingCheckpointError,
                       ResumeError, StorageError, UnsafeCheckpointError,
                       UnverifiableError)
@@ -17,6 +16,7 @@ from ..folders.layout import REST_NAME, is_folder
 from ..folders.opening import Folder, open_folder
 from ..folders.place import any_folder_of
 from ..glance import read_meta
+from ..quick_directory import open_directory, quick_directory
 from ..run_fields import check_run
 from ..scanning import read_outline
 from ..types import CheckpointInfo
@@ -83,10 +83,11 @@ class Looks:
         if info.name not in self._as_committed:
             try:
                 with self._place.files.open(info.name) as file:
-                    found = directory_digest(file)
+                    found = quick_directory(file)
             except (StorageError, OSError):
-                found = ''  # a look says what it is
-            self._as_committed[info.name] = found == info.digest
+                found = None  # a look says what it is
+            self._as_committed[info.name] = found is not None and \
+                found.digest == info.digest
         return self._as_committed[info.name]
 
     def sound(self) -> Set[str]:
@@ -147,9 +148,9 @@ class Looks:
         """
         if is_folder(info.name):
             return None
-        with self._place.files.open(info.name) as file, \
-                open_archive(file, info.name) as archive:
-            if info.digest not in ('', zip_digest(archive.infolist())):
+        with self._place.files.open(info.name) as file:
+            archive, digest = open_directory(file, info.name)
+            if info.digest not in ('', digest):
                 return None
             meta = read_meta(archive, info.name)
         if meta is not None:
