@@ -101,7 +101,7 @@ class StoredHistory(History):
 
     def append(self, event: str, **values: Any) -> None:
         """Add one event."""
-        with _os_errors():
+        with os_errors():
             before = self._read() if self._content is None else self._content
             if before and not before.endswith(b'\n'):
                 before += b'\n'
@@ -113,7 +113,7 @@ class StoredHistory(History):
              warn: Optional[Callable[[str], None]] = None,
              most_bytes: Optional[int] = None) -> List[Dict[str, Any]]:
         """Return all events; as :meth:`History.read`."""
-        with _os_errors():
+        with os_errors():
             try:
                 with self._home.open(HISTORY_NAME) as file:
                     return _events(file, f'{self._home.url}/{HISTORY_NAME}',
@@ -186,7 +186,7 @@ def _events(file: IO[bytes], name: str, warn: Optional[Callable[[str], None]],
 
 
 @contextmanager
-def _os_errors() -> Iterator[None]:
+def os_errors() -> Iterator[None]:
     """Raise what a file would."""
     try:
         yield
