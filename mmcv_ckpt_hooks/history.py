@@ -7,7 +7,8 @@ from contextlib import contextmanager, suppress
 from typing import IO, Any, Callable, Dict, Iterator, List, Optional
 
 from .bounded_lines import BoundedLines
-from .errors import AccessError, MissingCheckpointError, StorageError
+from .errors import (AccessError, LockedError, MissingCheckpointError,
+                     StorageError)
 from .storage import scheme_of
 from .storage.names import temporary_beside
 from .types import StorageBackend
@@ -190,6 +191,10 @@ def os_errors() -> Iterator[None]:
     """Raise what a file would."""
     try:
         yield
+    except LockedError as error:
+        # whose it is, what failed before has told at length
+        raise PermissionError('the place is no more that of this run') \
+            from error
     except StorageError as error:
         kind = PermissionError if isinstance(error, AccessError) else OSError
         raise kind(str(error)) from error

@@ -1,6 +1,6 @@
 """The begin and the end of a start, as events of the history."""
 import datetime
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Optional
 
 from .boundary import Boundary
 from .saver import Saver
@@ -38,8 +38,8 @@ class StartEvents:
         self._record(
             'start',
             resumed_from=None if restored is None else restored.name,
-            max_epochs=self._runner.max_epochs,
-            max_iters=self._runner.max_iters)
+            max_epochs=_steps(self._runner.max_epochs),
+            max_iters=_steps(self._runner.max_iters))
 
     def because(self, why: str, **what: str) -> None:
         """Take note of why it ends; what raises on the way out is no reason.
@@ -73,3 +73,9 @@ class StartEvents:
             generation=catalog.generation,
             time=now.isoformat(timespec='seconds'),
             **values)
+
+
+def _steps(length: Any) -> Optional[int]:
+    """Return a length as JSON has it: of stock runners it may be any number.
+    """
+    return None if length is None else int(length)

@@ -3,6 +3,7 @@
 import signal
 import uuid
 
+import numpy as np
 import pytest
 from dying import run_until_killed
 from launching import run_to_the_end
@@ -152,12 +153,45 @@ def test_who_waits_for_nothing_has_none(tmp_path, kind):
     assert [one['event'] for one in bounds(tmp_path)] == ['start']
 
 
+@pytest.mark.parametrize('kind', STOCK)
+def test_who_raises_outside_of_the_phases_has_no_end(tmp_path, kind):
+    """Nobody is told of that; the next run finds it over."""
+
+    class Raises(Hook):
+        comes = 'LOWEST'
+
+        def before_run(self, runner):
+            raise ValueError
+
+    runner = make_runner(tmp_path, runner=kind, hooks=[dict(OURS), Raises()])
+    with pytest.raises(ValueError):
+        runner.run([make_loader()], [('train', 1)])
+    train(tmp_path, runner=kind, hooks=[dict(OURS)])
+    assert [(one['event'], one.get('why'))
+            for one in bounds(tmp_path)] == [('start', None), ('start', None),
+                                             ('end', 'finished')]
+
+
 def test_a_killed_start_has_none_and_the_next_one_begins(tmp_path):
     run_until_killed('report_worker.py', str(tmp_path), die_at=5)
     run_until_killed('report_worker.py', str(tmp_path), die_at=7)
     assert [(one['event'], one['iter'], one['generation'], one['resumed_from'])
             for one in bounds(tmp_path)] == [('start', 0, 0, None),
                                              ('start', 4, 1, 'iter_4.pth')]
+
+
+@pytest.mark.parametrize('given, told', [(np.int64(8), 8), (8e0, 8)])
+def test_a_length_of_a_stock_runner_may_be_any_number(tmp_path, given, told):
+    runner = make_runner(
+        tmp_path,
+        runner=dict(type='IterBasedRunner', max_iters=given),
+        hooks=[
+            dict(OURS, interval=2, triggers=dict(exception=False)),
+            Does(4, raising(ValueError()))
+        ])
+    with pytest.raises(ValueError):
+        runner.run([make_loader()], [('train', 1)])
+    assert bounds(tmp_path)[0]['max_iters'] == told
 
 
 def test_a_start_that_fails_has_neither(tmp_path):
@@ -268,7 +302,7 @@ def test_a_history_is_asked_of_before_every_event(tmp_path):
         raise lost
 
     history = GuardedHistory(History(str(tmp_path)), check)
-    with pytest.raises(OSError, match='another run') as caught:
+    with pytest.raises(PermissionError, match='no more that of') as caught:
         history.append('end')
     assert caught.value.__cause__ is lost
     assert history.read() == []
@@ -288,8 +322,8 @@ def test_each_is_one_request_to_a_store(tmp_path, s3_server, proxy):
         line.split()[0] for line in proxy.lines
         if 'checkpoints.log.jsonl' in line
     ]
-    # read for the block at the start, and before the first event
-    assert asked == ['GET'] * 2 + ['PUT'] * 4
+    # read for the catalog, for the block at the start, and for the first event
+    assert asked == ['GET'] * 3 + ['PUT'] * 4
     assert [one['event'] for one in open_history(place).read()
             ] == ['start', 'save', 'save', 'end']
 

@@ -203,6 +203,19 @@ def test_a_start_that_saved_nothing_is_told_from_the_next():
                                          (1, 1, 'finished')]
 
 
+def test_a_clock_that_was_set_back_moves_no_save_to_another_start():
+    """The order of the lines is that of what happened."""
+    events = [
+        start(10, 1, at='05:00'),
+        start(10, 1, at='09:00'),
+        save(20, 1, 10, time='2026-11-28T00:05:20+00:00')
+    ]
+    assert sorted(one[2:] for one in ends(*events)) == [
+        (0, 'killed, or ended without a save after 10 iterations'),
+        (1, 'still running, or killed after 20 iterations')
+    ]
+
+
 def test_who_began_anew_did_again_what_saved_nothing():
     """Each has an id of its own, of which nothing else is known."""
     found = logs(
