@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 #: Smaller copies are not worth mapping memory for before the first save.
 _MAPPED_BYTES = 16 << 20
+#: What is expected of a checkpoint is nearer to it than this, as a factor. One
+#: with the state of SGD is twice as large as one without.
+_ALIKE = 1.5
 _DEFAULTS = CheckpointOptions()
 
 
@@ -45,7 +48,7 @@ def say_start(hook: 'DurableCheckpointHook', runner: Any, saver: Saver,
         if hook.save_optimizer else 0
     nbytes = of_model + (of_optimizer or 0)
     is_local = os.path.isdir(place)
-    last = _last_one(saver, options)
+    last = _last_one(saver, options, None if of_optimizer is None else nbytes)
     each = nbytes if last is None else last.bytes
     measured = plan.measured_secs(_events(runner, saver), each)
     guess = plan.write_secs(place, each) \
@@ -78,14 +81,26 @@ def say_start(hook: 'DurableCheckpointHook', runner: Any, saver: Saver,
     saver.end = RunEnd(runner, options, hook._savers, lambda: interrupts.last)
 
 
-def _last_one(saver: Saver,
-              options: CheckpointOptions) -> Optional[CheckpointInfo]:
-    """Return the last one that this run has here, in its format."""
+def _last_one(saver: Saver, options: CheckpointOptions,
+              expected: Optional[int]) -> Optional[CheckpointInfo]:
+    """Return the last one that this run has here, if the next is like it.
+
+    Args:
+        saver (Saver): Knows what is there.
+        options (CheckpointOptions): The format of the next.
+        expected (int, optional): Bytes that the next will have; None if they
+            are not known.
+    """
     of_format = [
         info for info in saver.catalog.owned()
         if info.bytes > 0 and is_folder(info.name) == (options.format == 'dcp')
     ]
-    return max(of_format, key=lambda info: info.iter, default=None)
+    last = max(of_format, key=lambda info: info.iter, default=None)
+    if last is not None and expected is not None and \
+            max(last.bytes, expected) > _ALIKE * min(last.bytes, expected):
+        # it has an optimizer, which is no longer saved, or has none
+        return None
+    return last
 
 
 def _took_over(hook: 'DurableCheckpointHook', taken: Optional[Mapping[str,
@@ -118,7 +133,7 @@ def _notes(hook: 'DurableCheckpointHook', runner: Any) -> Iterator[str]:
         ours = 'EpochBasedRunnerAmp' if not takeover.counts_iterations(
             runner) else 'IterBasedRunnerAmp'
         yield f'on {type(runner).__name__} a resume begins the data anew, ' \
-            f'{ours} goes on behind the last batch'
+            f'{ours} goes on after the last batch'
     for one in runner.hooks:
         if has_idle_scaler(one):
             yield f'{type(one).__name__} does not scale the loss here, so ' \
@@ -158,7 +173,7 @@ def _events(runner: Any, saver: Saver) -> List[Dict[str, Any]]:
 def _came_from(runner: Any) -> str:
     restored = getattr(runner, 'restored', None)
     if restored is not None:
-        return f'this one goes on from {restored.name} in {restored.directory}'
+        return f'this run goes on from {restored.name} in {restored.directory}'
     if runner.iter:
-        return f'this one goes on after {counted(runner.iter, "iterations")}'
+        return f'this run goes on after {counted(runner.iter, "iterations")}'
     return 'this run starts anew'

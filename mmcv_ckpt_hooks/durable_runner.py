@@ -11,7 +11,7 @@ from .errors import ConfigError
 from .gradients import continue_accumulation
 from .hook import DurableCheckpointHook
 from .latest import keep_for_save
-from .runner_arguments import arguments_of, check_runner, with_whole_lengths
+from .runner_arguments import arguments_of, check_arguments, with_whole_lengths
 from .state import capture_runner, unwrapped
 from .storage import OBJECT_STORES, Path, is_of_fsspec, open_backend, scheme_of
 from .takeover import averaged_first
@@ -57,7 +57,7 @@ class DurableRunnerMixin(BaseRunner):
         if not isinstance(sample_seeds, bool):
             raise ConfigError('sample_seeds of the runner must be True or '
                               f'False, but got {sample_seeds!r}')
-        check_runner(kwargs, arguments_of(super().__init__), self._limit)
+        check_arguments(kwargs, arguments_of(super().__init__), self._limit)
         super().__init__(*args, **with_whole_lengths(kwargs))
         self._sample_seeds = sample_seeds
 

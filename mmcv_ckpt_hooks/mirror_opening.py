@@ -289,7 +289,7 @@ def start_mirror(runner: Any, options: CheckpointOptions, by_epoch: bool,
     names = [info.name for info in started.pending()]
     more = ', ...' if len(names) > _SHOWN_NAMES else ''
     begins = f'with {", ".join(names[:_SHOWN_NAMES])}{more} of an earlier ' \
-        'start' if names else 'behind every save'
+        'start' if names else 'after every save'
     runner.logger.info(f'Mirror {mirror.url}: checkpoints are copied there, '
                        f'too, beginning {begins}')
     return started

@@ -134,7 +134,7 @@ def _weights(content: Mapping[str, Any], source: str,
             f'{source} has two sets of weights, those of the model and the '
             f'{len(averages)} of EMAHook (ema_*): say which, --no-ema or '
             '--ema. At the end of an epoch EMAHook swaps them: '
-            'DurableCheckpointHook and best_*.pth come behind that, so that '
+            'DurableCheckpointHook and best_*.pth come after that, so that '
             "the averages are the model's own (--no-ema); stock's "
             'CheckpointHook does so only if EMAHook has a priority before '
             'NORMAL. Everywhere else ema_* has the averages (--ema)')

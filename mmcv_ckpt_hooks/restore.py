@@ -99,7 +99,7 @@ def restore_runner(runner: Any,
     unswapped = _is_unswapped(runner, checkpoint, told)
     if unswapped:
         log(f'{name} is taken to have the averages beside the weights, and '
-            'not in their place: the EMAHook of this run swaps them behind '
+            'not in their place: the EMAHook of this run swaps them after '
             'the save of stock mmcv')
     return Restored(directory, name, epoch, finished,
                     resume_state.get('lineage') or '', late, generators,

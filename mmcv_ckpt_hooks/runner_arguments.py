@@ -16,8 +16,8 @@ _LIMITS = {
 }
 
 
-def check_runner(given: Mapping[str, Any], valid: Optional[Collection[str]],
-                 limit: str) -> None:
+def check_arguments(given: Mapping[str, Any], valid: Optional[Collection[str]],
+                    limit: str) -> None:
     """Refuse what the ``runner`` of a config cannot mean.
 
     Args:

@@ -68,7 +68,7 @@ class DurableIterMixin(DurableRunnerMixin):
         if self._trains_on_streams(continuation, workflow):
             self.logger.warning(
                 'the sampler of the data loader cannot be advanced: the data '
-                f'start at their first batch behind iteration {restored.iter}')
+                f'start at their first batch after iteration {restored.iter}')
         sole = sum(mode == 'train' for mode, _ in workflow) == 1
         for number, (mode, _) in enumerate(workflow):
             epoch, used = restored.epoch, 0

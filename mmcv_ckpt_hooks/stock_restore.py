@@ -28,7 +28,7 @@ def finish_on_stock(runner: Any, restored: Restored) -> Restored:
     continue_accumulation(runner)
     runner.logger.info(
         f'{type(runner).__name__} goes over the data from the beginning; '
-        'IterBasedRunnerAmp and EpochBasedRunnerAmp go on behind the last '
+        'IterBasedRunnerAmp and EpochBasedRunnerAmp go on after the last '
         'batch')
     if not isinstance(runner, EpochBasedRunner) or not runner.max_iters:
         ema.restore_when_ready(runner, restored.late, restored.name, False)
@@ -45,7 +45,7 @@ def finish_on_stock(runner: Any, restored: Restored) -> Restored:
         runner.logger.warning(
             f'{type(runner).__name__} repeats epoch {restored.epoch + 1} from '
             f'its first batch: {counted(used, "iterations")} of it had been '
-            'saved. EpochBasedRunnerAmp goes on behind that')
+            'saved. EpochBasedRunnerAmp goes on after that')
     return replace(restored, epoch=runner.epoch, iter=runner.iter)
 
 

@@ -133,7 +133,7 @@ def rearranged(hooks: List[Any], ours: Any, stock: Optional[CheckpointHook],
     ours.priority = normal if stock is None else max(normal, stock.priority)
     acting = [type(hook).__name__ for hook in passed if _acts(hook)]
     if acting:
-        log(f'Checkpoints are saved behind {", ".join(acting)}: what hooks of '
+        log(f'Checkpoints are saved after {", ".join(acting)}: what hooks of '
             'priority NORMAL change belongs to the step. One that reads the '
             "checkpoint's file needs priority=60")
     return averaged_first(rest, ours, log)

@@ -427,6 +427,26 @@ def test_the_size_of_another_format_is_none(tmp_path, info):
     assert ' each (model ' in info.text
 
 
+@pytest.mark.parametrize('saved', [True, False])
+def test_the_size_with_another_optimizer_is_none(tmp_path, info, saved):
+    for steps, save_optimizer in ((2, saved), (4, not saved)):
+        info.clear()
+        train(
+            tmp_path,
+            model=ToyModel(4096),
+            runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
+            hooks=[
+                dict(
+                    OURS,
+                    interval=2,
+                    resume='auto',
+                    save_optimizer=save_optimizer)
+            ])
+    assert 'goes on from iter_2.pth' in info.text
+    assert ', as iter_2.pth is' not in info.text
+    assert ('optimizer 0.0 kB' in info.text) == saved
+
+
 @pytest.mark.filterwarnings('ignore:the checkpoint holds the repr')
 @pytest.mark.parametrize('kind', ['IterBasedRunner', 'IterBasedRunnerAmp'])
 def test_meta_may_hold_a_number_that_cannot_be_written_out(tmp_path, kind):
@@ -524,10 +544,10 @@ def test_of_long_arguments_the_names_are_told(tmp_path, info):
 @pytest.mark.parametrize('kind, said', [
     (dict(type='IterBasedRunner', max_iters=2),
      'on IterBasedRunner a resume begins the data anew, IterBasedRunnerAmp '
-     'goes on behind the last batch'),
+     'goes on after the last batch'),
     (dict(type='EpochBasedRunner', max_epochs=1),
      'on EpochBasedRunner a resume begins the data anew, EpochBasedRunnerAmp '
-     'goes on behind the last batch'),
+     'goes on after the last batch'),
     (dict(type='IterBasedRunnerAmp', max_iters=2), None),
 ])
 def test_what_may_surprise_is_noted(tmp_path, info, kind, said):

@@ -340,7 +340,7 @@ def test_what_a_hook_of_normal_priority_changes_is_in_the_file(
         saved = load(tmp_path / one)['state_dict']
         assert saved['first.weight'].abs().max() <= .1
     moved = stock or not listed_first
-    assert ('saved behind Clips' in caplog.text) == moved
+    assert ('saved after Clips' in caplog.text) == moved
 
 
 def order_of(tmp_path, register, **kwargs):

@@ -15,6 +15,7 @@ from typing import Any, Callable, Dict, Iterator, Optional, Tuple
 
 from ..errors import MissingCheckpointError, StorageError
 from ..flat_files.header import SUFFIX as FLAT
+from ..storage.names import is_plain
 from .choice import Looks
 from .outcomes import DAMAGED, NOT_CHECKED, OK
 from .place import Place
@@ -201,10 +202,9 @@ def _is_note(name: str, one: Any) -> bool:
         os.fsencode(name)
     except UnicodeEncodeError:  # half a character
         return False
-    is_plain = name not in ('', os.curdir, os.pardir) and not any(
-        one in name for one in ('/', os.sep, '\0'))
-    return is_plain and isinstance(one, dict) and all(
-        isinstance(one.get(key), str) for key in ('state', 'at'))
+    return is_plain(name) and '\0' not in name and \
+        isinstance(one, dict) and all(
+            isinstance(one.get(key), str) for key in ('state', 'at'))
 
 
 def _read(place: Place, warn: Warn) -> Dict[str, Any]:
