@@ -77,7 +77,8 @@ def say_start(hook: 'DurableCheckpointHook', runner: Any, saver: Saver,
     unused = unused_text(options, _places(hook, runner))
     for warning in (*filter(None, (limits, unused)), *said.warnings()):
         runner.logger.warning(warning)
-    saver.end = RunEnd(runner, options, hook._savers)
+    interrupts = hook._interrupts
+    saver.end = RunEnd(runner, options, hook._savers, lambda: interrupts.last)
 
 
 def _last_one(saver: Saver, options: CheckpointOptions,

@@ -14,6 +14,12 @@ _REPEATED = ('interval', 'time', 'retry')
 class SaysEnd(Protocol):
     """Says what a run has saved, when it ends."""
 
+    def because(self, why: str, **what: str) -> None:
+        """Take note of why it ends."""
+
+    def record(self) -> None:
+        """Add it to the history, once."""
+
     def tell(self) -> None:
         """Say it, once."""
 
@@ -42,6 +48,11 @@ class WritesBehind:
         """Whether a save is left out now."""
         return self.busy() and self._backlog == 'skip' and \
             request.trigger in _REPEATED and not request.is_last
+
+    def ends(self, why: str, **what: str) -> None:
+        """Take note of why the run ends, for who says it."""
+        if self.end is not None:
+            self.end.because(why, **what)
 
     def wait(self) -> None:
         """Wait until what was saved is committed or has failed."""

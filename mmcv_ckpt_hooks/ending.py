@@ -5,12 +5,15 @@ Nothing is listed: catalogs and tallies know it.
 import os
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple
+from typing import (TYPE_CHECKING, Any, Callable, List, Optional, Sequence,
+                    Tuple)
 
+from .boundary import Boundary
 from .mirror_log import mirror_state
 from .options import CheckpointOptions
 from .retention import bytes_of
 from .saver import Saver
+from .start_events import StartEvents
 from .summary import PlaceContent, Summary
 from .tally import together
 from .types import CheckpointInfo
@@ -27,15 +30,18 @@ class RunEnd:
         runner (BaseRunner): About to train.
         options (CheckpointOptions): Of the hook.
         savers (list[Saver]): The run's own, then those of further places.
+        last (callable): Returns the last boundary.
 
-    Order: the constructor at the start; :meth:`tell` when all is written,
-    as often as that is seen; :meth:`reopen` where the runner runs again.
+    Order: the constructor, which records the begin, at the start;
+    :meth:`because`; :meth:`record` as long as the place is this run's, then
+    :meth:`tell`, when all is written, as often as that is seen;
+    :meth:`reopen` where the runner runs again.
 
     Thread: training's.
     """
 
     def __init__(self, runner: Any, options: CheckpointOptions,
-                 savers: List[Saver]) -> None:
+                 savers: List[Saver], last: Callable[[], Boundary]) -> None:
         self._runner = runner
         self._options = options
         self._savers = savers
@@ -46,6 +52,17 @@ class RunEnd:
         if restored is not None:
             self._went_on_from = restored.name
         self._is_told = False
+        self._events = StartEvents(runner, savers[0], last)
+        self._events.begin()
+
+    def because(self, why: str, **what: str) -> None:
+        """Take note of why it ends; see :meth:`StartEvents.because`."""
+        self._events.because(why, **what)
+
+    def record(self) -> None:
+        """Add it to the history, unless something is being written."""
+        if not self._savers[0].busy():
+            self._events.end()
 
     def tell(self) -> None:
         """Log it, unless that was done, or something is being written."""
@@ -58,6 +75,7 @@ class RunEnd:
     def reopen(self) -> None:
         """Tell of the run that begins now, too."""
         self._is_told = False
+        self._events.reopen()
 
     def summary(self) -> Summary:
         """Return what there is to say."""
@@ -117,6 +135,8 @@ def end_stopped(ours: Sequence[Tuple['Interrupts', Sequence[Saver]]],
             if not interrupts.watch.hurries:
                 saver.wait()
             if saver.end is not None:
+                saver.end.because('exception', exception=type(error).__name__)
+                saver.end.record()
                 saver.end.tell()
 
 

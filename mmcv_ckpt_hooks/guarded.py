@@ -1,11 +1,14 @@
 """A place that is written to only as long as the run owns it."""
 import os
 from contextlib import contextmanager
-from typing import IO, Any, Callable, Iterator, List, Optional, Tuple, cast
+from typing import (IO, Any, Callable, Dict, Iterator, List, Optional, Tuple,
+                    cast)
 
 from .folders.folder import FolderedBackend, folder_of
+from .history import History, open_history, os_errors
 from .lease import lock_name
 from .run_lock import RunLock
+from .storage import scheme_of
 from .storage.leftovers import sweep_dead
 from .storage.local import LocalBackend
 from .storage.shared_file import share
@@ -85,6 +88,34 @@ class GuardedBackend:
         cast(FolderedBackend, self._inner).move(name, other)
 
 
+class GuardedHistory(History):
+    """A history of a directory, which is asked of before every event.
+
+    INVARIANT: who has lost the directory, or has left it to another run, adds
+    nothing to that one's history.
+
+    Args:
+        inner (History): Has the events.
+        check (callable): As that of :class:`GuardedBackend`.
+    """
+
+    def __init__(self, inner: History, check: Callable[[], None]) -> None:
+        self._inner = inner
+        self._check = check
+
+    def append(self, event: str, **values: Any) -> None:
+        """Add one event."""
+        with os_errors():
+            self._check()
+        self._inner.append(event, **values)
+
+    def read(self,
+             warn: Optional[Callable[[str], None]] = None,
+             most_bytes: Optional[int] = None) -> List[Dict[str, Any]]:
+        """Return all events; as :meth:`History.read`."""
+        return self._inner.read(warn, most_bytes)
+
+
 def lock_of(home: StorageBackend, catalog_name: str,
             log: Callable[[str], None]) -> Optional[RunLock]:
     """Return the lock of a place, which lies beside its catalog.
@@ -113,6 +144,20 @@ def guarded(lock: Optional[RunLock], backend: StorageBackend,
         return backend, home
     ours = GuardedBackend(backend, lock.check)
     return ours, ours if home is backend else GuardedBackend(home, lock.check)
+
+
+def guarded_history(lock: Optional[RunLock], home: StorageBackend) -> History:
+    """Return the history beside a catalog, under the lock if there is one.
+
+    Args:
+        lock (RunLock, optional): Of the place.
+        home (StorageBackend): Of :func:`guarded`, which guards what is written
+            through it: the history of a directory is not.
+    """
+    history = open_history(home)
+    if lock is None or scheme_of(home.url):
+        return history
+    return GuardedHistory(history, lock.check)
 
 
 @contextmanager

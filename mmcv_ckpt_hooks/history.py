@@ -7,7 +7,8 @@ from contextlib import contextmanager, suppress
 from typing import IO, Any, Callable, Dict, Iterator, List, Optional
 
 from .bounded_lines import BoundedLines
-from .errors import AccessError, MissingCheckpointError, StorageError
+from .errors import (AccessError, LockedError, MissingCheckpointError,
+                     StorageError)
 from .storage import scheme_of
 from .storage.names import temporary_beside
 from .types import StorageBackend
@@ -101,7 +102,7 @@ class StoredHistory(History):
 
     def append(self, event: str, **values: Any) -> None:
         """Add one event."""
-        with _os_errors():
+        with os_errors():
             before = self._read() if self._content is None else self._content
             if before and not before.endswith(b'\n'):
                 before += b'\n'
@@ -113,7 +114,7 @@ class StoredHistory(History):
              warn: Optional[Callable[[str], None]] = None,
              most_bytes: Optional[int] = None) -> List[Dict[str, Any]]:
         """Return all events; as :meth:`History.read`."""
-        with _os_errors():
+        with os_errors():
             try:
                 with self._home.open(HISTORY_NAME) as file:
                     return _events(file, f'{self._home.url}/{HISTORY_NAME}',
@@ -186,10 +187,14 @@ def _events(file: IO[bytes], name: str, warn: Optional[Callable[[str], None]],
 
 
 @contextmanager
-def _os_errors() -> Iterator[None]:
+def os_errors() -> Iterator[None]:
     """Raise what a file would."""
     try:
         yield
+    except LockedError as error:
+        # whose it is, what failed before has told at length
+        raise PermissionError('the place is no more that of this run') \
+            from error
     except StorageError as error:
         kind = PermissionError if isinstance(error, AccessError) else OSError
         raise kind(str(error)) from error

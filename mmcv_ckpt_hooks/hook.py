@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 from mmcv.runner import CheckpointHook, EpochBasedRunner
 
 from . import takeover
-from .abandoning import leave_mirrors, reopen
+from .abandoning import completed, leave_mirrors, raised, reopen
 from .boundary import Boundary
 from .config import parse_options
 from .ema import ema_hooks
@@ -173,8 +173,7 @@ class DurableCheckpointHook(CheckpointHook):
                           finished)
 
     def after_run(self, runner: Any) -> None:
-        for saver in self._savers:
-            saver.wait()
+        completed(self._savers)
         if self._interrupts is not None:
             self._interrupts.end()
         self.drain(runner)
@@ -212,7 +211,7 @@ class DurableCheckpointHook(CheckpointHook):
             if self._interrupts is not None:
                 self._interrupts.stopped(error)
         finally:
-            leave_mirrors(self._savers)
+            raised(self._savers, error)
             self.drain(runner)
 
     @without_collections

@@ -65,6 +65,8 @@ class Interrupts:
         runner, options = self._runner, self._options
         warn = runner.logger.warning
         self._is_open = True
+        #: the last boundary
+        self.last = Boundary(runner.epoch, runner.iter, started=True)
         self._schedule.saved()
         self._agreement = Agreement(warn)
         self.watch = SignalWatch(
@@ -74,9 +76,8 @@ class Interrupts:
         self._parting = Parting(runner, self._agreement, self._saver
                                 is not None)
         if options.exception or options.signals:
-            self._keeper = BoundaryKeeper(
-                runner, accumulates(runner.hooks),
-                Boundary(runner.epoch, runner.iter, started=True))
+            self._keeper = BoundaryKeeper(runner, accumulates(runner.hooks),
+                                          self.last)
         if self._phases is not None:
             self._phases.watch()
         self.watch.install()
@@ -118,6 +119,7 @@ class Interrupts:
 
     def record(self, boundary: Boundary) -> None:
         """Remember the state that is complete now."""
+        self.last = boundary
         if self._keeper is not None:
             self._keeper.record(boundary)
 
@@ -191,6 +193,7 @@ class Interrupts:
         runner = self._runner
         if self._saver is not None:
             self._saver.wait()
+            self._saver.ends('signal', signal=name_of(wish.exit_signal))
         behind = [one for one in runner.hooks if hasattr(one, '_interrupts')]
         if behind[-1]._interrupts is not self:
             return

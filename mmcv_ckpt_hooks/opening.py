@@ -14,8 +14,8 @@ from .errors import ConfigError
 from .executor import BackgroundExecutor, InlineExecutor
 from .failure_log import failure_logger
 from .folders.folder import sweep_folders
-from .guarded import guarded, left_on_failure, lock_of, take
-from .history import HISTORY_NAME, HeardHistory, open_history
+from .guarded import guarded, guarded_history, left_on_failure, lock_of, take
+from .history import HISTORY_NAME, HeardHistory
 from .known_metrics import refuse_unknown
 from .mirror import Mirror
 from .mirror_opening import find_in_both, metrics_of, mirror_of, start_mirror
@@ -214,6 +214,8 @@ def _saver(runner: Any,
 
     def leave() -> None:
         try:
+            if saver.end is not None:
+                saver.end.record()
             if mirror is not None:
                 mirror.finish()
         finally:
@@ -224,7 +226,7 @@ def _saver(runner: Any,
         leave_mirrors([saver])
         saver.close()
 
-    history = open_history(home)
+    history = guarded_history(lock, home)
     saver = build(
         backend,
         catalog,

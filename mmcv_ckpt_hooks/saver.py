@@ -82,6 +82,7 @@ class Saver(WritesBehind):
         self._committer = Committer(backend, catalog, history, self._pruner,
                                     log, warn, symlink)
         self.tally = self._committer.tally
+        self.record = self._committer.record
         self._failures = FailureLog(catalog, self._committer, log_failure)
         #: keeps the best of the run's own evaluations; None if nobody asks
         self.ranking: Optional['Ranking'] = None

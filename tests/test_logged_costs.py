@@ -309,7 +309,8 @@ def test_the_last_line_of_a_run_that_a_signal_ends_has_them(tmp_path):
         runner.run([make_loader()], [('train', 1)])
     log, = tmp_path.glob('*.log.json')
     lines = [json.loads(line) for line in log.open()]
-    save = json.loads((tmp_path / 'checkpoints.log.jsonl').open().readline())
+    events = map(json.loads, (tmp_path / 'checkpoints.log.jsonl').open())
+    save, = [event for event in events if event['event'] == 'save']
     lines = [line for line in lines if 'mode' in line]
     assert [line['iter'] for line in lines] == [2, 3]
     assert costs_in(lines) == {3: pytest.approx(as_logged(save))}

@@ -406,9 +406,10 @@ def test_a_resumed_run_knows_the_size_from_its_last_save(tmp_path, info, form):
             tmp_path,
             runner=dict(type='IterBasedRunnerAmp', max_iters=steps),
             hooks=[dict(OURS, interval=2, resume='auto', format=form)])
-    event = json.loads(
-        (tmp_path / 'checkpoints.log.jsonl').read_text().splitlines()[1])
-    assert event['name'] == f'iter_4.{form}'
+    events = map(json.loads, (tmp_path / 'checkpoints.log.jsonl').open())
+    event, = [
+        event for event in events if event.get('name') == f'iter_4.{form}'
+    ]
     each, most = logged_size(event['bytes']), logged_size(3 * event['bytes'])
     assert f'  needs   {each} each, as iter_4.{form} is; at the end of the ' \
         f'run at most {most}, for 3; until then {each} more every 2 ' \

@@ -37,16 +37,16 @@ WITHOUT_TORCH = {
     'replacing', 'reporting/axes', 'reporting/clock',
     'reporting/curve_figures', 'reporting/curves', 'reporting/disk',
     'reporting/drawing', 'reporting/evaluations', 'reporting/events',
-    'reporting/figures', 'reporting/headline', 'reporting/legends',
-    'reporting/logs', 'reporting/markup', 'reporting/page', 'reporting/starts',
-    'reporting/steps', 'reporting/story', 'reporting/style',
-    'reporting/tables', 'reporting/values', 'reporting/wordings',
-    'restore_report', 'retention', 'run_fields', 'run_lock',
-    'runner_arguments', 'running_job', 'scanning', 'sending', 'sharded/limits',
-    'short_listing', 'signals', 'signed_file', 'start_block', 'stored_lock',
-    'summary', 'tally', 'triggers', 'types', 'unfolding', 'unpickling',
-    'unpickling_finish', 'verification', 'version', 'vocabulary', 'wording',
-    'zip_layout', 'zip_writing'
+    'reporting/figures', 'reporting/groups', 'reporting/headline',
+    'reporting/legends', 'reporting/logs', 'reporting/markup',
+    'reporting/page', 'reporting/starts', 'reporting/steps', 'reporting/story',
+    'reporting/style', 'reporting/tables', 'reporting/unclaimed',
+    'reporting/values', 'reporting/wordings', 'restore_report', 'retention',
+    'run_fields', 'run_lock', 'runner_arguments', 'running_job', 'scanning',
+    'sending', 'sharded/limits', 'short_listing', 'signals', 'signed_file',
+    'start_block', 'stored_lock', 'summary', 'tally', 'triggers', 'types',
+    'unfolding', 'unpickling', 'unpickling_finish', 'verification', 'version',
+    'vocabulary', 'wording', 'zip_layout', 'zip_writing'
 }
 #: Rooms that draw.
 DRAWS = {

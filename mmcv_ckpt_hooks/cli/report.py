@@ -28,10 +28,11 @@ _TO_OUTPUT = '-'
 _NOTHING: Dict[str, Any] = {'page': None, **Story(Facts('')).as_json()}
 
 _EPILOG = (
-    'The history (checkpoints.log.jsonl) tells what was saved, what it cost '
-    'and what was deleted; the catalog what is there; the logs of mmcv '
-    '(*.log.json, and the *.log beside them) when starts began, how far they '
-    'came, and what they warned of. What one of them lacks, the page says. '
+    'The history (checkpoints.log.jsonl) tells when starts began and how they '
+    'ended, what was saved, what it cost and what was deleted; the catalog '
+    'what is there; the logs of mmcv (*.log.json, and the *.log beside them) '
+    'how far a start that was killed came, the loss, and what it warned of. '
+    'What one of them lacks, the page says. '
     'The page loads nothing and runs nothing. Needs matplotlib (pip install '
     "'mmcv_ckpt_hooks[report]'), except with --json alone. Exit code: 0, also "
     'without checkpoints (above several runs it names their directories, and '

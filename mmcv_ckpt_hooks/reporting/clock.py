@@ -18,15 +18,18 @@ _ENOUGH = 200
 _CANDIDATES = 20
 
 
-def offsets(logs: Sequence[Log], saves: Sequence[Save]) -> Mapping[str, int]:
+def offsets(logs: Sequence[Log], saves: Sequence[Save],
+            begins: Sequence[float]) -> Mapping[str, int]:
     """Return by log how many seconds its clock is ahead of UTC.
 
     What a log says itself counts, else what the others say: summer time ends
-    between two starts. Without any it is missing.
+    between two starts. Where nothing was saved the begins of starts tell: a
+    tool names its log a few seconds before. Without any it is missing.
 
     Args:
         logs (Sequence[Log]): Of a work dir.
         saves (Sequence[Save]): Of its history.
+        begins (Sequence[float]): Of its starts, in seconds since 1970.
     """
     by_name: Dict[str, List[Save]] = {}
     by_iter: Dict[int, List[Save]] = {}
@@ -42,6 +45,10 @@ def offsets(logs: Sequence[Log], saves: Sequence[Save]) -> Mapping[str, int]:
     together: Counter[int] = Counter()
     for one in votes.values():
         together.update(one)
+    if not together:
+        for log in logs[:_ENOUGH]:
+            for at in begins[:_ENOUGH]:
+                together.update(_zone(log.wall - at))
     if not together:
         return {}
     common = _first(together)

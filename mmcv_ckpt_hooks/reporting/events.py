@@ -91,7 +91,50 @@ class Score:
     digests: Tuple[str, ...] = ()
 
 
-Entry = Union[Save, Link, Deletion, Score]
+@dataclass(frozen=True)
+class Begin:
+    """The begin of a start.
+
+    Args:
+        at (float, optional): When.
+        lineage (str): Of the run.
+        generation (int): Of the start.
+        iter (int): Finished iterations.
+        most (int, optional): Iterations of the whole run; None if that is not
+            known.
+    """
+    at: Optional[float]
+    lineage: str
+    generation: int
+    iter: int
+    most: Optional[int]
+
+
+@dataclass(frozen=True)
+class End:
+    """The end of a start that was not killed.
+
+    Args:
+        at (float, optional): When.
+        lineage (str): Of the run.
+        generation (int): Of the start.
+        iter (int): Finished iterations.
+        why (str): ``'finished'``, ``'signal'`` or ``'exception'``.
+        what (str): Which signal, or the type of the exception; '' if that is
+            not known.
+    """
+    at: Optional[float]
+    lineage: str
+    generation: int
+    iter: int
+    why: str
+    what: str
+
+
+Entry = Union[Save, Link, Deletion, Score, Begin, End]
+
+#: Why starts end.
+_REASONS = ('finished', 'signal', 'exception')
 
 
 @dataclass(frozen=True)
@@ -112,6 +155,14 @@ class History:
     def saves(self) -> List[Save]:
         """Those alone."""
         return [one for one in self.entries if isinstance(one, Save)]
+
+    @property
+    def begins(self) -> List[float]:
+        """When starts began, in seconds since 1970."""
+        return [
+            one.at for one in self.entries
+            if isinstance(one, Begin) and one.at is not None
+        ]
 
 
 def read_events(events: Iterable[Mapping[str, Any]]) -> History:
@@ -143,6 +194,12 @@ def read_events(events: Iterable[Mapping[str, Any]]) -> History:
                 left_out += 1
             else:
                 entries.append(score)
+        elif kind in ('start', 'end'):
+            bound = _bound(event)
+            if bound is None:
+                left_out += 1
+            else:
+                entries.append(bound)
         elif kind == 'best' and event.get('rule') in ('greater', 'less'):
             rules[text(event.get('key'))] = event['rule']
         gone = texts(event.get('deleted'))
@@ -171,6 +228,21 @@ def _save(event: Mapping[str, Any], at: Optional[float]) -> Optional[Save]:
                 count(event.get('started_iter')) or 0,
                 text(event.get('digest')), positive(event.get('blocked_secs')),
                 positive(event.get('durable_secs')))
+
+
+def _bound(event: Mapping[str, Any]) -> Union[Begin, End, None]:
+    at, lineage = seconds(event.get('time')), text(event.get('lineage'))
+    finished = count(event.get('iter'))
+    generation = count(event.get('generation'))
+    if finished is None or generation is None or not lineage:
+        return None
+    if event.get('event') == 'start':
+        return Begin(at, lineage, generation, finished,
+                     count(event.get('max_iters')))
+    why = text(event.get('why'))
+    if why not in _REASONS:
+        return None
+    return End(at, lineage, generation, finished, why, text(event.get(why)))
 
 
 def _score(event: Mapping[str, Any]) -> Optional[Score]:

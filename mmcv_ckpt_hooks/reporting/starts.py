@@ -2,13 +2,14 @@
 
 Standard library only.
 """
-from bisect import bisect_right
 from dataclasses import dataclass, field, replace
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
-from .events import Save
+from .events import Entry, Save
+from .groups import SECOND, Group, groups_of
 from .logs import Log
 from .steps import Counting, finished, points_of
+from .unclaimed import Unclaimed
 from .values import is_time
 
 #: How a start ended.
@@ -17,9 +18,6 @@ SIGNAL = 'signal'
 EXCEPTION = 'exception'
 KILLED = 'killed'
 OPEN = 'open'
-
-#: The first save of a start may have the second of its first line.
-_SECOND = 1.
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,9 @@ class Start:
         reached (int, optional): How far it is known to have come.
         end (str): One of the names above.
         signal (str): On which it was left; '' if not known.
+        error (str): Type of the exception that ended it; '' if not known.
+        is_recorded (bool): Whether the history tells of its begin, and so
+            of its end, unless it was killed.
         most (int, optional): Iterations of the whole run.
         repeated (int): Iterations that the next start did again.
         log (str): Name of its logs; '' if there are none.
@@ -49,6 +50,8 @@ class Start:
     reached: Optional[int] = None
     end: str = OPEN
     signal: str = ''
+    error: str = ''
+    is_recorded: bool = False
     most: Optional[int] = None
     repeated: int = 0
     log: str = ''
@@ -59,31 +62,29 @@ class Start:
         return self.points[-1][0] if self.points else self.began
 
 
-def find_starts(saves: Sequence[Save], logs: Sequence[Log],
-                ahead: Mapping[str, int], counting: Counting) -> List[Start]:
+def find_starts(entries: Sequence[Entry], saves: Sequence[Save],
+                logs: Sequence[Log], ahead: Mapping[str, int],
+                counting: Counting) -> List[Start]:
     """Return the starts, the oldest first.
 
     Args:
-        saves (Sequence[Save]): In the order of the history.
+        entries (Sequence[Entry]): Of the history.
+        saves (Sequence[Save]): In its order, and those of the catalog.
         logs (Sequence[Log]): The oldest first.
         ahead (dict): By log how far its clock is ahead of UTC; one that is
             missing counts as UTC.
         counting (Counting): How the logs count.
     """
-    groups: Dict[Tuple[str, int], List[Save]] = {}
-    for save in saves:
-        if save.lineage:
-            groups.setdefault((save.lineage, save.generation), []).append(save)
     began = {log.name: log.wall - ahead.get(log.name, 0) for log in logs}
-    left = _Unclaimed(logs, began)
+    left = Unclaimed(logs, began)
     found: List[Start] = []
-    for (lineage, generation), made in groups.items():
-        log = _log_of(made, left)
+    for group in groups_of(entries, saves):
+        log = _log_of(group, left)
         found.append(
-            _start(lineage, generation, made, log, began, ahead, counting))
+            _recorded(group, _start(group, log, began, ahead, counting)))
     found += [
-        _start('', None, [], log, began, ahead, counting)
-        for log in left.rest() if log.lines or log.marks
+        _start(None, log, began, ahead, counting) for log in left.rest()
+        if log.lines or log.marks
     ]
     # stable: without times the order of the history
     if all(_begin(one) is not None for one in found):
@@ -95,55 +96,19 @@ def _begin(start: Start) -> Optional[float]:
     return start.points[0][0] if start.points else start.began
 
 
-def _log_of(saves: Sequence[Save], logs: '_Unclaimed') -> Optional[Log]:
-    """Return the last log that begins before the first save."""
-    first = min((save.at for save in saves if save.at is not None),
+def _log_of(group: Group, logs: Unclaimed) -> Optional[Log]:
+    """Return the last log that begins before the start, or its first save."""
+    first = min((save.at for save in group.saves if save.at is not None),
                 default=None)
-    return None if first is None else logs.claim_last(first + _SECOND)
+    if group.begin is not None:
+        first = group.begin.at
+    return None if first is None else logs.claim_last(first + SECOND)
 
 
-class _Unclaimed:
-    """The logs that are of no start yet.
-
-    A loop of crashes makes thousands of starts: none of them looks at all.
-
-    Args:
-        logs (Sequence[Log]): The oldest first.
-        began (dict): By name when each began.
-    """
-
-    def __init__(self, logs: Sequence[Log], began: Mapping[str,
-                                                           float]) -> None:
-        self._logs = sorted(logs, key=lambda log: began[log.name])
-        self._begins = [began[log.name] for log in self._logs]
-        # by place, from 1 on, itself or one before it; none is free at 0
-        self._free = list(range(len(self._logs) + 1))
-
-    def claim_last(self, latest: float) -> Optional[Log]:
-        """Return the last that is free and began by then, no more free."""
-        place = bisect_right(self._begins, latest)
-        passed = []
-        while self._free[place] != place:
-            passed.append(place)
-            place = self._free[place]
-        for one in passed:
-            self._free[one] = place
-        if not place:
-            return None
-        self._free[place] = place - 1
-        return self._logs[place - 1]
-
-    def rest(self) -> List[Log]:
-        """Return those that are still free."""
-        return [
-            log for place, log in enumerate(self._logs, 1)
-            if self._free[place] == place
-        ]
-
-
-def _start(lineage: str, generation: Optional[int], saves: Sequence[Save],
-           log: Optional[Log], began: Mapping[str, float],
+def _start(group: Optional[Group], log: Optional[Log], began: Mapping[str,
+                                                                      float],
            ahead: Mapping[str, int], counting: Counting) -> Start:
+    saves = [] if group is None else group.saves
     from_iter = saves[0].started_iter if saves else \
         None if log is None else log.resumed_at
     points = [(save.at, save.iter) for save in saves if save.at is not None]
@@ -161,8 +126,8 @@ def _start(lineage: str, generation: Optional[int], saves: Sequence[Save],
         reached += [point.iter for point in points_of(log, counting)]
         reached += [iter for _, iter in points]
     return Start(
-        lineage,
-        generation,
+        '' if group is None else group.lineage,
+        group.generation if group is not None and saves else None,
         from_iter,
         begin,
         len(saves),
@@ -171,6 +136,34 @@ def _start(lineage: str, generation: Optional[int], saves: Sequence[Save],
         signal='' if log is None else log.left_on,
         most=_most(log, counting),
         log='' if log is None else log.name)
+
+
+def _recorded(group: Group, start: Start) -> Start:
+    """Add what the history tells of the begin and the end of a start."""
+    begin, end = group.begin, group.end
+    if begin is None:
+        return start
+    points = [(one.at, one.iter) for one in (begin, end)
+              if one is not None and one.at is not None]
+    reached = max(begin.iter, start.reached or 0, end.iter if end else 0)
+    ended = OPEN
+    if end is not None:
+        ended = end.why
+    elif start.signal:
+        ended = SIGNAL  # killed behind its last line
+    elif group.is_over:
+        ended = KILLED
+    return replace(
+        start,
+        from_iter=begin.iter,
+        began=begin.at,
+        points=_rising([*start.points, *points]),
+        reached=reached,
+        end=ended,
+        signal=end.what if end and ended == SIGNAL else start.signal,
+        error=end.what if end and ended == EXCEPTION else '',
+        is_recorded=True,
+        most=begin.most or start.most)
 
 
 def _most(log: Optional[Log], counting: Counting) -> Optional[int]:
@@ -258,6 +251,8 @@ def _joined(starts: Sequence[Start], saves: Sequence[Save]) -> List[Start]:
 
 
 def _end(start: Start, last: Optional[Save], goes_on: bool) -> str:
+    if start.is_recorded:
+        return start.end
     trigger = '' if last is None or last.iter != start.reached else \
         last.trigger
     if start.signal:

@@ -154,9 +154,9 @@ def tell(facts: Facts) -> Story:
     """
     history = read_events(facts.events)
     saves = _with_catalog(history.saves, facts)
-    ahead = offsets(facts.logs, history.saves)
+    ahead = offsets(facts.logs, history.saves, history.begins)
     counting = counting_of(facts.logs, saves)
-    starts = find_starts(saves, facts.logs, ahead, counting)
+    starts = find_starts(history.entries, saves, facts.logs, ahead, counting)
     by_log = {log.name: log for log in facts.logs}
     lines = [(one, points_of(by_log[one.log], counting)) for one in starts
              if one.log]
@@ -179,7 +179,7 @@ def tell(facts: Facts) -> Story:
                   starts), losses_in(lines),
         sum(len(getattr(entry, 'names', ())) for entry in history.entries),
         sorted(troubles, key=_when),
-        [*facts.notes, *_caveats(facts, ahead, history.left_out)])
+        [*facts.notes, *_caveats(facts, starts, ahead, history.left_out)])
 
 
 def _when(trouble: Trouble) -> float:
@@ -220,24 +220,28 @@ def _kept(saves: Sequence[Save],
     return found
 
 
-def _caveats(facts: Facts, ahead: Mapping[str, int],
+def _caveats(facts: Facts, starts: Sequence[Start], ahead: Mapping[str, int],
              left_out: int) -> List[str]:
     notes = []
+    # older versions of the plugin have recorded no begin and no end
+    knows = bool(starts) and all(one.is_recorded for one in starts)
+    unknown = '' if knows else f' {_UNKNOWN_END}'
     if not facts.events and facts.checkpoints:
         notes.append(
             'There is no history (checkpoints.log.jsonl): what saves have '
             'cost, and what was deleted, is not known.')
     if not facts.logs:
         notes.append(
-            'There are no logs of mmcv (*.log.json, *.log): when starts '
-            'began, how far one that was killed had come, and what warnings '
-            f'and errors there were, is not known. {_UNKNOWN_END}')
+            'There are no logs of mmcv (*.log.json, *.log): ' +
+            ('' if knows else 'when starts began, ') +
+            'how far one that was killed had come, the loss, and what '
+            f'warnings and errors there were, is not known.{unknown}')
     elif not any(log.has_text for log in facts.logs):
         notes.append(
-            'There is no text log (*.log) beside the *.log.json: how many '
-            'iterations starts were to make, on which signals they were '
-            'left, and what warnings and errors there were, is not known. '
-            f'{_UNKNOWN_END}')
+            'There is no text log (*.log) beside the *.log.json: ' +
+            ('' if knows else 'how many iterations starts were to make, on '
+             'which signals they were left, and ') +
+            f'what warnings and errors there were, is not known.{unknown}')
     if facts.logs and any(log.name not in ahead for log in facts.logs):
         notes.append(
             'Nothing tells the time zone of the logs: their times count as '

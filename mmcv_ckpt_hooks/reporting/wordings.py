@@ -79,11 +79,17 @@ def end_text(start: Start) -> str:
 
 
 _ENDS = {
-    FINISHED: lambda start: 'finished',
-    SIGNAL: lambda start: f'left on {start.signal or "a signal"}',
-    EXCEPTION: lambda start: 'ended by an exception',
-    KILLED: lambda start: 'killed, or ended without a save',
-    OPEN: lambda start: 'no end is recorded',
+    FINISHED:
+    lambda start: 'finished',
+    SIGNAL:
+    lambda start: f'left on {start.signal or "a signal"}',
+    EXCEPTION:
+    lambda start: f'ended by {start.error or "an exception"}',
+    KILLED:
+    lambda start: 'killed, or ended without a save',
+    OPEN:
+    lambda start: 'still running, or killed'
+    if start.is_recorded else 'no end is recorded',
 }
 
 

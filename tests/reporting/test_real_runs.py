@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from mmcv.runner import Hook
 from mmcv.utils import get_logger
 from toy import make_loader, make_runner, train
 
@@ -17,6 +18,17 @@ def told(capsys, *arguments, code=0):
     return json.loads(capsys.readouterr().out)
 
 
+def older(run, directory):
+    """A copy whose history tells of no begin and no end."""
+    shutil.copytree(run, directory, symlinks=True)
+    path = directory / 'checkpoints.log.jsonl'
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text(''.join(
+        line for line in lines
+        if json.loads(line)['event'] not in ('start', 'end')))
+    return directory
+
+
 def test_each_start_has_how_far_it_came_and_how_it_ended(killed_run, capsys):
     content = told(capsys, killed_run)
     assert [(one['from_iter'], one['reached'], one['end'], one['repeated'])
@@ -27,8 +39,9 @@ def test_each_start_has_how_far_it_came_and_how_it_ended(killed_run, capsys):
     assert len({one['lineage'] for one in content['starts']}) == 1
 
 
-def test_times_of_logs_are_utc_whatever_the_clock_had(killed_run, capsys):
-    content = told(capsys, killed_run)
+def test_times_of_logs_are_utc_whatever_the_clock_had(killed_run, tmp_path,
+                                                      capsys):
+    content = told(capsys, older(killed_run, tmp_path / 'run'))
     log = content['starts'][0]['log']
     local = datetime.datetime.strptime(log, '%Y%m%d_%H%M%S').replace(
         tzinfo=datetime.timezone(datetime.timedelta(hours=5, minutes=30)))
@@ -46,8 +59,7 @@ def test_without_the_text_the_json_tells_the_zone(killed_run, tmp_path,
     after = told(capsys, copied)['starts']
     assert [one['began'] for one in after] == [one['began'] for one in before]
     assert [one['reached'] for one in after] == [5, 7, 8]
-    # what it was told by the text alone, the saves tell in part
-    assert [one['end'] for one in after] == ['killed', 'signal', 'open']
+    assert [one['end'] for one in after] == ['killed', 'signal', 'finished']
 
 
 def test_saves_have_their_costs_and_whether_they_are_kept(killed_run, capsys):
@@ -144,6 +156,77 @@ def test_a_run_without_logs_says_what_is_not_known(killed_run, tmp_path,
     # they may lie elsewhere
     content = told(capsys, copied, '--logs', killed_run)
     assert [one['reached'] for one in content['starts']] == [5, 7, 8]
+
+
+def test_without_logs_the_history_tells_how_each_start_ended(
+        killed_run, tmp_path, capsys):
+    copied = tmp_path / 'run'
+    shutil.copytree(killed_run, copied, symlinks=True)
+    for path in copied.glob('2*'):
+        path.unlink()
+    content = told(capsys, copied)
+    assert [(one['from_iter'], one['reached'], one['end'], one['signal'],
+             one['most'])
+            for one in content['starts']] == [(0, 4, 'killed', '', 8),
+                                              (4, 7, 'signal', 'SIGTERM', 8),
+                                              (7, 8, 'finished', '', 8)]
+    begins = [one['began'] for one in content['starts']]
+    assert None not in begins and begins == sorted(begins)
+    # the end of one is before the begin of the next
+    assert content['starts'][1]['points'][-1][0] <= begins[2]
+    note, = [one for one in content['notes'] if 'no logs' in one]
+    assert 'began' not in note and 'recorded end' not in note
+    assert 'how far one that was killed had come' in note
+
+
+@pytest.mark.parametrize('logs, ends', [(True, 'finished'), (False, 'open')])
+def test_a_history_of_an_older_version_tells_less(tmp_path, capsys, logs,
+                                                  ends):
+    """It ended with a save of the interval."""
+    run = tmp_path / 'run'
+    run.mkdir()
+    train(
+        run,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=8),
+        log_interval=1,
+        hooks=[
+            dict(
+                type='DurableCheckpointHook',
+                interval=4,
+                write=dict(background=False))
+        ])
+    copied = older(run, tmp_path / 'older')
+    for path in copied.glob('2*'):
+        path.unlink()
+    if logs:
+        (copied / '20261128_000000.log').write_text(
+            '2026-11-28 00:00:00,100 - x - INFO - workflow: [], max: 8 iters\n'
+            '2026-11-28 00:00:01,100 - x - INFO - Iter [8/8]\tlr: 1\n')
+    assert told(capsys, run)['starts'][0]['end'] == 'finished'
+    content = told(capsys, copied)
+    assert content['starts'][-1]['end'] == ends
+    assert any('without a recorded end' in note
+               for note in content['notes']) is not logs
+
+
+def test_an_exception_is_told_with_its_type(tmp_path, capsys):
+
+    class Raises(Hook):
+
+        def before_train_iter(self, runner):
+            if runner.iter == 5:
+                raise FloatingPointError
+
+    runner = make_runner(
+        tmp_path,
+        runner=dict(type='IterBasedRunnerAmp', max_iters=8),
+        hooks=[dict(type='DurableCheckpointHook', interval=2),
+               Raises()])
+    with pytest.raises(FloatingPointError):
+        runner.run([make_loader(64)], [('train', 1)])
+    start, = told(capsys, tmp_path)['starts']
+    assert (start['end'], start['error'], start['reached']) == \
+        ('exception', 'FloatingPointError', 5)
 
 
 def test_a_torn_tail_is_left_out(killed_run, tmp_path, capsys):

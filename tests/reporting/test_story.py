@@ -10,7 +10,7 @@ from mmcv_ckpt_hooks.reporting.logs import read_logs
 from mmcv_ckpt_hooks.reporting.starts import find_starts
 from mmcv_ckpt_hooks.reporting.steps import Counting
 from mmcv_ckpt_hooks.reporting.story import Facts, Resume, tell
-from mmcv_ckpt_hooks.reporting.wordings import secs_text
+from mmcv_ckpt_hooks.reporting.wordings import end_text, secs_text
 from mmcv_ckpt_hooks.types import CheckpointInfo
 from mmcv_ckpt_hooks.wording import size_text, time_text
 
@@ -126,6 +126,195 @@ def test_a_start_that_saved_nothing_is_one():
                                          (10, 15, 0, 'killed', 5),
                                          (10, 20, 1, 'open', 0)]
     assert {one.lineage for one in story.starts} == {'a'}
+
+
+def start(iter=0, generation=0, lineage='a', at='00:00', **more):
+    return dict(
+        event='start',
+        lineage=lineage,
+        generation=generation,
+        epoch=0,
+        iter=iter,
+        **{
+            'time': f'2026-11-28T00:{at}+00:00',
+            'max_iters': 100,
+            **more
+        })
+
+
+def end(why, iter, generation=0, lineage='a', at='00:59', **more):
+    return dict(
+        event='end',
+        why=why,
+        lineage=lineage,
+        generation=generation,
+        epoch=0,
+        iter=iter,
+        time=f'2026-11-28T00:{at}+00:00',
+        **more)
+
+
+def ends(*events):
+    """Where each start began, how far it came, how it ended."""
+    story = tell(Facts('run', events=events))
+    return [(one.from_iter, one.reached, one.saves,
+             end_text(one).split('; last')[0]) for one in story.starts]
+
+
+def test_begins_and_ends_of_the_history_count():
+    events = [
+        start(),
+        save(10),
+        end('finished', 12),
+        start(10, 1, at='01:00'),
+        save(20, 1, 10),
+        start(20, 2, at='02:00'),
+        end('signal', 25, 2, at='02:30', signal='SIGTERM'),
+        start(20, 2, at='03:00'),
+        save(30, 2, 20, time=None),
+        end('exception', 31, 2, at='03:30', exception='KeyError'),
+        start(31, 3, at='04:00')
+    ]
+    killed = 'killed, or ended without a save after 20 iterations'
+    assert ends(*events) == [
+        (0, 12, 1, 'finished after 12 iterations; 2 iterations done again'),
+        (10, 20, 1, killed),
+        (20, 25, 0, 'left on SIGTERM after 25 iterations; 5 iterations done '
+         'again'), (20, 31, 1, 'ended by KeyError after 31 iterations'),
+        (31, 31, 0, 'still running, or killed after 31 iterations')
+    ]
+
+
+def test_a_start_that_saved_nothing_is_told_from_the_next():
+    """Both have one generation: that counts starts which have saved."""
+    story = tell(
+        Facts(
+            'run',
+            events=[
+                start(at='00:00'),
+                save(10, time='2026-11-28T00:00:10+00:00'),
+                start(10, 1, at='01:00'),
+                start(10, 1, at='02:00'),
+                save(20, 1, 10, time='2026-11-28T00:02:20+00:00'),
+                end('finished', 20, 1, at='02:30')
+            ]))
+    assert [(one.generation, one.saves, one.end)
+            for one in story.starts] == [(0, 1, 'killed'), (None, 0, 'killed'),
+                                         (1, 1, 'finished')]
+
+
+def test_a_clock_that_was_set_back_moves_no_save_to_another_start():
+    """The order of the lines is that of what happened."""
+    events = [
+        start(10, 1, at='05:00'),
+        start(10, 1, at='09:00'),
+        save(20, 1, 10, time='2026-11-28T00:05:20+00:00')
+    ]
+    assert sorted(one[2:] for one in ends(*events)) == [
+        (0, 'killed, or ended without a save after 10 iterations'),
+        (1, 'still running, or killed after 20 iterations')
+    ]
+
+
+def test_who_began_anew_did_again_what_saved_nothing():
+    """Each has an id of its own, of which nothing else is known."""
+    found = logs(
+        at20261128_000000_log='2026-11-28 00:00:10,000 - x - INFO - Iter '
+        '[7/100]\tlr: 1\n')
+    events = [start(lineage='b'), start(at='01:00'), save(10, 0)]
+    story = tell(Facts('run', events=events, logs=found))
+    assert [(one.lineage, one.reached, one.repeated, one.end)
+            for one in story.starts] == [('a', 7, 7, 'killed'),
+                                         ('a', 10, 0, 'open')]
+
+
+def test_a_save_of_the_catalog_is_of_the_start_that_had_begun():
+    """The history lost its line."""
+    info = CheckpointInfo(
+        'iter_15.pth',
+        0,
+        15,
+        100,
+        created_at='2026-11-28T00:01:30+00:00',
+        lineage='a',
+        generation=1,
+        started_iter=10,
+        digest='x')
+    events = [
+        start(10, 1, at='00:00'),
+        start(10, 1, at='01:00'),
+        start(15, 2, at='02:00')
+    ]
+    story = tell(Facts('run', events=events, checkpoints=[info]))
+    assert [(one.from_iter, one.reached, one.saves)
+            for one in story.starts] == [(10, 10, 0), (10, 15, 1), (15, 15, 0)]
+
+
+def test_a_history_that_begins_without_begins_goes_on_with_them():
+    events = [
+        save(10),
+        save(20, 1, 10, trigger='last'),
+        start(20, 2, at='02:00'),
+        save(30, 2, 20)
+    ]
+    story = tell(Facts('run', events=events))
+    assert [(one.end, one.is_recorded)
+            for one in story.starts] == [('open', False), ('finished', False),
+                                         ('open', True)]
+    assert any('without a recorded end' in one for one in story.notes)
+
+
+@pytest.mark.parametrize('event', [
+    start(iter='many'),
+    start(lineage=7),
+    start(generation=-1),
+    end('tired', 3),
+    end(None, 3),
+    end('finished', 1 << 80),
+])
+def test_begins_and_ends_that_cannot_be_are_left_out(event):
+    story = tell(Facts('run', events=[start(), event]))
+    assert [one.end for one in story.starts] == ['open']
+    assert 'Lines that could not be read: 1.' in story.notes
+
+
+def test_an_end_of_nobody_is_none():
+    assert ends(end('finished', 8), save(10)) == [
+        (0, 10, 1, 'no end is recorded after 10 iterations')
+    ]
+
+
+@pytest.mark.parametrize('hours', [-11, 0, 5.75, 14])
+def test_where_nothing_was_saved_begins_tell_the_zone(hours):
+    """A loop of crashes: each start is one."""
+    ahead, found = int(hours * 3600), {}
+    events = []
+    for minute in range(4):
+        at = MIDNIGHT + 60 * minute
+        events.append(
+            start(at=f'{minute:02}:05', lineage=str(minute), max_iters=None))
+        found[f'at{time_text(at + ahead, "%Y%m%d_%H%M%S")}_log'] = \
+            f'{time_text(at + 9 + ahead)},000 - x - INFO - Iter [1/9]\tlr: 1\n'
+    story = tell(Facts('run', events=events, logs=logs(**found)))
+    assert [(one.reached, one.most, one.end) for one in story.starts
+            ] == [(1, 9, 'killed')] * 3 + [(1, 9, 'open')]
+    assert not any('zone' in note for note in story.notes)
+
+
+def test_a_log_tells_of_a_signal_whose_end_was_not_recorded():
+    """The grace was over, or the store away."""
+    found = logs(
+        at20261128_000000_log='2026-11-28 00:00:20,000 - x - INFO - Saved '
+        'checkpoint iter_10.pth (signal): 1.00 MB\n2026-11-28 00:00:20,000 '
+        '- x - INFO - SIGTERM: training ends after 10 iterations; x stands\n')
+    story = tell(
+        Facts(
+            'run',
+            events=[start(), save(10),
+                    start(10, 1, at='01:00')],
+            logs=found))
+    assert [(one.end, one.signal)
+            for one in story.starts] == [('signal', 'SIGTERM'), ('open', '')]
 
 
 @pytest.mark.parametrize('hours', [-11, 0, 5.75, 14])
@@ -373,7 +562,7 @@ def counted_calls(events, found):
 
     sys.setprofile(count_calls)
     try:
-        starts = find_starts(saves, found, {}, Counting(False, 0))
+        starts = find_starts([], saves, found, {}, Counting(False, 0))
     finally:
         sys.setprofile(None)
     return starts, calls
