@@ -119,6 +119,8 @@ def build(work_dir, rank, seed):
     if not GIVEN.get('norm', True):
         # DDP fails in the backward, when BatchNorm has moved
         model.layers[1] = torch.nn.Identity()
+        # mmcv 1.3.1 sends buffers also of a model without any, and fails
+        model.register_buffer('still', torch.zeros(1))
     model = wrapped(model)
     runner = make_runner(
         work_dir,
