@@ -20,6 +20,8 @@ from .remote import Access, is_url, names_file
 Warn = Callable[[str], None]
 
 _POINTER_LIMIT_BYTES = 4096
+#: Last levels of a path that are no name of what it leads to.
+_UNNAMED = ('.', '..')
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ def split_path(path: str) -> Tuple[str, str]:
     if is_url(path):
         return split_filename(path)
     real = os.path.realpath(path) if os.path.islink(path) else path
+    if os.path.basename(real) in _UNNAMED:
+        real = os.path.abspath(real)
     directory, name = os.path.split(real)
     return directory or '.', name
 

@@ -235,6 +235,24 @@ def test_a_folder_is_compared_with_a_file(run_dir, diff, capsys):
     assert code == 0 and found['same'] is False
 
 
+@NEW_TORCH
+@pytest.mark.filterwarnings('ignore:torch.distributed is')
+@pytest.mark.parametrize('arguments, said', [
+    (['diff', '.', '../iter_4.pth'], 'all the same'),
+    (['inspect', '.'], 'meta.iter: 4'),
+    (['verify', '.'], 'ok '),
+    (['publish', '.', '../../zoo/toy.pth'], 'tensors of again.dcp'),
+    (['convert', '.', '../again.safetensors'], 'again.safetensors: '),
+])
+def test_the_current_directory_may_be_a_checkpoint(run_dir, monkeypatch,
+                                                   capsys, arguments, said):
+    path, folder = run_dir / 'iter_4.pth', run_dir / 'again.dcp'
+    assert main(['convert', str(path), str(folder)]) == 0
+    monkeypatch.chdir(folder)
+    assert main(arguments) == 0
+    assert said in capsys.readouterr().out
+
+
 def test_an_ema_is_a_difference_of_names(tmp_path, diff):
     model = ToyModel()
     save_checkpoint(model, str(tmp_path / 'plain.pth'))
