@@ -122,9 +122,12 @@ class Places:
         key = os.path.realpath(files.url) if is_local else files.url
         if key not in self._opened:
             catalog = read_place(files, self._warn, self._most_history_bytes)
-            self._opened[key] = Place(shown, files, catalog,
-                                      catalog.checkpoints(),
-                                      catalog.resumable())
+            place = Place(shown, files, catalog, catalog.checkpoints(),
+                          catalog.resumable())
+            if not catalog.lineage:
+                # it is lost: which scores are of the run, its files tell
+                catalog.lineage = place.lineage
+            self._opened[key] = place
         return self._opened[key]
 
     def without_catalog(self, shown: str) -> Place:
