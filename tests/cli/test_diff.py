@@ -1,6 +1,7 @@
 """``mmcv-ckpt diff``: what has changed between two checkpoints."""
 import json
 import math
+import os
 
 import pytest
 import torch
@@ -248,9 +249,12 @@ def test_the_current_directory_may_be_a_checkpoint(run_dir, monkeypatch,
                                                    capsys, arguments, said):
     path, folder = run_dir / 'iter_4.pth', run_dir / 'again.dcp'
     assert main(['convert', str(path), str(folder)]) == 0
+    before = sorted(os.listdir(folder))
     monkeypatch.chdir(folder)
     assert main(arguments) == 0
     assert said in capsys.readouterr().out
+    # a note of verify is beside the checkpoint, not in it
+    assert sorted(os.listdir(folder)) == before
 
 
 def test_an_ema_is_a_difference_of_names(tmp_path, diff):
