@@ -11,12 +11,13 @@ Neither torch nor mmcv is imported by these modules.
 import argparse
 import os
 import sys
+from contextlib import suppress
 from typing import Optional, Sequence
 
 from ..errors import CheckpointError, IntegrityError, UnsafeCheckpointError
 from .advice import for_command
 from .arguments import parse
-from .output import print_json, status, warn
+from .output import OutputError, open_closed_streams, print_json, status, warn
 
 EXIT_DAMAGED = 1
 EXIT_USAGE = 2
@@ -39,6 +40,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     Raises:
         SystemExit: After ``--help`` (0) and on wrong usage (2).
     """
+    open_closed_streams()
     try:
         arguments = parse(argv)
         if arguments.run is None:
@@ -48,7 +50,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         _discard_rest()
         if isinstance(error, BrokenPipeError):
             return EXIT_BROKEN_PIPE  # what reads us (``head``) has ended
-        warn(f'cannot write the output: {error}')
+        with suppress(OSError):  # it may be the one that is full
+            warn(f'cannot write the output: {error}')
         return EXIT_USAGE
 
 
@@ -56,7 +59,7 @@ def _run(arguments: argparse.Namespace) -> int:
     """Run the command; only an output that cannot be written is an error."""
     try:
         code = int(arguments.run(arguments))
-    except BrokenPipeError:
+    except (BrokenPipeError, OutputError):
         raise
     except (CheckpointError, OSError, MemoryError) as raised:
         error = for_command(raised, arguments.command)

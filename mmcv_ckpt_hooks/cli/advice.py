@@ -25,6 +25,10 @@ def for_command(error: Exception, command: str) -> Exception:
         # Python's own says nothing
         what = str(error) or 'there is not enough memory'
         return MemoryError(f'{what}. {_MEMORY}')
+    if type(error) is FileNotFoundError and error.filename is None:
+        # so says Python where the path of the directory is asked for
+        return FileNotFoundError(
+            'the current directory is not there any more: go to another one')
     said = str(error)
     told = said.replace(ADVICE, _LOCKED)
     if command not in _LOOKING:

@@ -3,6 +3,7 @@ import argparse
 from typing import Any, Dict
 
 from ..errors import DependencyError
+from .output import write
 
 _SHELLS = ('bash', 'zsh', 'tcsh')
 _EPILOG = """\
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     for one, summary in zip(parsers_of(parser).values(), summaries(parser)):
         one.description = summary  # zsh shows it beside the name
         _complete_paths(one, shtab.FILE, shtab.DIRECTORY)
-    print(shtab.complete(parser, shell=arguments.shell))
+    write(shtab.complete(parser, shell=arguments.shell) + '\n')
     return 0
 
 

@@ -5,9 +5,11 @@ Tables are plain text; on a terminal rich draws them, if it is installed.
 import argparse
 import json
 import math
+import os
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Sequence
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,6 +17,23 @@ if TYPE_CHECKING:
 _GAP = '  '
 #: Least width of a column that wraps (characters).
 _WRAPPED_WIDTH = 14
+
+
+class OutputError(OSError):
+    """What a command says cannot be written."""
+
+
+def open_closed_streams() -> None:
+    """Have what a caller has closed (``>&-``) lead to nothing, as git does.
+
+    Python has None then: what belongs to one stream would be printed to
+    another, and the next file that is opened would be the standard output of
+    every library.
+    """
+    for name, mode in (('stdin', 'r'), ('stdout', 'w'), ('stderr', 'w')):
+        if getattr(sys, name) is None:
+            # the lowest descriptor that is free is its own
+            setattr(sys, name, open(os.devnull, mode))
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +101,17 @@ def warn(text: str) -> None:
 
 def print_json(content: Any) -> None:
     """Print one JSON value; numbers that JSON does not have become null."""
-    print(json.dumps(_finite(content), indent=1, allow_nan=False))
+    write(json.dumps(_finite(content), indent=1, allow_nan=False) + '\n')
+
+
+def write(text: str) -> None:
+    """Write a text to the standard output, as it is.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    with _writing():
+        sys.stdout.write(text)
 
 
 def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]],
@@ -125,14 +154,16 @@ def _widths(columns: Sequence[Column],
 
 
 def _terminal_console() -> 'Optional[Console]':
-    """Return rich's console; None without rich or off a terminal."""
+    """Return rich's console; None without rich, or where it is no use."""
     if not sys.stdout.isatty():
         return None
     try:
         from rich.console import Console
     except ImportError:
         return None
-    return Console(file=sys.stdout, markup=False, highlight=False)
+    console = Console(file=sys.stdout, markup=False, highlight=False)
+    # there rich has 80 columns, however many a table needs
+    return None if console.is_dumb_terminal else console
 
 
 def _print_rich(console: 'Console', columns: Sequence[Column],
@@ -153,14 +184,27 @@ def _print_rich(console: 'Console', columns: Sequence[Column],
     for row, style in zip(rows, styles):
         # Text: square brackets in a name are no markup
         table.add_row(*[Text(cell) for cell in row], style=style)
-    console.print(table)
+    with _writing():
+        console.print(table)
 
 
 def _print(text: str, stream: Any) -> None:
     encoding = getattr(stream, 'encoding', None) or 'utf-8'
     # a terminal that has no such character must not end the command
     text = text.encode(encoding, 'backslashreplace').decode(encoding)
-    print(text, file=stream)
+    with _writing():
+        print(text, file=stream)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Tell an output that cannot be written from what a command reads."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(str(error)) from error
 
 
 def _finite(content: Any) -> Any:

@@ -20,6 +20,8 @@ from .remote import Access, is_url, names_file
 Warn = Callable[[str], None]
 
 _POINTER_LIMIT_BYTES = 4096
+#: Last levels of a path that are no name of what it leads to.
+_UNNAMED = ('.', '..')
 
 
 @dataclass(frozen=True)
@@ -120,9 +122,12 @@ class Places:
         key = os.path.realpath(files.url) if is_local else files.url
         if key not in self._opened:
             catalog = read_place(files, self._warn, self._most_history_bytes)
-            self._opened[key] = Place(shown, files, catalog,
-                                      catalog.checkpoints(),
-                                      catalog.resumable())
+            place = Place(shown, files, catalog, catalog.checkpoints(),
+                          catalog.resumable())
+            if not catalog.lineage:
+                # it is lost: which scores are of the run, its files tell
+                catalog.lineage = place.lineage
+            self._opened[key] = place
         return self._opened[key]
 
     def without_catalog(self, shown: str) -> Place:
@@ -155,6 +160,8 @@ def split_path(path: str) -> Tuple[str, str]:
     if is_url(path):
         return split_filename(path)
     real = os.path.realpath(path) if os.path.islink(path) else path
+    if os.path.basename(real) in _UNNAMED:
+        real = os.path.abspath(real)
     directory, name = os.path.split(real)
     return directory or '.', name
 

@@ -14,7 +14,7 @@ from .place import Place, Places, is_directory, path_of, split_path
 from .remote import Access, add_access, is_url
 
 #: What --json has of a place that could not be pulled from.
-_NOTHING: Dict[str, Any] = {'path': '', 'checkpoints': []}
+_NOTHING: Dict[str, Any] = {'checkpoints': []}
 
 
 def add_parser(commands: Any) -> None:
@@ -45,8 +45,10 @@ def add_parser(commands: Any) -> None:
     add_access(parser)
     add_json(parser)
     parser.set_defaults(
-        run=run, nothing=lambda given: {
+        run=run,
+        nothing=lambda given: {
             'url': given.url,
+            'path': given.directory,
             **_NOTHING
         })
 
@@ -84,7 +86,10 @@ def run(arguments: argparse.Namespace) -> int:
         mirror.release()
     code = exit_code(outcomes)
     if arguments.json:
-        print_json({'url': arguments.url, **content(outcomes), 'path': target})
+        print_json({
+            'url': arguments.url,
+            **content(outcomes), 'path': arguments.directory
+        })
     else:
         print_line(summary(outcomes, target))
     return code

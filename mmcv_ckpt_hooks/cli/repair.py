@@ -45,7 +45,9 @@ def _repair(place: Place) -> Dict[str, List[str]]:
         found = describe(files, info.name, info.bytes)
         # no digest: it is damaged, and the old entry says what it should be
         if found.digest and found.digest != listed.get(info.name):
-            anew.append(found)
+            # INVARIANT: what was found out without the file, from the history,
+            # is not lost: scores, and whose a best one is
+            anew.append(info if info.digest == found.digest else found)
     gone = sorted(set(listed) - {info.name for info in there})
     if not catalog.lineage:
         catalog.lineage = place.lineage

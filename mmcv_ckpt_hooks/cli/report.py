@@ -15,7 +15,7 @@ from ..storage.mapped_errors import mapped_errors
 from ..storage.names import temporary_beside
 from .elsewhere import noted_elsewhere, those_below
 from .listing import Listing, look
-from .output import add_json, print_json, print_line, status, warn
+from .output import add_json, print_json, print_line, status, warn, write
 from .place import Place, Places, is_directory, path_of
 from .remote import Access, add_access
 from .run_logs import logs_of
@@ -227,7 +227,7 @@ def _is_page(path: str) -> bool:
 
 def _write(target: str, text: str) -> None:
     if target == _TO_OUTPUT:
-        print(text, end='')
+        write(text)
         return
     temporary = temporary_beside(target)
     with mapped_errors('cannot write', target):

@@ -21,13 +21,14 @@ body {
   margin: 0; background: var(--page); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", "DejaVu Sans",
     sans-serif;
+  overflow-wrap: anywhere;
 }
 main { max-width: 1080px; margin: 0 auto; padding: 28px 20px 48px; }
-h1 { font-size: 24px; line-height: 1.25; margin: 0; overflow-wrap: anywhere; }
+h1 { font-size: 24px; line-height: 1.25; margin: 0; }
 h2 { font-size: 17px; margin: 0 0 2px; }
-h3 { font-size: 14px; margin: 18px 0 4px; overflow-wrap: anywhere; }
+h3 { font-size: 14px; margin: 18px 0 4px; }
 p { margin: 0 0 8px; }
-.path, .why { color: var(--muted); overflow-wrap: anywhere; }
+.path, .why { color: var(--muted); }
 .why { font-size: 13px; }
 .answers {
   display: grid; gap: 14px; margin: 20px 0;
@@ -43,7 +44,6 @@ section { margin: 0 0 16px; }
 .answers > .bad { border-top-color: var(--bad); }
 .answers dt, .label { color: var(--muted); font-size: 13px; }
 .answers dl, .answers dd { margin: 0; }
-.answers dd { overflow-wrap: anywhere; }
 .answers .answer { font-size: 18px; font-weight: 600; line-height: 1.3;
   text-wrap: balance; }
 .answers .more { font-size: 13px; color: var(--muted); margin-top: 4px; }
@@ -70,7 +70,6 @@ th, td {
   border-bottom: 1px solid var(--edge);
 }
 th { color: var(--muted); font-weight: 500; white-space: nowrap; }
-td { overflow-wrap: anywhere; }
 tbody tr:last-child td { border-bottom: 0; }
 .n { text-align: right; white-space: nowrap; font-variant-numeric:
   tabular-nums; }
@@ -86,5 +85,5 @@ tbody tr:last-child td { border-bottom: 0; }
 .flag.bad, td.bad { color: var(--bad); border-color: currentColor; }
 td.bad { border-color: var(--edge); }
 .flag.warn, td.warn { color: var(--warn); }
-footer { color: var(--muted); font-size: 13px; overflow-wrap: anywhere; }
+footer { color: var(--muted); font-size: 13px; }
 """

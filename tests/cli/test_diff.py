@@ -1,6 +1,7 @@
 """``mmcv-ckpt diff``: what has changed between two checkpoints."""
 import json
 import math
+import os
 
 import pytest
 import torch
@@ -233,6 +234,27 @@ def test_a_folder_is_compared_with_a_file(run_dir, diff, capsys):
     assert code == 0, out
     code, found, _ = diff(run_dir / 'iter_2.pth', folder, '--json')
     assert code == 0 and found['same'] is False
+
+
+@NEW_TORCH
+@pytest.mark.filterwarnings('ignore:torch.distributed is')
+@pytest.mark.parametrize('arguments, said', [
+    (['diff', '.', '../iter_4.pth'], 'all the same'),
+    (['inspect', '.'], 'meta.iter: 4'),
+    (['verify', '.'], 'ok '),
+    (['publish', '.', '../../zoo/toy.pth'], 'tensors of again.dcp'),
+    (['convert', '.', '../again.safetensors'], 'again.safetensors: '),
+])
+def test_the_current_directory_may_be_a_checkpoint(run_dir, monkeypatch,
+                                                   capsys, arguments, said):
+    path, folder = run_dir / 'iter_4.pth', run_dir / 'again.dcp'
+    assert main(['convert', str(path), str(folder)]) == 0
+    before = sorted(os.listdir(folder))
+    monkeypatch.chdir(folder)
+    assert main(arguments) == 0
+    assert said in capsys.readouterr().out
+    # a note of verify is beside the checkpoint, not in it
+    assert sorted(os.listdir(folder)) == before
 
 
 def test_an_ema_is_a_difference_of_names(tmp_path, diff):

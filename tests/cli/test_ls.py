@@ -40,6 +40,16 @@ class Terminal(io.StringIO):
         return True
 
 
+def test_a_terminal_that_can_nothing_gets_plain_lines(run_dir, monkeypatch,
+                                                      capsys):
+    assert main(['ls', str(run_dir)]) == 0
+    plain = capsys.readouterr().out
+    monkeypatch.setenv('TERM', 'dumb')
+    monkeypatch.setattr('sys.stdout', Terminal())
+    assert main(['ls', str(run_dir)]) == 0
+    assert sys.stdout.getvalue() == plain
+
+
 # -- the table -------------------------------------------------------------
 
 

@@ -1,4 +1,5 @@
 """The program ``mmcv-ckpt`` as a process of its own, without torch."""
+import json
 import os
 import shutil
 import subprocess
@@ -85,6 +86,77 @@ def test_it_may_be_interrupted_while_it_is_imported(run_dir, module):
 
 
 @NEW_TORCH
+@pytest.mark.parametrize('arguments, code', [
+    ('ls .', 0),
+    ('verify .', 0),
+    ('report . -o -', 0),
+    ('ls nowhere', 2),
+    ('ls --lst', 2),
+    ('', 2),
+])
+def test_streams_may_be_closed(run_dir, arguments, code):
+    # as of a daemon: Python has None for them
+    done = subprocess.run(
+        f'exec {sys.executable} -m mmcv_ckpt_cli {arguments} <&- >&- 2>log',
+        cwd=str(run_dir),
+        shell=True,
+        timeout=300)
+    said = (run_dir / 'log').read_text()
+    assert (done.returncode, 'Traceback' in said) == (code, False), said
+
+
+def test_what_is_for_a_closed_stream_goes_to_no_other(run_dir):
+    done = subprocess.run(
+        f'exec {sys.executable} -m mmcv_ckpt_cli verify iter_4.pth nowhere '
+        '--json 2>&-',
+        cwd=str(run_dir),
+        shell=True,
+        stdout=subprocess.PIPE,
+        timeout=300)
+    assert json.loads(done.stdout)['exit_code'] == done.returncode == 2
+
+
+@pytest.mark.skipif(
+    not os.path.exists('/dev/full'), reason='no device without space')
+@pytest.mark.parametrize('arguments, streams, code, said', [
+    ('ls .', '>/dev/full', 2, True),
+    ('ls . --json', '>/dev/full', 2, True),
+    ('report . -o -', '>/dev/full', 2, True),
+    ('completion bash', '>/dev/full', 2, True),
+    ('ls nowhere', '2>/dev/full', 2, False),
+    ('verify . nowhere', '>/dev/full 2>&1', 2, False),
+])
+@pytest.mark.parametrize('unbuffered', ['', '1'])
+def test_an_output_that_is_full_is_no_damage(run_dir, arguments, streams, code,
+                                             said, unbuffered):
+    done = subprocess.run(
+        f'exec {sys.executable} -m mmcv_ckpt_cli {arguments} {streams}',
+        cwd=str(run_dir),
+        shell=True,
+        env=dict(os.environ, PYTHONUNBUFFERED=unbuffered),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        timeout=300)
+    assert done.returncode == code
+    assert done.stderr.decode() == (
+        'mmcv-ckpt: cannot write the output: [Errno 28] No space left on '
+        'device\n' if said else '')
+
+
+def test_a_directory_that_has_gone_is_told(tmp_path):
+    (tmp_path / 'gone').mkdir()
+    done = subprocess.run(
+        f'cd gone && rmdir ../gone && exec {sys.executable} -m mmcv_ckpt_cli '
+        'ls',
+        cwd=str(tmp_path),
+        shell=True,
+        stderr=subprocess.PIPE,
+        timeout=300)
+    assert done.returncode == 2
+    assert done.stderr == (b'mmcv-ckpt: the current directory is not there '
+                           b'any more: go to another one\n')
+
+
 def test_convert_needs_torch_alone(run_dir):
     done = program(run_dir, 'mmcv', 'convert', 'iter_4.pth', 'other.dcp')
     assert done.returncode == 0, done.stderr

@@ -216,6 +216,13 @@ def test_the_best_of_a_directory(run_dir, tmp_path, publish):
     assert code == 2 and 'is for a directory' in content['problem']
 
 
+def test_the_best_is_known_without_a_catalog(run_dir, tmp_path, publish):
+    (run_dir / 'checkpoints.json').unlink()
+    code, content, err = publish(run_dir, tmp_path / 'a.pth', '--best=mIoU')
+    assert code == 0, err
+    assert content['checkpoint'] == str(run_dir / 'best_mIoU_iter_4.pth')
+
+
 def test_nothing_goes_with_a_tensor_that_lay_beside_it(tmp_path, publish):
     """Averages and weights may be parts of one storage."""
     together = torch.zeros(4, 1000)

@@ -35,6 +35,15 @@ def by_status(content, status):
                   if one['status'] == status)
 
 
+@pytest.mark.parametrize('name, code', [('', 0), ('nowhere', 2)])
+def test_the_directory_is_told_as_it_was_given(run_dir, tmp_path, monkeypatch,
+                                               pull, name, code):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    found, content, _ = pull(run_dir / name, '~/new')
+    assert (found, content['path']) == (code, '~/new')
+    assert content['url'] == str(run_dir / name)
+
+
 def test_everything_comes_once_and_a_run_goes_on(run_dir, tmp_path, pull):
     there = tmp_path / 'new' / 'place'
     code, content, _ = pull(run_dir, there)

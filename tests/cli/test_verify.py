@@ -328,6 +328,12 @@ def test_a_file_replaced_on_purpose_is_accepted_once_told(run_dir, capsys):
     assert main(['verify', '--all', str(run_dir)]) == 0
 
 
+def listed(capsys, directory):
+    capsys.readouterr()
+    assert main(['ls', str(directory), '--json']) == 0
+    return json.loads(capsys.readouterr().out)
+
+
 def test_the_best_scores_outlive_a_repair(run_dir, capsys):
     path = run_dir / 'checkpoints.json'
     best = json.loads(path.read_text())['best']
@@ -352,6 +358,16 @@ def test_a_lost_catalog_is_rebuilt(run_dir, capsys, text):
     for name in NAMES:
         for key in ('digest', 'bytes', 'iter', 'epoch', 'created_at'):
             assert after[name][key] == before[name][key]
+
+
+def test_a_repair_keeps_what_the_history_tells(run_dir, capsys):
+    before = listed(capsys, run_dir)
+    (run_dir / 'checkpoints.json').unlink()
+    assert main(['verify', '--repair-catalog', str(run_dir)]) == 0
+    after = listed(capsys, run_dir)
+    for key in ('metrics', 'flags', 'lineage', 'trigger', 'pinned'):
+        assert [one[key] for one in after['checkpoints']
+                ] == [one[key] for one in before['checkpoints']]
 
 
 def test_names_that_are_gone_are_dropped(run_dir, capsys):

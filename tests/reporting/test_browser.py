@@ -216,6 +216,23 @@ def test_nothing_is_clipped_or_on_top_of_another(browser, page, tmp_path,
     assert found['clipped'] == [] and found['crossing'] == []
 
 
+def test_no_long_name_widens_the_page(browser, killed_run, tmp_path):
+    run = tmp_path / 'run'
+    shutil.copytree(killed_run, run, symlinks=True)
+    # told under "To be known", by a path without a place to break it
+    (run / 'iter_5.pth').symlink_to('/nowhere/' + 'p' * 200)
+    metrics = {'m' * 300: .5}
+    with open(run / 'checkpoints.log.jsonl', 'a') as file:
+        file.write(
+            json.dumps(dict(event='scores', iter=8, metrics=metrics)) + '\n')
+    target = tmp_path / 'page.html'
+    assert main(['report', str(run), '-o', str(target)]) == 0
+    text = target.read_text(encoding='utf-8')
+    assert 'p' * 200 in text and 'm' * 300 in text
+    for width in (1160, 360):
+        assert measured(browser, text, tmp_path, width)['width'] == 0
+
+
 def laid_out_width(text):
     """Return the width that matplotlib takes a line for, at 100 pixels."""
     from matplotlib.textpath import TextPath
