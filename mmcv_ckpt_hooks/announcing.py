@@ -6,6 +6,7 @@ from typing import (TYPE_CHECKING, Any, Dict, Iterator, List, Mapping,
 from . import distributed, plan, sizes, takeover
 from .amp import has_idle_scaler
 from .best import eval_hooks
+from .ema import ema_hooks
 from .ending import RunEnd
 from .folders.layout import is_folder
 from .history import open_history
@@ -41,6 +42,10 @@ def say_start(hook: 'DurableCheckpointHook', runner: Any, saver: Saver,
     unit = 'epochs' if hook.by_epoch else 'iterations'
     place, options = saver.backend.url, hook.options
     of_model = sizes.model_bytes(runner.model, runner.meta, options.format)
+    # its before_run, which adds them, may come later
+    of_model += sum(
+        sizes.averages_bytes(runner.model, options.format)
+        for one in ema_hooks(runner) if not hasattr(one, 'param_ema_buffer'))
     of_optimizer = sizes.optimizer_bytes(runner.optimizer, options.format) \
         if hook.save_optimizer else 0
     nbytes = of_model + (of_optimizer or 0)
