@@ -830,13 +830,26 @@ def test_a_misspelt_backend_of_mmcv(tmp_path):
     assert "Did you mean 'backend=petrel'? " in said
 
 
-def test_what_mmcv_says_of_other_mistakes():
+def test_what_mmcv_says_of_other_mistakes(tmp_path):
     """As docs/config-errors.md has it."""
     with pytest.raises(ImportError) as caught:
         import_modules_from_strings(['mmcv_ckpt_hokks'],
                                     allow_failed_imports=False)
     assert str(caught.value.__context__) == \
         "No module named 'mmcv_ckpt_hokks'"
+    with pytest.raises(KeyError, match='must contain the key "type"'):
+        build_from_cfg(dict(interval=3), HOOKS)
+    with pytest.raises(TypeError, match="cfg must be a dict, but got <class "):
+        build_from_cfg([dict(type='DurableCheckpointHook')], HOOKS)
+    with pytest.raises(ValueError, match='Only one of `max_epochs` or'):
+        make_runner(
+            tmp_path,
+            runner=dict(type='EpochBasedRunnerAmp', max_epochs=1, max_iters=2))
+    with pytest.raises(AssertionError, match='max_iters must be specified'):
+        train(tmp_path, runner=dict(type='IterBasedRunnerAmp'))
+    (tmp_path / 'file').touch()
+    with pytest.raises(FileExistsError, match='File exists'):
+        make_runner(tmp_path / 'file')
     with pytest.raises(KeyError, match='HIHG'):
         get_priority('HIHG')
     with pytest.raises(ValueError, match='Cannot infer the rule for key'):
