@@ -77,7 +77,8 @@ def say_start(hook: 'DurableCheckpointHook', runner: Any, saver: Saver,
     runner.logger.info(said.text())
     limits = limits_text(options, saver.backend, saver.catalog.home)
     unused = unused_text(options, _places(hook, runner))
-    for warning in (*filter(None, (limits, unused)), *said.warnings()):
+    for warning in (*filter(None, (limits, unused)), *said.warnings(),
+                    *_never_scored(runner, options)):
         runner.logger.warning(warning)
     saver.end = RunEnd(runner, options, hook._savers)
 
@@ -129,6 +130,19 @@ def _notes(hook: 'DurableCheckpointHook', runner: Any) -> Iterator[str]:
                 'that no loss scale is saved'
     if not hook.save_optimizer:
         yield 'save_optimizer=False: a resume begins with a new optimizer'
+
+
+def _never_scored(runner: Any, options: CheckpointOptions) -> Iterator[str]:
+    """Yield which evaluations never come where the best are to be kept."""
+    for one in eval_hooks(runner):
+        steps = runner.max_epochs if one.by_epoch else runner.max_iters
+        unit = 'epochs' if one.by_epoch else 'iterations'
+        if (one.save_best or options.keep.best) and \
+                getattr(one, 'start', None) is None and \
+                steps is not None and one.interval > steps:
+            yield f'evaluation.interval={one.interval} never comes: the run ' \
+                f'has {counted(steps, unit)}, and none of its checkpoints ' \
+                'gets a score by which the best are kept'
 
 
 def _writers(hook: 'DurableCheckpointHook', runner: Any) -> int:

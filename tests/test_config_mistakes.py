@@ -541,6 +541,32 @@ def test_what_will_not_happen_is_told_at_the_start(tmp_path, caplog, given,
     assert expected in caplog.messages
 
 
+@pytest.mark.parametrize('by_epoch, length', [(False, '2 iterations'),
+                                              (True, '1 epoch')])
+def test_an_evaluation_that_never_comes_is_told_where_it_ranks(
+        tmp_path, caplog, by_epoch, length):
+    runner = dict(type='EpochBasedRunnerAmp', max_epochs=1) if by_epoch else \
+        dict(type='IterBasedRunnerAmp', max_iters=2)
+    for interval in (16, 1):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            train(
+                tmp_path / str(interval),
+                runner=runner,
+                hooks=[
+                    dict(
+                        type='DurableCheckpointHook',
+                        interval=1,
+                        keep=dict(best=1))
+                ],
+                evaluation=dict(
+                    scores=[.5], interval=interval, by_epoch=by_epoch))
+        said = 'evaluation.interval=16 never comes: the run has ' \
+            f'{length}, and none of its checkpoints gets a score by which ' \
+            'the best are kept'
+        assert (said in caplog.messages) == (interval == 16)
+
+
 @pytest.mark.parametrize('triggers', [dict(secs=60), dict(at=[1])])
 def test_an_interval_that_never_comes_is_no_matter_beside_others(
         tmp_path, caplog, triggers):
