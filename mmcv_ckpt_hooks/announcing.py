@@ -6,6 +6,7 @@ from typing import (TYPE_CHECKING, Any, Dict, Iterator, List, Mapping,
 from . import distributed, plan, sizes, takeover
 from .amp import has_idle_scaler
 from .best import eval_hooks
+from .ema import ema_hooks
 from .ending import RunEnd
 from .folders.layout import is_folder
 from .history import open_history
@@ -44,6 +45,10 @@ def say_start(hook: 'DurableCheckpointHook', runner: Any, saver: Saver,
     unit = 'epochs' if hook.by_epoch else 'iterations'
     place, options = saver.backend.url, hook.options
     of_model = sizes.model_bytes(runner.model, runner.meta, options.format)
+    # its before_run, which adds them, may come later
+    of_model += sum(
+        sizes.averages_bytes(runner.model, options.format)
+        for one in ema_hooks(runner) if not hasattr(one, 'param_ema_buffer'))
     of_optimizer = sizes.optimizer_bytes(runner.optimizer, options.format) \
         if hook.save_optimizer else 0
     nbytes = of_model + (of_optimizer or 0)
@@ -75,7 +80,8 @@ def say_start(hook: 'DurableCheckpointHook', runner: Any, saver: Saver,
     runner.logger.info(said.text())
     limits = limits_text(options, saver.backend, saver.catalog.home)
     unused = unused_text(options, _places(hook, runner))
-    for warning in (*filter(None, (limits, unused)), *said.warnings()):
+    for warning in (*filter(None, (limits, unused)), *said.warnings(),
+                    *_never_scored(runner, options)):
         runner.logger.warning(warning)
     interrupts = hook._interrupts
     saver.end = RunEnd(runner, options, hook._savers, lambda: interrupts.last)
@@ -140,6 +146,19 @@ def _notes(hook: 'DurableCheckpointHook', runner: Any) -> Iterator[str]:
                 'that no loss scale is saved'
     if not hook.save_optimizer:
         yield 'save_optimizer=False: a resume begins with a new optimizer'
+
+
+def _never_scored(runner: Any, options: CheckpointOptions) -> Iterator[str]:
+    """Yield which evaluations never come where the best are to be kept."""
+    for one in eval_hooks(runner):
+        steps = runner.max_epochs if one.by_epoch else runner.max_iters
+        unit = 'epochs' if one.by_epoch else 'iterations'
+        if (one.save_best or options.keep.best) and \
+                getattr(one, 'start', None) is None and \
+                steps is not None and one.interval > steps:
+            yield f'evaluation.interval={one.interval} never comes: the run ' \
+                f'has {counted(steps, unit)}, and none of its checkpoints ' \
+                'gets a score by which the best are kept'
 
 
 def _writers(hook: 'DurableCheckpointHook', runner: Any) -> int:

@@ -3,11 +3,13 @@
 Standard library only.
 """
 import math
+from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Any, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Iterator, Mapping, Optional, Sequence, Tuple, Union
 
-from .errors import ConfigError
+from .errors import CheckpointError, ConfigError
 from .storage import scheme_of
+from .storage.names import without_credentials
 from .wording import nearest
 
 #: By name the types that are allowed, and how they are called.
@@ -15,6 +17,32 @@ Types = Mapping[str, Tuple[Union[type, Tuple[type, ...]], str]]
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 #: What may hold credentials: no message repeats its value.
 _SECRET = ('storage_options', 'mirror')
+
+
+@contextmanager
+def naming(argument: str) -> Iterator[None]:
+    """Have an error of what an argument leads to name it.
+
+    Args:
+        argument (str): As it was given: ``"out_dir='s3://bucket'"``; ``''``
+            for nothing that was given.
+
+    Raises:
+        CheckpointError: Of the same kind.
+    """
+    try:
+        yield
+    except CheckpointError as error:
+        if not argument:
+            raise
+        named = type(error)(f'{argument}: {error}')
+        # it is the same one: nobody needs to read it twice
+        raise named.with_traceback(error.__traceback__) from error.__cause__
+
+
+def shown(name: str, url: Optional[str]) -> str:
+    """Return ``"out_dir='s3://bucket'"``, as it is given; '' for None."""
+    return '' if url is None else f'{name}={without_credentials(url)!r}'
 
 
 def check_known(what: str,

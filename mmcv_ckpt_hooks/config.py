@@ -8,10 +8,11 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 from .argument_checks import (Types, check_choice, check_known, check_positive,
                               check_texts, check_types, check_used)
 from .errors import ConfigError
-from .given_path import check_resume
+from .folders.layout import is_checkpoint
+from .given_path import check_place, check_resume, refuse_null
 from .keep_config import plain_keep
 from .name_template import plain_template
-from .names_elsewhere import MEANT
+from .names_elsewhere import LATER, MEANT, meant_in
 from .options import (DEFAULT_SIGNALS, CheckpointOptions, KeepOptions,
                       MirrorOptions, TriggerOptions, WriteOptions)
 from .sharded.limits import check_format
@@ -19,17 +20,7 @@ from .signals import ACTIONS, SIGNALS
 from .storage import OBJECT_STORES
 from .storage.names import same_place, without_credentials
 from .storage.near_names import refuse_near_url
-
-#: Options of the design that this version does not have yet, and of other
-#: places. A config that names one fails at start: a promise that is not kept
-#: loses checkpoints.
-_LATER = {
-    'sharded':
-    "sharded checkpoints are format='dcp'",
-    'save_best':
-    'that is a setting of `evaluation`, which keeps the best one; '
-    'keep=dict(best=...) of the hook keeps several',
-}
+from .types import POINTER_FILE
 
 
 def parse_options(given: Mapping[str, Any]) -> CheckpointOptions:
@@ -46,13 +37,14 @@ def parse_options(given: Mapping[str, Any]) -> CheckpointOptions:
         name: value
         for name, value in given.items() if value is not None
     }
-    _refuse_later(values)
+    # None under a wrong name says something, too: `signals=None`
+    _refuse_later(given)
     for name in _PATHS & set(values):
         if isinstance(values[name], os.PathLike):
             values[name] = os.fspath(values[name])
     check_known(
         'argument',
-        values, [one.name for one in fields(CheckpointOptions)],
+        given, [one.name for one in fields(CheckpointOptions)],
         meant=MEANT)
     check_types(values, _TYPES)
     for name, group, types in (('triggers', TriggerOptions, _TRIGGER_TYPES),
@@ -138,7 +130,7 @@ def _group(name: str, value: Mapping[str, Any], group: type,
            types: Types) -> Any:
     names = [one.name for one in fields(group)]
     _refuse_later(value, prefix=f'{name}.')
-    check_known('key', value, names, prefix=f'{name}.')
+    check_known('key', value, names, prefix=f'{name}.', meant=meant_in(name))
     check_types(value, types, prefix=f'{name}.')
     # None means the default, except that it switches a trigger off
     given: Dict[str, Any] = {
@@ -202,7 +194,7 @@ def _signals(given: Optional[Mapping[str, Any]]) -> Tuple[Any, ...]:
 
 def _refuse_later(given: Mapping[str, Any], prefix: str = '') -> None:
     for name, value in given.items():
-        why = _LATER.get(f'{prefix}{name}')
+        why = LATER.get(f'{prefix}{name}')
         if why is not None:
             raise ConfigError(f'DurableCheckpointHook: {prefix}{name}='
                               f'{value!r}: {why}; remove it')
@@ -223,8 +215,9 @@ def _check_values(options: CheckpointOptions) -> None:
             raise ConfigError('DurableCheckpointHook: triggers.at must hold '
                               f'ints of at least 1, but got {step!r}')
     file = options.triggers.file
-    if file is not None and (os.path.basename(file) != file or not file
-                             or file.endswith('.pth')
+    if file is not None and (os.path.basename(file) != file or file
+                             in ('', os.curdir, os.pardir, POINTER_FILE)
+                             or '\0' in file or is_checkpoint(file)
                              or file.startswith('checkpoints.')):
         # it is removed: it must not lead out of the work dir, nor be ours
         raise ConfigError('DurableCheckpointHook: triggers.file must be a '
@@ -251,6 +244,11 @@ def _check_contradictions(options: CheckpointOptions,
         raise ConfigError(
             "DurableCheckpointHook: write.staging='overlap' needs "
             'write.background=True: without it nothing is copied')
+    if options.write.backlog == 'skip' and not options.write.background:
+        raise ConfigError(
+            "DurableCheckpointHook: write.backlog='skip' needs "
+            'write.background=True: without it no save comes while another '
+            'is being written')
     if (options.out_dir or '').startswith('pavi://') and \
             options.file_client_args is not None:
         raise ConfigError(
@@ -270,10 +268,13 @@ def _check_contradictions(options: CheckpointOptions,
             f'DurableCheckpointHook: mirror.url and out_dir are both '
             f'{without_credentials(mirror.url)}: a mirror is a second place, '
             'with a path of its own also on another server')
-    for name, url in (('out_dir', options.out_dir), ('mirror.url', mirror
-                                                     and mirror.url),
+    for name, url in (('out_dir', options.out_dir),
+                      ('mirror.url', None if mirror is None else mirror.url),
                       ('resume', options.resume)):
+        refuse_null(name, url or '')
         refuse_near_url(url or '', OBJECT_STORES,
                         f'DurableCheckpointHook: {name}: ')
+        if url and name != 'resume':  # '' is none, as for stock
+            check_place(name, url)
     if options.resume is not None and options.resume != 'auto':
         check_resume(options.resume)

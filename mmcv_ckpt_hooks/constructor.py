@@ -6,7 +6,7 @@ from mmcv.runner import RUNNERS, EpochBasedRunner, IterBasedRunner
 
 from . import foreign
 from .durable_runner import DurableRunnerMixin
-from .errors import CheckpointError
+from .errors import CheckpointError, ConfigError
 from .runners import DurableEpochMixin, DurableIterMixin
 from .wording import nearest
 
@@ -38,6 +38,10 @@ class DurableRunnerConstructor:
     def __call__(self) -> Any:
         """Build the runner."""
         config = {**(self.default_args or {}), **self.runner_cfg}
+        if 'type' not in config:
+            raise ConfigError(
+                'the runner of DurableRunnerConstructor has no type: expected '
+                "such as type='IterBasedRunner' beside the constructor")
         runner_type = config.pop('type')
         cls = RUNNERS.get(runner_type) if isinstance(runner_type, str) \
             else runner_type

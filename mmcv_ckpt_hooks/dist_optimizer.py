@@ -1,15 +1,29 @@
 """The optimizer hook that configs of the apex_runner family name."""
+import inspect
 from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, List, Optional
+from typing import (Any, Callable, Dict, Iterator, List, Mapping, Optional,
+                    Sequence)
 
 import torch
 from mmcv.runner import OptimizerHook
+from torch.nn.utils import clip_grad_norm_
 
 from .amp import scalers_of
 from .apex_amp import active_apex
 from .compat import autocast, make_grad_scaler
 from .errors import ConfigError
+from .wording import nearest
 
+_ARGUMENTS = ('update_interval', 'grad_clip', 'coalesce', 'bucket_size_mb',
+              'use_fp16')
+#: What mmcv's optimizer hooks, apex and others call them.
+_CALLED_ELSEWHERE = {
+    'fp16': 'use_fp16',
+    'amp': 'use_fp16',
+    'cumulative_iters': 'update_interval',
+    'accumulation_steps': 'update_interval',
+    'clip_grad': 'grad_clip',
+}
 #: Attribute of a ``train_step`` that runs under autocast.
 _CASTS = 'casts_automatically'
 
@@ -29,6 +43,9 @@ class DistOptimizerHook(OptimizerHook):
             Default: True.
         bucket_size_mb (int): As ``coalesce``. Default: -1.
         use_fp16 (bool): Whether to train in mixed precision. Default: False.
+
+    Raises:
+        ConfigError: If an argument is unknown or wrong.
     """
 
     def __init__(self,
@@ -36,10 +53,17 @@ class DistOptimizerHook(OptimizerHook):
                  grad_clip: Optional[Dict[str, Any]] = None,
                  coalesce: bool = True,
                  bucket_size_mb: int = -1,
-                 use_fp16: bool = False) -> None:
+                 use_fp16: bool = False,
+                 **unknown: Any) -> None:
+        for name in unknown:
+            raise _unknown('argument', name, _ARGUMENTS)
         if type(update_interval) is not int or update_interval < 1:
             raise ConfigError('update_interval must be an int of at least 1, '
                               f'but got {update_interval!r}')
+        if not isinstance(use_fp16, bool):
+            raise ConfigError('use_fp16 must be True or False, but got '
+                              f'{use_fp16!r}')
+        _check_clipping(grad_clip)
         super().__init__(grad_clip=grad_clip)
         self.update_interval = update_interval
         self.coalesce = coalesce
@@ -104,6 +128,35 @@ class DistOptimizerHook(OptimizerHook):
             yield self.loss_scaler.scale(loss)
         else:
             yield loss
+
+
+def _check_clipping(given: Any) -> None:
+    """Refuse what ``clip_grad_norm_`` would fail on in the first step.
+
+    Raises:
+        ConfigError: If it is no dict of its arguments.
+    """
+    if given is None:
+        return
+    if not isinstance(given, Mapping):
+        raise ConfigError('grad_clip must be a dict such as '
+                          f'dict(max_norm=1.0), but got {given!r}')
+    # the first are the parameters
+    valid = list(inspect.signature(clip_grad_norm_).parameters)[1:]
+    for name in given:
+        if name not in valid:
+            raise _unknown('key', f'grad_clip.{name}',
+                           [f'grad_clip.{one}' for one in valid])
+    if given and 'max_norm' not in given:
+        raise ConfigError('grad_clip must have max_norm, but got '
+                          f'{dict(given)!r}')
+
+
+def _unknown(what: str, name: str, valid: Sequence[str]) -> ConfigError:
+    near = _CALLED_ELSEWHERE.get(name) or nearest(name, valid)
+    hint = f'did you mean {near!r}? ' if near else ''
+    return ConfigError(f'unknown {what} {name}; {hint}valid are: '
+                       f'{", ".join(sorted(valid))}')
 
 
 def _cast_automatically(model: Any, device: str) -> None:

@@ -3,16 +3,81 @@
 Standard library only.
 """
 import os
+import re
 
 from .errors import ConfigError
 from .folders.layout import LATEST_FOLDER, is_checkpoint
 from .folders.place import leads_to_folder
-from .storage import scheme_of
+from .storage import OBJECT_STORES, scheme_of
+from .storage.names import without_credentials
 from .types import LATEST_NAME
 from .wording import nearest
 
 #: What others call ``resume='auto'``.
-_NEWEST = ('latest', 'last', 'newest', 'true')
+_NEWEST = ('latest', 'last', 'newest', 'true', 'yes')
+#: Schemes whose URLs are taken for a path when they are misspelt, but for
+#: those of object stores; what one looks like.
+_PLACES = {
+    'file': 'file:///data/checkpoints',
+    'pavi': 'pavi://project/model',
+    'hdfs': 'hdfs://host/checkpoints',
+    'sftp': 'sftp://host/checkpoints',
+    'memory': 'memory://checkpoints',
+}
+#: What mmcv loads weights from: nothing there is of a run.
+_WEIGHTS = ('torchvision', 'modelzoo', 'open-mmlab', 'openmmlab', 'mmcls')
+
+
+def check_place(name: str, given: str) -> None:
+    """Check the path or URL of a directory of checkpoints.
+
+    A local directory with any of these names is given with ``./`` before it.
+
+    Args:
+        name (str): The argument.
+        given (str): Its value.
+
+    Raises:
+        ConfigError: If it is surely not what was meant: a directory of that
+            name would be made below the current one.
+    """
+    start = f'DurableCheckpointHook: {name}'
+    if not given.strip():
+        raise ConfigError(f'{start} must be a path or URL, but got {given!r}: '
+                          'leave it out for none')
+    if given.startswith(os.path.join(os.curdir, '')):
+        return
+    variable = re.search(r'\$(\w+|\{\w+\})', given)
+    if variable is not None:
+        bare = variable.group(1).strip('{}')
+        raise ConfigError(
+            f'{start}: nothing replaces {variable.group()} of '
+            f'{without_credentials(given)!r}. A config is Python: give '
+            f"os.environ[{bare!r}] + '...', or os.path.expandvars('...')")
+    match = re.match(r'(\w+)(:/*)', given)
+    scheme = match.group(1).lower() if match else ''
+    if match is None or scheme not in _PLACES:
+        return
+    rest = given[match.end():]
+    if not rest.strip('/'):
+        raise ConfigError(f"{start}: {given!r} names no place: expected "
+                          f"such as '{_PLACES[scheme]}'")
+    is_path = scheme == 'file'
+    if not given.startswith(scheme + ('://' if not is_path else ':///')):
+        raise ConfigError(f'{start}: {given} is no URL of a place: did you '
+                          f"mean '{scheme}:{'///' if is_path else '//'}{rest}'"
+                          '?' + (' It has an absolute path' * is_path))
+
+
+def refuse_null(name: str, given: str) -> None:
+    """Refuse a path that no system call takes.
+
+    Raises:
+        ConfigError: If it has a null character.
+    """
+    if '\0' in given:
+        raise ConfigError(f'DurableCheckpointHook: {name} must be a path or '
+                          f'URL, but got {given!r}, with a null character')
 
 
 def check_resume(given: str) -> None:
@@ -24,6 +89,17 @@ def check_resume(given: str) -> None:
     if given == '':
         raise ConfigError("DurableCheckpointHook: resume must be 'auto' or a "
                           "path, but got ''")
+    scheme = scheme_of(given)
+    if scheme in _WEIGHTS:
+        raise ConfigError(
+            f'DurableCheckpointHook: resume={given!r} has the weights alone, '
+            'and no state of a run: use load_from to take them')
+    if scheme in OBJECT_STORES and '/' not in given[len(scheme) +
+                                                    3:].strip('/'):
+        raise ConfigError(
+            f'DurableCheckpointHook: resume={without_credentials(given)!r} '
+            'names a bucket, expected a checkpoint in it, such as '
+            f"'{scheme}://bucket/prefix/iter_1000.pth'")
     if _is_directory(given):
         raise ConfigError(
             f'DurableCheckpointHook: resume={given!r} is a directory. '

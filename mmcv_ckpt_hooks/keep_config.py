@@ -9,6 +9,13 @@ from .wording import counted
 #: Stands for every metric in :attr:`KeepOptions.rule`.
 ANY_METRIC = '*'
 
+#: Of Lightning, Keras, Composer, timm.
+_RULES_ELSEWHERE = {
+    'max': 'greater',
+    'min': 'less',
+    '>': 'greater',
+    '<': 'less'
+}
 _UNITS = {
     'B': 1,
     'KB': 10**3,
@@ -20,7 +27,7 @@ _UNITS = {
     'GIB': 1 << 30,
     'TIB': 1 << 40,
 }
-_SIZE = re.compile(r'\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)\s*')
+_SIZE = re.compile(r'\s*(\d{1,15}(?:\.\d+)?)\s*([a-zA-Z]+)\s*')
 
 
 def plain_keep(given: Mapping[str, Any]) -> Dict[str, Any]:
@@ -109,10 +116,10 @@ def _rule(given: Any, keys: Tuple[str, ...]) -> Tuple[Tuple[str, str], ...]:
                 f'keep.monitor has {len(keys)}')
         pairs = tuple(zip(keys, given))
     for _, rule in pairs:
-        if rule not in RULES:
+        if not isinstance(rule, str) or rule not in RULES:
             _refuse(
-                'rule', given, "expected 'greater' or 'less'" +
-                did_you_mean(str(rule), RULES))
+                'rule', given, "expected 'greater' or 'less'" + did_you_mean(
+                    _RULES_ELSEWHERE.get(str(rule), str(rule)), RULES))
     return pairs
 
 

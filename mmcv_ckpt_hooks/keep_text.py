@@ -21,11 +21,12 @@ def kept_text(options: CheckpointOptions, unit: str,
     keep, last = options.keep, options.keep_last
     said = 'all' if last is None else f'the last {last}'
     if options.triggers.secs is not None:
-        by_time = 'all, not counted here' if last is None \
-            else f'the last {last}'
-        until = ' until the next at the interval' \
-            if options.interval > 0 else ''
-        said += f', by time {by_time}{until}'
+        by_time = 'all' if last is None else f'the last {last}'
+        uncounted = ', not counted here' if last is None else ''
+        until = ' until that of the end' if options.save_last else ''
+        if options.interval > 0:
+            until = ' until the next at the interval'
+        said += f', by time {by_time}{until}{uncounted}'
     if keep.every is not None:
         said += f', {every(keep.every, unit)}'
     metrics = keep.monitor or tuple(best)

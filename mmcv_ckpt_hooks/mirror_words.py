@@ -3,10 +3,10 @@
 A run has two places, and what a storage says of one would do for both.
 """
 import os
-from contextlib import contextmanager
-from typing import Iterator
+from typing import ContextManager
 
-from .errors import CheckpointError, ConfigError
+from .argument_checks import naming
+from .errors import ConfigError
 from .options import CheckpointOptions
 from .storage import OBJECT_STORES, is_of_fsspec, scheme_of
 from .storage.names import without_credentials
@@ -14,22 +14,13 @@ from .storage.near_names import meant_url
 from .storage.object_url import parse_place, server_of
 
 
-@contextmanager
-def told_of_mirror(options: CheckpointOptions) -> Iterator[None]:
+def told_of_mirror(options: CheckpointOptions) -> ContextManager[None]:
     """Have an error of the mirror's storage name the argument.
 
     Args:
         options (CheckpointOptions): Of the hook.
-
-    Raises:
-        CheckpointError: Of the same kind.
     """
-    try:
-        yield
-    except CheckpointError as error:
-        named = type(error)(f'{argument_of(options)}: {error}')
-        # it is the same one: nobody needs to read it twice
-        raise named.with_traceback(error.__traceback__) from error.__cause__
+    return naming(argument_of(options))
 
 
 def argument_of(options: CheckpointOptions) -> str:

@@ -30,8 +30,11 @@ def plain_template(template: str, of_folders: bool) -> str:
 
 def _check(template: str, plain: str, end: str) -> None:
     try:
-        varies = template.format(1) != template.format(2)
-    except (IndexError, KeyError, ValueError):
+        # `{:.0e}` gives the same name to large steps, not to small ones
+        varies = all(
+            template.format(step) != template.format(step + 1)
+            for step in (1, _LARGE_STEP))
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError):
         varies = False
     if not varies:
         raise ConfigError(
@@ -49,7 +52,12 @@ def _check(template: str, plain: str, end: str) -> None:
         raise ConfigError(
             'DurableCheckpointHook: filename_tmpl must give other names than '
             f'unfinished files have, but got {template!r}')
-    size = len(os.fsencode(template.format(_LARGE_STEP)))
+    try:
+        size = len(os.fsencode(template.format(_LARGE_STEP)))
+    except UnicodeEncodeError as error:
+        raise ConfigError(
+            'DurableCheckpointHook: filename_tmpl must give names that a file '
+            f'system can have, but got {template!r}') from error
     if size > _NAME_LIMIT_BYTES:
         raise ConfigError(
             'DurableCheckpointHook: filename_tmpl must give names of at most '

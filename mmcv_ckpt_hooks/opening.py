@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import distributed, takeover
 from .abandoning import leave_mirrors
+from .argument_checks import naming, shown
 from .beginning import begin, point_to
 from .best import BestKeeper, eval_hooks
 from .catalog import BEST_CATALOG_NAME, CATALOG_NAME, Catalog
@@ -104,11 +105,12 @@ def _build(
     """Build what a start opens; nothing is touched yet."""
     refuse_unknown(options.keep, eval_hooks(runner))
     metrics = metrics_of(options, eval_hooks(runner))
-    backend = open_backend(
-        place,
-        options.file_client_args,
-        durable=options.write.durability == 'fsync',
-        storage_options=options.storage_options)
+    with naming(shown('out_dir', options.out_dir)):
+        backend = open_backend(
+            place,
+            options.file_client_args,
+            durable=options.write.durability == 'fsync',
+            storage_options=options.storage_options)
     home = catalog_home(backend, runner.work_dir, runner.logger.warning)
     lock = lock_of(home, CATALOG_NAME, runner.logger.warning)
     backend, home = guarded(lock, backend, home)
@@ -152,7 +154,7 @@ def _open_best(runner: Any, options: CheckpointOptions, eval_hook: Any,
     leads to the same place.
     """
     saver = savers[0]
-    out_dir = getattr(eval_hook, 'out_dir', None)
+    out_dir = str(getattr(eval_hook, 'out_dir', None) or '')
     if not out_dir or same_place(out_dir, runner.work_dir or ''):
         return saver
     place = out_dir
@@ -165,10 +167,11 @@ def _open_best(runner: Any, options: CheckpointOptions, eval_hook: Any,
         # it would end the mirror, as that of a run that is over
         raise ConfigError(f'evaluation.out_dir leads to {place}, which is the '
                           'mirror: give one of both another place')
-    backend = open_backend(
-        place,
-        getattr(eval_hook, 'file_client_args', None),
-        storage_options=options.storage_options)
+    with naming(shown('evaluation.out_dir', out_dir)):
+        backend = open_backend(
+            place,
+            getattr(eval_hook, 'file_client_args', None),
+            storage_options=options.storage_options)
     home = catalog_home(backend, runner.work_dir, runner.logger.warning)
     name = CATALOG_NAME if home is backend else BEST_CATALOG_NAME
     lock = lock_of(home, name, runner.logger.warning)

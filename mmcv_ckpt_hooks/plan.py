@@ -2,6 +2,7 @@
 
 Pure but for :func:`write_secs`, which tries the disk.
 """
+import math
 import os
 import tempfile
 import time
@@ -127,6 +128,13 @@ class Plan:
                 f'keep.bytes={logged_size(budget)} is less than one '
                 f'checkpoint of {logged_size(self.checkpoint_bytes)}: it '
                 'keeps nothing, only what the rest of keep asks for')
+        every, interval = options.keep.every, options.interval
+        if every is not None and interval > 0 and every % interval:
+            said.append(
+                f'keep.every={every} is no multiple of interval={interval}: '
+                'at the interval only every '
+                f'{every * interval // math.gcd(every, interval)} {self.unit} '
+                'there is one for it')
         return said + (
             never_due(options.interval, options.save_last, options.triggers,
                       self.unit, self.steps) if self.steps else [])

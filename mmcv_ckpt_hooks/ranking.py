@@ -44,7 +44,7 @@ class Metrics:
             dict.fromkeys(chosen)) or (AUTO, )
         for key in self.keys:
             if key != AUTO:
-                self._rule(key)
+                self._refuse_contradiction(key)
         #: of each EvalHook, by its place: the metrics that it gave
         self.available: Dict[int, Sequence[str]] = {}
         #: whether the scores that rank could not be read; on any thread
@@ -89,6 +89,17 @@ class Metrics:
     def _place(self, eval_hook: Any) -> int:
         return next(index for index, hook in enumerate(self.eval_hooks)
                     if hook is eval_hook)
+
+    def _refuse_contradiction(self, key: str) -> None:
+        rule = self._rule(key)
+        for hook in self.eval_hooks:
+            if hook.save_best and hook.key_indicator == key and \
+                    hook.rule not in (None, rule):
+                raise ConfigError(
+                    f'DurableCheckpointHook: keep.rule={rule!r} of {key!r} '
+                    f'contradicts the evaluation, which has {hook.rule!r}, '
+                    "by evaluation.rule or by the metric's name: give "
+                    'evaluation.rule the same')
 
     def _rule(self, key: str) -> str:
         given = rule_of(self._keep.rule, key)

@@ -3,8 +3,10 @@
 The torch-free part of :mod:`checkpoint_fields`: ``mmcv-ckpt ls`` looks at the
 outline of a checkpoint with it. Standard library only.
 """
+import os
 from typing import Any, Mapping
 
+from .card import steps_in_name
 from .counting import is_count
 from .errors import ResumeError
 from .instructions import shortened
@@ -38,6 +40,11 @@ def check_run(checkpoint: Any, path: str) -> None:
             f'{path} was published: it has the weights alone, and no state of '
             'a run. Use load_from to take them, or resume from the checkpoint '
             'that they are of')
+    if not _tells_steps(checkpoint, path):
+        raise ResumeError(
+            f'{path} cannot be resumed from: neither its meta nor its name '
+            'tells how many steps are finished. Use load_from to take only '
+            'the weights')
     if _is_part(checkpoint.get('optimizer')):
         raise ResumeError(f'{path} is a part of a sharded checkpoint, without '
                           'its tensors: give the folder')
@@ -64,6 +71,14 @@ def _is_published(checkpoint: Mapping[str, Any]) -> bool:
     """
     return checkpoint['meta'].get(PUBLISHED) is True and not any(
         field in checkpoint for field in _OF_A_RUN)
+
+
+def _tells_steps(checkpoint: Mapping[str, Any], path: str) -> bool:
+    """Whether anything says where to go on, as nothing does of weights."""
+    meta = checkpoint['meta']
+    return bool(
+        checkpoint.get('resume_state') or 'iter' in meta or 'epoch' in meta
+        or steps_in_name(os.path.basename(path)))
 
 
 def _is_part(optimizer: Any) -> bool:

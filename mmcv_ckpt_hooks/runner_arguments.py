@@ -15,6 +15,9 @@ _LIMITS = {
     'max_epochs': ('epochs', 'EpochBasedRunnerAmp'),
 }
 
+#: What is given to a runner, and asked of the hook of the optimizer.
+_OF_PRECISION = ('fp16', 'use_fp16', 'amp', 'opt_level')
+
 
 def check_arguments(given: Mapping[str, Any], valid: Optional[Collection[str]],
                     limit: str) -> None:
@@ -35,6 +38,9 @@ def check_arguments(given: Mapping[str, Any], valid: Optional[Collection[str]],
         if name not in names:
             near = nearest(name, names)
             hint = f'did you mean {near!r}? ' if near else ''
+            if name in _OF_PRECISION:
+                hint = "mixed precision is that of optimizer_config, such " \
+                    "as dict(type='DistOptimizerHook', use_fp16=True); "
             raise ConfigError(f'unknown argument {name} of the runner; {hint}'
                               f'valid are: {", ".join(sorted(names))}')
     for name in _LIMITS:

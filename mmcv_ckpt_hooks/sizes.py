@@ -60,6 +60,18 @@ def model_bytes(model: torch.nn.Module,
         _FIXED_BYTES
 
 
+def averages_bytes(model: torch.nn.Module, form: str = 'pth') -> int:
+    """Bytes of what an EMAHook adds: another of every parameter.
+
+    Args:
+        model (Module): Wrapped or not.
+        form (str): ``'pth'`` or ``'dcp'``. Default: ``'pth'``.
+    """
+    named = list(unwrapped(model).named_parameters())
+    return _tensor_bytes((one for _, one in named), form) + \
+        sum(len(f'ema_{name}') for name, _ in named)
+
+
 def optimizer_bytes(optimizers: Optimizers,
                     form: str = 'pth') -> Optional[int]:
     """Bytes of the optimizer's state; a fresh one's is told by its type.

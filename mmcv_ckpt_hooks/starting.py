@@ -36,7 +36,7 @@ def start(hook: DurableCheckpointHook, runner: Any) -> None:
     tell_to(runner.logger.warning)
     stock = takeover.find_stock_hook(runner.hooks)
     taken = takeover.inherited(stock, runner.work_dir) if stock else {}
-    if takeover.counts_iterations(runner) and taken.get('by_epoch'):
+    if takeover.counts_iterations(runner) and taken.get('by_epoch') is True:
         taken['by_epoch'] = None  # stock would never save
     _check_taken(taken, hook._given)
     hook._apply(parse_options(takeover.merge(hook._given, taken)))
@@ -70,9 +70,10 @@ def start(hook: DurableCheckpointHook, runner: Any) -> None:
                                   for one in eval_hooks(runner))
     _watch(hook, runner, saver)
     if hook.interval < 1 and hook.options.triggers.secs is None:
+        when = 'before the end ' if hook.save_last else ''
         runner.logger.warning(
             'DurableCheckpointHook has no interval: nothing is saved '
-            'before the end but what triggers ask for')
+            f'{when}but what triggers ask for')
     if saver is not None:
         say_start(hook, runner, saver, taken if stock is not None else None)
 

@@ -9,6 +9,7 @@ from mmcv.runner.priority import get_priority
 
 from .ema import averaging_hooks
 from .errors import ConfigError
+from .names_elsewhere import LATER
 from .options import CheckpointOptions
 from .storage import scheme_of
 from .storage.names import same_place
@@ -57,7 +58,8 @@ def inherited(stock: CheckpointHook, work_dir: str) -> Dict[str, Any]:
     _refuse_ours(arguments)
     for name in arguments:
         near = nearest(name, [*_INHERITED, *_INHERITED_ARGS])
-        hint = f'did you mean {near!r}?' if near else 'remove it'
+        hint = LATER.get(
+            name, '') or (f'did you mean {near!r}?' if near else 'remove it')
         raise ConfigError(
             f'checkpoint_config has the unknown arguments {sorted(arguments)}'
             f', on which mmcv would fail at the first save: {hint}')

@@ -9,6 +9,7 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from mmcv.runner import (HOOKS, RUNNERS, CheckpointHook, EMAHook,
                          IterBasedRunner, get_priority)
 from mmcv.utils import build_from_cfg, import_modules_from_strings
@@ -127,19 +128,49 @@ def test_what_is_like_nothing_is_answered_with_all(given):
         f'unknown argument {given}; valid are: {ARGUMENTS}'
 
 
-@pytest.mark.parametrize('group, given, meant', [
-    ('triggers', 'sec', 'secs'),
-    ('triggers', 'signal', 'signals'),
-    ('keep', 'keep_last', 'last'),
-    ('keep', 'evry', 'every'),
-    ('write', 'stagin', 'staging'),
-    ('mirror', 'uri', 'url'),
-])
+@pytest.mark.parametrize(
+    'group, given, meant',
+    [
+        ('triggers', 'sec', 'secs'),
+        ('triggers', 'signal', 'signals'),
+        ('keep', 'keep_last', 'last'),
+        ('keep', 'evry', 'every'),
+        ('write', 'stagin', 'staging'),
+        ('mirror', 'uri', 'url'),
+        # of others
+        ('keep', 'mode', 'rule'),
+        ('keep', 'metric', 'monitor'),
+        ('keep', 'max_keep_ckpts', 'last'),
+        ('write', 'async', 'background'),
+        ('write', 'fsync', 'durability'),
+        ('mirror', 'out_dir', 'url'),
+    ])
 def test_in_a_group_the_whole_name_is_given(group, given, meant):
     assert message(built, **{group: {
         given: 3
     }}) == (f"unknown key {group}.{given}; did you mean '{group}.{meant}'? "
             f'valid are: {KEYS[group]}')
+
+
+def test_what_stands_in_a_group_and_belongs_beside_it():
+    assert message(
+        built, triggers=dict(interval=3)) == (
+            "unknown key triggers.interval; did you mean 'interval'? valid "
+            f'are: {KEYS["triggers"]}')
+
+
+@pytest.mark.parametrize('given, meant', [('signals', 'triggers.signals'),
+                                          ('intervall', 'interval')])
+def test_none_under_a_wrong_name_is_told_too(given, meant):
+    """``signals=None`` beside `triggers` would leave all of them on."""
+    assert message(built,
+                   **{given:
+                      None}) == (f'unknown argument {given}; did you mean '
+                                 f'{meant!r}? valid are: {ARGUMENTS}')
+
+
+def test_a_directory_of_an_odd_name_is_given_as_one():
+    assert built(out_dir='./$HOME').out_dir == './$HOME'
 
 
 # -- types and values --------------------------------------------------------
@@ -229,6 +260,46 @@ VALUES = [
      'int'),
     (dict(mirror=dict(url=3)), "mirror.url must be a path or URL such as "
      "'s3://bucket/prefix', but got 3 of type int"),
+    (dict(out_dir=' '), "out_dir must be a path or URL, but got ' ': leave it "
+     'out for none'),
+    (dict(mirror=dict(url=' ')), "mirror.url must be a path or URL, but got "
+     "' ': leave it out for none"),
+    (dict(out_dir='$SCRATCH/a'),
+     "out_dir: nothing replaces $SCRATCH of '$SCRATCH/a'. A config is Python: "
+     "give os.environ['SCRATCH'] + '...', or os.path.expandvars('...')"),
+    (dict(mirror=dict(url='s3://b/${USER}')),
+     "mirror.url: nothing replaces ${USER} of 's3://b/${USER}'. A config is "
+     "Python: give os.environ['USER'] + '...', or os.path.expandvars('...')"),
+    (dict(out_dir='file:/data/a'), 'out_dir: file:/data/a is no URL of a '
+     "place: did you mean 'file:///data/a'? It has an absolute path"),
+    (dict(out_dir='file://data/a'), 'out_dir: file://data/a is no URL of a '
+     "place: did you mean 'file:///data/a'? It has an absolute path"),
+    (dict(out_dir='pavi://'), "out_dir: 'pavi://' names no place: expected "
+     "such as 'pavi://project/model'"),
+    (dict(mirror=dict(url='hdfs:/host/a')), 'mirror.url: hdfs:/host/a is no '
+     "URL of a place: did you mean 'hdfs://host/a'?"),
+    (dict(out_dir='a\0b'), "out_dir must be a path or URL, but got "
+     "'a\\x00b', with a null character"),
+    (dict(resume='s3://bucket'), "resume='s3://bucket' names a bucket, "
+     'expected a checkpoint in it, such as '
+     "'s3://bucket/prefix/iter_1000.pth'"),
+    (dict(resume='torchvision://resnet18'), "resume='torchvision://resnet18' "
+     'has the weights alone, and no state of a run: use load_from to take '
+     'them'),
+    (dict(resume='yes'), "resume='yes' is no file, did you mean 'auto'?"),
+    (dict(keep=dict(best=1, rule='max')),
+     "keep.rule='max': expected 'greater' or 'less', did you mean "
+     "'greater'?"),
+    *[(dict(triggers=dict(file=name)), 'triggers.file must be a plain file '
+       f'name that no checkpoint or catalog has, but got {name!r}')
+      for name in ('.', '..', 'a\0b', 'iter_4.dcp', 'last_checkpoint')],
+    *[(dict(filename_tmpl=one),
+       'filename_tmpl must have one placeholder {} for the number, as in '
+       f"'iter_{{}}.pth', but got {one!r}: every save would replace the one "
+       'before') for one in ('iter_{.step}.pth', 'iter_{[0]}.pth',
+                             'iter_{:c}.pth', 'iter_{:.0e}.pth')],
+    (dict(filename_tmpl='\ud800{}.pth'), 'filename_tmpl must give names that '
+     "a file system can have, but got '\\ud800{}.pth'"),
     (dict(resume=''), "resume must be 'auto' or a path, but got ''"),
     (dict(triggers=dict(at=1000)),
      'triggers.at must be a list of ints, but got 1000 of type int'),
@@ -292,6 +363,9 @@ COMBINATIONS = [
     (dict(write=dict(staging='overlap', background=False)),
      "write.staging='overlap' needs write.background=True: without it nothing "
      'is copied'),
+    (dict(write=dict(backlog='skip', background=False)),
+     "write.backlog='skip' needs write.background=True: without it no save "
+     'comes while another is being written'),
     (dict(save_best='mIoU'),
      "save_best='mIoU': that is a setting of `evaluation`, which keeps the "
      'best one; keep=dict(best=...) of the hook keeps several; remove it'),
@@ -455,6 +529,8 @@ def test_a_tool_that_resumes_before_there_are_averages(tmp_path, caplog):
      'never come: the run has 2 iterations'),
     (dict(), 'DurableCheckpointHook has no interval: nothing is saved before '
      'the end but what triggers ask for'),
+    (dict(save_last=False), 'DurableCheckpointHook has no interval: nothing '
+     'is saved but what triggers ask for'),
     (dict(interval=1, storage_options=dict(region='x')), 'storage_options of '
      'the hook are not used: they are for object stores and fsspec, and the '
      'hook has no such out_dir, nor begins with a checkpoint from there'),
@@ -464,6 +540,32 @@ def test_what_will_not_happen_is_told_at_the_start(tmp_path, caplog, given,
     with caplog.at_level(logging.WARNING):
         started(tmp_path, given)
     assert expected in caplog.messages
+
+
+@pytest.mark.parametrize('by_epoch, length', [(False, '2 iterations'),
+                                              (True, '1 epoch')])
+def test_an_evaluation_that_never_comes_is_told_where_it_ranks(
+        tmp_path, caplog, by_epoch, length):
+    runner = dict(type='EpochBasedRunnerAmp', max_epochs=1) if by_epoch else \
+        dict(type='IterBasedRunnerAmp', max_iters=2)
+    for interval in (16, 1):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            train(
+                tmp_path / str(interval),
+                runner=runner,
+                hooks=[
+                    dict(
+                        type='DurableCheckpointHook',
+                        interval=1,
+                        keep=dict(best=1))
+                ],
+                evaluation=dict(
+                    scores=[.5], interval=interval, by_epoch=by_epoch))
+        said = 'evaluation.interval=16 never comes: the run has ' \
+            f'{length}, and none of its checkpoints gets a score by which ' \
+            'the best are kept'
+        assert (said in caplog.messages) == (interval == 16)
 
 
 @pytest.mark.parametrize('triggers', [dict(secs=60), dict(at=[1])])
@@ -513,6 +615,119 @@ def test_epochs_for_a_runner_of_iterations(tmp_path):
         'epoch events. Leave by_epoch out')
 
 
+def test_an_unknown_scheme_is_told_with_the_argument(tmp_path):
+    said = message(started, tmp_path / 'run', dict(out_dir='s4://bucket/a'))
+    assert said.startswith("out_dir='s4://bucket/a': s4://bucket/a/run is ")
+    assert "Did you mean 's3://bucket/a/run'? " in said
+    evaluation = dict(
+        scores=[.5],
+        interval=1,
+        by_epoch=False,
+        save_best='mIoU',
+        out_dir='s4://bucket/a')
+    said = message(started, tmp_path / 'run', {}, evaluation=evaluation)
+    assert said.startswith("evaluation.out_dir='s4://bucket/a': s4://")
+
+
+def test_a_path_object_as_the_place_of_the_best(tmp_path):
+    evaluation = dict(
+        scores=[.5],
+        interval=1,
+        by_epoch=False,
+        save_best='mIoU',
+        out_dir=tmp_path / 'best')
+    started(tmp_path / 'run', {}, evaluation=evaluation)
+    assert (tmp_path / 'best' / 'run' / 'best_mIoU_iter_1.pth').exists()
+
+
+@pytest.mark.parametrize('of_evaluation', ['less', None])
+def test_a_rule_that_contradicts_that_of_the_evaluation(
+        tmp_path, of_evaluation):
+    ours, other = ('greater', 'less') if of_evaluation else ('less', 'greater')
+    evaluation = dict(
+        scores=[.5],
+        interval=1,
+        by_epoch=False,
+        save_best='mIoU',
+        rule=of_evaluation)
+    assert message(
+        started,
+        tmp_path,
+        dict(keep=dict(best=1, rule=ours)),
+        evaluation=evaluation) == (
+            f"keep.rule='{ours}' of 'mIoU' contradicts the evaluation, which "
+            f"has '{other}', by evaluation.rule or by the metric's name: give "
+            'evaluation.rule the same')
+
+
+def test_save_best_in_checkpoint_config(tmp_path):
+    stock = CheckpointHook(interval=1, save_best='mIoU')
+    runner = make_runner(
+        tmp_path, hooks=[stock, dict(type='DurableCheckpointHook')])
+    assert message(runner.run, [make_loader()], [('train', 1)]) == (
+        "checkpoint_config has the unknown arguments ['save_best'], on which "
+        'mmcv would fail at the first save: that is a setting of `evaluation`'
+        ', which keeps the best one; keep=dict(best=...) of the hook keeps '
+        'several')
+
+
+def test_by_epoch_as_a_word_in_checkpoint_config(tmp_path):
+    stock = CheckpointHook(interval=1, by_epoch='False')
+    runner = make_runner(
+        tmp_path, hooks=[stock, dict(type='DurableCheckpointHook')])
+    assert message(runner.run, [make_loader()], [
+        ('train', 1)
+    ]) == ("checkpoint_config.by_epoch must be True, False or None, but got "
+           "'False' of type str")
+
+
+def test_a_resume_from_weights_with_an_empty_meta(tmp_path):
+    """Converters write it so; the run would begin at iteration 1."""
+    path = tmp_path / 'converted.pth'
+    torch.save(dict(meta={}, state_dict=ToyModel().state_dict()), path)
+    with pytest.raises(CheckpointError) as caught:
+        started(tmp_path / 'run', dict(resume=str(path)))
+    assert str(caught.value) == (
+        f'{path} cannot be resumed from: neither its meta nor its name tells '
+        'how many steps are finished. Use load_from to take only the weights')
+
+
+# -- the optimizer hook of the family -----------------------------------------
+
+OPTIMIZER_ARGUMENTS = ('bucket_size_mb, coalesce, grad_clip, update_interval, '
+                       'use_fp16')
+OPTIMIZER = [
+    (dict(update_intervall=2), 'unknown argument update_intervall; did you '
+     f"mean 'update_interval'? valid are: {OPTIMIZER_ARGUMENTS}"),
+    (dict(fp16=True), "unknown argument fp16; did you mean 'use_fp16'? valid "
+     f'are: {OPTIMIZER_ARGUMENTS}'),
+    (dict(cumulative_iters=2), 'unknown argument cumulative_iters; did you '
+     f"mean 'update_interval'? valid are: {OPTIMIZER_ARGUMENTS}"),
+    (dict(update_interval=0), 'update_interval must be an int of at least 1, '
+     'but got 0'),
+    (dict(use_fp16='yes'), "use_fp16 must be True or False, but got 'yes'"),
+    (dict(grad_clip=1.0), 'grad_clip must be a dict such as '
+     'dict(max_norm=1.0), but got 1.0'),
+    (dict(grad_clip=dict(norm_type=2)), 'grad_clip must have max_norm, but '
+     "got {'norm_type': 2}"),
+]
+
+
+@pytest.mark.parametrize('given, expected', OPTIMIZER)
+def test_a_wrong_optimizer_hook_is_told_when_it_is_built(given, expected):
+    said = message(build_from_cfg, dict(type='DistOptimizerHook', **given),
+                   HOOKS)
+    assert re.sub('^DistOptimizerHook: ', '', said) == expected
+
+
+def test_a_misspelt_key_of_the_clipping():
+    said = message(build_from_cfg,
+                   dict(type='DistOptimizerHook', grad_clip=dict(max_nrm=1)),
+                   HOOKS)
+    assert ("unknown key grad_clip.max_nrm; did you mean 'grad_clip.max_norm'"
+            '? valid are: grad_clip.') in said
+
+
 # -- the runner ---------------------------------------------------------------
 
 RUNNER_ARGUMENTS = ('batch_processor, logger, max_epochs, max_iters, meta, '
@@ -538,6 +753,10 @@ RUNNER = [
      f'{RUNNER_ARGUMENTS}'),
     (dict(max_iter=4), 'unknown argument max_iter of the runner; did you mean '
      f"'max_iters'? valid are: {RUNNER_ARGUMENTS}"),
+    (dict(max_iters=4, fp16=True), 'unknown argument fp16 of the runner; '
+     'mixed precision is that of optimizer_config, such as '
+     "dict(type='DistOptimizerHook', use_fp16=True); valid are: "
+     f'{RUNNER_ARGUMENTS}'),
     (dict(max_iters=4, sample_seeds='yes'), 'sample_seeds of the runner must '
      "be True or False, but got 'yes'"),
 ]
@@ -623,6 +842,15 @@ def test_what_mmcv_says_of_a_name_that_nothing_has_registered(registry, name):
         str(caught.value)
 
 
+def test_a_constructor_without_a_type(tmp_path):
+    runner = dict(max_iters=2, constructor='DurableRunnerConstructor')
+    assert message(
+        make_runner, tmp_path, runner=runner
+    ) == (
+        'the runner of DurableRunnerConstructor has no type: expected such as '
+        "type='IterBasedRunner' beside the constructor")
+
+
 def test_a_misspelt_backend_of_mmcv(tmp_path):
     said = message(started, tmp_path,
                    dict(file_client_args=dict(backend='petrell')))
@@ -630,13 +858,26 @@ def test_a_misspelt_backend_of_mmcv(tmp_path):
     assert "Did you mean 'backend=petrel'? " in said
 
 
-def test_what_mmcv_says_of_other_mistakes():
+def test_what_mmcv_says_of_other_mistakes(tmp_path):
     """As docs/config-errors.md has it."""
     with pytest.raises(ImportError) as caught:
         import_modules_from_strings(['mmcv_ckpt_hokks'],
                                     allow_failed_imports=False)
     assert str(caught.value.__context__) == \
         "No module named 'mmcv_ckpt_hokks'"
+    with pytest.raises(KeyError, match='must contain the key "type"'):
+        build_from_cfg(dict(interval=3), HOOKS)
+    with pytest.raises(TypeError, match="cfg must be a dict, but got <class "):
+        build_from_cfg([dict(type='DurableCheckpointHook')], HOOKS)
+    with pytest.raises(ValueError, match='Only one of `max_epochs` or'):
+        make_runner(
+            tmp_path,
+            runner=dict(type='EpochBasedRunnerAmp', max_epochs=1, max_iters=2))
+    with pytest.raises(AssertionError, match='max_iters must be specified'):
+        train(tmp_path, runner=dict(type='IterBasedRunnerAmp'))
+    (tmp_path / 'file').touch()
+    with pytest.raises(FileExistsError, match='File exists'):
+        make_runner(tmp_path / 'file')
     with pytest.raises(KeyError, match='HIHG'):
         get_priority('HIHG')
     with pytest.raises(ValueError, match='Cannot infer the rule for key'):

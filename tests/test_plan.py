@@ -4,11 +4,12 @@ import inspect
 import json
 import logging
 import os
+import re
 
 import pytest
 import torch
 from folders import NEW_TORCH, WRITES_FOLDERS
-from mmcv.runner import CheckpointHook, Hook
+from mmcv.runner import CheckpointHook, EMAHook, Hook
 from toy import QuickEvalHook, ToyModel, names, train
 
 from mmcv_ckpt_hooks import history, plan, sizes
@@ -55,7 +56,8 @@ def make(steps=100, **changed):
         mirror=dict(url='m', keep=dict(best=2, bytes='20GB'))),
      (), 'the last 1, the best 2 by mIoU, more up to 20.00 GB'),
     (dict(triggers=dict(secs=60), mirror=dict(url='m', keep=dict(best=2))),
-     (), 'the last 1, by time the last 1, the best 2 by the first metric'),
+     (), 'the last 1, by time the last 1 until that of the end, the best 2 by '
+     'the first metric'),
 ])
 def test_what_a_mirror_keeps_is_said(given, best, kept):
     options = parse_options(dict(dict(mirror=dict(url='m')), **given))
@@ -255,7 +257,8 @@ def test_where_only_the_best_are_kept_no_others_are_counted():
 
 def test_the_plan_does_not_count_what_nobody_can():
     text = make(given=dict(triggers=dict(secs=60))).text()
-    assert '  keeps   all, by time all, not counted here\n' in text
+    assert '  keeps   all, by time all until that of the end, not counted ' \
+        'here\n' in text
     assert '; at most 3.00 MB, for 1;' in text
 
 
@@ -375,6 +378,30 @@ def test_a_checkpoint_is_as_large_as_said_before_the_first(
     again = sizes.model_bytes(model, {}) + \
         sizes.optimizer_bytes(runner.optimizer)
     assert abs(again - real) < 0.02 * real
+
+
+def test_multiples_that_the_interval_passes_over_are_told():
+    said = make(given=dict(interval=4, keep=dict(every=10))).warnings()
+    assert said == [
+        'keep.every=10 is no multiple of interval=4: at the interval only '
+        'every 20 iterations there is one for it'
+    ]
+    assert not make(given=dict(interval=4, keep=dict(every=8))).warnings()
+
+
+@pytest.mark.parametrize('name', ['IterBasedRunner', 'IterBasedRunnerAmp'])
+def test_the_averages_of_an_ema_hook_are_counted(tmp_path, caplog, name):
+    """Its buffers are there only when the runs begins."""
+    with caplog.at_level('INFO'):
+        train(
+            tmp_path,
+            runner=dict(type=name, max_iters=2),
+            model=ToyModel(width=20000),
+            hooks=[EMAHook(momentum=.1),
+                   dict(OURS, interval=2)])
+    said = re.search(r'needs +([\d.]+) MB each', caplog.text).group(1)
+    real = (tmp_path / 'iter_2.pth').stat().st_size
+    assert abs(float(said) * 1e6 - real) < 0.02 * real
 
 
 @NEW_TORCH
