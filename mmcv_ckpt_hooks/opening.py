@@ -16,7 +16,7 @@ from .executor import BackgroundExecutor, InlineExecutor
 from .failure_log import failure_logger
 from .folders.folder import sweep_folders
 from .guarded import guarded, guarded_history, left_on_failure, lock_of, take
-from .history import HISTORY_NAME, HeardHistory
+from .history import HeardHistory
 from .known_metrics import refuse_unknown
 from .mirror import Mirror
 from .mirror_opening import find_in_both, metrics_of, mirror_of, start_mirror
@@ -24,13 +24,13 @@ from .mirroring import MirrorPlace
 from .options import CheckpointOptions
 from .place_note import note_place
 from .ranking import Metrics, start_ranking
+from .recovery import check_scores
 from .restore import Restored
 from .resuming import check_same_start, resume_run
 from .retention import KeepLast, policy_of
 from .run_lock import RunLock
 from .saver import Saver
 from .storage import open_backend
-from .storage.mapped_errors import storage_error
 from .storage.names import same_place
 from .types import CheckpointInfo, RetentionPolicy, StorageBackend
 
@@ -275,7 +275,7 @@ def _agreed_newest(runner: Any, options: CheckpointOptions,
                 # its lease was one of the same process
                 mirror.lock.known_dead = lock.dead
             catalog.open()
-            _check_scores(options, catalog)
+            check_scores(options.keep.best, catalog)
             in_mirror, (found, loaded) = find_in_both(runner, options, backend,
                                                       catalog, mirror)
         except Exception as error:  # passed on to all ranks
@@ -285,18 +285,3 @@ def _agreed_newest(runner: Any, options: CheckpointOptions,
     if failure is not None:
         raise failure
     return in_mirror, found, loaded
-
-
-def _check_scores(options: CheckpointOptions, catalog: Catalog) -> None:
-    """Refuse to choose the best among checkpoints whose scores are lost.
-
-    INVARIANT: a history that cannot be read today may be readable tomorrow;
-    the best, which would have no rank, could not be brought back.
-    """
-    if catalog.lost_scores is not None and options.keep.best is not None and \
-            catalog.checkpoints():
-        raise storage_error(
-            catalog.lost_scores, f'keep.best={options.keep.best} would delete '
-            f'the best checkpoints in {catalog.home.url}: their scores are in '
-            f'{HISTORY_NAME}, which cannot be read. Make it readable, or move '
-            'it away to go on without them')

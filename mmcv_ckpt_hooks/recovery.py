@@ -4,11 +4,17 @@ Standard library only.
 """
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Mapping, Sequence, Tuple
+from typing import (TYPE_CHECKING, Any, Dict, List, Mapping, Optional,
+                    Sequence, Tuple)
 
 from .best_scores import BestScore
 from .card import checked
+from .history import HISTORY_NAME
+from .storage.mapped_errors import storage_error
 from .types import CheckpointInfo
+
+if TYPE_CHECKING:
+    from .catalog import Catalog
 
 #: What a best file's record in the history says of it, and its type.
 _OWNED = {'lineage': str, 'generation': int, 'started_iter': int}
@@ -134,3 +140,25 @@ def identity_of(info: CheckpointInfo) -> Dict[str, Any]:
         'generation': info.generation,
         'started_iter': info.started_iter,
     }
+
+
+def check_scores(best: Optional[int], catalog: 'Catalog') -> None:
+    """Refuse to choose the best among checkpoints whose scores are lost.
+
+    INVARIANT: a history that cannot be read today may be readable tomorrow;
+    the best, which would have no rank, could not be brought back.
+
+    Args:
+        best (int, optional): How many are kept; None if none is asked for.
+        catalog (Catalog): Opened.
+
+    Raises:
+        StorageError: As the reading of the history has failed.
+    """
+    if catalog.lost_scores is not None and best is not None and \
+            catalog.checkpoints():
+        raise storage_error(
+            catalog.lost_scores, f'keep.best={best} would delete '
+            f'the best checkpoints in {catalog.home.url}: their scores are in '
+            f'{HISTORY_NAME}, which cannot be read. Make it readable, or move '
+            'it away to go on without them')
