@@ -82,9 +82,9 @@ flips: env-test  ## 10,000 flipped bits and 1,000 truncations of real checkpoint
 	@MMCV_CKPT_ALL_FLIPS=1 $(PY) -m pytest -q tests/damage
 
 .PHONY: clean
-clean:  ## delete the environments, demo runs and caches of this checkout; built wheels are kept
+clean:  ## delete the environments, the demo's runs and caches of this checkout; built wheels and runs of your own are kept
 	rm -rf .venv .venv-demo .venv-bench .venv-oldest .venv-matrix .venv-docs \
-		site work_dirs data build dist ./*.egg-info .mypy_cache .pytest_cache .hypothesis .coverage htmlcov
+		site work_dirs/nuclei_fcn work_dirs/nuclei_fcn_mmseg work_dirs/nuclei_tiles build dist ./*.egg-info .mypy_cache .pytest_cache .hypothesis .coverage htmlcov
 
 .PHONY: env-demo env-test env-bench env-oldest env-docs
 env-demo env-test env-bench env-oldest env-docs: env-%:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from mmcv.runner import (HOOKS, RUNNERS, CheckpointHook, EMAHook,
                          IterBasedRunner, get_priority)
-from mmcv.utils import build_from_cfg, import_modules_from_strings
+from mmcv.utils import Config, build_from_cfg, import_modules_from_strings
 from stock import builds_runners
 from toy import (QuickEvalHook, ToyModel, make_loader, make_logger,
                  make_runner, train)
@@ -875,6 +875,11 @@ def test_what_mmcv_says_of_other_mistakes(tmp_path):
             runner=dict(type='EpochBasedRunnerAmp', max_epochs=1, max_iters=2))
     with pytest.raises(AssertionError, match='max_iters must be specified'):
         train(tmp_path, runner=dict(type='IterBasedRunnerAmp'))
+    for name in ('one.py', 'other.py'):
+        (tmp_path / name).write_text('custom_hooks = []')
+    (tmp_path / 'both.py').write_text("_base_ = ['one.py', 'other.py']")
+    with pytest.raises(KeyError, match='Duplicate key is not allowed among'):
+        Config.fromfile(str(tmp_path / 'both.py'))
     (tmp_path / 'file').touch()
     with pytest.raises(FileExistsError, match='File exists'):
         make_runner(tmp_path / 'file')
