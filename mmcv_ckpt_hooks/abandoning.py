@@ -34,20 +34,6 @@ def leave_mirrors(savers: List[Any]) -> None:
             saver.mirror.leave()
 
 
-def raised(savers: List[Any], error: BaseException) -> None:
-    """Let an exception out, which ends the run; as :func:`leave_mirrors`."""
-    for saver in savers:
-        saver.ends('exception', exception=type(error).__name__)
-    leave_mirrors(savers)
-
-
-def completed(savers: List[Any]) -> None:
-    """Wait until all is committed of a run that has come to its end."""
-    for saver in savers:
-        saver.wait()
-        saver.ends('finished')
-
-
 def reopen(savers: List[Any]) -> None:
     """Have mirrors follow, and the end said, when a runner runs again."""
     for saver in savers:

@@ -83,8 +83,7 @@ def say_start(hook: 'DurableCheckpointHook', runner: Any, saver: Saver,
     for warning in (*filter(None, (limits, unused)), *said.warnings(),
                     *_never_scored(runner, options)):
         runner.logger.warning(warning)
-    interrupts = hook._interrupts
-    saver.end = RunEnd(runner, options, hook._savers, lambda: interrupts.last)
+    saver.end = RunEnd(runner, options, hook._savers, hook._interrupts)
 
 
 def _last_one(saver: Saver, options: CheckpointOptions,

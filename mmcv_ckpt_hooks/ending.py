@@ -5,10 +5,9 @@ Nothing is listed: catalogs and tallies know it.
 import os
 import time
 from contextlib import suppress
-from typing import (TYPE_CHECKING, Any, Callable, List, Optional, Sequence,
-                    Tuple)
+from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple
 
-from .boundary import Boundary
+from .abandoning import leave_mirrors
 from .mirror_log import mirror_state
 from .options import CheckpointOptions
 from .retention import bytes_of
@@ -30,7 +29,8 @@ class RunEnd:
         runner (BaseRunner): About to train.
         options (CheckpointOptions): Of the hook.
         savers (list[Saver]): The run's own, then those of further places.
-        last (callable): Returns the last boundary.
+        interrupts (Interrupts): Knows the last boundary, and whether a second
+            signal hurries.
 
     Order: the constructor, which records the begin, at the start;
     :meth:`because`; :meth:`record` as long as the place is this run's, then
@@ -41,7 +41,7 @@ class RunEnd:
     """
 
     def __init__(self, runner: Any, options: CheckpointOptions,
-                 savers: List[Saver], last: Callable[[], Boundary]) -> None:
+                 savers: List[Saver], interrupts: 'Interrupts') -> None:
         self._runner = runner
         self._options = options
         self._savers = savers
@@ -52,7 +52,8 @@ class RunEnd:
         if restored is not None:
             self._went_on_from = restored.name
         self._is_told = False
-        self._events = StartEvents(runner, savers[0], last)
+        self._interrupts = interrupts
+        self._events = StartEvents(runner, savers[0], lambda: interrupts.last)
         self._events.begin()
 
     def because(self, why: str, **what: str) -> None:
@@ -60,8 +61,12 @@ class RunEnd:
         self._events.because(why, **what)
 
     def record(self) -> None:
-        """Add it to the history, unless something is being written."""
-        if not self._savers[0].busy():
+        """Add it to the history, when all is written.
+
+        Not where a second signal hurries: something may be being written, and
+        a store that is away would be waited for.
+        """
+        if not self._interrupts.watch.hurries:
             self._events.end()
 
     def tell(self) -> None:
@@ -138,6 +143,20 @@ def end_stopped(ours: Sequence[Tuple['Interrupts', Sequence[Saver]]],
                 saver.end.because('exception', exception=type(error).__name__)
                 saver.end.record()
                 saver.end.tell()
+
+
+def raised(savers: List[Any], error: BaseException) -> None:
+    """Let an exception out, which ends the run, and wait for no mirror."""
+    for saver in savers:
+        saver.ends('exception', exception=type(error).__name__)
+    leave_mirrors(savers)
+
+
+def completed(savers: List[Any]) -> None:
+    """Wait until all is committed of a run that has come to its end."""
+    for saver in savers:
+        saver.wait()
+        saver.ends('finished')
 
 
 def _place(saver: Saver) -> PlaceContent:

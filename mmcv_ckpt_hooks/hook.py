@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 from mmcv.runner import CheckpointHook, EpochBasedRunner
 
 from . import takeover
-from .abandoning import completed, leave_mirrors, raised, reopen
+from .abandoning import leave_mirrors, reopen
 from .boundary import Boundary
 from .config import parse_options
 from .ema import ema_hooks
+from .ending import completed, raised
 from .garbage import without_collections
 from .gathering import gathered
 from .options import CheckpointOptions

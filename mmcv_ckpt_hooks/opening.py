@@ -2,6 +2,7 @@
 
 Called once a run, on all ranks; only rank 0 writes.
 """
+from contextlib import ExitStack
 from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import distributed, takeover
@@ -216,14 +217,13 @@ def _saver(runner: Any,
            build: Callable[..., Saver] = Saver) -> Saver:
 
     def leave() -> None:
-        try:
-            if saver.end is not None:
-                saver.end.record()
-            if mirror is not None:
-                mirror.finish()
-        finally:
+        with ExitStack() as last_first:  # whatever one of them raises
             if lock is not None:
-                lock.release()
+                last_first.callback(lock.release)
+            if mirror is not None:
+                last_first.callback(mirror.finish)
+            if saver.end is not None:
+                last_first.callback(saver.end.record)
 
     def finish_at_once() -> None:
         leave_mirrors([saver])

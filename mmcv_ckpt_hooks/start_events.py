@@ -1,5 +1,6 @@
 """The begin and the end of a start, as events of the history."""
 import datetime
+import math
 from typing import Any, Callable, Dict, Optional
 
 from .boundary import Boundary
@@ -76,6 +77,8 @@ class StartEvents:
 
 
 def _steps(length: Any) -> Optional[int]:
-    """Return a length as JSON has it: of stock runners it may be any number.
+    """Return a length as JSON has it, None for one without an end.
+
+    That of a stock runner may be any number.
     """
-    return None if length is None else int(length)
+    return None if length is None or not math.isfinite(length) else int(length)

@@ -1,7 +1,9 @@
 """The history has the begin of each start, and its end unless it was killed.
 """
+import json
 import signal
 import uuid
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,9 +15,11 @@ from object_server import BUCKET
 from test_signals import EPOCHS, ITERS, Run
 from toy import make_loader, make_runner, train
 
+from mmcv_ckpt_hooks.boundary import Boundary
 from mmcv_ckpt_hooks.errors import LockedError
 from mmcv_ckpt_hooks.guarded import GuardedHistory
 from mmcv_ckpt_hooks.history import History, open_history
+from mmcv_ckpt_hooks.start_events import StartEvents
 from mmcv_ckpt_hooks.storage import open_backend
 
 OURS = dict(type='DurableCheckpointHook')
@@ -194,6 +198,17 @@ def test_a_length_of_a_stock_runner_may_be_any_number(tmp_path, given, told):
     assert bounds(tmp_path)[0]['max_iters'] == told
 
 
+def test_a_length_without_an_end_is_not_known():
+    """mmcv's own loop takes it."""
+    recorded = []
+    runner = SimpleNamespace(max_epochs=None, max_iters=float('inf'))
+    saver = SimpleNamespace(
+        catalog=SimpleNamespace(lineage='a', generation=0),
+        record=lambda event, **values: recorded.append(values['max_iters']))
+    StartEvents(runner, saver, lambda: Boundary(0, 0, started=True)).begin()
+    assert recorded == [None]
+
+
 def test_a_start_that_fails_has_neither(tmp_path):
     missing = dict(OURS, resume=str(tmp_path / 'iter_9.pth'))
     with pytest.raises(FileNotFoundError):
@@ -254,6 +269,40 @@ def test_two_ranks_have_one(tmp_path):
     assert [one.returncode for one in ranks] == [143, 143]
     assert [(one['event'], one['iter'])
             for one in bounds(tmp_path)] == [('start', 0), ('end', 4)]
+
+
+def test_a_second_signal_waits_for_no_end(tmp_path):
+    """Of a store that is away, it would."""
+
+    def hurry(runner):
+        ours, = [hook for hook in runner.hooks if hasattr(hook, 'drain')]
+        ours._interrupts.watch.hurries = True
+
+    train(tmp_path, hooks=[dict(OURS, interval=4), Does(8, hurry)])
+    assert [one['event'] for one in bounds(tmp_path)] == ['start']
+
+
+def test_an_end_that_is_interrupted_keeps_no_place(tmp_path, monkeypatch):
+    """What is left behind it are the mirror and both locks."""
+    mirror = tmp_path / 'mirror' / 'run'
+    interrupt = KeyboardInterrupt()
+    for steps in (8, 12):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(StartEvents, 'end', raising(interrupt))
+            train(
+                tmp_path / 'run',
+                runner=dict(ITERS, max_iters=steps),
+                hooks=[
+                    dict(
+                        OURS,
+                        interval=4,
+                        resume='auto',
+                        mirror=dict(url=str(tmp_path / 'mirror')))
+                ])
+        for place in (tmp_path / 'run', mirror):
+            assert (place / f'iter_{steps}.pth').exists()
+            assert json.loads(
+                (place / 'checkpoints.lock').read_text())['beat'] is None
 
 
 def test_neither_is_in_the_history_of_a_mirror_or_of_the_best(tmp_path):

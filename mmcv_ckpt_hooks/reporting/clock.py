@@ -45,10 +45,11 @@ def offsets(logs: Sequence[Log], saves: Sequence[Save],
     together: Counter[int] = Counter()
     for one in votes.values():
         together.update(one)
-    if not together:
-        for log in logs[:_ENOUGH]:
-            for at in begins[:_ENOUGH]:
-                together.update(_zone(log.wall - at))
+    if not together and logs:
+        for at in begins[:_ENOUGH]:
+            # an older log may be of a start that no history has
+            own = min(logs, key=lambda log: (at - log.wall) % _QUARTER_SECS)
+            together.update(_zone(own.wall - at))
     if not together:
         return {}
     common = _first(together)

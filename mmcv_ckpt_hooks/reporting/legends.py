@@ -31,7 +31,7 @@ def of_timeline(story: Story) -> str:
         (story.lineage in lines, ('line', 'line', 'training')),
         (0 < kept <= MOST_MARKS, ('dot', 'line', 'saved, and kept')),
         (0 < gone <= MOST_MARKS, ('ring', 'line', 'saved, deleted since')),
-        (KILLED in ends, ('cross', 'bad', 'killed, or ended without a save')),
+        (KILLED in ends, ('cross', 'bad', 'killed, or ended unrecorded')),
         (SIGNAL in ends, ('down', 'warn', 'left on a signal')),
         (EXCEPTION in ends, ('diamond', 'bad', 'ended by an exception')),
         (FINISHED in ends, ('square', 'good', 'finished')),

@@ -86,7 +86,7 @@ _ENDS = {
     EXCEPTION:
     lambda start: f'ended by {start.error or "an exception"}',
     KILLED:
-    lambda start: 'killed, or ended without a save',
+    lambda start: 'killed, or ended unrecorded',
     OPEN:
     lambda start: 'still running, or killed'
     if start.is_recorded else 'no end is recorded',

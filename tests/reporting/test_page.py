@@ -363,7 +363,7 @@ def test_all_languages_are_shown_whatever_the_encoding(killed_run, tmp_path):
 MARKS = {
     'saved, and kept': 'id="timeline-kept"',
     'saved, deleted since': 'id="timeline-gone"',
-    'killed, or ended without a save': 'id="timeline-killed"',
+    'killed, or ended unrecorded': 'id="timeline-killed"',
     'left on a signal': 'id="timeline-signal"',
     'finished': 'id="timeline-finished"',
     'at a save, before what it replaces goes': 'var(--warn)',
@@ -405,8 +405,7 @@ def test_keys_are_those_of_marks_that_are_drawn(killed_run, epoch_run,
     assert said[killed_run, 'Bytes on the disk'] == [
         'checkpoints', 'at a save, before what it replaces goes'
     ]
-    assert 'killed, or ended without a save' in said[killed_run,
-                                                     'Steps over time']
+    assert 'killed, or ended unrecorded' in said[killed_run, 'Steps over time']
     assert said[epoch_run, 'Steps over time'] == [
         'training', 'saved, and kept', 'finished'
     ]

@@ -175,7 +175,7 @@ def test_begins_and_ends_of_the_history_count():
         end('exception', 31, 2, at='03:30', exception='KeyError'),
         start(31, 3, at='04:00')
     ]
-    killed = 'killed, or ended without a save after 20 iterations'
+    killed = 'killed, or ended unrecorded after 20 iterations'
     assert ends(*events) == [
         (0, 12, 1, 'finished after 12 iterations; 2 iterations done again'),
         (10, 20, 1, killed),
@@ -211,7 +211,7 @@ def test_a_clock_that_was_set_back_moves_no_save_to_another_start():
         save(20, 1, 10, time='2026-11-28T00:05:20+00:00')
     ]
     assert sorted(one[2:] for one in ends(*events)) == [
-        (0, 'killed, or ended without a save after 10 iterations'),
+        (0, 'killed, or ended unrecorded after 10 iterations'),
         (1, 'still running, or killed after 20 iterations')
     ]
 
@@ -299,6 +299,18 @@ def test_where_nothing_was_saved_begins_tell_the_zone(hours):
     assert [(one.reached, one.most, one.end) for one in story.starts
             ] == [(1, 9, 'killed')] * 3 + [(1, 9, 'open')]
     assert not any('zone' in note for note in story.notes)
+
+
+def test_a_log_without_a_begin_tells_no_zone():
+    """It is older than the events; by both the nearest to UTC would win."""
+    ahead, found = 8 * 3600, {}
+    for step, at in enumerate((MIDNIGHT, MIDNIGHT - 8 * 3600 - 100), 1):
+        found[f'at{time_text(at + ahead, "%Y%m%d_%H%M%S")}_log'] = \
+            f'{time_text(at + 9 + ahead)},000 - x - INFO - Iter [{step}/9]\n'
+    events = [start(at='00:05', max_iters=None)]
+    story = tell(Facts('run', events=events, logs=logs(**found)))
+    assert [(one.began, one.reached) for one in story.starts
+            if one.is_recorded] == [(MIDNIGHT + 5, 1)]
 
 
 def test_a_log_tells_of_a_signal_whose_end_was_not_recorded():
