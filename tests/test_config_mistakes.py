@@ -762,6 +762,7 @@ OPTIMIZER = [
      'dict(max_norm=1.0), but got 1.0'),
     (dict(grad_clip=dict(norm_type=2)), 'grad_clip must have max_norm, but '
      "got {'norm_type': 2}"),
+    (dict(grad_clip={}), 'grad_clip must have max_norm, but got {}'),
 ]
 
 
