@@ -445,11 +445,11 @@ def test_what_contradicts_is_told_with_both_sides(given, expected):
 # -- what only the start of a run can know -----------------------------------
 
 
-def started(work_dir, given, **kwargs):
+def started(work_dir, given, before=(), **kwargs):
     runner = make_runner(
         work_dir,
         runner=dict(type='IterBasedRunnerAmp', max_iters=2),
-        hooks=[dict(type='DurableCheckpointHook', **given)],
+        hooks=[*before, dict(type='DurableCheckpointHook', **given)],
         **kwargs)
     runner.run([make_loader()], [('train', 1)])
 
@@ -710,6 +710,21 @@ def test_a_rule_that_contradicts_that_of_the_evaluation(
             f"keep.rule='{ours}' of 'mIoU' contradicts the evaluation, which "
             f"has '{other}', by evaluation.rule or by the metric's name: give "
             'evaluation.rule the same')
+
+
+def test_two_evaluations_that_contradict_each_other(tmp_path):
+    evaluation = dict(
+        scores=[.5], interval=1, by_epoch=False, save_best='mIoU')
+    assert message(
+        started,
+        tmp_path,
+        dict(keep=dict(best=1)),
+        evaluation=evaluation,
+        before=[
+            QuickEvalHook(rule='less', **evaluation)
+        ]) == ("the evaluations contradict each other on the best 'mIoU': one "
+               "has 'less', another 'greater', by evaluation.rule or by the "
+               "metric's name: give both the same evaluation.rule")
 
 
 def test_save_best_in_checkpoint_config(tmp_path):
