@@ -18,6 +18,7 @@ from toy import (QuickEvalHook, ToyModel, make_loader, make_logger,
                  make_runner, train)
 
 from mmcv_ckpt_hooks.errors import CheckpointError, ConfigError
+from mmcv_ckpt_hooks.run_fields import check_run
 
 ARGUMENTS = ('adopt_existing, by_epoch, create_symlink, file_client_args, '
              'filename_tmpl, format, interval, keep, max_keep_ckpts, meta, '
@@ -757,6 +758,11 @@ def test_a_resume_from_weights_with_an_empty_meta(tmp_path):
     assert str(caught.value) == (
         f'{path} cannot be resumed from: neither its meta nor its name tells '
         'how many steps are finished. Use load_from to take only the weights')
+
+
+@pytest.mark.parametrize('name', ['iter_10.pth', 'iter_10.dcp/'])
+def test_the_name_tells_the_steps_also_with_a_slash_behind(name):
+    check_run(dict(meta={}, state_dict={}), f'run/{name}')
 
 
 # -- the optimizer hook of the family -----------------------------------------
