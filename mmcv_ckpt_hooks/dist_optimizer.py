@@ -147,7 +147,7 @@ def _check_clipping(given: Any) -> None:
         if name not in valid:
             raise _unknown('key', f'grad_clip.{name}',
                            [f'grad_clip.{one}' for one in valid])
-    if given and 'max_norm' not in given:
+    if 'max_norm' not in given:
         raise ConfigError('grad_clip must have max_norm, but got '
                           f'{dict(given)!r}')
 

@@ -1,4 +1,4 @@
-"""The path of a checkpoint that somebody has given, checked.
+"""The path or URL of a checkpoint, or of a place for them, that is given.
 
 Standard library only.
 """
@@ -24,6 +24,8 @@ _PLACES = {
     'sftp': 'sftp://host/checkpoints',
     'memory': 'memory://checkpoints',
 }
+#: Where a level of a path begins with one; elsewhere a $ is of a name.
+_VARIABLE = re.compile(r'(?:^|/)(?P<variable>\$(?:\w+|\{\w+\}))')
 #: What mmcv loads weights from: nothing there is of a run.
 _WEIGHTS = ('torchvision', 'modelzoo', 'open-mmlab', 'openmmlab', 'mmcls')
 
@@ -31,15 +33,18 @@ _WEIGHTS = ('torchvision', 'modelzoo', 'open-mmlab', 'openmmlab', 'mmcls')
 def check_place(name: str, given: str) -> None:
     """Check the path or URL of a directory of checkpoints.
 
-    A local directory with any of these names is given with ``./`` before it.
+    What begins with ``./`` is taken as it is. A ``$`` elsewhere than at the
+    start of a level is a character as others.
 
     Args:
         name (str): The argument.
         given (str): Its value.
 
     Raises:
-        ConfigError: If it is surely not what was meant: a directory of that
-            name would be made below the current one.
+        ConfigError: If it is blank or a URL without a place, if it was meant
+            as a URL and is none, or if a level begins with a variable, which
+            nothing replaces. A local directory of such a name passes, if it
+            is there.
     """
     start = f'DurableCheckpointHook: {name}'
     if not given.strip():
@@ -47,14 +52,12 @@ def check_place(name: str, given: str) -> None:
                           'leave it out for none')
     if given.startswith(os.path.join(os.curdir, '')):
         return
-    variable = re.search(r'\$(\w+|\{\w+\})', given)
-    if variable is not None:
-        bare = variable.group(1).strip('{}')
-        raise ConfigError(
-            f'{start}: nothing replaces {variable.group()} of '
-            f'{without_credentials(given)!r}. A config is Python: give '
-            f"os.environ[{bare!r}] + '...', or os.path.expandvars('...')")
-    match = re.match(r'(\w+)(:/*)', given)
+    _refuse_near_place(start, given)
+    _refuse_variable(start, without_credentials(given))
+
+
+def _refuse_near_place(start: str, given: str) -> None:
+    match = re.match(r'(\w+):(//)?', given)
     scheme = match.group(1).lower() if match else ''
     if match is None or scheme not in _PLACES:
         return
@@ -62,11 +65,30 @@ def check_place(name: str, given: str) -> None:
     if not rest.strip('/'):
         raise ConfigError(f"{start}: {given!r} names no place: expected "
                           f"such as '{_PLACES[scheme]}'")
-    is_path = scheme == 'file'
-    if not given.startswith(scheme + ('://' if not is_path else ':///')):
-        raise ConfigError(f'{start}: {given} is no URL of a place: did you '
-                          f"mean '{scheme}:{'///' if is_path else '//'}{rest}'"
-                          '?' + (' It has an absolute path' * is_path))
+    if given.startswith(f'{scheme}://'):
+        return
+    # the path of a file may be relative, and that of others begins with a host
+    meant = f'{scheme}://{rest if scheme == "file" else rest.lstrip("/")}'
+    if '@' in given:
+        # not repeated where it may hold a secret
+        given, meant = f'{match.group()}...', _PLACES[scheme]
+    raise ConfigError(f'{start}: {given} is no URL of a place: did you mean '
+                      f"'{meant}'?")
+
+
+def _refuse_variable(start: str, url: str) -> None:
+    is_local = scheme_of(url) in ('', 'file')
+    for match in _VARIABLE.finditer(url):
+        # the whole level: $USER-old is the name of one, too
+        level = url[:match.end()] + url[match.end():].partition('/')[0]
+        if is_local and os.path.isdir(_local(level)):
+            continue
+        variable = match.group('variable')
+        bare = variable.strip('${}')
+        raise ConfigError(
+            f'{start}: nothing replaces {variable} of {url!r}. A config is '
+            f"Python: give os.environ[{bare!r}] + '...', or "
+            "os.path.expandvars('...')")
 
 
 def refuse_null(name: str, given: str) -> None:
@@ -76,8 +98,9 @@ def refuse_null(name: str, given: str) -> None:
         ConfigError: If it has a null character.
     """
     if '\0' in given:
-        raise ConfigError(f'DurableCheckpointHook: {name} must be a path or '
-                          f'URL, but got {given!r}, with a null character')
+        raise ConfigError(
+            f'DurableCheckpointHook: {name} must be a path or URL, but got '
+            f'{without_credentials(given)!r}, with a null character')
 
 
 def check_resume(given: str) -> None:

@@ -93,13 +93,19 @@ class Metrics:
     def _refuse_contradiction(self, key: str) -> None:
         rule = self._rule(key)
         for hook in self.eval_hooks:
-            if hook.save_best and hook.key_indicator == key and \
-                    hook.rule not in (None, rule):
+            if not hook.save_best or hook.key_indicator != key or \
+                    hook.rule in (None, rule):
+                continue
+            by = "by evaluation.rule or by the metric's name: give"
+            if rule_of(self._keep.rule, key) is None:
                 raise ConfigError(
-                    f'DurableCheckpointHook: keep.rule={rule!r} of {key!r} '
-                    f'contradicts the evaluation, which has {hook.rule!r}, '
-                    "by evaluation.rule or by the metric's name: give "
-                    'evaluation.rule the same')
+                    'DurableCheckpointHook: the evaluations contradict each '
+                    f'other on the best {key!r}: one has {rule!r}, another '
+                    f'{hook.rule!r}, {by} both the same evaluation.rule')
+            raise ConfigError(
+                f'DurableCheckpointHook: keep.rule={rule!r} of {key!r} '
+                f'contradicts the evaluation, which has {hook.rule!r}, {by} '
+                'evaluation.rule the same')
 
     def _rule(self, key: str) -> str:
         given = rule_of(self._keep.rule, key)

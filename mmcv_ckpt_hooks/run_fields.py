@@ -78,7 +78,7 @@ def _tells_steps(checkpoint: Mapping[str, Any], path: str) -> bool:
     meta = checkpoint['meta']
     return bool(
         checkpoint.get('resume_state') or 'iter' in meta or 'epoch' in meta
-        or steps_in_name(os.path.basename(path)))
+        or steps_in_name(os.path.basename(path.rstrip('/'))))
 
 
 def _is_part(optimizer: Any) -> bool:

@@ -18,6 +18,7 @@ from toy import (QuickEvalHook, ToyModel, make_loader, make_logger,
                  make_runner, train)
 
 from mmcv_ckpt_hooks.errors import CheckpointError, ConfigError
+from mmcv_ckpt_hooks.run_fields import check_run
 
 ARGUMENTS = ('adopt_existing, by_epoch, create_symlink, file_client_args, '
              'filename_tmpl, format, interval, keep, max_keep_ckpts, meta, '
@@ -169,8 +170,40 @@ def test_none_under_a_wrong_name_is_told_too(given, meant):
                                  f'{meant!r}? valid are: {ARGUMENTS}')
 
 
-def test_a_directory_of_an_odd_name_is_given_as_one():
-    assert built(out_dir='./$HOME').out_dir == './$HOME'
+@pytest.mark.parametrize('given', [
+    './$HOME', '/data/us$er/ckpts', '/data/a$', '/data/$', 's3://b/a$b',
+    'sftp://u:pa$sword@h/x', 'sftp://u:/$word@h/x', 'file://~/ckpts',
+    'file://./x', 'file://work_dirs/x', 'file:///data/x', 'hdfs:///x'
+])
+def test_an_odd_name_of_a_place_is_taken_as_it_is(given):
+    assert built(out_dir=given).out_dir == given
+    built(mirror=dict(url=given))
+
+
+def test_a_directory_that_is_called_as_a_variable_is_taken_if_it_is_there(
+        tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for given in ('$HOME/a', f'{tmp_path}/$HOME/a', 'file://$HOME/a',
+                  f'{tmp_path}/${{HOME}}-old'):
+        assert 'nothing replaces' in message(built, out_dir=given)
+    (tmp_path / '$HOME').mkdir()
+    (tmp_path / '${HOME}-old').mkdir()
+    for given in ('$HOME/a', f'{tmp_path}/$HOME/a', 'file://$HOME/a',
+                  f'{tmp_path}/${{HOME}}-old'):
+        assert built(out_dir=given).out_dir == given
+    # what is here says nothing of a store
+    said = message(built, out_dir='hdfs://$HOME/a')
+    assert said.startswith("out_dir: nothing replaces $HOME of 'hdfs://$HOME")
+    assert '$USER' in message(built, out_dir='$HOME/$USER')
+
+
+def test_a_file_url_may_be_relative_or_begin_at_home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv('HOME', str(tmp_path / 'home'))
+    for given, place in (('file://~/a', 'home/a'), ('file://./b', 'b'),
+                         ('file://host/c', 'host/c')):
+        started(tmp_path / 'run', dict(out_dir=given))
+        assert (tmp_path / place / 'run' / 'iter_2.pth').exists()
 
 
 # -- types and values --------------------------------------------------------
@@ -270,10 +303,30 @@ VALUES = [
     (dict(mirror=dict(url='s3://b/${USER}')),
      "mirror.url: nothing replaces ${USER} of 's3://b/${USER}'. A config is "
      "Python: give os.environ['USER'] + '...', or os.path.expandvars('...')"),
+    (dict(out_dir='/data/$USER-runs/a'), 'out_dir: nothing replaces $USER of '
+     "'/data/$USER-runs/a'. A config is Python: give os.environ['USER'] + "
+     "'...', or os.path.expandvars('...')"),
+    (dict(out_dir='file://$HOME/a'), "out_dir: nothing replaces $HOME of "
+     "'file://$HOME/a'. A config is Python: give os.environ['HOME'] + '...', "
+     "or os.path.expandvars('...')"),
+    (dict(out_dir='sftp://u:pa$sword@h/$USER'), 'out_dir: nothing replaces '
+     "$USER of 'sftp://h/$USER'. A config is Python: give "
+     "os.environ['USER'] + '...', or os.path.expandvars('...')"),
     (dict(out_dir='file:/data/a'), 'out_dir: file:/data/a is no URL of a '
-     "place: did you mean 'file:///data/a'? It has an absolute path"),
-    (dict(out_dir='file://data/a'), 'out_dir: file://data/a is no URL of a '
-     "place: did you mean 'file:///data/a'? It has an absolute path"),
+     "place: did you mean 'file:///data/a'?"),
+    (dict(out_dir='file:a'), 'out_dir: file:a is no URL of a place: did you '
+     "mean 'file://a'?"),
+    (dict(out_dir='FILE:///data/a'), 'out_dir: FILE:///data/a is no URL of a '
+     "place: did you mean 'file:///data/a'?"),
+    (dict(out_dir='file:///'), "out_dir: 'file:///' names no place: expected "
+     "such as 'file:///data/checkpoints'"),
+    (dict(out_dir='sftp:/u:pa$sword@h/x'), 'out_dir: sftp:... is no URL of a '
+     "place: did you mean 'sftp://host/checkpoints'?"),
+    (dict(mirror=dict(url='SFTP://u:pa/$sword@h/x')), 'mirror.url: '
+     "SFTP://... is no URL of a place: did you mean "
+     "'sftp://host/checkpoints'?"),
+    (dict(out_dir='sftp://u:password@h/x\0'), 'out_dir must be a path or '
+     "URL, but got 'sftp://h/x\\x00', with a null character"),
     (dict(out_dir='pavi://'), "out_dir: 'pavi://' names no place: expected "
      "such as 'pavi://project/model'"),
     (dict(mirror=dict(url='hdfs:/host/a')), 'mirror.url: hdfs:/host/a is no '
@@ -393,11 +446,11 @@ def test_what_contradicts_is_told_with_both_sides(given, expected):
 # -- what only the start of a run can know -----------------------------------
 
 
-def started(work_dir, given, **kwargs):
+def started(work_dir, given, before=(), **kwargs):
     runner = make_runner(
         work_dir,
         runner=dict(type='IterBasedRunnerAmp', max_iters=2),
-        hooks=[dict(type='DurableCheckpointHook', **given)],
+        hooks=[*before, dict(type='DurableCheckpointHook', **given)],
         **kwargs)
     runner.run([make_loader()], [('train', 1)])
 
@@ -660,6 +713,21 @@ def test_a_rule_that_contradicts_that_of_the_evaluation(
             'evaluation.rule the same')
 
 
+def test_two_evaluations_that_contradict_each_other(tmp_path):
+    evaluation = dict(
+        scores=[.5], interval=1, by_epoch=False, save_best='mIoU')
+    assert message(
+        started,
+        tmp_path,
+        dict(keep=dict(best=1)),
+        evaluation=evaluation,
+        before=[
+            QuickEvalHook(rule='less', **evaluation)
+        ]) == ("the evaluations contradict each other on the best 'mIoU': one "
+               "has 'less', another 'greater', by evaluation.rule or by the "
+               "metric's name: give both the same evaluation.rule")
+
+
 def test_save_best_in_checkpoint_config(tmp_path):
     stock = CheckpointHook(interval=1, save_best='mIoU')
     runner = make_runner(
@@ -692,6 +760,11 @@ def test_a_resume_from_weights_with_an_empty_meta(tmp_path):
         'how many steps are finished. Use load_from to take only the weights')
 
 
+@pytest.mark.parametrize('name', ['iter_10.pth', 'iter_10.dcp/'])
+def test_the_name_tells_the_steps_also_with_a_slash_behind(name):
+    check_run(dict(meta={}, state_dict={}), f'run/{name}')
+
+
 # -- the optimizer hook of the family -----------------------------------------
 
 OPTIMIZER_ARGUMENTS = ('bucket_size_mb, coalesce, grad_clip, update_interval, '
@@ -710,6 +783,7 @@ OPTIMIZER = [
      'dict(max_norm=1.0), but got 1.0'),
     (dict(grad_clip=dict(norm_type=2)), 'grad_clip must have max_norm, but '
      "got {'norm_type': 2}"),
+    (dict(grad_clip={}), 'grad_clip must have max_norm, but got {}'),
 ]
 
 
