@@ -20,7 +20,7 @@ _THIS_IMPORT = uuid.uuid4().hex[:8]
 
 _SEPARATORS = re.compile(r'[/\0]')
 # a secret key may hold slashes
-_CREDENTIALS = re.compile(r'(?<=://)(?:[^/@]+|[^/@:]+:[^@]*)@')
+_CREDENTIALS = re.compile(r'(?<=://)(?:[^/]+|[^/@:]+:[^@]*)@')
 
 
 def plain_name(name: str, url: str) -> str:

@@ -147,6 +147,7 @@ def test_temporary_names(name, expected):
 @pytest.mark.parametrize('url, expected', [
     ('s3://key:secret@bucket/a@b', 's3://bucket/a@b'),
     ('https://token@host/x', 'https://host/x'),
+    ('sftp://me:p@ss@host/x@y', 'sftp://host/x@y'),
     ('s3://bucket/a@b', 's3://bucket/a@b'),
     ('/home/me@work', '/home/me@work'),
 ])
