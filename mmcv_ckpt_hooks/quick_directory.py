@@ -38,8 +38,13 @@ _EXTRA = {0: '', 12: 'LQ', 28: 'L3Q'}
 _NEVER = (b'..', b'//', b'\0/', b'/\0', b'\0\0', b'\\')
 #: Of the zip files that ``zipfile`` opens (10 times that), at most.
 _VERSION = 63
-#: torch's files have one for each length of a number, and a few besides.
-_MOST_RUNS = 64
+#: How many runs any directory may have, and records for each run of one that
+#: has more. torch's files have a run for each length of a number, and a few
+#: besides; before ``.format_version`` 1, when torch sorted numbers as text,
+#: two for every ten records.
+_MOST_RUNS, _RECORDS_OF_A_RUN = 64, 4
+#: How far is looked for the end of a run at first, and how much farther then.
+_AHEAD, _FARTHER = 16, 8
 #: Larger directories are read apart from the end records.
 _TAIL_BYTES = 1 << 17
 
@@ -135,7 +140,7 @@ def quick_directory(file: IO[bytes]) -> Optional[QuickDirectory]:
     """
     # INVARIANT: what open_archive refuses is None
     directory, start, count, size = _read(file)
-    runs = _runs(directory)
+    runs = _runs(directory, max(_MOST_RUNS, count // _RECORDS_OF_A_RUN))
     names = [name for run in runs for name in run.names]
     if not count or len(names) != count or not _are_usual(names) or \
             sum(sum(run.sizes) for run in runs) > size:
@@ -166,22 +171,20 @@ def _read(file: IO[bytes]) -> Tuple[bytes, int, int, int]:
     return directory, start, count, size
 
 
-def _runs(directory: bytes) -> List[_Run]:
+def _runs(directory: bytes, most: int) -> List[_Run]:
     """Take a directory apart; nothing, if anything in it is unusual."""
     runs: List[_Run] = []
     place = 0
     while place < len(directory):
         left = len(directory) - place
-        if left < _ENTRY_BYTES or len(runs) == _MOST_RUNS:
+        if left < _ENTRY_BYTES or len(runs) == most:
             return []
         name, extra, comment, *_ = _MIDDLE.unpack_from(directory,
                                                        place + _MIDDLE_AT)
         if extra not in _EXTRA or comment:
             return []
         entry = _layout(f'{_ENTRY}{name}s{_EXTRA[extra]}')
-        number = min(
-            left // entry.size,
-            *(_alike(directory[place + at::entry.size]) for at in _TELLING))
+        number = _neighbours(directory, place, entry.size)
         stop = place + number * entry.size
         run = _run(entry, directory[place:stop]) if number else None
         if run is None:
@@ -189,6 +192,23 @@ def _runs(directory: bytes) -> List[_Run]:
         runs.append(run)
         place = stop
     return runs
+
+
+def _neighbours(directory: bytes, place: int, size: int) -> int:
+    """Return how many entries from a place on are alike, each of that size.
+
+    Not the whole rest is looked at: for many runs that would take the square
+    of their number.
+    """
+    left = (len(directory) - place) // size
+    ahead = min(left, _AHEAD)
+    while True:
+        stop = place + ahead * size
+        number = min(
+            _alike(directory[place + at:stop:size]) for at in _TELLING)
+        if number < ahead or ahead == left:
+            return number
+        ahead = min(left, ahead * _FARTHER)
 
 
 def _alike(column: bytes) -> int:

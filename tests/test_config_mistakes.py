@@ -13,7 +13,7 @@ import torch
 from mmcv.runner import (HOOKS, RUNNERS, CheckpointHook, EMAHook,
                          IterBasedRunner, get_priority)
 from mmcv.utils import Config, build_from_cfg, import_modules_from_strings
-from stock import builds_runners
+from stock import best_has_a_place, builds_runners
 from toy import (QuickEvalHook, ToyModel, make_loader, make_logger,
                  make_runner, train)
 
@@ -668,6 +668,7 @@ def test_epochs_for_a_runner_of_iterations(tmp_path):
         'epoch events. Leave by_epoch out')
 
 
+@best_has_a_place
 def test_an_unknown_scheme_is_told_with_the_argument(tmp_path):
     said = message(started, tmp_path / 'run', dict(out_dir='s4://bucket/a'))
     assert said.startswith("out_dir='s4://bucket/a': s4://bucket/a/run is ")
@@ -682,6 +683,7 @@ def test_an_unknown_scheme_is_told_with_the_argument(tmp_path):
     assert said.startswith("evaluation.out_dir='s4://bucket/a': s4://")
 
 
+@best_has_a_place
 def test_a_path_object_as_the_place_of_the_best(tmp_path):
     evaluation = dict(
         scores=[.5],
@@ -916,6 +918,7 @@ def test_what_mmcv_says_of_a_name_that_nothing_has_registered(registry, name):
         str(caught.value)
 
 
+@builds_runners
 def test_a_constructor_without_a_type(tmp_path):
     runner = dict(max_iters=2, constructor='DurableRunnerConstructor')
     assert message(

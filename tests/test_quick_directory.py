@@ -19,6 +19,7 @@ from mmcv_ckpt_hooks.errors import (CheckpointError, CorruptError,
 from mmcv_ckpt_hooks.glance import read_meta
 from mmcv_ckpt_hooks.quick_directory import open_directory, quick_directory
 from mmcv_ckpt_hooks.verification import open_archive, read_info, zip_digest
+from mmcv_ckpt_hooks.version import version_tuple
 from mmcv_ckpt_hooks.zip_layout import MAX32
 from mmcv_ckpt_hooks.zip_writing import ArchiveLayout
 
@@ -86,8 +87,32 @@ def test_both_ways_agree(tmp_path, tensors):
     torch.save({str(i): torch.zeros(i % 7) for i in range(tensors)}, str(path))
     short, long = both_ways(path.read_bytes())
     assert short == long
-    # torch's own, beside what holds the tensors
-    assert any('.data/serialization_id' in name for name in short[1])
+    # torch's own since 2.1, beside what holds the tensors
+    assert any('.data/serialization_id' in name for name in short[1]) == \
+        (version_tuple(torch.__version__) >= (2, 1))
+
+
+@pytest.mark.parametrize('tensors', [400, 3000])
+def test_numbers_may_be_in_the_order_of_text(tensors):
+    # as torch 2.0 writes them: '1', '10', '100', '11'
+    numbers = sorted(map(str, range(tensors)))
+    data = zipped(['a/data.pkl', *(f'a/data/{one}' for one in numbers)])
+    short, long = both_ways(data)
+    assert short is not None
+    assert short == long
+
+
+def test_of_a_long_run_every_record_is_looked_at(tmp_path):
+    # the last differ from those before them, which are of one length
+    entries = [
+        entry(b'a/data.pkl'),
+        *(entry(b'a/data/%04d' % number) for number in range(5000)),
+        *(entry(b'a/data/%d' % number) for number in range(10))
+    ]
+    with_directory(tmp_path / 'a.pth', entries, 1 << 20)
+    short, long = both_ways_from(tmp_path / 'a.pth')
+    assert short is not None
+    assert short == long
 
 
 def test_both_ways_agree_about_ours_and_those_of_stock(ours, stock):

@@ -12,6 +12,7 @@ from launching import run_to_the_end
 from lock_holder import sign
 from mmcv.runner import Hook
 from object_server import BUCKET
+from stock import best_has_a_place
 from test_signals import EPOCHS, ITERS, Run
 from toy import make_loader, make_runner, train
 
@@ -305,6 +306,7 @@ def test_an_end_that_is_interrupted_keeps_no_place(tmp_path, monkeypatch):
                 (place / 'checkpoints.lock').read_text())['beat'] is None
 
 
+@best_has_a_place
 def test_neither_is_in_the_history_of_a_mirror_or_of_the_best(tmp_path):
     train(
         tmp_path / 'run',

@@ -1,4 +1,6 @@
 """What to do about an error, for who has given a command and has no hook."""
+import os
+
 from ..errors import TRUST
 from ..lease import ADVICE
 
@@ -25,7 +27,8 @@ def for_command(error: Exception, command: str) -> Exception:
         # Python's own says nothing
         what = str(error) or 'there is not enough memory'
         return MemoryError(f'{what}. {_MEMORY}')
-    if type(error) is FileNotFoundError and error.filename is None:
+    if type(error) is FileNotFoundError and error.filename is None and \
+            not _has_directory():
         # so says Python where the path of the directory is asked for
         return FileNotFoundError(
             'the current directory is not there any more: go to another one')
@@ -39,3 +42,12 @@ def for_command(error: Exception, command: str) -> Exception:
     # whoever looks for the cause finds where it came from
     advised.__cause__ = error
     return advised
+
+
+def _has_directory() -> bool:
+    """Whether the current directory is still there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True

@@ -32,8 +32,6 @@ def destination(place: Place, given: Optional[str],
     Raises:
         ConfigError: If there is none.
     """
-    if not place.catalog.lineage:
-        place.catalog.lineage = place.lineage
     note = None if given else read_note(place.files)
     url = given or (note and note.url)
     if not url:

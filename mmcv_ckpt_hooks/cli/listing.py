@@ -70,8 +70,7 @@ def look(place: Place) -> Listing:
     choice = resume_choice(place, looks, away)
     taken = next(
         (info for info in place.resumable if info.name == choice.taken), None)
-    lineage = place.catalog.lineage or place.lineage if taken is None else \
-        taken.lineage
+    lineage = place.catalog.lineage if taken is None else taken.lineage
     refused = _refused(place, looks, {*choice.refused, *away})
     refused = {**choice.refused, **refused}
     same = _second_names(place, inodes, looks)

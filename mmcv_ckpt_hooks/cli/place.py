@@ -151,7 +151,11 @@ def path_of(given: str) -> str:
     refuse_near_url(given, OBJECT_STORES)
     if is_url(given):
         return given
-    return os.path.expanduser(given[7:] if '://' in given else given)
+    path = os.path.expanduser(given[7:] if '://' in given else given)
+    real = os.path.realpath(path)
+    # behind a link ".." is where that leads to; who makes a path absolute by
+    # its text alone comes to another directory
+    return path if real == os.path.realpath(os.path.abspath(path)) else real
 
 
 def split_path(path: str) -> Tuple[str, str]:
@@ -161,7 +165,7 @@ def split_path(path: str) -> Tuple[str, str]:
         return split_filename(path)
     real = os.path.realpath(path) if os.path.islink(path) else path
     if os.path.basename(real) in _UNNAMED:
-        real = os.path.abspath(real)
+        real = os.path.realpath(real)
     directory, name = os.path.split(real)
     return directory or '.', name
 

@@ -49,8 +49,6 @@ def _repair(place: Place) -> Dict[str, List[str]]:
             # is not lost: scores, and whose a best one is
             anew.append(info if info.digest == found.digest else found)
     gone = sorted(set(listed) - {info.name for info in there})
-    if not catalog.lineage:
-        catalog.lineage = place.lineage
     # a commit writes the whole catalog: if only names are gone, any will do
     for info in anew or (there[:1] if gone else []):
         catalog.commit(info)

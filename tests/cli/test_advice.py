@@ -64,3 +64,8 @@ def test_who_only_looks_is_told_what_a_run_needs(tmp_path, monkeypatch):
 def test_an_error_without_such_advice_is_the_same_one():
     error = CheckpointError('it is not there')
     assert for_command(error, 'convert') is error
+
+
+def test_a_directory_that_is_there_is_not_called_gone():
+    error = FileNotFoundError('no such thing')
+    assert for_command(error, 'ls') is error

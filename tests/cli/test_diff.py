@@ -257,6 +257,38 @@ def test_the_current_directory_may_be_a_checkpoint(run_dir, monkeypatch,
     assert sorted(os.listdir(folder)) == before
 
 
+@NEW_TORCH
+@pytest.mark.filterwarnings('ignore:torch.distributed is')
+def test_a_point_behind_a_link_is_what_that_leads_to(run_dir, tmp_path,
+                                                     capsys):
+    folder, link = run_dir / 'again.dcp', tmp_path / 'link'
+    assert main(['convert', str(run_dir / 'iter_4.pth'), str(folder)]) == 0
+    os.symlink(str(folder), str(link))
+    for given in (link, f'{link}/.'):
+        target = tmp_path / 'toy.pth'
+        assert main(['publish', str(given), str(target)]) == 0
+        assert 'tensors of again.dcp' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('arguments, said', [
+    (['ls', '..'], 'would take iter_8.pth'),
+    (['verify', '..'], 'run/iter_8.pth: '),
+    (['inspect', '../iter_4.pth'], 'meta.iter: 4'),
+    (['pull', '..', '../copy'], 'iter_8.pth'),
+])
+def test_two_points_behind_a_link_are_above_what_that_leads_to(
+        run_dir, tmp_path, capsys, arguments, said):
+    command, *paths = arguments
+    (run_dir / 'inner').mkdir()
+    (tmp_path / 'other').mkdir()
+    os.symlink(str(run_dir / 'inner'), str(tmp_path / 'other' / 'link'))
+    link = tmp_path / 'other' / 'link'
+    assert main([command, *(f'{link}/{path}' for path in paths)]) == 0
+    assert said in capsys.readouterr().out
+    assert os.listdir(str(tmp_path / 'other')) == ['link']
+    assert (run_dir / 'copy').exists() == (command == 'pull')
+
+
 def test_an_ema_is_a_difference_of_names(tmp_path, diff):
     model = ToyModel()
     save_checkpoint(model, str(tmp_path / 'plain.pth'))

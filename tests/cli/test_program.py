@@ -1,4 +1,5 @@
 """The program ``mmcv-ckpt`` as a process of its own, without torch."""
+import importlib.util
 import json
 import os
 import shutil
@@ -13,6 +14,9 @@ import mmcv_ckpt_cli
 import mmcv_ckpt_hooks
 
 ROOT = Path(mmcv_ckpt_cli.__file__).parent
+DRAWS = pytest.mark.skipif(
+    importlib.util.find_spec('matplotlib') is None,
+    reason='pip install matplotlib')
 #: Runs the program where some packages are not installed, and says which of
 #: them it would have imported.
 PROGRAM = """
@@ -85,11 +89,10 @@ def test_it_may_be_interrupted_while_it_is_imported(run_dir, module):
     assert (done.stdout, done.stderr) == ('', 'mmcv-ckpt: interrupted\n')
 
 
-@NEW_TORCH
 @pytest.mark.parametrize('arguments, code', [
     ('ls .', 0),
     ('verify .', 0),
-    ('report . -o -', 0),
+    pytest.param('report . -o -', 0, marks=DRAWS),
     ('ls nowhere', 2),
     ('ls --lst', 2),
     ('', 2),
@@ -121,7 +124,7 @@ def test_what_is_for_a_closed_stream_goes_to_no_other(run_dir):
 @pytest.mark.parametrize('arguments, streams, code, said', [
     ('ls .', '>/dev/full', 2, True),
     ('ls . --json', '>/dev/full', 2, True),
-    ('report . -o -', '>/dev/full', 2, True),
+    pytest.param('report . -o -', '>/dev/full', 2, True, marks=DRAWS),
     ('completion bash', '>/dev/full', 2, True),
     ('ls nowhere', '2>/dev/full', 2, False),
     ('verify . nowhere', '>/dev/full 2>&1', 2, False),
@@ -157,6 +160,7 @@ def test_a_directory_that_has_gone_is_told(tmp_path):
                            b'any more: go to another one\n')
 
 
+@NEW_TORCH
 def test_convert_needs_torch_alone(run_dir):
     done = program(run_dir, 'mmcv', 'convert', 'iter_4.pth', 'other.dcp')
     assert done.returncode == 0, done.stderr
