@@ -59,8 +59,9 @@ class Interrupts:
         self.open()
 
     def open(self) -> None:
-        """Watch until :meth:`close`; nothing if it does."""
+        """Watch until :meth:`close`; if it does, nobody hurries any more."""
         if self._is_open:
+            self.watch.hurries = False
             return
         runner, options = self._runner, self._options
         warn = runner.logger.warning
@@ -69,7 +70,7 @@ class Interrupts:
         self.last = Boundary(runner.epoch, runner.iter, started=True)
         self._schedule.saved()
         self._agreement = Agreement(warn)
-        self.watch = SignalWatch(
+        self.watch: SignalWatch = SignalWatch(
             dict(options.signals), warn, on_stack_of(runner),
             lambda: get_worker_info() is not None, self._rescue.leave_at_once,
             distributed.rank() if distributed.world_size() > 1 else None)

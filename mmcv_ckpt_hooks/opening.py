@@ -221,7 +221,9 @@ def _saver(runner: Any,
             if lock is not None:
                 last_first.callback(lock.release)
             if mirror is not None:
-                last_first.callback(mirror.finish)
+                # what raises on the way out waits for no copy
+                last_first.push(lambda raised, *_: mirror.leave()
+                                if raised else mirror.finish())
             if saver.end is not None:
                 last_first.callback(saver.end.record)
 

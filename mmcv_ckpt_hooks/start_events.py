@@ -59,8 +59,8 @@ class StartEvents:
             self._record('end', **self._why)
 
     def reopen(self) -> None:
-        """Begin again, unless it has not ended."""
-        if self._recorded:
+        """Begin again, unless it has not ended, recorded or not."""
+        if self._why:
             self.begin()
 
     def _record(self, event: str, **values: Any) -> None:
