@@ -52,6 +52,11 @@ best_has_a_place = pytest.mark.skipif(
     'out_dir' not in inspect.signature(EvalHook).parameters,
     reason="mmcv < 1.3.16 has no out_dir for EvalHook's best")
 
+takes_file_clients = pytest.mark.skipif(
+    'file_client_args'
+    not in inspect.signature(runner.CheckpointHook).parameters,
+    reason='mmcv < 1.3.16 has no file_client_args')
+
 builds_runners = pytest.mark.skipif(
     not hasattr(runner.builder, 'RUNNER_BUILDERS'),
     reason='mmcv < 1.3.12 has no constructors of runners')

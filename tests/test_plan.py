@@ -1,6 +1,5 @@
 """What is said before a run trains, and what happens on a full disk."""
 import errno
-import inspect
 import json
 import logging
 import os
@@ -9,7 +8,8 @@ import re
 import pytest
 import torch
 from folders import NEW_TORCH, WRITES_FOLDERS
-from mmcv.runner import CheckpointHook, EMAHook, Hook
+from mmcv.runner import EMAHook, Hook
+from stock import takes_file_clients
 from toy import QuickEvalHook, ToyModel, names, train
 
 from mmcv_ckpt_hooks import history, plan, sizes
@@ -555,9 +555,7 @@ def test_the_plan_is_said_once_before_training(tmp_path, info):
     assert 'as the last ones did' in block
 
 
-@pytest.mark.skipif(
-    'file_client_args' not in inspect.signature(CheckpointHook).parameters,
-    reason='mmcv < 1.3.16 has no file_client_args')
+@takes_file_clients
 def test_of_long_arguments_the_names_are_told(tmp_path, info):
     """Tools give the text of the whole config; others have credentials."""
     train(

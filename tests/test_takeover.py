@@ -5,9 +5,11 @@ import types
 
 import pytest
 import torch
+from folders import NEW_TORCH
 from mmcv.runner import (HOOKS, CheckpointHook, EMAHook, Hook, IterTimerHook,
                          TextLoggerHook)
 from mmcv.runner.hooks import LoggerHook, PaviLoggerHook
+from stock import takes_file_clients
 from toy import QuickEvalHook, make_loader, make_runner, names, train
 
 from mmcv_ckpt_hooks import DurableCheckpointHook
@@ -574,6 +576,7 @@ def test_two_numbers_of_what_is_kept_are_refused(tmp_path, name):
     assert len(list(tmp_path.glob('d/*_*.pth'))) == 2
 
 
+@NEW_TORCH
 def test_a_template_of_folders_in_checkpoint_config(tmp_path):
     """It is the hook that says that they are folders."""
     stock = dict(interval=2, filename_tmpl='iter_{}.dcp')
@@ -677,8 +680,10 @@ def test_what_belongs_to_our_hook_is_sent_there(tmp_path, given, told):
      "max_keep_ckpts must be an int, but got '3' of type str"),
     (dict(interval=2, filename_tmpl='last.pth'),
      'filename_tmpl must have one placeholder'),
-    (dict(interval=2, out_dir='pavi://a/b', file_client_args=dict(a=1)),
-     'file_client_args must be None for a pavi:// out_dir'),
+    pytest.param(
+        dict(interval=2, out_dir='pavi://a/b', file_client_args=dict(a=1)),
+        'file_client_args must be None for a pavi:// out_dir',
+        marks=takes_file_clients),
 ])
 def test_a_mistake_in_the_stock_config_is_named_as_there(
         tmp_path, given, told):
