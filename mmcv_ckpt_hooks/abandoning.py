@@ -34,15 +34,6 @@ def leave_mirrors(savers: List[Any]) -> None:
             saver.mirror.leave()
 
 
-def reopen(savers: List[Any]) -> None:
-    """Have mirrors follow, and the end said, when a runner runs again."""
-    for saver in savers:
-        if saver.mirror is not None:
-            saver.mirror.reopen()
-        if saver.end is not None:
-            saver.end.reopen()
-
-
 def _end() -> None:
     atexit.unregister(_end)
     if os.name == 'nt' or \

@@ -159,6 +159,15 @@ def completed(savers: List[Any]) -> None:
         saver.ends('finished')
 
 
+def reopen(savers: List[Any]) -> None:
+    """Have mirrors follow, and the end said, when a runner runs again."""
+    for saver in savers:
+        if saver.mirror is not None:
+            saver.mirror.reopen()
+        if saver.end is not None:
+            saver.end.reopen()
+
+
 def _place(saver: Saver) -> PlaceContent:
     owned = saver.catalog.owned()
     contents = {info.digest or info.same_as or info.name for info in owned}

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 from mmcv.runner import CheckpointHook, EpochBasedRunner
 
 from . import takeover
-from .abandoning import leave_mirrors, reopen
+from .abandoning import leave_mirrors
 from .boundary import Boundary
 from .config import parse_options
 from .ema import ema_hooks
-from .ending import completed, raised
+from .ending import completed, raised, reopen
 from .garbage import without_collections
 from .gathering import gathered
 from .options import CheckpointOptions

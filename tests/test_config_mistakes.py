@@ -730,25 +730,21 @@ def test_two_evaluations_that_contradict_each_other(tmp_path):
                "metric's name: give both the same evaluation.rule")
 
 
-def test_save_best_in_checkpoint_config(tmp_path):
-    stock = CheckpointHook(interval=1, save_best='mIoU')
+@pytest.mark.parametrize('given, said', [
+    (dict(save_best='mIoU'),
+     "checkpoint_config has the unknown arguments ['save_best'], on which "
+     'mmcv would fail at the first save: that is a setting of `evaluation`, '
+     'which keeps the best one; keep=dict(best=...) of the hook keeps '
+     'several'),
+    (dict(by_epoch='False'),
+     "checkpoint_config.by_epoch must be True, False or None, but got 'False' "
+     'of type str'),
+])
+def test_what_stock_takes_and_cannot_mean(tmp_path, given, said):
+    stock = CheckpointHook(interval=1, **given)
     runner = make_runner(
         tmp_path, hooks=[stock, dict(type='DurableCheckpointHook')])
-    assert message(runner.run, [make_loader()], [('train', 1)]) == (
-        "checkpoint_config has the unknown arguments ['save_best'], on which "
-        'mmcv would fail at the first save: that is a setting of `evaluation`'
-        ', which keeps the best one; keep=dict(best=...) of the hook keeps '
-        'several')
-
-
-def test_by_epoch_as_a_word_in_checkpoint_config(tmp_path):
-    stock = CheckpointHook(interval=1, by_epoch='False')
-    runner = make_runner(
-        tmp_path, hooks=[stock, dict(type='DurableCheckpointHook')])
-    assert message(runner.run, [make_loader()], [
-        ('train', 1)
-    ]) == ("checkpoint_config.by_epoch must be True, False or None, but got "
-           "'False' of type str")
+    assert message(runner.run, [make_loader()], [('train', 1)]) == said
 
 
 def test_a_resume_from_weights_with_an_empty_meta(tmp_path):

@@ -50,6 +50,16 @@ COMMANDS = [(['ls', '.'], 'would take iter_8.pth'),
             (['report', '.', '--json'], '"taken": "iter_8.pth"')]
 
 
+def in_a_shell(directory, arguments, before='', **kwargs):
+    """Run the program with arguments that a shell reads, redirections too."""
+    return subprocess.run(
+        f'{before}exec {sys.executable} -m mmcv_ckpt_cli {arguments}',
+        cwd=str(directory),
+        shell=True,
+        timeout=300,
+        **kwargs)
+
+
 def program(directory, missing, *arguments):
     return subprocess.run([sys.executable, '-c', PROGRAM, missing, *arguments],
                           cwd=str(directory),
@@ -99,23 +109,16 @@ def test_it_may_be_interrupted_while_it_is_imported(run_dir, module):
 ])
 def test_streams_may_be_closed(run_dir, arguments, code):
     # as of a daemon: Python has None for them
-    done = subprocess.run(
-        f'exec {sys.executable} -m mmcv_ckpt_cli {arguments} <&- >&- 2>log',
-        cwd=str(run_dir),
-        shell=True,
-        timeout=300)
+    done = in_a_shell(run_dir, f'{arguments} <&- >&- 2>log')
     said = (run_dir / 'log').read_text()
     assert (done.returncode, 'Traceback' in said) == (code, False), said
 
 
 def test_what_is_for_a_closed_stream_goes_to_no_other(run_dir):
-    done = subprocess.run(
-        f'exec {sys.executable} -m mmcv_ckpt_cli verify iter_4.pth nowhere '
-        '--json 2>&-',
-        cwd=str(run_dir),
-        shell=True,
-        stdout=subprocess.PIPE,
-        timeout=300)
+    done = in_a_shell(
+        run_dir,
+        'verify iter_4.pth nowhere --json 2>&-',
+        stdout=subprocess.PIPE)
     assert json.loads(done.stdout)['exit_code'] == done.returncode == 2
 
 
@@ -132,14 +135,12 @@ def test_what_is_for_a_closed_stream_goes_to_no_other(run_dir):
 @pytest.mark.parametrize('unbuffered', ['', '1'])
 def test_an_output_that_is_full_is_no_damage(run_dir, arguments, streams, code,
                                              said, unbuffered):
-    done = subprocess.run(
-        f'exec {sys.executable} -m mmcv_ckpt_cli {arguments} {streams}',
-        cwd=str(run_dir),
-        shell=True,
+    done = in_a_shell(
+        run_dir,
+        f'{arguments} {streams}',
         env=dict(os.environ, PYTHONUNBUFFERED=unbuffered),
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        timeout=300)
+        stderr=subprocess.PIPE)
     assert done.returncode == code
     assert done.stderr.decode() == (
         'mmcv-ckpt: cannot write the output: [Errno 28] No space left on '
@@ -148,13 +149,11 @@ def test_an_output_that_is_full_is_no_damage(run_dir, arguments, streams, code,
 
 def test_a_directory_that_has_gone_is_told(tmp_path):
     (tmp_path / 'gone').mkdir()
-    done = subprocess.run(
-        f'cd gone && rmdir ../gone && exec {sys.executable} -m mmcv_ckpt_cli '
+    done = in_a_shell(
+        tmp_path,
         'ls',
-        cwd=str(tmp_path),
-        shell=True,
-        stderr=subprocess.PIPE,
-        timeout=300)
+        before='cd gone && rmdir ../gone && ',
+        stderr=subprocess.PIPE)
     assert done.returncode == 2
     assert done.stderr == (b'mmcv-ckpt: the current directory is not there '
                            b'any more: go to another one\n')
